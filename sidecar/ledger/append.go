@@ -1,0 +1,241 @@
+package ledger
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// Group is what one cause writes, all or nothing.
+//
+// Fence, where there is one, is a version (seq > 0) whose primary key decides: if somebody else
+// holds that key, nothing of the group is written (design.md §4.4). Rows are first versions with
+// derived ids; a row that exists already stays as it is.
+type Group struct {
+	Fence *span.Span
+	Rows  []*span.Span
+}
+
+// Outcome says what became of a group.
+type Outcome struct {
+	// Won is true when the fence was written, or the group has none.
+	Won bool
+	// Existing lists rows that were there before, by place in Rows.
+	Existing []int
+	// Err is the database's refusal of this very group; nothing of it is written.
+	Err error
+}
+
+// Append writes groups in one statement and one commit. Rows are sorted by key, because two
+// batches that share keys in different order deadlock. No two groups of a call may share a fence.
+//
+// Where the database refuses a row, the batch is halved until the faulty group stands alone and
+// ends with Outcome.Err; the others are written. An error of Append itself means that the outcome
+// is unknown (connection, shutdown, timeout): calling it again with the same groups is safe.
+// Inserted spans get their AcceptedAt.
+func (l *Ledger) Append(ctx context.Context, groups []Group) ([]Outcome, error) {
+	outcomes, err := l.appendOnce(ctx, groups)
+	if err == nil {
+		return outcomes, nil
+	}
+	if !refused(err) {
+		return nil, err
+	}
+	if len(groups) == 1 {
+		return []Outcome{{Err: err}}, nil
+	}
+	half := len(groups) / 2
+	first, err := l.Append(ctx, groups[:half])
+	if err != nil {
+		return nil, err
+	}
+	second, err := l.Append(ctx, groups[half:])
+	if err != nil {
+		return nil, err
+	}
+	return append(first, second...), nil
+}
+
+// refused reports whether err is a verdict on the data, as opposed to a fault on the way. Class
+// 22 is bad data, 23 a constraint, 42 rights, 54 a size limit, LL the ledger's own.
+func refused(err error) bool {
+	var verdict *pgconn.PgError
+	if !errors.As(err, &verdict) {
+		return false
+	}
+	switch verdict.Code[:2] {
+	case "22", "23", "42", "54", "LL":
+		return true
+	}
+	return false
+}
+
+func (l *Ledger) appendOnce(ctx context.Context, groups []Group) ([]Outcome, error) {
+	batch := newBatch(groups)
+	if len(batch.rows) == 0 {
+		outcomes := make([]Outcome, len(groups))
+		for i := range outcomes {
+			outcomes[i].Won = true
+		}
+		return outcomes, nil
+	}
+	rows, err := l.pool.Query(ctx, batch.sql(), batch.arguments()...)
+	if err != nil {
+		return nil, fmt.Errorf("append %d spans: %w", len(batch.rows), err)
+	}
+	defer rows.Close()
+	inserted := make(map[span.Key]string, len(batch.rows))
+	for rows.Next() {
+		var id, acceptedAt string
+		var seq int
+		if err := rows.Scan(&id, &seq, &acceptedAt); err != nil {
+			return nil, fmt.Errorf("read an appended key: %w", err)
+		}
+		inserted[span.Key{ID: span.MustID(id), Seq: seq}] = acceptedAt
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("append %d spans: %w", len(batch.rows), err)
+	}
+	return outcomesOf(groups, inserted)
+}
+
+func outcomesOf(groups []Group, inserted map[span.Key]string) ([]Outcome, error) {
+	accept := func(s *span.Span) (bool, error) {
+		text, ok := inserted[s.Key()]
+		if !ok {
+			return false, nil
+		}
+		at, err := span.ParseTime(text)
+		s.AcceptedAt = &at
+		return true, err
+	}
+	outcomes := make([]Outcome, len(groups))
+	for i, group := range groups {
+		outcomes[i].Won = true
+		if group.Fence != nil {
+			won, err := accept(group.Fence)
+			if err != nil {
+				return nil, err
+			}
+			outcomes[i].Won = won
+		}
+		for j, row := range group.Rows {
+			found, err := accept(row)
+			if err != nil {
+				return nil, err
+			}
+			if !found && outcomes[i].Won {
+				outcomes[i].Existing = append(outcomes[i].Existing, j)
+			}
+		}
+	}
+	return outcomes, nil
+}
+
+// batch is the rows of some groups, in key order, with the columns that any of them states.
+type batch struct {
+	rows    []batchRow
+	columns []span.Column
+}
+
+type batchRow struct {
+	span    *span.Span
+	isFence bool
+	fence   *span.Span // the fence of a row that has one
+}
+
+func newBatch(groups []Group) *batch {
+	b := &batch{}
+	for _, group := range groups {
+		if group.Fence != nil {
+			b.rows = append(b.rows, batchRow{span: group.Fence, isFence: true})
+		}
+		for _, row := range group.Rows {
+			b.rows = append(b.rows, batchRow{span: row, fence: group.Fence})
+		}
+	}
+	slices.SortFunc(b.rows, func(x, y batchRow) int {
+		return cmp.Or(slices.Compare(x.span.ID[:], y.span.ID[:]), cmp.Compare(x.span.Seq, y.span.Seq))
+	})
+	for _, column := range span.Columns {
+		if column.Name == "xact" || column.Name == "accepted_at" {
+			continue
+		}
+		stated := slices.ContainsFunc(b.rows, func(row batchRow) bool {
+			_, ok := column.Text(row.span)
+			return ok
+		})
+		if stated {
+			b.columns = append(b.columns, column)
+		}
+	}
+	return b
+}
+
+// arguments returns is_fence, fence_id and one text array per column.
+func (b *batch) arguments() []any {
+	isFence, fenceIDs := make([]bool, len(b.rows)), make([]*string, len(b.rows))
+	values := make([][]*string, len(b.columns))
+	for i := range values {
+		values[i] = make([]*string, len(b.rows))
+	}
+	for i, row := range b.rows {
+		isFence[i] = row.isFence
+		if row.fence != nil {
+			fenceIDs[i] = new(row.fence.ID.String())
+		}
+		for j, column := range b.columns {
+			if text, ok := column.Text(row.span); ok {
+				values[j][i] = &text
+			}
+		}
+	}
+	args := []any{isFence, fenceIDs}
+	for _, column := range values {
+		args = append(args, column)
+	}
+	return args
+}
+
+// sql writes the one statement: fences first, then the rows whose fence was won. It depends only
+// on the set of columns, so the driver's statement cache serves it.
+func (b *batch) sql() string {
+	var names, casts, aliases, arrays strings.Builder
+	for i, column := range b.columns {
+		if i > 0 {
+			names.WriteString(", ")
+			casts.WriteString(", ")
+		}
+		names.WriteString(column.Name)
+		fmt.Fprintf(&casts, "i.c%d::%s", i, column.Type)
+		fmt.Fprintf(&aliases, ", c%d", i)
+		fmt.Fprintf(&arrays, ", $%d::text[]", i+3)
+	}
+	insert := "insert into ledger.universal_registry (" + names.String() + ")\n\tselect " + casts.String()
+	return `with input as materialized (
+	select * from unnest($1::bool[], $2::text[]` + arrays.String() + `)
+		with ordinality as t(is_fence, fence_id` + aliases.String() + `, place)
+), won as (
+	` + insert + `
+	from input i where i.is_fence order by i.place
+	on conflict (id, seq) do nothing
+	returning id, seq, accepted_at
+), rest as (
+	` + insert + `
+	from input i
+	where not i.is_fence and (i.fence_id is null or i.fence_id::uuid in (select w.id from won w))
+	order by i.place
+	on conflict (id, seq) do nothing
+	returning id, seq, accepted_at
+)
+select id::text, seq, accepted_at::text from won
+union all
+select id::text, seq, accepted_at::text from rest`
+}

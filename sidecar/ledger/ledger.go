@@ -1,0 +1,200 @@
+// Package ledger holds all SQL that the sidecar sends, except the tail's own.
+//
+// It reads spans by key, appends groups of spans behind their fence, finds open requests and runs
+// a kernel's reads under its cause's rights. It decides nothing: which rows exist is the caller's
+// business, which rows are allowed is the database's.
+//
+// Every connection works as the role loglineos_sidecar, also where the login is another one
+// (contract.md §2), with UTC, ISO dates and bounded waits.
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// Role is the database role that the sidecar works as.
+const Role = "loglineos_sidecar"
+
+// KernelRole is the role under which a kernel's reads run.
+const KernelRole = "loglineos_kernel"
+
+// Ledger is a pool of connections to the ledger. It is safe for concurrent use.
+type Ledger struct {
+	pool *pgxpool.Pool
+}
+
+// Open connects to databaseURL and checks that this login can do the sidecar's work: a session
+// that keeps its state (no transaction pooler), the role, and the schema. The error names the
+// cause and the mend.
+func Open(ctx context.Context, databaseURL string, connectionsMax int32) (*Ledger, error) {
+	config, err := pgxpool.ParseConfig(databaseURL)
+	if err != nil {
+		return nil, fmt.Errorf("parse DATABASE_URL: %w", err)
+	}
+	config.MaxConns = connectionsMax
+	config.MinConns = 2
+	Session(config.ConnConfig, "loglineos")
+	config.AfterConnect = AssumeRole
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("open the ledger: %w", err)
+	}
+	ledger := &Ledger{pool}
+	if err := ledger.check(ctx); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return ledger, nil
+}
+
+// Close closes every connection.
+func (l *Ledger) Close() { l.pool.Close() }
+
+// Session sets what each session of the sidecar needs: text forms that span reads, and bounds on
+// waiting (milliseconds).
+func Session(config *pgx.ConnConfig, application string) {
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = 10 * time.Second
+	}
+	for name, value := range map[string]string{
+		"application_name":                    application,
+		"timezone":                            "UTC",
+		"datestyle":                           "ISO",
+		"lock_timeout":                        "2000",
+		"statement_timeout":                   "60000",
+		"idle_in_transaction_session_timeout": "60000",
+	} {
+		config.RuntimeParams[name] = value
+	}
+}
+
+// AssumeRole makes the session work as loglineos_sidecar.
+func AssumeRole(ctx context.Context, conn *pgx.Conn) error {
+	if _, err := conn.Exec(ctx, "set role "+Role); err != nil {
+		return explainRole(conn.Config().User, err)
+	}
+	return nil
+}
+
+func explainRole(user string, err error) error {
+	var refusal *pgconn.PgError
+	if !errors.As(err, &refusal) {
+		return fmt.Errorf("become %s: %w", Role, err)
+	}
+	switch refusal.Code {
+	case "22023", "42704":
+		return fmt.Errorf("the role %s does not exist in this cluster: run `logline migrate` first: %w", Role, err)
+	case "42501":
+		return fmt.Errorf("the login %q may not become %s: connect as %s, or `grant %s to %q`: %w",
+			user, Role, Role, Role, user, err)
+	}
+	return fmt.Errorf("become %s: %w", Role, err)
+}
+
+// check refuses what would fail later in a worse way.
+func (l *Ledger) check(ctx context.Context) error {
+	conn, err := l.pool.Acquire(ctx)
+	if err != nil {
+		return explainConnect(err)
+	}
+	defer conn.Release()
+	if err := RefusePooler(ctx, conn.Conn()); err != nil {
+		return err
+	}
+	var table, canInsert bool
+	err = conn.QueryRow(ctx, `select to_regclass('ledger.universal_registry') is not null,
+		coalesce(has_table_privilege(to_regclass('ledger.universal_registry'), 'insert'), false)`).
+		Scan(&table, &canInsert)
+	switch {
+	case err != nil:
+		return fmt.Errorf("look for the ledger: %w", err)
+	case !table:
+		return errors.New("this database has no ledger.universal_registry: run `logline migrate` " +
+			"(or `supabase db push`) first")
+	case !canInsert:
+		return fmt.Errorf("%s may not insert into the ledger: run `logline migrate` again as the owner", Role)
+	}
+	return nil
+}
+
+func explainConnect(err error) error {
+	text := err.Error()
+	if strings.Contains(text, "unsupported startup parameter") {
+		return fmt.Errorf("DATABASE_URL points to a transaction pooler, which drops session state: "+
+			"use the direct connection (port 5432 of the database host): %w", err)
+	}
+	return fmt.Errorf("connect to DATABASE_URL: %w", err)
+}
+
+// RefusePooler returns an error when conn runs through a pooler in transaction mode: session
+// settings would then reach other clients. It compares backend and settings over transactions.
+func RefusePooler(ctx context.Context, conn *pgx.Conn) error {
+	probe := fmt.Sprintf("probe-%d", time.Now().UnixNano())
+	var first, second uint32
+	var kept string
+	if err := conn.QueryRow(ctx, "select pg_backend_pid() from (select set_config('loglineos.probe', $1, false)) p",
+		probe).Scan(&first); err != nil {
+		return fmt.Errorf("probe the connection: %w", err)
+	}
+	if err := conn.QueryRow(ctx, "select pg_backend_pid(), coalesce(current_setting('loglineos.probe', true), '')").
+		Scan(&second, &kept); err != nil {
+		return fmt.Errorf("probe the connection: %w", err)
+	}
+	if first != second || kept != probe || conn.PgConn().PID() != first {
+		return errors.New("this connection runs through a pooler, which cannot stream replication and may drop " +
+			"session state: use the direct connection (on Supabase: db.<project>.supabase.co:5432)")
+	}
+	return nil
+}
+
+// selectList reads every column in the form that span.Column.SetText takes.
+var selectList = func() string {
+	names := make([]string, len(span.Columns))
+	for i, column := range span.Columns {
+		names[i] = "r." + column.Name
+		if strings.HasSuffix(column.Type, "[]") {
+			names[i] = "to_jsonb(r." + column.Name + ")"
+		}
+	}
+	return strings.Join(names, ", ")
+}()
+
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// querySpans runs a select of selectList. The result comes in text form.
+func querySpans(ctx context.Context, q querier, sql string, args ...any) ([]*span.Span, error) {
+	rows, err := q.Query(ctx, sql, append([]any{pgx.QueryResultFormats{pgx.TextFormatCode}}, args...)...)
+	if err != nil {
+		return nil, fmt.Errorf("query spans: %w", err)
+	}
+	defer rows.Close()
+	var spans []*span.Span
+	for rows.Next() {
+		s := new(span.Span)
+		for i, raw := range rows.RawValues() {
+			if raw == nil {
+				continue
+			}
+			if err := span.Columns[i].SetText(s, string(raw)); err != nil {
+				return nil, err
+			}
+		}
+		spans = append(spans, s)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read spans: %w", err)
+	}
+	return spans, nil
+}

@@ -1,0 +1,96 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Migration is one file of supabase/migrations: <version>_<name>.sql.
+type Migration struct {
+	Version, Name, SQL string
+}
+
+// Migrations reads the migrations below dir of files, in version order.
+func Migrations(files fs.FS, dir string) ([]Migration, error) {
+	names, err := fs.Glob(files, path.Join(dir, "*.sql"))
+	if err != nil {
+		return nil, fmt.Errorf("list migrations: %w", err)
+	}
+	slices.Sort(names)
+	var migrations []Migration
+	for _, name := range names {
+		text, err := fs.ReadFile(files, name)
+		if err != nil {
+			return nil, fmt.Errorf("read migration: %w", err)
+		}
+		version, rest, ok := strings.Cut(strings.TrimSuffix(path.Base(name), ".sql"), "_")
+		if !ok {
+			return nil, fmt.Errorf("read migration %s: want a name of the form <version>_<name>.sql", name)
+		}
+		migrations = append(migrations, Migration{version, rest, string(text)})
+	}
+	return migrations, nil
+}
+
+// historySQL makes the history table as the Supabase CLI makes it, so that both keep one history.
+const historySQL = `create schema if not exists supabase_migrations;
+create table if not exists supabase_migrations.schema_migrations (version text not null primary key);
+alter table supabase_migrations.schema_migrations add column if not exists statements text[];
+alter table supabase_migrations.schema_migrations add column if not exists name text;`
+
+// Migrate applies the migrations that the database's history lacks, each in one transaction, and
+// returns them. Two at a time are safe: they take turns by a lock on the history table. conn must
+// be the owner's login.
+func Migrate(ctx context.Context, conn *pgx.Conn, migrations []Migration) ([]Migration, error) {
+	if _, err := conn.Exec(ctx, historySQL); err != nil {
+		return nil, explainMigrate(conn, err)
+	}
+	var applied []Migration
+	for _, migration := range migrations {
+		err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+			const lock = "lock table supabase_migrations.schema_migrations in share row exclusive mode"
+			if _, err := tx.Exec(ctx, lock); err != nil {
+				return fmt.Errorf("lock the migration history: %w", err)
+			}
+			var done bool
+			if err := tx.QueryRow(ctx, `select exists (
+				select 1 from supabase_migrations.schema_migrations where version = $1)`,
+				migration.Version).Scan(&done); err != nil {
+				return fmt.Errorf("read the migration history: %w", err)
+			}
+			if done {
+				return nil
+			}
+			if _, err := tx.Conn().PgConn().Exec(ctx, migration.SQL).ReadAll(); err != nil {
+				return fmt.Errorf("apply migration %s_%s: %w", migration.Version, migration.Name, err)
+			}
+			if _, err := tx.Exec(ctx, `insert into supabase_migrations.schema_migrations (version, statements, name)
+				values ($1, array[$2], $3)`, migration.Version, migration.SQL, migration.Name); err != nil {
+				return fmt.Errorf("record migration %s: %w", migration.Version, err)
+			}
+			applied = append(applied, migration)
+			return nil
+		})
+		if err != nil {
+			return applied, explainMigrate(conn, err)
+		}
+	}
+	return applied, nil
+}
+
+func explainMigrate(conn *pgx.Conn, err error) error {
+	var refusal *pgconn.PgError
+	if errors.As(err, &refusal) && refusal.Code == "42501" {
+		return fmt.Errorf("the login %q lacks a right that the migration needs: run it as the database owner "+
+			"(on Supabase: postgres): %w", conn.Config().User, err)
+	}
+	return err
+}

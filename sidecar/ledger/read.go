@@ -1,0 +1,206 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// Load reads versions by key in one round trip. A key that does not exist is absent from the map.
+func (l *Ledger) Load(ctx context.Context, keys []span.Key) (map[span.Key]*span.Span, error) {
+	ids, seqs := make([]string, len(keys)), make([]int32, len(keys))
+	for i, key := range keys {
+		ids[i], seqs[i] = key.ID.String(), int32(key.Seq)
+	}
+	spans, err := querySpans(ctx, l.pool, `select `+selectList+`
+		from unnest($1::text[]::uuid[], $2::int4[]) as k(id, seq)
+		join ledger.universal_registry r on r.id = k.id and r.seq = k.seq`, ids, seqs)
+	if err != nil {
+		return nil, err
+	}
+	byKey := make(map[span.Key]*span.Span, len(spans))
+	for _, s := range spans {
+		byKey[s.Key()] = s
+	}
+	return byKey, nil
+}
+
+// Latest reads the latest version of each id in one round trip. An id without a row is absent.
+func (l *Ledger) Latest(ctx context.Context, ids []span.ID) (map[span.ID]*span.Span, error) {
+	spans, err := querySpans(ctx, l.pool, `select `+selectList+`
+		from unnest($1::text[]::uuid[]) as k(id)
+		cross join lateral (
+			select * from ledger.universal_registry v where v.id = k.id order by v.seq desc limit 1
+		) r`, texts(ids))
+	if err != nil {
+		return nil, err
+	}
+	return byID(spans), nil
+}
+
+// Requests reads requests as they stand now: the first version, which holds the input, with seq,
+// status, attempt and hash of the latest one. An id without a row is absent.
+func (l *Ledger) Requests(ctx context.Context, ids []span.ID) (map[span.ID]*span.Span, error) {
+	latest, err := l.Latest(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	var keys []span.Key
+	for id, s := range latest {
+		if s.Seq > 0 {
+			keys = append(keys, span.Key{ID: id})
+		}
+	}
+	if len(keys) == 0 {
+		return latest, nil
+	}
+	first, err := l.Load(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
+	for key, s := range first {
+		latest[key.ID].Input = s.Input
+	}
+	return latest, nil
+}
+
+// OpenStatuses are the states of a request that somebody must still act on.
+var OpenStatuses = []string{"scheduled", "retry", "running", "cancel_requested"}
+
+// OpenRequests returns up to limit requests whose latest version is open, in id order, after the
+// id given (the nil UUID for the first page). It is read when a sidecar takes over, never in
+// steady state.
+func (l *Ledger) OpenRequests(ctx context.Context, after span.ID, limit int) ([]*span.Span, error) {
+	return querySpans(ctx, l.pool, `select `+selectList+`
+		from ledger.universal_registry r
+		where r.entity_type = 'request'
+			and r.status in ('scheduled', 'retry', 'running', 'cancel_requested')
+			and not r.is_deleted
+			and r.id > $1::text::uuid
+			and not exists (
+				select 1 from ledger.universal_registry n where n.id = r.id and n.seq = r.seq + 1
+			)
+		order by r.id
+		limit $2`, after.String(), limit)
+}
+
+// ActivePolicies returns the latest version of every policy that is active.
+func (l *Ledger) ActivePolicies(ctx context.Context) ([]*span.Span, error) {
+	return querySpans(ctx, l.pool, `select `+selectList+`
+		from ledger.universal_registry r
+		where r.entity_type = 'policy' and r.status = 'active' and not r.is_deleted
+			and not exists (
+				select 1 from ledger.universal_registry n where n.id = r.id and n.seq = r.seq + 1
+			)
+		order by r.id`)
+}
+
+// Now returns the database's clock, the only one that decides when work is due.
+func (l *Ledger) Now(ctx context.Context) (time.Time, error) {
+	var now time.Time
+	if err := l.pool.QueryRow(ctx, "select clock_timestamp()").Scan(&now); err != nil {
+		return time.Time{}, fmt.Errorf("read the database clock: %w", err)
+	}
+	return now, nil
+}
+
+// Scope is the identity under which a kernel reads: the owner and tenant of its cause.
+type Scope struct{ UserID, TenantID string }
+
+// Filter selects spans for ctx.find: each entry is a column and the values it may have.
+type Filter map[string][]string
+
+// findable lists the columns that a filter may name.
+var findable = map[string]string{
+	"id": "uuid", "entity_type": "text", "status": "text", "parent_id": "uuid", "trace_id": "text",
+	"owner_id": "text", "tenant_id": "text", "visibility": "text", "name": "text", "kind": "text",
+	"this": "text", "did": "text", "policy_id": "uuid", "session_id": "text",
+}
+
+// Find returns up to limit current spans that scope may read, newest first.
+func (l *Ledger) Find(ctx context.Context, scope Scope, filter Filter, limit int) ([]*span.Span, error) {
+	where, args := []string{"true"}, []any{}
+	for name, values := range filter {
+		kind, ok := findable[name]
+		if !ok {
+			return nil, fmt.Errorf("find: the column %.40q cannot be filtered on", name)
+		}
+		args = append(args, values)
+		where = append(where, fmt.Sprintf("r.%s = any($%d::text[]::%s[])", name, len(args), kind))
+	}
+	args = append(args, limit)
+	var spans []*span.Span
+	err := l.within(ctx, scope, func(tx pgx.Tx) error {
+		var err error
+		spans, err = querySpans(ctx, tx, fmt.Sprintf(`select %s from ledger.visible_timeline r
+			where %s order by r.at desc, r.id limit $%d`, selectList, strings.Join(where, " and "), len(args)), args...)
+		return err
+	})
+	return spans, err
+}
+
+// ErrTooManyRows is returned by Query when the result is longer than its cap.
+var ErrTooManyRows = fmt.Errorf("the result has more rows than allowed")
+
+// Query runs one statement of a kernel that holds the sql grant: read-only, under scope's rights,
+// at most rowsMax rows, statement timeout 2 s. Each row is an object of JSON values.
+func (l *Ledger) Query(ctx context.Context, scope Scope, text string, values []any, rowsMax int) ([]map[string]any, error) {
+	var result []map[string]any
+	err := l.within(ctx, scope, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "set local statement_timeout = 2000"); err != nil {
+			return fmt.Errorf("limit the statement: %w", err)
+		}
+		rows, err := tx.Query(ctx, text, values...)
+		if err != nil {
+			return fmt.Errorf("run the statement: %w", err)
+		}
+		defer rows.Close()
+		for rows.Next() {
+			if len(result) == rowsMax {
+				return ErrTooManyRows
+			}
+			row, err := pgx.RowToMap(rows)
+			if err != nil {
+				return fmt.Errorf("read a row: %w", err)
+			}
+			result = append(result, row)
+		}
+		return rows.Err()
+	})
+	return result, err
+}
+
+// within runs read in a read-only transaction as the kernel role under scope.
+func (l *Ledger) within(ctx context.Context, scope Scope, read func(pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, l.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `select set_config('app.user_id', $1, true), set_config('app.tenant_id', $2, true)`,
+			scope.UserID, scope.TenantID); err != nil {
+			return fmt.Errorf("set the scope: %w", err)
+		}
+		if _, err := tx.Exec(ctx, "set local role "+KernelRole); err != nil {
+			return fmt.Errorf("become %s: %w", KernelRole, err)
+		}
+		return read(tx)
+	})
+}
+
+func texts(ids []span.ID) []string {
+	list := make([]string, len(ids))
+	for i, id := range ids {
+		list[i] = id.String()
+	}
+	return list
+}
+
+func byID(spans []*span.Span) map[span.ID]*span.Span {
+	m := make(map[span.ID]*span.Span, len(spans))
+	for _, s := range spans {
+		m[s.ID] = s
+	}
+	return m
+}
