@@ -1,0 +1,15 @@
+-- 00 schemas: where things live.
+
+create schema ledger;
+
+comment on schema ledger is
+    'The append-only truth of LogLineOS: one table of spans, its views, its accessors. Exposed to clients.';
+
+create schema engine;
+
+comment on schema engine is
+    'Working memory of the sidecar: cursors, leases, counters. Disposable: rebuilt from the ledger. Never exposed.';
+
+-- Nothing in here is for everybody. What a role gets, it gets by name in 50_access.
+revoke all on schema ledger from public;
+revoke all on schema engine from public;

@@ -1,0 +1,130 @@
+-- 50 access: who reads and who appends.
+--
+-- One policy per role and command. Accessors stand in (select …) so that they run once a statement.
+-- A comparison with a missing claim is null, so no claim means no rows; anon has SELECT and no policy,
+-- so it reads nothing and is told nothing. Own means owner and tenant: user ids may repeat elsewhere.
+
+alter table ledger.universal_registry enable row level security;
+alter table ledger.universal_registry force row level security;
+
+create policy universal_registry_select_authenticated on ledger.universal_registry
+    for select
+    to authenticated
+    using (
+        (select ledger.current_user_id()) is not null
+        and (
+            owner_id = (select ledger.current_user_id())
+                and tenant_id = (select ledger.current_tenant_id())
+            or visibility = 'tenant' and tenant_id = (select ledger.current_tenant_id())
+            or visibility = 'public'
+        )
+    );
+
+comment on policy universal_registry_select_authenticated on ledger.universal_registry is
+    'A client reads its own rows, the tenant rows of its tenant, and public rows.';
+
+create policy universal_registry_insert_authenticated on ledger.universal_registry
+    for insert
+    to authenticated
+    with check (
+        owner_id = (select ledger.current_user_id())
+            and tenant_id = (select ledger.current_tenant_id())
+        or owner_id = 'system' and tenant_id = 'system' and (select ledger.is_governor())
+    );
+
+comment on policy universal_registry_insert_authenticated on ledger.universal_registry is
+    'A client appends as itself in its tenant; a governor also as the system.';
+
+create policy universal_registry_select_service on ledger.universal_registry
+    for select
+    to service_role
+    using (true);
+
+comment on policy universal_registry_select_service on ledger.universal_registry is
+    'A backend reads everything (on Supabase by BYPASSRLS, elsewhere by this).';
+
+create policy universal_registry_insert_service on ledger.universal_registry
+    for insert
+    to service_role
+    with check (true);
+
+comment on policy universal_registry_insert_service on ledger.universal_registry is
+    'A backend appends for any user it states; what it may append, the triggers say.';
+
+create policy universal_registry_select_sidecar on ledger.universal_registry
+    for select
+    to loglineos_sidecar
+    using (true);
+
+comment on policy universal_registry_select_sidecar on ledger.universal_registry is
+    'The engine reads everything.';
+
+create policy universal_registry_insert_sidecar on ledger.universal_registry
+    for insert
+    to loglineos_sidecar
+    with check (true);
+
+comment on policy universal_registry_insert_sidecar on ledger.universal_registry is
+    'The engine appends for the owner of the cause; what it may append, the triggers say.';
+
+create policy universal_registry_select_kernel on ledger.universal_registry
+    for select
+    to loglineos_kernel
+    using (
+        (select ledger.current_user_id()) is not null
+        and (
+            owner_id = (select ledger.current_user_id())
+                and tenant_id = (select ledger.current_tenant_id())
+            or visibility = 'tenant' and tenant_id = (select ledger.current_tenant_id())
+            or visibility = 'public'
+        )
+    );
+
+comment on policy universal_registry_select_kernel on ledger.universal_registry is
+    'Ledger code reads what the user reads on whose behalf it runs (app.user_id, app.tenant_id).';
+
+-- Where the owner has neither superuser nor BYPASSRLS, FORCE binds it, and it needs policies to boot
+-- the system and to look up the version before. A new owner needs them anew.
+do $owner$
+begin
+    execute format(
+        'create policy universal_registry_select_owner on ledger.universal_registry'
+        ' for select to %I using (true)',
+        current_user
+    );
+    execute format(
+        'create policy universal_registry_insert_owner on ledger.universal_registry'
+        ' for insert to %I with check (true)',
+        current_user
+    );
+end
+$owner$;
+
+comment on policy universal_registry_select_owner on ledger.universal_registry is
+    'The definer triggers read the version before.';
+comment on policy universal_registry_insert_owner on ledger.universal_registry is
+    'The owner boots the system; what it may append, the triggers say.';
+
+-- Never UPDATE, DELETE, TRUNCATE. Grants that default privileges gave away are taken back first.
+revoke all on all tables in schema ledger from public, anon, authenticated, service_role;
+revoke all on all tables in schema ledger from loglineos_sidecar, loglineos_kernel;
+revoke all on all functions in schema ledger from public, anon, authenticated, service_role;
+
+grant usage on schema ledger
+    to anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+grant select on ledger.universal_registry
+    to anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+grant insert on ledger.universal_registry
+    to authenticated, service_role, loglineos_sidecar;
+
+grant execute on function ledger.current_user_id(), ledger.current_tenant_id(), ledger.is_governor()
+    to anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+grant execute on function ledger.uuid7()
+    to authenticated, service_role, loglineos_sidecar;
+grant execute on function ledger.may_start(text, text, text)
+    to authenticated, service_role, loglineos_sidecar;
+grant execute on function ledger.may_follow(text, text, text, text, boolean)
+    to authenticated, service_role, loglineos_sidecar;
+
+-- The sidecar keeps its own tables here.
+grant usage, create on schema engine to loglineos_sidecar;

@@ -1,0 +1,1494 @@
+-- LogLineOS 0.1.0: the ledger. Makes new objects only: breaks nothing, locks nothing.
+-- Generated from sql/src by scripts/sqlbuild. Do not edit.
+
+-- 00 schemas: where things live.
+
+create schema ledger;
+
+comment on schema ledger is
+    'The append-only truth of LogLineOS: one table of spans, its views, its accessors. Exposed to clients.';
+
+create schema engine;
+
+comment on schema engine is
+    'Working memory of the sidecar: cursors, leases, counters. Disposable: rebuilt from the ledger. Never exposed.';
+
+-- Nothing in here is for everybody. What a role gets, it gets by name in 50_access.
+revoke all on schema ledger from public;
+revoke all on schema engine from public;
+
+-- 05 roles: who may come in at all.
+--
+-- Roles belong to the cluster, not to the database, so each one is made only where it is missing:
+-- Supabase brings the first three, a second database of the same cluster finds all five. The same
+-- text runs in the extension form. There the roles are not members of the extension: they survive
+-- `drop extension` and a dump does not carry them, and because of the guards neither hurts.
+--
+-- No role is given BYPASSRLS: service_role and loglineos_sidecar have policies of their own
+-- (50_access), which is the same here and needs no superuser.
+
+do $roles$
+declare
+    v_role text;
+    v_has text := case
+        when current_setting('server_version_num')::integer >= 160000 then 'set'
+        else 'member'
+    end;
+begin
+    foreach v_role in array array[
+        'anon', 'authenticated', 'service_role', 'loglineos_sidecar', 'loglineos_kernel'
+    ] loop
+        if not exists (select from pg_catalog.pg_roles where rolname = v_role) then
+            begin
+                execute format('create role %I nologin noinherit', v_role);
+            exception
+                -- Another database of this cluster is being migrated at this moment.
+                when duplicate_object or unique_violation then null;
+            end;
+        end if;
+    end loop;
+
+    -- The sidecar reads for a kernel as loglineos_kernel, and speaks for a client as authenticated.
+    foreach v_role in array array['loglineos_kernel', 'authenticated'] loop
+        if not pg_catalog.pg_has_role('loglineos_sidecar', v_role, v_has) then
+            execute format('grant %I to loglineos_sidecar', v_role);
+        end if;
+    end loop;
+
+    -- The owner reaches the sidecar's roles with `set role`. From Postgres 16 on, a role's creator
+    -- has only the admin option on it: the right to set it must be granted even to itself.
+    foreach v_role in array array['loglineos_sidecar', 'loglineos_kernel'] loop
+        if not pg_catalog.pg_has_role(current_user, v_role, v_has) then
+            execute format('grant %I to %I', v_role, current_user);
+        end if;
+    end loop;
+end
+$roles$;
+
+-- 10 identity: who is asking. Everything else asks here.
+--
+-- Identity is what the API verified and put into request.jwt.claims. A setting is '' and not null
+-- once a transaction of a pooled session has used it, hence nullif everywhere. app.user_id and
+-- app.tenant_id are believed of the sidecar's own roles only: a client can set any setting.
+
+create function ledger.current_user_id()
+returns text
+language plpgsql
+stable
+parallel safe
+security invoker
+set search_path = ''
+as $$
+begin
+    if current_user in ('loglineos_sidecar', 'loglineos_kernel') then
+        return nullif(current_setting('app.user_id', true), '');
+    end if;
+    return nullif(nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub', '');
+end
+$$;
+
+comment on function ledger.current_user_id() is
+    'The caller''s user: the claim sub of the verified token; for the sidecar''s roles app.user_id. Null without.';
+
+create function ledger.current_tenant_id()
+returns text
+language plpgsql
+stable
+parallel safe
+security invoker
+set search_path = ''
+as $$
+declare
+    v_claims jsonb;
+begin
+    if current_user in ('loglineos_sidecar', 'loglineos_kernel') then
+        return nullif(current_setting('app.tenant_id', true), '');
+    end if;
+    -- Never user_metadata: users write that themselves.
+    v_claims := nullif(current_setting('request.jwt.claims', true), '')::jsonb;
+    return coalesce(
+        nullif(v_claims -> 'app_metadata' ->> 'tenant_id', ''),
+        nullif(v_claims ->> 'tenant_id', '')
+    );
+end
+$$;
+
+comment on function ledger.current_tenant_id() is
+    'The caller''s tenant: the claim app_metadata.tenant_id, else tenant_id; for the sidecar''s roles app.tenant_id. Null without.';
+
+create function ledger.is_governor()
+returns boolean
+language plpgsql
+stable
+parallel safe
+security invoker
+set search_path = ''
+as $$
+begin
+    if current_user in ('loglineos_sidecar', 'loglineos_kernel') then
+        return false;
+    end if;
+    if nullif(current_setting('request.jwt.claims', true), '')::jsonb
+        -> 'app_metadata' ->> 'logline_role' = 'governor'
+    then
+        return true;
+    end if;
+    return exists (
+        select
+        from pg_catalog.pg_class
+        where oid = 'ledger.universal_registry'::regclass
+            and pg_catalog.pg_get_userbyid(relowner) = current_user
+    );
+end
+$$;
+
+comment on function ledger.is_governor() is
+    'Whether the caller has the governing right: the claim app_metadata.logline_role = governor, or the login that owns the ledger. service_role alone has not.';
+
+-- 15 uuid7: ids that sort by time (RFC 9562 §5.7). Postgres 18 has one built in; 15 to 17 have not.
+
+create function ledger.uuid7()
+returns uuid
+language plpgsql
+volatile
+parallel safe
+security invoker
+set search_path = ''
+as $$
+begin
+    -- 48 bits of Unix milliseconds over a version 4 UUID; then its version nibble 0100 becomes 0111.
+    return encode(
+        set_bit(
+            set_bit(
+                overlay(
+                    uuid_send(gen_random_uuid())
+                    placing substring(
+                        int8send(floor(extract(epoch from clock_timestamp()) * 1000)::bigint)
+                        from 3
+                    )
+                    from 1 for 6
+                ),
+                52, 1
+            ),
+            53, 1
+        ),
+        'hex'
+    )::uuid;
+end
+$$;
+
+comment on function ledger.uuid7() is
+    'A new version 7 UUID: 48 bits of Unix milliseconds, then 74 random bits. The id of a span that states none.';
+
+-- 20 registry: the table. Everything that exists or happens is one row of it.
+--
+-- The column order is the order of the public contract and never changes; sidecar/span reads by it.
+-- A sparse column costs one bit.
+--
+-- The defaults are null on purpose. A real one would hide from the trigger (30_guards) whether the
+-- caller stated the column, and a row that states its hash must state everything that is hashed.
+-- They are there because type generators and PostgREST read from them that a column may be left out;
+-- the trigger fills it.
+
+create table ledger.universal_registry (
+    id uuid not null default nullif(null::uuid, null),
+    seq integer not null default nullif(null::integer, null),
+    entity_type text not null,
+    who text not null default nullif(null::text, null),
+    did text,
+    this text,
+    at timestamptz not null default nullif(null::timestamptz, null),
+    confirmed_by text,
+    if_ok text,
+    if_doubt text,
+    if_not text,
+    xact xid8 not null default nullif(null::xid8, null),
+    accepted_at timestamptz not null default nullif(null::timestamptz, null),
+    scheduled_at timestamptz,
+    effective_at timestamptz,
+    expires_at timestamptz,
+    ttl_at timestamptz,
+    parent_id uuid,
+    related_to uuid[],
+    links jsonb,
+    trace_id text,
+    session_id text,
+    idempotency_key text,
+    policy_id uuid,
+    owner_id text not null default nullif(null::text, null),
+    tenant_id text not null default nullif(null::text, null),
+    visibility text not null default nullif(null::text, null),
+    sensitivity text,
+    scopes text[],
+    app_id text,
+    device_id text,
+    status text,
+    is_deleted boolean not null default nullif(null::boolean, null),
+    reason text,
+    priority integer,
+    severity text,
+    attempt integer,
+    name text,
+    description text,
+    kind text,
+    version text,
+    tags text[],
+    layer text,
+    schema_id text,
+    content jsonb,
+    code text,
+    language text,
+    runtime text,
+    timeout_ms integer,
+    input jsonb,
+    output jsonb,
+    error jsonb,
+    duration_ms integer,
+    value numeric,
+    unit text,
+    confidence numeric,
+    provider_id uuid,
+    model text,
+    tokens_in integer,
+    tokens_out integer,
+    cost numeric,
+    tool_use_count integer,
+    compiled_hash text,
+    prev_hash text,
+    curr_hash text,
+    signature text,
+    public_key text,
+    sig_alg text,
+    sig_key_id text,
+    metadata jsonb,
+    constraint universal_registry_pkey primary key (id, seq),
+    constraint universal_registry_id_check check (
+        id not in (
+            '00000000-0000-0000-0000-000000000000',
+            'ffffffff-ffff-ffff-ffff-ffffffffffff'
+        )
+    ),
+    constraint universal_registry_seq_check check (seq >= 0),
+    constraint universal_registry_entity_type_check check (entity_type ~ '^[a-z][a-z0-9_.-]{0,62}$'),
+    constraint universal_registry_who_check check (who ~ '^\S' and char_length(who) <= 256),
+    constraint universal_registry_did_check check (char_length(did) <= 500),
+    constraint universal_registry_this_check check (char_length(this) <= 500),
+    constraint universal_registry_confirmed_by_check check (char_length(confirmed_by) <= 500),
+    constraint universal_registry_if_ok_check check (char_length(if_ok) <= 4000),
+    constraint universal_registry_if_doubt_check check (char_length(if_doubt) <= 4000),
+    constraint universal_registry_if_not_check check (char_length(if_not) <= 4000),
+    constraint universal_registry_reason_check check (char_length(reason) <= 4000),
+    constraint universal_registry_at_check check (
+        at >= '0001-01-01 00:00:00+00' and at < '10000-01-01 00:00:00+00'
+    ),
+    constraint universal_registry_scheduled_at_check check (
+        scheduled_at >= '0001-01-01 00:00:00+00' and scheduled_at < '10000-01-01 00:00:00+00'
+    ),
+    constraint universal_registry_effective_at_check check (
+        effective_at >= '0001-01-01 00:00:00+00' and effective_at < '10000-01-01 00:00:00+00'
+    ),
+    constraint universal_registry_expires_at_check check (
+        expires_at >= '0001-01-01 00:00:00+00' and expires_at < '10000-01-01 00:00:00+00'
+    ),
+    constraint universal_registry_ttl_at_check check (
+        ttl_at >= '0001-01-01 00:00:00+00' and ttl_at < '10000-01-01 00:00:00+00'
+    ),
+    constraint universal_registry_related_to_check check (
+        cardinality(related_to) <= 1000
+        and coalesce(array_ndims(related_to), 1) = 1
+        and array_position(related_to, null) is null
+    ),
+    constraint universal_registry_scopes_check check (
+        cardinality(scopes) <= 1000
+        and coalesce(array_ndims(scopes), 1) = 1
+        and array_position(scopes, null) is null
+        and pg_column_size(scopes) <= 65536
+    ),
+    constraint universal_registry_tags_check check (
+        cardinality(tags) <= 1000
+        and coalesce(array_ndims(tags), 1) = 1
+        and array_position(tags, null) is null
+        and pg_column_size(tags) <= 65536
+    ),
+    constraint universal_registry_links_check check (
+        jsonb_typeof(links) = 'object' and pg_column_size(links) <= 262144
+    ),
+    constraint universal_registry_trace_id_check check (char_length(trace_id) between 1 and 256),
+    constraint universal_registry_session_id_check check (char_length(session_id) between 1 and 256),
+    constraint universal_registry_idempotency_key_check check (
+        char_length(idempotency_key) between 1 and 256
+    ),
+    constraint universal_registry_app_id_check check (char_length(app_id) between 1 and 256),
+    constraint universal_registry_device_id_check check (char_length(device_id) between 1 and 256),
+    constraint universal_registry_schema_id_check check (char_length(schema_id) between 1 and 256),
+    constraint universal_registry_sig_key_id_check check (char_length(sig_key_id) between 1 and 256),
+    constraint universal_registry_owner_id_check check (owner_id ~ '^\S' and char_length(owner_id) <= 200),
+    constraint universal_registry_tenant_id_check check (
+        tenant_id ~ '^\S' and char_length(tenant_id) <= 200
+    ),
+    constraint universal_registry_visibility_check check (visibility in ('private', 'tenant', 'public')),
+    constraint universal_registry_sensitivity_check check (
+        sensitivity in ('public', 'internal', 'secret', 'pii')
+    ),
+    constraint universal_registry_status_check check (status ~ '^[A-Za-z][A-Za-z0-9_.-]{0,62}$'),
+    constraint universal_registry_severity_check check (char_length(severity) between 1 and 128),
+    constraint universal_registry_kind_check check (char_length(kind) between 1 and 128),
+    constraint universal_registry_version_check check (char_length(version) between 1 and 128),
+    constraint universal_registry_language_check check (char_length(language) between 1 and 128),
+    constraint universal_registry_runtime_check check (char_length(runtime) between 1 and 128),
+    constraint universal_registry_unit_check check (char_length(unit) between 1 and 128),
+    constraint universal_registry_sig_alg_check check (char_length(sig_alg) between 1 and 128),
+    constraint universal_registry_attempt_check check (attempt >= 0),
+    constraint universal_registry_name_check check (char_length(name) <= 500),
+    constraint universal_registry_description_check check (char_length(description) <= 20000),
+    constraint universal_registry_layer_check check (
+        layer in ('session', 'temporary', 'permanent', 'shared', 'local')
+    ),
+    constraint universal_registry_content_check check (pg_column_size(content) <= 1048576),
+    constraint universal_registry_input_check check (pg_column_size(input) <= 1048576),
+    constraint universal_registry_output_check check (pg_column_size(output) <= 1048576),
+    constraint universal_registry_code_check check (octet_length(code) <= 262144),
+    constraint universal_registry_timeout_ms_check check (timeout_ms between 1 and 86400000),
+    constraint universal_registry_error_check check (pg_column_size(error) <= 262144),
+    constraint universal_registry_duration_ms_check check (duration_ms >= 0),
+    constraint universal_registry_tokens_in_check check (tokens_in >= 0),
+    constraint universal_registry_tokens_out_check check (tokens_out >= 0),
+    constraint universal_registry_tool_use_count_check check (tool_use_count >= 0),
+    constraint universal_registry_value_check check (abs(value) < 1e38 and scale(value) <= 38),
+    constraint universal_registry_cost_check check (abs(cost) < 1e38 and scale(cost) <= 38),
+    constraint universal_registry_confidence_check check (
+        confidence between 0 and 1 and scale(confidence) <= 38
+    ),
+    constraint universal_registry_model_check check (char_length(model) between 1 and 256),
+    constraint universal_registry_compiled_hash_check check (compiled_hash ~ '^[0-9a-f]{64}$'),
+    constraint universal_registry_prev_hash_check check (prev_hash ~ '^[0-9a-f]{64}$'),
+    constraint universal_registry_curr_hash_check check (curr_hash ~ '^[0-9a-f]{64}$'),
+    constraint universal_registry_public_key_check check (public_key ~ '^[0-9a-f]{64}$'),
+    constraint universal_registry_signature_check check (
+        signature is null or (
+            signature ~ '^[0-9a-f]{128}$'
+            and curr_hash is not null
+            and public_key is not null
+        )
+    ),
+    constraint universal_registry_metadata_check check (
+        jsonb_typeof(metadata) = 'object' and pg_column_size(metadata) <= 262144
+    )
+);
+
+comment on table ledger.universal_registry is
+    'Append-only: one row is one version (id, seq) of one thing. Nothing is ever changed or removed; the next version is.';
+
+comment on column ledger.universal_registry.id is
+    'Identity of the thing; all its versions share it. Absent: a new ledger.uuid7(). Version 8 and system ids are not for clients. Writer: client or engine.';
+comment on column ledger.universal_registry.seq is
+    'Version of the thing, from 0, without gaps. Absent: 0. Writer: client or engine.';
+comment on column ledger.universal_registry.entity_type is
+    'Kind of span, for example function, request, execution, policy. Decides who may write it. Never changes between versions. Writer: client or engine.';
+comment on column ledger.universal_registry.who is
+    'Actor, as role:name: user:<id>, client:<name>; kernel:, policy:, sidecar: for the engine, system: for governors. Absent: user:<sub>. Writer: client or engine.';
+comment on column ledger.universal_registry.did is
+    'Verb: what the actor did, for example defined, scheduled, executed. Writer: client or engine.';
+comment on column ledger.universal_registry.this is
+    'Object or topic of the act, for example run_code or memory.note. Writer: client or engine.';
+comment on column ledger.universal_registry.at is
+    'Event time as the writer claims it; for clients -30 days to +5 minutes of now. Never used for order. Absent: now. Shown as "when" in the views. Writer: client or engine.';
+comment on column ledger.universal_registry.confirmed_by is
+    'Who confirmed the act. Writer: client or engine.';
+comment on column ledger.universal_registry.if_ok is
+    'What follows when the act is confirmed. Writer: client or engine.';
+comment on column ledger.universal_registry.if_doubt is
+    'What follows in doubt. Writer: client or engine.';
+comment on column ledger.universal_registry.if_not is
+    'What follows when the act is refused or rolled back. Writer: client or engine.';
+comment on column ledger.universal_registry.xact is
+    'Inserting transaction: makes catch-up free of gaps. Not part of the hash. Writer: the database, always.';
+comment on column ledger.universal_registry.accepted_at is
+    'When the database received the span (its own clock). Not part of the hash. Writer: the database, always.';
+comment on column ledger.universal_registry.scheduled_at is
+    'Earliest time to run. Writer: client or engine.';
+comment on column ledger.universal_registry.effective_at is
+    'When a manifest or kernel version takes force. Writer: governor.';
+comment on column ledger.universal_registry.expires_at is
+    'When the span stops being valid, for tokens and grants. Writer: client or engine.';
+comment on column ledger.universal_registry.ttl_at is
+    'When the span may be archived. Writer: client or engine.';
+comment on column ledger.universal_registry.parent_id is
+    'Direct cause or container; of a request and an execution: the function. Writer: client or engine.';
+comment on column ledger.universal_registry.related_to is
+    'Other spans that this one is about, at most 1000. Writer: client or engine.';
+comment on column ledger.universal_registry.links is
+    'Typed relations, an object, for example {"caused_by": …}. Writer: client or engine.';
+comment on column ledger.universal_registry.trace_id is
+    'Correlation of all spans of one flow. Writer: client or engine.';
+comment on column ledger.universal_registry.session_id is
+    'Conversation or session. Writer: client or engine.';
+comment on column ledger.universal_registry.idempotency_key is
+    'The caller''s own name for the act, so that a retry is the same act. Writer: client.';
+comment on column ledger.universal_registry.policy_id is
+    'Policy that emitted the span. Writer: engine.';
+comment on column ledger.universal_registry.owner_id is
+    'User that owns the span: the wall of private rows. Absent: the claim sub. Never changes between versions. Writer: client (own only) or engine.';
+comment on column ledger.universal_registry.tenant_id is
+    'Tenant of the span: the wall of everything; system is the system''s. Absent: the claim. Never changes between versions. Writer: client (own only) or engine.';
+comment on column ledger.universal_registry.visibility is
+    'Who may read it: private (the owner), tenant, public (everybody signed in; needs the governing right). Absent: private. Writer: client or engine.';
+comment on column ledger.universal_registry.sensitivity is
+    'How sensitive: public, internal, secret or pii. Writer: client or engine.';
+comment on column ledger.universal_registry.scopes is
+    'Rights that the span names, at most 1000. Writer: client or engine.';
+comment on column ledger.universal_registry.app_id is
+    'Application that the span belongs to. Writer: client.';
+comment on column ledger.universal_registry.device_id is
+    'Device that the span comes from. Writer: client.';
+comment on column ledger.universal_registry.status is
+    'State of life; which may follow which depends on entity_type (ledger.may_follow). Writer: client or engine.';
+comment on column ledger.universal_registry.is_deleted is
+    'Tombstone: this version ends the thing; visible_timeline hides it. Absent: false. Writer: client or engine.';
+comment on column ledger.universal_registry.reason is
+    'Why, in words or as a short code. Writer: client or engine.';
+comment on column ledger.universal_registry.priority is
+    'Order of importance, higher first. Writer: client or engine.';
+comment on column ledger.universal_registry.severity is
+    'How bad, for alerts and incidents. Writer: client or engine.';
+comment on column ledger.universal_registry.attempt is
+    'Number of the try, from 1. Writer: engine.';
+comment on column ledger.universal_registry.name is
+    'Name of the thing. Writer: client or engine.';
+comment on column ledger.universal_registry.description is
+    'What the thing is for. Writer: client or engine.';
+comment on column ledger.universal_registry.kind is
+    'Sub-type in its entity_type. Writer: client or engine.';
+comment on column ledger.universal_registry.version is
+    'Version label of the content, as people write it; the ledger''s own is seq. Writer: client.';
+comment on column ledger.universal_registry.tags is
+    'Free labels, at most 1000. Writer: client or engine.';
+comment on column ledger.universal_registry.layer is
+    'Layer of a memory: session, temporary, permanent, shared or local. Writer: client or engine.';
+comment on column ledger.universal_registry.schema_id is
+    'Contract that content follows. Writer: client or engine.';
+comment on column ledger.universal_registry.content is
+    'Body: prompt text, memory, document; at most 1 MiB. Writer: client or engine.';
+comment on column ledger.universal_registry.code is
+    'Source of a function, policy or kernel; at most 256 KiB. Writer: client; of kernels: governor.';
+comment on column ledger.universal_registry.language is
+    'Language of code: javascript or typescript. Writer: client.';
+comment on column ledger.universal_registry.runtime is
+    'Runtime that the author had in mind. Writer: client.';
+comment on column ledger.universal_registry.timeout_ms is
+    'Limit of a run''s JavaScript time, milliseconds. Writer: client.';
+comment on column ledger.universal_registry.input is
+    'Input of a request or run; at most 1 MiB. Writer: client or engine.';
+comment on column ledger.universal_registry.output is
+    'Result of a run; at most 1 MiB. Writer: engine.';
+comment on column ledger.universal_registry.error is
+    'Error of a run: {code, message, line?, column?}. Writer: engine.';
+comment on column ledger.universal_registry.duration_ms is
+    'How long it took, milliseconds. Writer: engine.';
+comment on column ledger.universal_registry.value is
+    'Measured value of a metric, in unit. Writer: engine.';
+comment on column ledger.universal_registry.unit is
+    'Unit of value, for example ms or count. Writer: engine.';
+comment on column ledger.universal_registry.confidence is
+    'How sure a model was, 0 to 1. Writer: engine.';
+comment on column ledger.universal_registry.provider_id is
+    'Provider that was called. Writer: client or engine.';
+comment on column ledger.universal_registry.model is
+    'Model that was called. Writer: client or engine.';
+comment on column ledger.universal_registry.tokens_in is
+    'Tokens sent to a model, count. Writer: engine.';
+comment on column ledger.universal_registry.tokens_out is
+    'Tokens received from a model, count. Writer: engine.';
+comment on column ledger.universal_registry.cost is
+    'Cost of the call; currency in metadata, US dollars without. Writer: engine.';
+comment on column ledger.universal_registry.tool_use_count is
+    'Tool calls in one turn, count. Writer: engine.';
+comment on column ledger.universal_registry.compiled_hash is
+    'BLAKE3-256 of a compiled prompt, 64 lower-case hex digits. Writer: engine.';
+comment on column ledger.universal_registry.prev_hash is
+    'curr_hash of the version before; null when that has none. Filled when absent and curr_hash is not stated. Writer: client, engine or the database.';
+comment on column ledger.universal_registry.curr_hash is
+    'BLAKE3-256 of the canonical span, 64 lower-case hex digits. Who states it states every hashed column. Writer: client or engine.';
+comment on column ledger.universal_registry.signature is
+    'Ed25519 over the 32 bytes of curr_hash, 128 lower-case hex digits. Not part of the hash. Writer: client or engine.';
+comment on column ledger.universal_registry.public_key is
+    'Ed25519 public key of the signer, 64 lower-case hex digits. Writer: client or engine.';
+comment on column ledger.universal_registry.sig_alg is
+    'Form of the signature: ed25519-blake3-v1. Writer: client or engine.';
+comment on column ledger.universal_registry.sig_key_id is
+    'Name of the key: did:logline:<hash of the public key>. Writer: client or engine.';
+comment on column ledger.universal_registry.metadata is
+    'Everything else, an object, at most 256 KiB. The key engine {cause, root, depth, kind} is the engine''s. Writer: client or engine.';
+
+comment on constraint universal_registry_pkey on ledger.universal_registry is
+    'The fence: of two writers of one version, one wins.';
+comment on constraint universal_registry_id_check on ledger.universal_registry is
+    'Neither the nil nor the max UUID names a thing.';
+comment on constraint universal_registry_seq_check on ledger.universal_registry is
+    'Versions count from 0.';
+comment on constraint universal_registry_entity_type_check on ledger.universal_registry is
+    'A lower-case word of at most 63 characters; dots, hyphens and underscores may stand inside.';
+comment on constraint universal_registry_who_check on ledger.universal_registry is
+    'Not empty, no space in front, at most 256 characters.';
+comment on constraint universal_registry_did_check on ledger.universal_registry is
+    'At most 500 characters.';
+comment on constraint universal_registry_this_check on ledger.universal_registry is
+    'At most 500 characters.';
+comment on constraint universal_registry_confirmed_by_check on ledger.universal_registry is
+    'At most 500 characters.';
+comment on constraint universal_registry_if_ok_check on ledger.universal_registry is
+    'At most 4000 characters.';
+comment on constraint universal_registry_if_doubt_check on ledger.universal_registry is
+    'At most 4000 characters.';
+comment on constraint universal_registry_if_not_check on ledger.universal_registry is
+    'At most 4000 characters.';
+comment on constraint universal_registry_reason_check on ledger.universal_registry is
+    'At most 4000 characters.';
+comment on constraint universal_registry_at_check on ledger.universal_registry is
+    'Finite, and a year that has four digits in every format.';
+comment on constraint universal_registry_scheduled_at_check on ledger.universal_registry is
+    'Finite, and a year that has four digits in every format.';
+comment on constraint universal_registry_effective_at_check on ledger.universal_registry is
+    'Finite, and a year that has four digits in every format.';
+comment on constraint universal_registry_expires_at_check on ledger.universal_registry is
+    'Finite, and a year that has four digits in every format.';
+comment on constraint universal_registry_ttl_at_check on ledger.universal_registry is
+    'Finite, and a year that has four digits in every format.';
+comment on constraint universal_registry_related_to_check on ledger.universal_registry is
+    'One dimension, no nulls, at most 1000.';
+comment on constraint universal_registry_scopes_check on ledger.universal_registry is
+    'One dimension, no nulls, at most 1000 and 64 KiB.';
+comment on constraint universal_registry_tags_check on ledger.universal_registry is
+    'One dimension, no nulls, at most 1000 and 64 KiB.';
+comment on constraint universal_registry_links_check on ledger.universal_registry is
+    'An object of at most 256 KiB.';
+comment on constraint universal_registry_trace_id_check on ledger.universal_registry is
+    '1 to 256 characters.';
+comment on constraint universal_registry_session_id_check on ledger.universal_registry is
+    '1 to 256 characters.';
+comment on constraint universal_registry_idempotency_key_check on ledger.universal_registry is
+    '1 to 256 characters.';
+comment on constraint universal_registry_app_id_check on ledger.universal_registry is
+    '1 to 256 characters.';
+comment on constraint universal_registry_device_id_check on ledger.universal_registry is
+    '1 to 256 characters.';
+comment on constraint universal_registry_schema_id_check on ledger.universal_registry is
+    '1 to 256 characters.';
+comment on constraint universal_registry_sig_key_id_check on ledger.universal_registry is
+    '1 to 256 characters.';
+comment on constraint universal_registry_owner_id_check on ledger.universal_registry is
+    'Not empty, no space in front, at most 200 characters.';
+comment on constraint universal_registry_tenant_id_check on ledger.universal_registry is
+    'Not empty, no space in front, at most 200 characters.';
+comment on constraint universal_registry_visibility_check on ledger.universal_registry is
+    'One of three.';
+comment on constraint universal_registry_sensitivity_check on ledger.universal_registry is
+    'One of four.';
+comment on constraint universal_registry_status_check on ledger.universal_registry is
+    'A word of at most 63 characters.';
+comment on constraint universal_registry_severity_check on ledger.universal_registry is
+    '1 to 128 characters.';
+comment on constraint universal_registry_kind_check on ledger.universal_registry is
+    '1 to 128 characters.';
+comment on constraint universal_registry_version_check on ledger.universal_registry is
+    '1 to 128 characters.';
+comment on constraint universal_registry_language_check on ledger.universal_registry is
+    '1 to 128 characters.';
+comment on constraint universal_registry_runtime_check on ledger.universal_registry is
+    '1 to 128 characters.';
+comment on constraint universal_registry_unit_check on ledger.universal_registry is
+    '1 to 128 characters.';
+comment on constraint universal_registry_sig_alg_check on ledger.universal_registry is
+    '1 to 128 characters.';
+comment on constraint universal_registry_attempt_check on ledger.universal_registry is
+    'A count.';
+comment on constraint universal_registry_name_check on ledger.universal_registry is
+    'At most 500 characters.';
+comment on constraint universal_registry_description_check on ledger.universal_registry is
+    'At most 20000 characters.';
+comment on constraint universal_registry_layer_check on ledger.universal_registry is
+    'One of five.';
+comment on constraint universal_registry_content_check on ledger.universal_registry is
+    'At most 1 MiB.';
+comment on constraint universal_registry_input_check on ledger.universal_registry is
+    'At most 1 MiB.';
+comment on constraint universal_registry_output_check on ledger.universal_registry is
+    'At most 1 MiB.';
+comment on constraint universal_registry_code_check on ledger.universal_registry is
+    'At most 256 KiB.';
+comment on constraint universal_registry_timeout_ms_check on ledger.universal_registry is
+    'From 1 millisecond to a day.';
+comment on constraint universal_registry_error_check on ledger.universal_registry is
+    'At most 256 KiB.';
+comment on constraint universal_registry_duration_ms_check on ledger.universal_registry is
+    'Not negative.';
+comment on constraint universal_registry_tokens_in_check on ledger.universal_registry is
+    'Not negative.';
+comment on constraint universal_registry_tokens_out_check on ledger.universal_registry is
+    'Not negative.';
+comment on constraint universal_registry_tool_use_count_check on ledger.universal_registry is
+    'Not negative.';
+comment on constraint universal_registry_value_check on ledger.universal_registry is
+    'Finite, at most 38 digits on either side of the point.';
+comment on constraint universal_registry_cost_check on ledger.universal_registry is
+    'Finite, at most 38 digits on either side of the point.';
+comment on constraint universal_registry_confidence_check on ledger.universal_registry is
+    '0 to 1, at most 38 digits.';
+comment on constraint universal_registry_model_check on ledger.universal_registry is
+    '1 to 256 characters.';
+comment on constraint universal_registry_compiled_hash_check on ledger.universal_registry is
+    '64 lower-case hex digits.';
+comment on constraint universal_registry_prev_hash_check on ledger.universal_registry is
+    '64 lower-case hex digits.';
+comment on constraint universal_registry_curr_hash_check on ledger.universal_registry is
+    '64 lower-case hex digits.';
+comment on constraint universal_registry_public_key_check on ledger.universal_registry is
+    '64 lower-case hex digits.';
+comment on constraint universal_registry_signature_check on ledger.universal_registry is
+    '128 lower-case hex digits, over a curr_hash, by a public_key. Without a signature: free.';
+comment on constraint universal_registry_metadata_check on ledger.universal_registry is
+    'An object of at most 256 KiB.';
+
+-- 30 guards: what may be appended, decided before each insert.
+--
+--     insert ──► 1_admit (as the caller)   who are you, may you write this at all? stamps the row
+--            ──► 2_follow (as the owner)   seq > 0: does it follow the version before?
+--            ──► 3_call (as the owner)     a client's new request: may it call that function?
+--            ──► constraints, policies, primary key
+--
+-- A row whose (id, seq) is taken passes and meets the primary key, which alone decides. Triggers fire
+-- before ON CONFLICT does: a guard that raised there would abort the whole batch of a sidecar that
+-- comes too late. Hence each guard asks for the existing row before it refuses, and only then.
+-- No lock is taken, nothing is notified, and the engine's rows take the shortest way.
+
+create function ledger.may_start(p_entity_type text, p_tenant_id text, p_status text)
+returns boolean
+language plpgsql
+immutable
+parallel safe
+security invoker
+set search_path = ''
+as $$
+begin
+    return case
+        when p_entity_type in ('manifest', 'key')
+            or p_tenant_id = 'system' and p_entity_type in ('function', 'provider')
+            then p_status in ('draft', 'active')
+        when p_entity_type = 'function' then p_status in ('draft', 'active', 'scheduled')
+        when p_entity_type in ('policy', 'provider') then p_status in ('draft', 'active')
+        when p_entity_type = 'request' then p_status = 'scheduled'
+        else true
+    end;
+end
+$$;
+
+comment on function ledger.may_start(text, text, text) is
+    'Whether version 0 of a span of this type may have this status. Null counts as no.';
+
+create function ledger.may_follow(
+    p_entity_type text,
+    p_tenant_id text,
+    p_before text,
+    p_after text,
+    p_is_engine boolean
+)
+returns boolean
+language plpgsql
+immutable
+parallel safe
+security invoker
+set search_path = ''
+as $$
+begin
+    return case
+        when p_entity_type = 'request' and p_is_engine then case p_before
+            when 'scheduled' then p_after in
+                ('running', 'complete', 'error', 'retry', 'dead', 'blocked', 'cancelled')
+            when 'running' then p_after in
+                ('running', 'complete', 'error', 'retry', 'dead', 'blocked', 'cancelled')
+            when 'retry' then p_after in
+                ('scheduled', 'running', 'complete', 'error', 'retry', 'dead', 'blocked', 'cancelled')
+            when 'blocked' then p_after in
+                ('scheduled', 'running', 'complete', 'error', 'retry', 'dead', 'cancelled')
+            when 'cancel_requested' then p_after = 'cancelled'
+            else false
+        end
+        when p_entity_type = 'request' then case p_after
+            when 'cancel_requested' then p_before in ('scheduled', 'running', 'retry', 'blocked')
+            when 'scheduled' then p_before = 'dead'
+            else false
+        end
+        when p_entity_type in ('manifest', 'key')
+            or p_tenant_id = 'system' and p_entity_type in ('function', 'provider')
+            then case p_before
+                when 'draft' then p_after = 'active'
+                when 'active' then p_after in ('active', 'deprecated', 'revoked')
+                -- What is out of use can still turn out to be stolen.
+                when 'deprecated' then p_after = 'revoked'
+                else false
+            end
+        when p_entity_type = 'function' then case p_before
+            when 'archived' then p_after in ('active', 'archived')
+            else p_after in ('draft', 'active', 'scheduled', 'archived')
+        end
+        when p_entity_type in ('policy', 'provider')
+            or p_entity_type like 'prompt\_%' and p_before in ('draft', 'active', 'archived')
+            then case p_before
+                when 'archived' then p_after = 'archived'
+                else p_after in ('draft', 'active', 'archived')
+            end
+        when p_entity_type in (
+            'execution', 'boot_event', 'policy_cursor', 'policy_error', 'policy_violation',
+            'checkpoint', 'incident', 'epoch', 'status_patch', 'provider_execution'
+        ) then false
+        else true
+    end;
+end
+$$;
+
+comment on function ledger.may_follow(text, text, text, text, boolean) is
+    'Whether a version with status p_after may follow one with p_before, for the engine or for anyone else. Null counts as no.';
+
+create function ledger.admit_span()
+returns trigger
+language plpgsql
+volatile
+security invoker
+set search_path = ''
+as $$
+declare
+    v_is_engine boolean := current_user = 'loglineos_sidecar';
+    v_is_owner boolean := false;
+    v_user text;
+    v_tenant text;
+    v_code text;
+    v_message text;
+    v_hint text;
+begin
+    -- The database's own columns, whatever was sent.
+    new.accepted_at := statement_timestamp();
+    new.xact := pg_catalog.pg_current_xact_id();
+
+    if new.curr_hash is not null and (
+        new.id is null or new.seq is null or new.who is null or new.at is null
+        or new.owner_id is null or new.tenant_id is null or new.visibility is null
+        or new.is_deleted is null
+    ) then
+        raise exception using
+            errcode = 'LL016',
+            message = 'a span with curr_hash leaves a hashed column to be filled in',
+            hint = 'State id, seq, who, at, owner_id, tenant_id, visibility and is_deleted, '
+                'or leave curr_hash out.';
+    end if;
+
+    -- Fill what is absent. (An assignment to a record copies: only where needed.)
+    if new.id is null then
+        new.id := ledger.uuid7();
+    end if;
+    if new.seq is null then
+        new.seq := 0;
+    end if;
+    if new.is_deleted is null then
+        new.is_deleted := false;
+    end if;
+    if new.visibility is null then
+        new.visibility := 'private';
+    end if;
+    if new.at is null then
+        new.at := now();
+    end if;
+
+    -- Identity. The engine acts for others and states whom; so does service_role, and the owner.
+    if not v_is_engine then
+        v_user := ledger.current_user_id();
+        v_tenant := ledger.current_tenant_id();
+        v_is_owner := current_user <> 'authenticated' and current_user = (
+            select pg_catalog.pg_get_userbyid(c.relowner)
+            from pg_catalog.pg_class as c
+            where c.oid = tg_relid
+        );
+        if new.owner_id is null then
+            new.owner_id := v_user;
+        end if;
+        if new.tenant_id is null then
+            new.tenant_id := v_tenant;
+        end if;
+        if new.who is null then
+            new.who := coalesce('user:' || v_user, 'client:' || current_user);
+        end if;
+        if current_user <> 'service_role' and not v_is_owner then
+            if v_user is null or v_tenant is null then
+                raise exception using
+                    errcode = 'LL005',
+                    message = 'the verified token names no user or no tenant',
+                    hint = 'Sign in with a token that carries sub and app_metadata.tenant_id.';
+            end if;
+            if (new.owner_id <> v_user or new.tenant_id <> v_tenant) and not (
+                new.owner_id = 'system' and new.tenant_id = 'system' and ledger.is_governor()
+            ) then
+                raise exception using
+                    errcode = 'LL006',
+                    message = 'owner_id or tenant_id is not that of the verified token',
+                    hint = 'Leave owner_id and tenant_id out: they are filled from the token.';
+            end if;
+        end if;
+    end if;
+
+    if new.owner_id is null or new.tenant_id is null then
+        raise exception using
+            errcode = 'LL005',
+            message = 'the span has no owner_id or no tenant_id, and no token to take them from',
+            hint = 'State owner_id and tenant_id: of an effect, those of its cause.';
+    end if;
+    if new.entity_type is null or new.who is null then
+        raise exception using
+            errcode = 'LL017',
+            message = 'the span has no entity_type or no who',
+            hint = 'State entity_type, for example note, and who, for example user:<id>.';
+    end if;
+    if new.seq < 0 then
+        raise exception using
+            errcode = 'LL017',
+            message = 'seq ' || new.seq || ' is negative',
+            hint = 'State seq 0 for a new thing, else the newest seq plus 1.';
+    end if;
+
+    -- Types that belong to somebody.
+    if new.entity_type in ('manifest', 'key')
+        or new.tenant_id = 'system' and new.entity_type in ('function', 'provider')
+    then
+        if v_is_engine or not (v_is_owner or ledger.is_governor()) then
+            v_code := 'LL004';
+            v_message := new.entity_type || ' of tenant ' || new.tenant_id
+                || ' is written by a governor only';
+            v_hint := 'Ask for the claim app_metadata.logline_role = governor.';
+        end if;
+    elsif not v_is_engine and new.entity_type in (
+        'execution', 'boot_event', 'policy_cursor', 'policy_error', 'policy_violation', 'checkpoint',
+        'incident', 'epoch', 'metric', 'status_patch', 'provider_execution'
+    ) then
+        v_code := 'LL004';
+        v_message := new.entity_type || ' is written by the engine only';
+        v_hint := 'Use an entity_type of your own, or append a request and let it run.';
+    end if;
+
+    if v_code is null and new.seq = 0 then
+        if new.prev_hash is not null then
+            v_code := 'LL014';
+            v_message := 'version 0 states a prev_hash, but nothing is before it';
+            v_hint := 'Leave prev_hash out.';
+        elsif not coalesce(ledger.may_start(new.entity_type, new.tenant_id, new.status), false) then
+            v_code := 'LL003';
+            v_message := new.entity_type || ' may not start with status '
+                || coalesce(new.status, 'null');
+            v_hint := case new.entity_type
+                when 'request' then 'State status scheduled.'
+                else 'State status draft or active; a function of your own may be scheduled, too.'
+            end;
+        end if;
+    end if;
+
+    -- What is reserved. None of it binds the engine.
+    if v_code is null and not v_is_engine then
+        if new.id >= '00000000-0000-4000-8000-000000000000'
+            and new.id <= '00000000-0000-4000-8000-ffffffffffff'
+            and not (v_is_owner or ledger.is_governor())
+            or new.id in (
+                '00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff'
+            )
+            -- A later version of what the engine made is its owner's affair (2_follow).
+            or new.seq = 0 and substr(new.id::text, 15, 1) = '8'
+        then
+            v_code := 'LL007';
+            v_message := 'id ' || new.id || ' is a system id, a derived (version 8), nil or max id';
+            v_hint := 'Leave id out, or state a version 7 or version 4 UUID.';
+        elsif lower(new.who) ~ '^\s*(kernel|policy|sidecar|system)\s*:'
+            and not (
+                lower(new.who) ~ '^system:' and (v_is_owner or ledger.is_governor())
+            )
+        then
+            v_code := 'LL008';
+            v_message := 'who "' || left(new.who, 60) || '" is reserved';
+            v_hint := 'Leave who out, or state user:<id> or client:<name>.';
+        elsif new.metadata ? 'engine' then
+            v_code := 'LL009';
+            v_message := 'metadata.engine is written by the engine only';
+            v_hint := 'Leave the key engine out of metadata.';
+        elsif new.visibility = 'public' and not (v_is_owner or ledger.is_governor()) then
+            v_code := 'LL010';
+            v_message := 'visibility public needs the governing right';
+            v_hint := 'State visibility tenant or private.';
+        elsif not v_is_owner and not (
+            new.at between now() - interval '30 days' and now() + interval '5 minutes'
+        ) then
+            v_code := 'LL011';
+            v_message := 'at ' || new.at || ' is outside -30 days to +5 minutes of now';
+            v_hint := 'Leave at out, mend the clock, or keep the old time in metadata.';
+        elsif (new.tenant_id = 'system' or new.owner_id = 'system')
+            and not (v_is_owner or ledger.is_governor())
+        then
+            v_code := 'LL006';
+            v_message := 'the owner and the tenant system belong to governors';
+            v_hint := 'State the owner_id and the tenant_id of a user.';
+        elsif new.seq > 0 and new.entity_type = 'request' and (
+            new.status is null or new.status not in ('cancel_requested', 'scheduled')
+        ) then
+            v_code := 'LL003';
+            v_message := 'a request gets status ' || coalesce(new.status, 'null')
+                || ' from the engine only';
+            v_hint := 'Its owner may append cancel_requested, or scheduled after dead.';
+        end if;
+    end if;
+
+    if v_code is null or exists (
+        select
+        from ledger.universal_registry as existing
+        where existing.id = new.id
+            and existing.seq = new.seq
+            and (
+                v_is_engine
+                or existing.owner_id = new.owner_id and existing.tenant_id = new.tenant_id
+            )
+    ) then
+        return new;
+    end if;
+    raise exception using errcode = v_code, message = v_message, hint = v_hint;
+end
+$$;
+
+comment on function ledger.admit_span() is
+    'Decides by current_user whether this role may append this span at all, fills what it left out, and stamps accepted_at and xact.';
+
+-- Definer: the version before may be hidden from the caller, and must stay hidden. What comes out is
+-- an error that is the same for a missing and for a foreign id.
+create function ledger.follow_version()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+    v_is_engine boolean := tg_argv[0] = 'engine';
+    v_previous record;
+    v_code text;
+    v_message text;
+    v_hint text;
+begin
+    select p.owner_id, p.tenant_id, p.entity_type, p.status, p.curr_hash, p.parent_id
+    into v_previous
+    from ledger.universal_registry as p
+    where p.id = new.id
+        and p.seq = new.seq - 1;
+
+    if not found then
+        v_code := 'LL002';
+    elsif v_previous.owner_id <> new.owner_id or v_previous.tenant_id <> new.tenant_id then
+        -- The engine and the database's owner see every row anyway; to others it is not there.
+        v_code := case
+            when v_is_engine
+                or coalesce(nullif(current_setting('role', true), 'none'), session_user) = current_user
+                then 'LL013'
+            else 'LL002'
+        end;
+    elsif v_previous.entity_type <> new.entity_type
+        or new.entity_type = 'request' and new.parent_id <> v_previous.parent_id
+    then
+        v_code := 'LL013';
+    elsif not coalesce(ledger.may_follow(
+        new.entity_type, new.tenant_id, v_previous.status, new.status, v_is_engine
+    ), false) then
+        v_code := 'LL003';
+        v_message := new.entity_type || ': status ' || coalesce(new.status, 'null')
+            || ' may not follow ' || coalesce(v_previous.status, 'null')
+            || case when v_is_engine then ' by the engine' else '' end;
+        v_hint := 'Read the newest version and append one that its life allows (ledger.may_follow).';
+    elsif new.prev_hash <> v_previous.curr_hash
+        or new.prev_hash is not null and v_previous.curr_hash is null
+    then
+        v_code := 'LL014';
+        v_message := 'prev_hash is not the curr_hash of version ' || new.seq - 1;
+        v_hint := 'Read that version again; leave prev_hash out when it has no curr_hash.';
+    elsif new.prev_hash is null and v_previous.curr_hash is not null then
+        if new.curr_hash is not null then
+            v_code := 'LL016';
+            v_message := 'a span with curr_hash leaves prev_hash to be filled in';
+            v_hint := 'State prev_hash: the curr_hash of version ' || new.seq - 1 || '.';
+        else
+            new.prev_hash := v_previous.curr_hash;
+        end if;
+    end if;
+
+    if v_code is null then
+        if new.entity_type = 'request' and new.parent_id is null and new.curr_hash is null then
+            new.parent_id := v_previous.parent_id;
+        end if;
+        return new;
+    end if;
+
+    if exists (
+        select
+        from ledger.universal_registry as existing
+        where existing.id = new.id
+            and existing.seq = new.seq
+            and (
+                v_is_engine
+                or existing.owner_id = new.owner_id and existing.tenant_id = new.tenant_id
+            )
+    ) then
+        return new;
+    end if;
+    if v_code = 'LL002' then
+        v_message := 'there is no version ' || new.seq - 1 || ' of span ' || new.id
+            || ' that you may follow';
+        v_hint := 'State seq 0 for a new thing, else the newest seq plus 1 of a thing of your own.';
+    elsif v_code = 'LL013' then
+        v_message := 'version ' || new.seq || ' of span ' || new.id
+            || ' changes tenant_id, owner_id, entity_type or, of a request, parent_id';
+        v_hint := 'Repeat those of the version before; for another thing use another id.';
+    end if;
+    raise exception using errcode = v_code, message = v_message, hint = v_hint;
+end
+$$;
+
+comment on function ledger.follow_version() is
+    'Decides whether a version may follow the one before it: no gap, same tenant, owner and type, an allowed change of status, the right prev_hash.';
+
+-- Definer: whether a function is still callable is told by its newest version, also where that one
+-- is hidden from the caller. Readable is what the policies of 50_access call readable, judged for the
+-- owner of the request, so that service_role can not call for somebody what he could not call.
+create function ledger.check_call()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+    v_function record;
+begin
+    select f.entity_type, f.status, f.is_deleted, f.owner_id, f.tenant_id, f.visibility
+    into v_function
+    from ledger.universal_registry as f
+    where f.id = new.parent_id
+    order by f.seq desc
+    limit 1;
+
+    if found
+        and v_function.entity_type = 'function'
+        and not v_function.is_deleted
+        and coalesce(v_function.status, '') not in ('archived', 'revoked')
+        and (
+            v_function.owner_id = new.owner_id and v_function.tenant_id = new.tenant_id
+            or v_function.visibility = 'tenant' and v_function.tenant_id = new.tenant_id
+            or v_function.visibility = 'public'
+        )
+    then
+        return new;
+    end if;
+
+    if exists (
+        select
+        from ledger.universal_registry as existing
+        where existing.id = new.id
+            and existing.seq = new.seq
+            and existing.owner_id = new.owner_id
+            and existing.tenant_id = new.tenant_id
+    ) then
+        return new;
+    end if;
+    raise exception using
+        errcode = 'LL015',
+        message = 'parent_id ' || coalesce(new.parent_id::text, 'null')
+            || ' is no function that you may call',
+        hint = 'State as parent_id the id of a function that you can read and that is not archived.';
+end
+$$;
+
+comment on function ledger.check_call() is
+    'Decides whether a client''s request may call its parent: a function, not archived, that the owner of the request may read.';
+
+-- WHEN is evaluated as the caller: that is how the definer functions learn who it is.
+create trigger universal_registry_before_insert_1_admit
+    before insert on ledger.universal_registry
+    for each row
+    execute function ledger.admit_span();
+
+comment on trigger universal_registry_before_insert_1_admit on ledger.universal_registry is
+    'Who may write what; fills and stamps. First.';
+
+create trigger universal_registry_before_insert_2_follow
+    before insert on ledger.universal_registry
+    for each row
+    when (new.seq > 0 and current_user <> 'loglineos_sidecar')
+    execute function ledger.follow_version('client');
+
+comment on trigger universal_registry_before_insert_2_follow on ledger.universal_registry is
+    'A later version must follow the one before it.';
+
+create trigger universal_registry_before_insert_2_follow_engine
+    before insert on ledger.universal_registry
+    for each row
+    when (new.seq > 0 and current_user = 'loglineos_sidecar')
+    execute function ledger.follow_version('engine');
+
+comment on trigger universal_registry_before_insert_2_follow_engine on ledger.universal_registry is
+    'A later version must follow the one before it; the engine''s own transitions.';
+
+create trigger universal_registry_before_insert_3_call
+    before insert on ledger.universal_registry
+    for each row
+    when (new.seq = 0 and new.entity_type = 'request' and current_user <> 'loglineos_sidecar')
+    execute function ledger.check_call();
+
+comment on trigger universal_registry_before_insert_3_call on ledger.universal_registry is
+    'A client''s request calls a function that it may call.';
+
+-- Also under session_replication_role = replica, which Supabase lets the owner set.
+alter table ledger.universal_registry
+    enable always trigger universal_registry_before_insert_1_admit,
+    enable always trigger universal_registry_before_insert_2_follow,
+    enable always trigger universal_registry_before_insert_2_follow_engine,
+    enable always trigger universal_registry_before_insert_3_call;
+
+-- 40 append-only: no update, no delete, no truncate, by anybody, on any path.
+--
+-- The statement triggers refuse also what would touch no row, such as an update that the policies
+-- have already emptied, or ON CONFLICT DO UPDATE without a conflict: a silent 0 rows teaches nobody.
+-- The row triggers are for the paths that fire no statement triggers: the apply worker of a logical
+-- replication. An owner or a superuser can still drop all this; that is detected, not prevented.
+
+create function ledger.refuse_change()
+returns trigger
+language plpgsql
+volatile
+security invoker
+set search_path = ''
+as $$
+begin
+    raise exception using
+        errcode = 'LL001',
+        message = lower(tg_op) || ' of ' || tg_table_schema || '.' || tg_table_name
+            || ' is refused: the ledger is append-only',
+        hint = 'Append the next version: the same id, seq plus 1; is_deleted = true to remove.';
+end
+$$;
+
+comment on function ledger.refuse_change() is
+    'Refuses every update, delete and truncate.';
+
+create trigger universal_registry_before_change_row
+    before update or delete on ledger.universal_registry
+    for each row
+    execute function ledger.refuse_change();
+
+comment on trigger universal_registry_before_change_row on ledger.universal_registry is
+    'Append-only, also for a replication worker.';
+
+create trigger universal_registry_before_change_statement
+    before update or delete or truncate on ledger.universal_registry
+    for each statement
+    execute function ledger.refuse_change();
+
+comment on trigger universal_registry_before_change_statement on ledger.universal_registry is
+    'Append-only, also where no row would be touched.';
+
+alter table ledger.universal_registry
+    enable always trigger universal_registry_before_change_row,
+    enable always trigger universal_registry_before_change_statement;
+
+-- 50 access: who reads and who appends.
+--
+-- One policy per role and command. Accessors stand in (select …) so that they run once a statement.
+-- A comparison with a missing claim is null, so no claim means no rows; anon has SELECT and no policy,
+-- so it reads nothing and is told nothing. Own means owner and tenant: user ids may repeat elsewhere.
+
+alter table ledger.universal_registry enable row level security;
+alter table ledger.universal_registry force row level security;
+
+create policy universal_registry_select_authenticated on ledger.universal_registry
+    for select
+    to authenticated
+    using (
+        (select ledger.current_user_id()) is not null
+        and (
+            owner_id = (select ledger.current_user_id())
+                and tenant_id = (select ledger.current_tenant_id())
+            or visibility = 'tenant' and tenant_id = (select ledger.current_tenant_id())
+            or visibility = 'public'
+        )
+    );
+
+comment on policy universal_registry_select_authenticated on ledger.universal_registry is
+    'A client reads its own rows, the tenant rows of its tenant, and public rows.';
+
+create policy universal_registry_insert_authenticated on ledger.universal_registry
+    for insert
+    to authenticated
+    with check (
+        owner_id = (select ledger.current_user_id())
+            and tenant_id = (select ledger.current_tenant_id())
+        or owner_id = 'system' and tenant_id = 'system' and (select ledger.is_governor())
+    );
+
+comment on policy universal_registry_insert_authenticated on ledger.universal_registry is
+    'A client appends as itself in its tenant; a governor also as the system.';
+
+create policy universal_registry_select_service on ledger.universal_registry
+    for select
+    to service_role
+    using (true);
+
+comment on policy universal_registry_select_service on ledger.universal_registry is
+    'A backend reads everything (on Supabase by BYPASSRLS, elsewhere by this).';
+
+create policy universal_registry_insert_service on ledger.universal_registry
+    for insert
+    to service_role
+    with check (true);
+
+comment on policy universal_registry_insert_service on ledger.universal_registry is
+    'A backend appends for any user it states; what it may append, the triggers say.';
+
+create policy universal_registry_select_sidecar on ledger.universal_registry
+    for select
+    to loglineos_sidecar
+    using (true);
+
+comment on policy universal_registry_select_sidecar on ledger.universal_registry is
+    'The engine reads everything.';
+
+create policy universal_registry_insert_sidecar on ledger.universal_registry
+    for insert
+    to loglineos_sidecar
+    with check (true);
+
+comment on policy universal_registry_insert_sidecar on ledger.universal_registry is
+    'The engine appends for the owner of the cause; what it may append, the triggers say.';
+
+create policy universal_registry_select_kernel on ledger.universal_registry
+    for select
+    to loglineos_kernel
+    using (
+        (select ledger.current_user_id()) is not null
+        and (
+            owner_id = (select ledger.current_user_id())
+                and tenant_id = (select ledger.current_tenant_id())
+            or visibility = 'tenant' and tenant_id = (select ledger.current_tenant_id())
+            or visibility = 'public'
+        )
+    );
+
+comment on policy universal_registry_select_kernel on ledger.universal_registry is
+    'Ledger code reads what the user reads on whose behalf it runs (app.user_id, app.tenant_id).';
+
+-- Where the owner has neither superuser nor BYPASSRLS, FORCE binds it, and it needs policies to boot
+-- the system and to look up the version before. A new owner needs them anew.
+do $owner$
+begin
+    execute format(
+        'create policy universal_registry_select_owner on ledger.universal_registry'
+        ' for select to %I using (true)',
+        current_user
+    );
+    execute format(
+        'create policy universal_registry_insert_owner on ledger.universal_registry'
+        ' for insert to %I with check (true)',
+        current_user
+    );
+end
+$owner$;
+
+comment on policy universal_registry_select_owner on ledger.universal_registry is
+    'The definer triggers read the version before.';
+comment on policy universal_registry_insert_owner on ledger.universal_registry is
+    'The owner boots the system; what it may append, the triggers say.';
+
+-- Never UPDATE, DELETE, TRUNCATE. Grants that default privileges gave away are taken back first.
+revoke all on all tables in schema ledger from public, anon, authenticated, service_role;
+revoke all on all tables in schema ledger from loglineos_sidecar, loglineos_kernel;
+revoke all on all functions in schema ledger from public, anon, authenticated, service_role;
+
+grant usage on schema ledger
+    to anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+grant select on ledger.universal_registry
+    to anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+grant insert on ledger.universal_registry
+    to authenticated, service_role, loglineos_sidecar;
+
+grant execute on function ledger.current_user_id(), ledger.current_tenant_id(), ledger.is_governor()
+    to anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+grant execute on function ledger.uuid7()
+    to authenticated, service_role, loglineos_sidecar;
+grant execute on function ledger.may_start(text, text, text)
+    to authenticated, service_role, loglineos_sidecar;
+grant execute on function ledger.may_follow(text, text, text, text, boolean)
+    to authenticated, service_role, loglineos_sidecar;
+
+-- The sidecar keeps its own tables here.
+grant usage, create on schema engine to loglineos_sidecar;
+
+-- 60 timeline: what is now, and what ever was. Both obey the reader's own rights.
+
+-- Definer: the newest version may be hidden from a reader of an older one, and then the older one is
+-- no longer what is. The parameters have no names so that PostgREST can not offer it as a call.
+create function ledger.has_version(uuid, integer)
+returns boolean
+language plpgsql
+stable
+parallel safe
+security definer
+set search_path = ''
+as $$
+begin
+    return exists (
+        select
+        from ledger.universal_registry as r
+        where r.id = $1
+            and r.seq = $2
+    );
+end
+$$;
+
+comment on function ledger.has_version(uuid, integer) is
+    'Whether this version of this span exists, whoever may read it. For visible_timeline.';
+
+create view ledger.visible_timeline
+with (security_invoker = true, security_barrier = true)
+as
+select
+    r.at as "when",
+    r.*
+from ledger.universal_registry as r
+where not r.is_deleted
+    and not exists (
+        select
+        from ledger.universal_registry as newer
+        where newer.id = r.id
+            and newer.seq = r.seq + 1
+    )
+    -- Who reads a private row reads all its versions: the test above was exact. Others ask.
+    and (r.visibility = 'private' or not ledger.has_version(r.id, r.seq + 1));
+
+comment on view ledger.visible_timeline is
+    'The newest version of every span that the reader may see and that is not deleted.';
+
+create view ledger.history
+with (security_invoker = true, security_barrier = true)
+as
+select
+    r.at as "when",
+    r.*
+from ledger.universal_registry as r;
+
+comment on view ledger.history is
+    'All versions of every span that the reader may see, tombstones included.';
+
+-- The columns say the same as in the table.
+do $comments$
+declare
+    v_column record;
+begin
+    for v_column in
+        select
+            c.relname as view_name,
+            a.attname as column_name,
+            pg_catalog.col_description('ledger.universal_registry'::regclass, t.attnum) as comment
+        from pg_catalog.pg_class as c
+        join pg_catalog.pg_attribute as a on a.attrelid = c.oid and a.attnum > 0
+        join pg_catalog.pg_attribute as t
+            on t.attrelid = 'ledger.universal_registry'::regclass
+            and t.attname = case a.attname when 'when' then 'at' else a.attname end
+        where c.oid in ('ledger.visible_timeline'::regclass, 'ledger.history'::regclass)
+    loop
+        execute format(
+            'comment on column ledger.%I.%I is %L',
+            v_column.view_name, v_column.column_name, v_column.comment
+        );
+    end loop;
+end
+$comments$;
+
+revoke all on ledger.visible_timeline, ledger.history
+    from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+grant select on ledger.visible_timeline, ledger.history
+    to anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+
+revoke all on function ledger.has_version(uuid, integer)
+    from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+grant execute on function ledger.has_version(uuid, integer)
+    to anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+
+-- 70 indexes: few, for each insert pays for each one. GIN indexes are the user's own choice.
+
+create index universal_registry_tenant_type_at_idx
+    on ledger.universal_registry (tenant_id, entity_type, at desc);
+
+comment on index ledger.universal_registry_tenant_type_at_idx is
+    'The timeline of a tenant, by type, newest first.';
+
+create index universal_registry_parent_idx
+    on ledger.universal_registry (parent_id)
+    where parent_id is not null;
+
+comment on index ledger.universal_registry_parent_idx is
+    'Requests and executions of a function.';
+
+create index universal_registry_trace_idx
+    on ledger.universal_registry (trace_id)
+    where trace_id is not null;
+
+comment on index ledger.universal_registry_trace_idx is
+    'All spans of one flow.';
+
+create index universal_registry_xact_idx
+    on ledger.universal_registry (xact);
+
+comment on index ledger.universal_registry_xact_idx is
+    'Catch-up: what a snapshot had not seen.';
+
+-- Every version that was ever open is in here: the scan leaves out those that have a version after
+-- them, an anti-join with the primary key on (id, seq + 1) in the same order. Ids begin with a time,
+-- so a scan may also begin at one.
+create index universal_registry_open_request_idx
+    on ledger.universal_registry (id, seq)
+    where entity_type = 'request'
+        and status in ('scheduled', 'running', 'retry', 'blocked', 'cancel_requested');
+
+comment on index ledger.universal_registry_open_request_idx is
+    'Open work at start-up, and after an overflow.';
+
+-- 90 publication: the doorbell. Inserts only; the columns that routing needs and no bodies.
+--
+-- A publication is never a member of an extension: it survives `drop extension`, without the table.
+-- So it is made or mended, whichever is needed.
+
+do $publication$
+declare
+    v_columns constant text :=
+        'id, seq, entity_type, status, owner_id, tenant_id, visibility, is_deleted, parent_id, at,'
+        ' accepted_at, scheduled_at, trace_id, xact, curr_hash, prev_hash';
+begin
+    if not exists (select from pg_catalog.pg_publication where pubname = 'loglineos') then
+        execute format(
+            'create publication loglineos for table ledger.universal_registry (%s)'
+            ' with (publish = ''insert'')',
+            v_columns
+        );
+    elsif not exists (
+        select
+        from pg_catalog.pg_publication_tables
+        where pubname = 'loglineos'
+            and schemaname = 'ledger'
+            and tablename = 'universal_registry'
+    ) then
+        execute format(
+            'alter publication loglineos add table ledger.universal_registry (%s)',
+            v_columns
+        );
+    end if;
+end
+$publication$;
+
+comment on publication loglineos is
+    'Insert-only stream of new spans for the sidecar: a doorbell, not the queue.';
