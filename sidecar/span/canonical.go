@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"lukechampine.com/blake3"
 )
@@ -177,25 +176,13 @@ func (w *jsonWriter) textColumn(name, text string) *Refusal {
 }
 
 func (w *jsonWriter) jsonColumn(name string, raw json.RawMessage) (bool, *Refusal) {
-	if raw == nil {
+	if isNullJSON(raw) {
 		return false, nil
 	}
-	mark := len(w.out)
 	if fault := w.document(raw); fault != nil {
 		return false, fault.refusal(name)
 	}
-	return string(w.out[mark:]) != "null", nil
-}
-
-// checkText refuses what a text of Postgres cannot hold.
-func checkText(name, text string) *Refusal {
-	if !utf8.ValidString(text) {
-		return badSpan(name+": the text is not UTF-8", "encode the text as UTF-8")
-	}
-	if strings.IndexByte(text, 0) >= 0 {
-		return badSpan(name+": the text holds a NUL byte", "remove it; Postgres cannot store it")
-	}
-	return nil
+	return true, nil
 }
 
 // Hash returns the BLAKE3-256 of the canonical form, 64 characters of lower case hex.

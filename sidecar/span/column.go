@@ -59,12 +59,11 @@ func (d Decimal) MarshalJSON() ([]byte, error) { return []byte(d), nil }
 
 // UnmarshalJSON reads a number or a string that holds one.
 func (d *Decimal) UnmarshalJSON(raw []byte) error {
-	text := strings.Trim(string(raw), `"`)
-	var number json.Number
-	if err := json.Unmarshal([]byte(text), &number); err != nil {
-		return fmt.Errorf("decode decimal %.40q: %w", raw, err)
+	text := Decimal(strings.Trim(string(raw), `"`))
+	if _, err := text.Normal(); err != nil {
+		return err
 	}
-	*d = Decimal(text)
+	*d = text
 	return nil
 }
 
@@ -117,7 +116,7 @@ func namesOf(columns []Column) map[string]int {
 }
 
 // Text returns the value of column c in s in the text form that Postgres reads for the column's
-// type, and false where the value is NULL.
+// type, and false where the value is NULL. JSON null is NULL in a jsonb column, as for PostgREST.
 func (c Column) Text(s *Span) (string, bool) {
 	switch v := reflect.ValueOf(s).Elem().Field(c.field).Addr().Interface().(type) {
 	case *ID:
@@ -156,7 +155,7 @@ func (c Column) Text(s *Span) (string, bool) {
 		}
 		return string(**v), true
 	case *json.RawMessage:
-		return string(*v), *v != nil
+		return string(*v), !isNullJSON(*v)
 	case *[]ID:
 		texts := make([]string, len(*v))
 		for i, id := range *v {

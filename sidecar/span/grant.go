@@ -121,12 +121,6 @@ func parseHost(text string) (string, error) {
 	return host + ":" + portText, nil
 }
 
-// isTypeName reports whether name can be an entity type or a kernel name in a manifest.
-func isTypeName(name string) bool {
-	return name != "" && len(name) <= 100 && 'a' <= name[0] && name[0] <= 'z' &&
-		strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_.") == ""
-}
-
 func isSecretName(name string) bool {
 	return name != "" && len(name) <= 100 && 'A' <= name[0] && name[0] <= 'Z' &&
 		strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == ""

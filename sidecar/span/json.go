@@ -39,7 +39,8 @@ func CheckJSON(raw json.RawMessage) error {
 // pass checks and writes, because both need every byte. gowebpki/jcs, which takes inexact numbers
 // and repeated keys and needs 42 µs per KB, gives the number format here and is the oracle in the tests.
 type jsonWriter struct {
-	out []byte
+	out        []byte
+	jsonbBytes int // at most this much does the last document need as jsonb
 
 	raw     []byte
 	offset  int
@@ -82,6 +83,7 @@ func (w *jsonWriter) malformed(want string) *jsonFault {
 // document reads raw as one JSON text.
 func (w *jsonWriter) document(raw []byte) *jsonFault {
 	w.raw, w.offset, w.depth, w.members = raw, 0, 0, w.members[:0]
+	w.jsonbBytes = 12 // varlena header; a scalar stands in an array of its own
 	if !utf8.Valid(raw) {
 		offset := 0
 		for offset < len(raw) {
@@ -100,6 +102,13 @@ func (w *jsonWriter) document(raw []byte) *jsonFault {
 		return w.malformed("the end")
 	}
 	return nil
+}
+
+func align4(n int) int { return (n + 3) &^ 3 }
+
+// isNullJSON reports whether raw is absent or JSON null.
+func isNullJSON(raw json.RawMessage) bool {
+	return raw == nil || string(bytes.Trim(raw, " \t\r\n")) == "null"
 }
 
 func (w *jsonWriter) space() {
@@ -128,8 +137,10 @@ func (w *jsonWriter) value() *jsonFault {
 	if w.offset == len(w.raw) {
 		return w.malformed("a value")
 	}
+	w.jsonbBytes += 4 // JEntry (src/include/utils/jsonb.h)
 	switch c := w.raw[w.offset]; {
 	case c == '{', c == '[':
+		w.jsonbBytes += 4
 		if w.depth++; w.depth > maxJSONDepth {
 			return w.fault(w.offset, "nested deeper than "+strconv.Itoa(maxJSONDepth), "flatten the value")
 		}
@@ -148,6 +159,7 @@ func (w *jsonWriter) value() *jsonFault {
 		if fault != nil {
 			return fault
 		}
+		w.jsonbBytes += align4(len(text))
 		w.appendString(text, plain)
 		return nil
 	case c == '-' || '0' <= c && c <= '9':
@@ -200,6 +212,7 @@ func (w *jsonWriter) object() *jsonFault {
 		if fault != nil {
 			return fault
 		}
+		w.jsonbBytes += 4 + align4(len(key))
 		w.appendString(key, plain)
 		if !w.take(':') {
 			return w.malformed("':'")
@@ -436,7 +449,8 @@ func (w *jsonWriter) number() *jsonFault {
 	}
 	number := w.raw[start:w.offset]
 	if whole && len(number) <= 15 && string(number) != "-0" {
-		w.out = append(w.out, number...) // fewer than 2^53: always exact
+		w.jsonbBytes += align4(6 + 2*((len(number)+3)/4)) // numeric: base 10000
+		w.out = append(w.out, number...)                  // fewer than 2^53: always exact
 		return nil
 	}
 	exact, ok := exactNumber(string(number))
@@ -444,6 +458,7 @@ func (w *jsonWriter) number() *jsonFault {
 		return w.fault(start, fmt.Sprintf("%.40s is no exact double: it would be stored as another number", number),
 			"send it as a string, or rounded as JSON.stringify writes it")
 	}
+	w.jsonbBytes += 24 // 17 digits at most
 	w.out = append(w.out, exact...)
 	return nil
 }

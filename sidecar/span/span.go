@@ -30,7 +30,7 @@ type Span struct {
 	ExpiresAt      *Time           `json:"expires_at,omitempty"`
 	TTLAt          *Time           `json:"ttl_at,omitempty"`
 	ParentID       *ID             `json:"parent_id,omitempty"`
-	RelatedTo      []ID            `json:"related_to,omitempty"`
+	RelatedTo      []ID            `json:"related_to,omitzero"`
 	Links          json.RawMessage `json:"links,omitempty"`
 	TraceID        *string         `json:"trace_id,omitempty"`
 	SessionID      *string         `json:"session_id,omitempty"`
@@ -40,7 +40,7 @@ type Span struct {
 	TenantID       string          `json:"tenant_id"`
 	Visibility     string          `json:"visibility"`
 	Sensitivity    *string         `json:"sensitivity,omitempty"`
-	Scopes         []string        `json:"scopes,omitempty"`
+	Scopes         []string        `json:"scopes,omitzero"`
 	AppID          *string         `json:"app_id,omitempty"`
 	DeviceID       *string         `json:"device_id,omitempty"`
 	Status         *string         `json:"status,omitempty"`
@@ -53,7 +53,7 @@ type Span struct {
 	Description    *string         `json:"description,omitempty"`
 	Kind           *string         `json:"kind,omitempty"`
 	Version        *string         `json:"version,omitempty"`
-	Tags           []string        `json:"tags,omitempty"`
+	Tags           []string        `json:"tags,omitzero"`
 	Layer          *string         `json:"layer,omitempty"`
 	SchemaID       *string         `json:"schema_id,omitempty"`
 	Content        json.RawMessage `json:"content,omitempty"`

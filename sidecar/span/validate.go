@@ -5,38 +5,73 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
 // The sizes that the ledger takes.
 const (
-	MaxCodeBytes  = 256 << 10 // code
-	MaxSpanBytes  = 1 << 20   // all columns in text form
-	MaxNameRunes  = 1000      // name
-	maxLabelBytes = 1000      // other short texts: some are indexed, and a B-tree entry holds 2704 bytes
+	MaxSpanBytes     = 1 << 20   // all columns of a span in text form; each of content, input, output in jsonb
+	MaxCodeBytes     = 256 << 10 // code
+	MaxMetadataBytes = 256 << 10 // each of metadata, links and error in jsonb
+	maxArrayElements = 1000      // each of related_to, scopes and tags
+	maxArrayBytes    = 64 << 10  // each of scopes and tags
+	maxDecimalPoint  = 38        // digits of value and cost on each side of the point
+	maxTimeoutMs     = 24 * 3600 * 1000
 )
 
+// textRule is what a text column takes. Lengths are in characters, of code in bytes.
+type textRule struct {
+	least, most int
+	form        func(string) bool
+	want        string // what form asks for
+}
+
+// textRules mirror the check constraints of sql/src/20_registry.sql; a test holds them together.
+var textRules = map[string]textRule{
+	"entity_type": {1, 63, isTypeName, "a lower case letter, then letters, digits, _ . -"},
+	"status":      {1, 63, isStatus, "a letter, then letters, digits, _ . -"},
+	"who":         {1, 256, startsVisibly, "no space in front"},
+	"owner_id":    {1, 200, startsVisibly, "no space in front"},
+	"tenant_id":   {1, 200, startsVisibly, "no space in front"},
+	"visibility":  {1, 7, isOneOf("private", "tenant", "public"), "private, tenant or public"},
+	"sensitivity": {1, 8, isOneOf("public", "internal", "secret", "pii"), "public, internal, secret or pii"},
+	"layer": {1, 9, isOneOf("session", "temporary", "permanent", "shared", "local"),
+		"session, temporary, permanent, shared or local"},
+
+	"did": {most: 500}, "this": {most: 500}, "confirmed_by": {most: 500}, "name": {most: 500},
+	"if_ok": {most: 4000}, "if_doubt": {most: 4000}, "if_not": {most: 4000}, "reason": {most: 4000},
+	"description": {most: 20000}, "code": {most: MaxCodeBytes},
+
+	"trace_id": {least: 1, most: 256}, "session_id": {least: 1, most: 256}, "model": {least: 1, most: 256},
+	"idempotency_key": {least: 1, most: 256}, "app_id": {least: 1, most: 256},
+	"device_id": {least: 1, most: 256}, "schema_id": {least: 1, most: 256}, "sig_key_id": {least: 1, most: 256},
+	"severity": {least: 1, most: 128}, "kind": {least: 1, most: 128}, "version": {least: 1, most: 128},
+	"language": {least: 1, most: 128}, "runtime": {least: 1, most: 128}, "unit": {least: 1, most: 128},
+	"sig_alg": {least: 1, most: 128},
+
+	"compiled_hash": hexRule(64), "prev_hash": hexRule(64), "curr_hash": hexRule(64), "public_key": hexRule(64),
+	"signature": hexRule(128),
+	"xact":      {1, 20, onlyDigits, "digits: it is the database's own"},
+}
+
 // Validate refuses a span whose shape the database would refuse, so that one bad row never spoils
-// the statement that inserts it with others: sizes, ranges of integers, visibility, texts that
-// Postgres cannot hold, JSON that CheckJSON refuses. It expects a span that is filled in: id, at,
-// who, owner and tenant. Who may write what is the database's own decision. The error is the first
-// *Refusal in column order.
+// the statement that inserts it with others. It expects a span that is filled in: id, at, who,
+// owner and tenant. Who may write what, and when, is the database's own decision. The error is a
+// *Refusal, of the first fault in column order.
 func (s *Span) Validate() error {
 	switch {
-	case s.ID.IsZero():
-		return &Refusal{CodeReservedID, "id is the nil UUID", "state a UUID, or leave id to ledger.append"}
-	case s.Seq < 0:
-		return badSpan(fmt.Sprintf("seq: %d is negative", s.Seq), "count versions from 0")
+	case s.ID.IsZero() || s.ID == maxID:
+		return &Refusal{CodeReservedID, "id is the nil or the max UUID", "state a UUID, or leave id to ledger.append"}
 	case s.At.IsZero():
 		return badSpan("at: the time is not set", "state the time of the event")
 	case s.OwnerID == "" || s.TenantID == "":
 		return &Refusal{CodeNoIdentity, "owner_id or tenant_id is empty", "fill both from the cause or the claims"}
-	case s.EntityType == "" || s.Who == "":
-		return badSpan("entity_type or who is empty", "say what the span is and who made it")
-	case s.Visibility != "private" && s.Visibility != "tenant" && s.Visibility != "public":
-		return badSpan(fmt.Sprintf("visibility: %.40q is unknown", s.Visibility), "use private, tenant or public")
+	case s.Signature != nil && (s.CurrHash == nil || s.PublicKey == nil):
+		return badSpan("signature stands without curr_hash or public_key", "state all three")
 	}
 	fields, total := reflect.ValueOf(s).Elem(), 0
 	for i := range Columns {
@@ -47,22 +82,23 @@ func (s *Span) Validate() error {
 		total += size
 	}
 	if total > MaxSpanBytes {
-		return badSpan(fmt.Sprintf("the span has %d bytes, the limit is %d", total, MaxSpanBytes),
-			"keep large bodies elsewhere and store their hash")
+		return tooLong("the span", total, MaxSpanBytes, "bytes")
 	}
 	return nil
 }
+
+var maxID = MustID("ffffffff-ffff-ffff-ffff-ffffffffffff")
 
 // checkColumn returns the size of the value at target, a pointer to a field of Span, in bytes.
 func checkColumn(name string, target any) (int, *Refusal) {
 	switch v := target.(type) {
 	case *string:
-		return len(*v), checkSize(name, *v)
+		return len(*v), checkTextColumn(name, *v)
 	case **string:
 		if *v == nil {
 			return 0, nil
 		}
-		return len(**v), checkSize(name, **v)
+		return len(**v), checkTextColumn(name, **v)
 	case *int:
 		return 4, checkInteger(name, *v)
 	case **int:
@@ -83,64 +119,60 @@ func checkColumn(name string, target any) (int, *Refusal) {
 		}
 		return len(**v), checkDecimal(name, **v)
 	case *json.RawMessage:
-		if *v == nil {
-			return 0, nil
-		}
-		writer := jsonWriter{out: make([]byte, 0, len(*v))}
-		if fault := writer.document(*v); fault != nil {
-			return 0, fault.refusal(name)
-		}
-		return len(*v), nil
+		return len(*v), checkJSONColumn(name, *v)
 	case *[]string:
-		total := 0
-		for _, element := range *v {
-			if refusal := checkSize(name, element); refusal != nil {
-				return 0, refusal
-			}
-			total += len(element)
-		}
-		return total, nil
+		return checkTextArray(name, *v)
 	case *[]ID:
-		return 16 * len(*v), nil
+		return 16 * len(*v), checkElements(name, len(*v))
 	default:
 		return 16, nil
 	}
 }
 
-func checkSize(name, text string) *Refusal {
-	size, limit, unit := len(text), maxLabelBytes, "bytes"
-	switch name {
-	case "code":
-		limit = MaxCodeBytes
-	case "name":
-		size, limit, unit = utf8.RuneCountInString(text), MaxNameRunes, "characters"
-	case "description", "this", "reason", "confirmed_by", "if_ok", "if_doubt", "if_not":
-		limit = MaxSpanBytes
-	case "curr_hash", "prev_hash", "public_key":
-		return checkHex(name, text, 64)
-	case "signature":
-		return checkHex(name, text, 128)
-	case "xact":
-		if _, err := strconv.ParseUint(text, 10, 64); err != nil {
-			return badSpan("xact: want a transaction id", "leave xact to the database")
-		}
+func tooLong(name string, size, limit int, unit string) *Refusal {
+	return badSpan(fmt.Sprintf("%s has %d %s, the limit is %d", name, size, unit, limit),
+		"keep large bodies elsewhere and store their hash")
+}
+
+func checkTextColumn(name, text string) *Refusal {
+	rule := textRules[name]
+	size, unit := len(text), "bytes"
+	if name != "code" {
+		size, unit = utf8.RuneCountInString(text), "characters"
 	}
-	if size > limit {
-		return badSpan(fmt.Sprintf("%s has %d %s, the limit is %d", name, size, unit, limit), "shorten it")
+	switch {
+	case size > rule.most:
+		return tooLong(name, size, rule.most, unit)
+	case size < rule.least:
+		return badSpan(name+" is empty", "leave it out, or state it")
+	case rule.form != nil && !rule.form(text):
+		return badSpan(fmt.Sprintf("%s: found %.60q", name, text), "want "+rule.want)
 	}
 	return checkText(name, text)
 }
 
-func checkHex(name, text string, length int) *Refusal {
-	if len(text) != length || strings.Trim(text, "0123456789abcdef") != "" {
-		return badSpan(fmt.Sprintf("%s: want %d characters of lower case hex", name, length), "leave it out, or encode it so")
+// checkText refuses what a text of Postgres cannot hold.
+func checkText(name, text string) *Refusal {
+	if !utf8.ValidString(text) {
+		return badSpan(name+": the text is not UTF-8", "encode the text as UTF-8")
+	}
+	if strings.IndexByte(text, 0) >= 0 {
+		return badSpan(name+": the text holds a NUL byte", "remove it; Postgres cannot store it")
 	}
 	return nil
 }
 
 func checkInteger(name string, n int) *Refusal {
-	if n > math.MaxInt32 || n < math.MinInt32 || n < 0 && name != "priority" {
-		return badSpan(fmt.Sprintf("%s: %d is out of range", name, n), "state a whole number below 2147483648")
+	least, most := 0, math.MaxInt32
+	switch name {
+	case "priority":
+		least = math.MinInt32
+	case "timeout_ms":
+		least, most = 1, maxTimeoutMs
+	}
+	if n < least || n > most {
+		return badSpan(fmt.Sprintf("%s: %d is out of range", name, n),
+			fmt.Sprintf("state a whole number from %d to %d", least, most))
 	}
 	return nil
 }
@@ -157,8 +189,83 @@ func checkDecimal(name string, d Decimal) *Refusal {
 	if err != nil {
 		return badSpan(name+": "+err.Error(), "send a number of JSON's grammar")
 	}
+	parsed, _ := parseDecimal(string(d))
+	if parsed.value().point > maxDecimalPoint || parsed.fraction-parsed.exponent > maxDecimalPoint {
+		return badSpan(fmt.Sprintf("%s: %.60s is too long", name, normal),
+			fmt.Sprintf("state at most %d digits on each side of the point", maxDecimalPoint))
+	}
 	if name == "confidence" && normal != "1" && normal != "0" && !strings.HasPrefix(string(normal), "0.") {
-		return badSpan(fmt.Sprintf("confidence: %.40s is not of 0 to 1", normal), "state a share of 1")
+		return badSpan(fmt.Sprintf("confidence: %.60s is not of 0 to 1", normal), "state a share of 1")
 	}
 	return nil
+}
+
+func checkJSONColumn(name string, raw json.RawMessage) *Refusal {
+	if isNullJSON(raw) {
+		return nil
+	}
+	writer := jsonWriter{out: make([]byte, 0, len(raw))}
+	if fault := writer.document(raw); fault != nil {
+		return fault.refusal(name)
+	}
+	limit := MaxSpanBytes
+	switch name {
+	case "metadata", "links":
+		if writer.out[0] != '{' {
+			return badSpan(name+": want an object", "put the value under a key of its own")
+		}
+		limit = MaxMetadataBytes
+	case "error":
+		limit = MaxMetadataBytes
+	}
+	if writer.jsonbBytes > limit {
+		return tooLong(name, writer.jsonbBytes, limit, "bytes as jsonb")
+	}
+	return nil
+}
+
+func checkTextArray(name string, elements []string) (int, *Refusal) {
+	total, stored := 0, 24 // of the array's head
+	for _, element := range elements {
+		if refusal := checkText(name, element); refusal != nil {
+			return 0, refusal
+		}
+		total += len(element)
+		stored += 4 + align4(len(element))
+	}
+	if stored > maxArrayBytes {
+		return 0, tooLong(name, stored, maxArrayBytes, "bytes")
+	}
+	return total, checkElements(name, len(elements))
+}
+
+func checkElements(name string, count int) *Refusal {
+	if count > maxArrayElements {
+		return tooLong(name, count, maxArrayElements, "elements")
+	}
+	return nil
+}
+
+// isTypeName reports whether name can be an entity type; kernels are named alike.
+func isTypeName(name string) bool {
+	return name != "" && len(name) <= 63 && 'a' <= name[0] && name[0] <= 'z' &&
+		strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_.-") == ""
+}
+
+func isStatus(text string) bool { return isTypeName(strings.ToLower(text)) && isASCII(text) }
+
+func isASCII(text string) bool { return utf8.RuneCountInString(text) == len(text) }
+
+func startsVisibly(text string) bool {
+	first, _ := utf8.DecodeRuneInString(text)
+	return !unicode.IsSpace(first)
+}
+
+func isOneOf(values ...string) func(string) bool {
+	return func(text string) bool { return slices.Contains(values, text) }
+}
+
+func hexRule(length int) textRule {
+	isHex := func(text string) bool { return strings.Trim(text, "0123456789abcdef") == "" }
+	return textRule{length, length, isHex, strconv.Itoa(length) + " characters of lower case hex"}
 }
