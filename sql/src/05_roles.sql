@@ -11,6 +11,7 @@
 do $roles$
 declare
     v_role text;
+    v_grant record;
     v_has text := case
         when current_setting('server_version_num')::integer >= 160000 then 'set'
         else 'member'
@@ -30,18 +31,29 @@ begin
     end loop;
 
     -- The sidecar reads for a kernel as loglineos_kernel, and speaks for a client as authenticated.
-    foreach v_role in array array['loglineos_kernel', 'authenticated'] loop
-        if not pg_catalog.pg_has_role('loglineos_sidecar', v_role, v_has) then
-            execute format('grant %I to loglineos_sidecar', v_role);
-        end if;
-    end loop;
-
-    -- The owner reaches the sidecar's roles with `set role`. From Postgres 16 on, a role's creator
-    -- has only the admin option on it: the right to set it must be granted even to itself.
-    foreach v_role in array array['loglineos_sidecar', 'loglineos_kernel'] loop
-        if not pg_catalog.pg_has_role(current_user, v_role, v_has) then
-            execute format('grant %I to %I', v_role, current_user);
-        end if;
+    -- The owner reaches both roles of the sidecar with `set role`. From Postgres 16 on, a role's
+    -- creator has only the admin option on it: the right to set it must be granted even to itself.
+    for v_grant in
+        select *
+        from (values
+            ('loglineos_kernel', 'loglineos_sidecar'),
+            ('authenticated', 'loglineos_sidecar'),
+            ('loglineos_sidecar', current_user),
+            ('loglineos_kernel', current_user)
+        ) as wanted (role_name, member_name)
+        where not pg_catalog.pg_has_role(member_name, role_name, v_has)
+    loop
+        begin
+            execute format('grant %I to %I', v_grant.role_name, v_grant.member_name);
+        exception
+            -- The roles are of another owner in this cluster. The ledger works; `set role` does not.
+            when insufficient_privilege then
+                raise warning using
+                    message = format('%I may not be granted to %I by this role',
+                        v_grant.role_name, v_grant.member_name),
+                    hint = format('Let a superuser run: grant %I to %I',
+                        v_grant.role_name, v_grant.member_name);
+        end;
     end loop;
 end
 $roles$;
