@@ -215,7 +215,8 @@ func (s *Span) Seal(prevHash *string) error {
 // RunHashMismatch where curr_hash is absent or another, a *Refusal where s has no canonical form.
 func (s *Span) VerifyHash() error {
 	if s.CurrHash == nil {
-		return &RunError{Code: RunHashMismatch, Message: fmt.Sprintf("span %s seq %d has no curr_hash", s.ID, s.Seq)}
+		return &RunError{Code: RunHashMismatch, Message: fmt.Sprintf("span %s seq %d has no curr_hash",
+			s.ID, s.Seq)}
 	}
 	hash, err := s.Hash()
 	if err != nil {

@@ -149,14 +149,16 @@ func TestSealAndVerify(t *testing.T) {
 	}
 }
 
+func year(n int) Time { return NewTime(time.Date(n, 1, 1, 0, 0, 0, 0, time.UTC)) }
+
 func TestCanonicalRefuses(t *testing.T) {
 	t.Parallel()
 	cases := map[string]func(*Span){
 		"owner_id: the text is not UTF-8":      func(s *Span) { s.OwnerID = "\xff" },
 		"this: the text holds a NUL byte":      func(s *Span) { s.This = new("a\x00") },
 		"tags: the text holds a NUL byte":      func(s *Span) { s.Tags = []string{"\x00"} },
-		"at: the year 10000":                   func(s *Span) { s.At = NewTime(time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)) },
-		"ttl_at: the year -1":                  func(s *Span) { s.TTLAt = new(NewTime(time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC))) },
+		"at: the year 10000":                   func(s *Span) { s.At = year(10000) },
+		"ttl_at: the year -1":                  func(s *Span) { s.TTLAt = new(year(-1)) },
 		"cost: read decimal \"NaN\"":           func(s *Span) { s.Cost = new(Decimal("NaN")) },
 		"metadata.a at byte 5: 1e400 is no":    func(s *Span) { s.Metadata = json.RawMessage(`{"a":1e400}`) },
 		"metadata at byte 0: want a value":     func(s *Span) { s.Metadata = json.RawMessage{} },

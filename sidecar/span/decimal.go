@@ -101,7 +101,8 @@ func onlyDigits(text string) bool {
 
 func (d decimal) value() decimalValue {
 	significant := strings.TrimLeft(d.digits, "0")
-	v := decimalValue{d.negative, strings.TrimRight(significant, "0"), len(significant) - d.fraction + d.exponent}
+	point := len(significant) - d.fraction + d.exponent
+	v := decimalValue{d.negative, strings.TrimRight(significant, "0"), point}
 	if v.digits == "" {
 		return decimalValue{}
 	}

@@ -19,8 +19,8 @@ func TestDecimalNormal(t *testing.T) {
 			t.Errorf("%s: got %s, %v; want %s", given, got, err, want)
 		}
 	}
-	for _, given := range []string{"", "-", "NaN", "Infinity", "null", "+1", ".5", "5.", "1e", "1e5.0", "0x1", " 1",
-		"1_000", "1e131073", "1e-16384", "1e99999999999999999999", "--1", "1e+-1", "1e 1"} {
+	for _, given := range []string{"", "-", "NaN", "Infinity", "null", "+1", ".5", "5.", "1e", "1e5.0", "0x1",
+		" 1", "1_000", "1e131073", "1e-16384", "1e99999999999999999999", "--1", "1e+-1", "1e 1"} {
 		if got, err := Decimal(given).Normal(); err == nil {
 			t.Errorf("%q: taken as %s", given, got)
 		}

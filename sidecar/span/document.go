@@ -225,7 +225,8 @@ func (d *document) triggers(o object, m *Manifest) {
 		var trigger Trigger
 		inner.text("kernel", &trigger.Kernel)
 		if _, known := m.Kernels[trigger.Kernel]; !known {
-			d.fault(path+".kernel", fmt.Sprintf("%.60q is no kernel of this manifest", trigger.Kernel), "name a key of kernels")
+			d.fault(path+".kernel", fmt.Sprintf("%.60q is no kernel of this manifest", trigger.Kernel),
+				"name a key of kernels")
 		}
 		before := len(d.faults)
 		if when, stated := inner.take("when"); stated {
@@ -251,7 +252,8 @@ func (d *document) grants(o object, m *Manifest) {
 		if _, known := m.Kernels[holder]; !known {
 			id, err := ParseID(holder)
 			if err != nil {
-				d.fault(path, "is neither a kernel of this manifest nor a function id", "name a key of kernels, or a UUID")
+				d.fault(path, "is neither a kernel of this manifest nor a function id",
+					"name a key of kernels, or a UUID")
 				continue
 			}
 			name = id.String()

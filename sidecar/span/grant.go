@@ -34,7 +34,8 @@ const (
 	ActionSecret  = "secret"
 )
 
-const grantForms = "run, reserve, sql, insertSpan:<types>, version:<types>, fetch:<host>:<port> or secret:<NAME>"
+const grantForms = "run, reserve, sql, insertSpan:<types>, version:<types>, fetch:<host>:<port> " +
+	"or secret:<NAME>"
 
 // ParseGrant reads one grant. The error says what is wrong with it.
 func ParseGrant(text string) (Grant, error) {
@@ -81,7 +82,7 @@ func (g Grant) String() string {
 
 // allows reports whether g reaches object. Objects of run, reserve and sql do not matter.
 func (g *Grant) allows(action, object string) bool {
-	if g.Action != action {
+	if g.Action != action || object == "*" {
 		return false
 	}
 	if g.Objects == nil || slices.Contains(g.Objects, object) {

@@ -81,7 +81,8 @@ func TestCheckJSONRefuses(t *testing.T) {
 func TestObjectsSortByUTF16(t *testing.T) {
 	t.Parallel()
 	const given = `{"€":1,"\r":2,"\ufb33":3,"1":4,"😀":5,"\u0080":6,"ö":7,"a":{"z":1,"B":2,"":3}}`
-	const want = `{"\r":2,"1":4,"a":{"":3,"B":2,"z":1},"` + "\u0080" + `":6,"ö":7,"€":1,"😀":5,"` + "\ufb33" + `":3}`
+	const want = `{"\r":2,"1":4,"a":{"":3,"B":2,"z":1},"` + "\u0080" + `":6,"ö":7,"€":1,"😀":5,"` +
+		"\ufb33" + `":3}`
 	var w jsonWriter
 	if fault := w.document([]byte(given)); fault != nil || string(w.out) != want {
 		t.Fatalf("got %s, %v", w.out, fault)
@@ -91,8 +92,8 @@ func TestObjectsSortByUTF16(t *testing.T) {
 // FuzzJSON holds the writer against gowebpki/jcs: what we take, it takes, with the same text; and
 // our own output is a fixed point.
 func FuzzJSON(f *testing.F) {
-	for _, seed := range []string{`{"b":[1,2.50,{"z":null,"a":"\u001f\"\\😀"}],"a":1e21}`, `"\ud83d\ude00"`, `-0`,
-		`{"\uffff":1,"😀":2}`, `[1e-7,123456789012345678]`, ` {"a" : [ ] } `} {
+	for _, seed := range []string{`{"b":[1,2.50,{"z":null,"a":"\u001f\"\\😀"}],"a":1e21}`, `-0`,
+		`"\ud83d\ude00"`, `{"\uffff":1,"😀":2}`, `[1e-7,123456789012345678]`, ` {"a" : [ ] } `} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {

@@ -65,7 +65,8 @@ var textRules = map[string]textRule{
 func (s *Span) Validate() error {
 	switch {
 	case s.ID.IsZero() || s.ID == maxID:
-		return &Refusal{CodeReservedID, "id is the nil or the max UUID", "state a UUID, or leave id to ledger.append"}
+		return &Refusal{CodeReservedID, "id is the nil or the max UUID",
+			"state a UUID, or leave id to ledger.append"}
 	case s.At.IsZero():
 		return badSpan("at: the time is not set", "state the time of the event")
 	case s.OwnerID == "" || s.TenantID == "":
