@@ -45,7 +45,7 @@ func (l *Ledger) Append(ctx context.Context, groups []Group) ([]Outcome, error) 
 	if err == nil {
 		return outcomes, nil
 	}
-	if !refused(err) {
+	if !IsRefusal(err) {
 		return nil, err
 	}
 	if len(groups) == 1 {
@@ -63,12 +63,16 @@ func (l *Ledger) Append(ctx context.Context, groups []Group) ([]Outcome, error) 
 	return append(first, second...), nil
 }
 
-// refused reports whether err is a verdict on the data, as opposed to a fault on the way. Class
-// 22 is bad data, 23 a constraint, 42 rights, 54 a size limit, LL the ledger's own.
-func refused(err error) bool {
+// IsRefusal reports whether err is the server's verdict on the statement or its data, as opposed to
+// a fault on the way. Class 22 is bad data, 23 a constraint, 25006 a write in a read-only
+// transaction, 42 rights and syntax, 54 a size limit, LL the ledger's own.
+func IsRefusal(err error) bool {
 	var verdict *pgconn.PgError
 	if !errors.As(err, &verdict) {
 		return false
+	}
+	if verdict.Code == "25006" {
+		return true
 	}
 	switch verdict.Code[:2] {
 	case "22", "23", "42", "54", "LL":

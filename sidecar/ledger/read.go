@@ -2,11 +2,13 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/loglineos/loglineos/sidecar/span"
 )
@@ -36,6 +38,21 @@ func (l *Ledger) Latest(ctx context.Context, ids []span.ID) (map[span.ID]*span.S
 		from unnest($1::text[]::uuid[]) as k(id)
 		cross join lateral (
 			select * from ledger.universal_registry v where v.id = k.id order by v.seq desc limit 1
+		) r`, texts(ids))
+	if err != nil {
+		return nil, err
+	}
+	return byID(spans), nil
+}
+
+// InForce reads, of each id, the latest version that is effective now. An id without one is absent.
+func (l *Ledger) InForce(ctx context.Context, ids []span.ID) (map[span.ID]*span.Span, error) {
+	spans, err := querySpans(ctx, l.pool, `select `+selectList+`
+		from unnest($1::text[]::uuid[]) as k(id)
+		cross join lateral (
+			select * from ledger.universal_registry v
+			where v.id = k.id and (v.effective_at is null or v.effective_at <= clock_timestamp())
+			order by v.seq desc limit 1
 		) r`, texts(ids))
 	if err != nil {
 		return nil, err
@@ -122,13 +139,16 @@ var findable = map[string]string{
 	"this": "text", "did": "text", "policy_id": "uuid", "session_id": "text",
 }
 
+// ErrFilter is returned by Find for a column that a filter may not name.
+var ErrFilter = errors.New("find: this column cannot be filtered on")
+
 // Find returns up to limit current spans that scope may read, newest first.
 func (l *Ledger) Find(ctx context.Context, scope Scope, filter Filter, limit int) ([]*span.Span, error) {
 	where, args := []string{"true"}, []any{}
 	for name, values := range filter {
 		kind, ok := findable[name]
 		if !ok {
-			return nil, fmt.Errorf("find: the column %.40q cannot be filtered on", name)
+			return nil, fmt.Errorf("%w: %.40q", ErrFilter, name)
 		}
 		args = append(args, values)
 		where = append(where, fmt.Sprintf("r.%s = any($%d::text[]::%s[])", name, len(args), kind))
@@ -145,7 +165,10 @@ func (l *Ledger) Find(ctx context.Context, scope Scope, filter Filter, limit int
 }
 
 // ErrTooManyRows is returned by Query when the result is longer than its cap.
-var ErrTooManyRows = fmt.Errorf("the result has more rows than allowed")
+var ErrTooManyRows = errors.New("the result has more rows than allowed")
+
+// ErrStatementTimeout is returned by Query when the statement ran longer than 2 s.
+var ErrStatementTimeout = errors.New("the statement ran longer than 2 s")
 
 // Query runs one statement of a kernel that holds the sql grant: read-only, under scope's rights,
 // at most rowsMax rows, statement timeout 2 s. Each row is an object of JSON values.
@@ -172,6 +195,10 @@ func (l *Ledger) Query(ctx context.Context, scope Scope, text string, values []a
 		}
 		return rows.Err()
 	})
+	var verdict *pgconn.PgError
+	if errors.As(err, &verdict) && verdict.Code == "57014" && ctx.Err() == nil {
+		return nil, ErrStatementTimeout
+	}
 	return result, err
 }
 

@@ -1,0 +1,173 @@
+package stage0
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/loglineos/loglineos/sidecar/ledger"
+	"github.com/loglineos/loglineos/sidecar/sandbox"
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// Job asks for one run of a kernel over a batch of causes.
+type Job struct {
+	Kernel string
+	// Batch holds the causes. A request carries in Attempt the attempt that this run is, and in Seq
+	// and CurrHash the version that it continues.
+	Batch []*span.Span
+	Input json.RawMessage // ctx.input; nil is null
+	// Emit takes what the run appends for one cause, hashed, as soon as it is complete; or why there
+	// is nothing. It is called at most once per cause, from several goroutines.
+	Emit func(cause span.Key, group ledger.Group, err *span.RunError)
+}
+
+// Boot runs a kernel. It returns nil when the kernel ended well; a *span.RunError when Stage-0
+// refused it or it failed, which the same input would do again; and any other error when the fault
+// lies in between (database, shutdown), so that trying again may help.
+func (s *Stage0) Boot(ctx context.Context, job Job) error {
+	manifest := s.manifest.Load()
+	if manifest == nil {
+		return errors.New("no manifest is in force")
+	}
+	_, err := s.boot(ctx, manifest, job, nil)
+	return err
+}
+
+func (s *Stage0) boot(ctx context.Context, manifest *governed, job Job, parent *invocation) (*sandbox.Result, error) {
+	kernel, err := s.kernel(ctx, manifest, job.Kernel)
+	if err != nil {
+		return nil, err
+	}
+	s.boots.count(kernel)
+	inv := newInvocation(s, manifest, kernel, job, parent)
+	run, err := inv.kernelRun(job)
+	if err != nil {
+		return nil, err
+	}
+	result := s.config.Pool.RunKernel(ctx, run)
+	if err := outcome(ctx, "kernel "+kernel.name, result); err != nil {
+		return nil, err
+	}
+	inv.emitAll(job.Emit)
+	return &result, nil
+}
+
+func (inv *invocation) kernelRun(job Job) (sandbox.Run, error) {
+	manifest := inv.manifest
+	data := map[string]any{"batch": job.Batch, "manifest": manifest.json, "env": environment(job.Batch)}
+	if data["input"] = job.Input; job.Input == nil {
+		data["input"] = nil
+	}
+	encoded, err := json.Marshal(data)
+	if err != nil {
+		return sandbox.Run{}, fmt.Errorf("encode the batch: %w", err)
+	}
+	limits := sandbox.DefaultLimits()
+	limits.Timeout = time.Duration(manifest.Policy.TimeoutMs) * time.Millisecond
+	// A kernel waits for the runs that it starts, each with its own limits.
+	limits.IOTimeout = limits.Timeout + 2*time.Duration(manifest.Limits.IOTimeoutMs)*time.Millisecond
+	run := sandbox.Run{
+		Program: programOf(inv.kernel.span, "kernel "+inv.kernel.name),
+		Entry:   sandbox.EntryFunction,
+		Data:    encoded, SyncCalls: []string{"insertSpan", "version"}, AsyncCalls: []string{"find", "sql", "run"},
+		Now: time.Now(), Seed: seedOf(inv.kernel.name, job.Batch), Limits: limits, Tenant: "system", Host: inv.host,
+	}
+	if len(job.Batch) > 0 {
+		run.Globals = map[string]json.RawMessage{"SPAN_ID": json.RawMessage(strconv.Quote(job.Batch[0].ID.String()))}
+	}
+	return run, nil
+}
+
+// outcome turns the end of a run into Boot's errors.
+func outcome(ctx context.Context, label string, result sandbox.Result) error {
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case result.Cause != nil:
+		return fmt.Errorf("%s: %w", label, result.Cause)
+	case result.Err == nil:
+		return nil
+	case result.Err.Code == sandbox.CodeCrash || result.Err.Code == sandbox.CodeCancelled:
+		return fmt.Errorf("%s lost its process: %s", label, result.Err.Message)
+	}
+	return runError(result.Err)
+}
+
+func runError(e *sandbox.Error) *span.RunError {
+	return &span.RunError{Code: span.RunCode(e.Code), Message: e.Message, Line: e.Line, Column: e.Column}
+}
+
+func programOf(row *span.Span, label string) sandbox.Program {
+	language := "javascript"
+	if row.Language != nil {
+		language = *row.Language
+	}
+	return sandbox.Program{Name: fmt.Sprintf("%s@%d", label, row.Seq), Source: *row.Code, Language: language}
+}
+
+// environment is ctx.env: on whose behalf the run is, where the batch has one owner.
+func environment(batch []*span.Span) map[string]string {
+	owner, tenant := "system", "system"
+	for i, s := range batch {
+		if i == 0 {
+			owner, tenant = s.OwnerID, s.TenantID
+		} else if s.OwnerID != owner || s.TenantID != tenant {
+			owner, tenant = "system", "system"
+			break
+		}
+	}
+	return map[string]string{"APP_USER_ID": owner, "APP_TENANT_ID": tenant}
+}
+
+// seedOf gives a run its randomness: the same for the same causes and attempts, so that it can be
+// repeated.
+func seedOf(kind string, causes []*span.Span) [32]byte {
+	hash := sha256.New()
+	fmt.Fprintf(hash, "loglineos seed 1\x00%s\x00", kind)
+	for _, cause := range causes {
+		attempt := 0
+		if cause.Attempt != nil {
+			attempt = *cause.Attempt
+		}
+		fmt.Fprintf(hash, "%s %d %d\x00", cause.ID, cause.Seq, attempt)
+	}
+	return [32]byte(hash.Sum(nil))
+}
+
+// runRecord is metadata.run of an execution: the audit of what ran (contract.md §6).
+type runRecord struct {
+	Function  *versionRef   `json:"function,omitempty"`
+	Kernels   []kernelRef   `json:"kernels"`
+	Seed      string        `json:"seed,omitempty"`
+	StartedAt *span.Time    `json:"started_at,omitempty"`
+	Logs      []sandbox.Log `json:"logs,omitempty"`
+	Calls     []string      `json:"calls,omitempty"` // BLAKE3 of each host call's name, arguments and answer, in order
+}
+
+type versionRef struct {
+	ID       span.ID `json:"id"`
+	Seq      int     `json:"seq"`
+	CurrHash *string `json:"curr_hash,omitempty"`
+}
+
+type kernelRef struct {
+	Name     string  `json:"name"`
+	Seq      int     `json:"seq"`
+	CurrHash *string `json:"curr_hash,omitempty"`
+}
+
+func (inv *invocation) kernelRefs() []kernelRef {
+	var refs []kernelRef
+	if inv.parent != nil {
+		refs = inv.parent.kernelRefs()
+	}
+	return append(refs, kernelRef{inv.kernel.name, inv.kernel.span.Seq, inv.kernel.span.CurrHash})
+}
+
+func seedText(seed [32]byte) string { return hex.EncodeToString(seed[:]) }

@@ -1,0 +1,331 @@
+package stage0
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/loglineos/loglineos/sidecar/ledger"
+	"github.com/loglineos/loglineos/sidecar/sandbox"
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// insertSpan completes a partial span and keeps it until the run ends well.
+func (inv *invocation) insertSpan(raw, rawOrigin json.RawMessage) (*span.Span, error) {
+	from, err := readOrigin(rawOrigin)
+	if err != nil {
+		return nil, err
+	}
+	cause, err := inv.causeOf(from.Cause)
+	if err != nil {
+		return nil, err
+	}
+	draftSpan, err := readPartial(raw)
+	if err != nil {
+		return nil, err
+	}
+	var policy span.Key
+	if from.Policy != nil {
+		policy = from.Policy.key()
+		if !inv.matched[[2]span.Key{policy, cause.Key()}] {
+			return nil, denied("policy %s version %d was not matched with %s", policy.ID, policy.Seq, cause.ID)
+		}
+	}
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	group := inv.group(cause.Key())
+	if from.Discard {
+		group.discard(policy)
+	}
+	issued, ofFunction := group.issued[draftSpan.ID]
+	if !draftSpan.ID.IsZero() && !ofFunction {
+		return nil, denied("insertSpan: the host derives the id; leave it out")
+	}
+	if !ofFunction && !inv.manifest.Allows(inv.kernel.name, span.ActionInsert, draftSpan.EntityType) {
+		return nil, denied("the manifest does not grant insertSpan:%s to %s", draftSpan.EntityType, inv.kernel.name)
+	}
+	if len(group.rows) >= 2*inv.manifest.Limits.Spans {
+		return nil, &sandbox.HostError{Code: string(span.RunLimitSpans),
+			Message: fmt.Sprintf("more than %d spans for one cause", 2*inv.manifest.Limits.Spans)}
+	}
+	if ofFunction {
+		delete(group.issued, draftSpan.ID)
+		err = complete(draftSpan, cause, issued.kind, draftSpan.ID, "user:"+cause.OwnerID)
+	} else {
+		err = inv.derive(draftSpan, cause, policy, group)
+	}
+	if err != nil {
+		return nil, err
+	}
+	group.rows = append(group.rows, draftSpan)
+	group.policies = append(group.policies, policy)
+	return draftSpan, nil
+}
+
+// group returns the draft of a cause. The caller holds inv.mu.
+func (inv *invocation) group(cause span.Key) *draft {
+	group := inv.groups[cause]
+	if group == nil {
+		group = &draft{ordinal: map[span.Key]int{}, issued: map[span.ID]issuing{}}
+		inv.groups[cause] = group
+	}
+	return group
+}
+
+// discard takes back what a policy version has inserted for this cause. The ordinal goes on, so that
+// no id is used twice.
+func (d *draft) discard(policy span.Key) {
+	for i := len(d.rows) - 1; i >= 0; i-- {
+		if d.policies[i] == policy {
+			d.rows = slices.Delete(d.rows, i, i+1)
+			d.policies = slices.Delete(d.policies, i, i+1)
+		}
+	}
+}
+
+// derive gives a kernel's span its id and completes it (contract.md §1).
+func (inv *invocation) derive(s, cause *span.Span, policy span.Key, group *draft) error {
+	at := acceptedAt(cause)
+	who := "kernel:" + inv.kernel.name
+	step := int64(cause.Seq)
+	if cause.Attempt != nil && cause.EntityType == "request" {
+		step = int64(*cause.Attempt)
+	}
+	ordinal := int64(group.ordinal[policy])
+	switch {
+	case policy != span.Key{}:
+		group.ordinal[policy]++
+		s.PolicyID = &policy.ID
+		id := span.Derive("policy", at, []span.ID{policy.ID, cause.ID}, int64(policy.Seq), int64(cause.Seq), ordinal)
+		return complete(s, cause, "policy", id, "policy:"+policy.ID.String())
+	case s.EntityType == "request" && cause.EntityType == "function":
+		s.At = cause.At
+		return complete(s, cause, "request", span.Derive("request", at, []span.ID{cause.ID}, int64(cause.Seq)), who)
+	case s.EntityType == "execution" && cause.EntityType == "request":
+		s.Attempt = cause.Attempt
+		if err := group.audit(s, inv); err != nil {
+			return err
+		}
+		return complete(s, cause, "execution", span.Derive("execution", at, []span.ID{cause.ID}, step), who)
+	}
+	group.ordinal[policy]++
+	return complete(s, cause, inv.kernel.name, span.Derive(inv.kernel.name, at, []span.ID{cause.ID}, step, ordinal), who)
+}
+
+// audit sets metadata.run from the host's own record, whatever the kernel wrote there.
+func (d *draft) audit(s *span.Span, inv *invocation) error {
+	record := runRecord{}
+	if d.record != nil {
+		record = *d.record
+	}
+	record.Kernels = inv.kernelRefs()
+	metadata := map[string]any{}
+	if s.Metadata != nil {
+		if err := json.Unmarshal(s.Metadata, &metadata); err != nil {
+			return denied("metadata must be an object")
+		}
+	}
+	metadata["run"] = record
+	encoded, err := json.Marshal(metadata)
+	if err != nil {
+		return fmt.Errorf("encode metadata: %w", err)
+	}
+	s.Metadata = encoded
+	return nil
+}
+
+// complete sets what no code decides: id, owner, tenant, visibility, who, at and metadata.engine.
+func complete(s, cause *span.Span, kind string, id span.ID, who string) error {
+	if (s.OwnerID != "" && s.OwnerID != cause.OwnerID) || (s.TenantID != "" && s.TenantID != cause.TenantID) {
+		return denied("a span takes owner and tenant from its cause: leave owner_id and tenant_id out")
+	}
+	s.ID, s.Seq, s.Who, s.OwnerID, s.TenantID = id, 0, who, cause.OwnerID, cause.TenantID
+	if wider(s.Visibility, cause.Visibility) || s.Visibility == "" {
+		s.Visibility = cause.Visibility
+	}
+	if s.At.IsZero() {
+		s.At = span.NewTime(time.Now())
+	}
+	if s.TraceID == nil {
+		s.TraceID = cause.TraceID
+	}
+	meta := span.EngineMeta{Cause: cause.Key(), Root: cause.ID, Depth: 1, Kind: kind}
+	if above, derived := cause.Engine(); derived {
+		meta.Root, meta.Depth = above.Root, above.Depth+1
+	}
+	if meta.Depth > span.MaxDepth {
+		return denied("the chain of causes is %d deep, at most %d: something triggers itself", meta.Depth, span.MaxDepth)
+	}
+	var err error
+	if s.Metadata, err = span.SetEngine(s.Metadata, meta); err != nil {
+		return err
+	}
+	return s.Validate()
+}
+
+var widths = map[string]int{"private": 0, "tenant": 1, "public": 2}
+
+func wider(visibility, than string) bool { return widths[visibility] > widths[than] }
+
+func acceptedAt(cause *span.Span) time.Time {
+	if cause.AcceptedAt != nil {
+		return cause.AcceptedAt.Time
+	}
+	return cause.At.Time
+}
+
+// version makes the next version of a request of the batch. Whoever commits it may still move its
+// seq on, when a running mark came in between.
+func (inv *invocation) version(rawID, raw json.RawMessage) (*span.Span, error) {
+	var id span.ID
+	if err := json.Unmarshal(rawID, &id); err != nil {
+		return nil, denied("version: want the id of a span of the batch")
+	}
+	var cause *span.Span
+	for _, key := range inv.order {
+		if key.ID == id {
+			cause = inv.causes[key]
+		}
+	}
+	if cause == nil {
+		return nil, denied("version: %s is not in the batch", id)
+	}
+	if !inv.manifest.Allows(inv.kernel.name, span.ActionVersion, cause.EntityType) {
+		return nil, denied("the manifest does not grant version:%s to %s", cause.EntityType, inv.kernel.name)
+	}
+	if cause.EntityType != "request" {
+		return nil, denied("version: only requests can be moved on by this version of LogLineOS")
+	}
+	changes, err := readPartial(raw)
+	if err != nil {
+		return nil, err
+	}
+	next := NextRequest(cause, "kernel:"+inv.kernel.name, changes.StatusText())
+	next.Did, next.Reason, next.Error = changes.Did, changes.Reason, changes.Error
+	if err := next.Validate(); err != nil {
+		return nil, err
+	}
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	group := inv.group(cause.Key())
+	if group.fence != nil {
+		return nil, denied("version: %s has its next version already", id)
+	}
+	group.fence = next
+	return next, nil
+}
+
+// NextRequest is the version that follows request, with the columns that every version carries. Input
+// stays with the first one.
+func NextRequest(request *span.Span, who, status string) *span.Span {
+	return &span.Span{
+		ID: request.ID, Seq: request.Seq + 1, EntityType: "request", Who: who, This: request.This,
+		At: span.NewTime(time.Now()), OwnerID: request.OwnerID, TenantID: request.TenantID,
+		Visibility: request.Visibility, Status: &status, ParentID: request.ParentID, RelatedTo: request.RelatedTo,
+		TraceID: request.TraceID, PolicyID: request.PolicyID, Name: request.Name, Attempt: request.Attempt,
+		ScheduledAt: request.ScheduledAt, IdempotencyKey: request.IdempotencyKey, Metadata: request.Metadata,
+		PrevHash: request.CurrHash,
+	}
+}
+
+// emitAll hashes what the run appended and hands it on, a group per cause.
+func (inv *invocation) emitAll(emit func(span.Key, ledger.Group, *span.RunError)) {
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	for _, key := range inv.order {
+		group := inv.groups[key]
+		if group == nil || (group.fence == nil && len(group.rows) == 0) {
+			continue
+		}
+		sealed := ledger.Group{Fence: group.fence, Rows: group.rows}
+		if err := Seal(sealed); err != nil {
+			emit(key, ledger.Group{}, refuse(span.RunNotSerializable, "%s", err.Error()))
+			continue
+		}
+		emit(key, sealed, nil)
+	}
+}
+
+// Seal hashes every span of a group.
+func Seal(group ledger.Group) error {
+	if group.Fence != nil {
+		if err := group.Fence.Seal(group.Fence.PrevHash); err != nil {
+			return fmt.Errorf("hash version %d of %s: %w", group.Fence.Seq, group.Fence.ID, err)
+		}
+	}
+	for _, row := range group.Rows {
+		if err := row.Seal(nil); err != nil {
+			return fmt.Errorf("hash %s %s: %w", row.EntityType, row.ID, err)
+		}
+	}
+	return nil
+}
+
+// Failure is the group that ends a request without a kernel: Stage-0 refused run_code, or the ledger
+// refused what it appended. One execution, one terminal version.
+func (s *Stage0) Failure(request *span.Span, failure *span.RunError) (ledger.Group, error) {
+	who := "sidecar:" + s.config.Node
+	encoded, err := json.Marshal(failure)
+	if err != nil {
+		return ledger.Group{}, fmt.Errorf("encode the error: %w", err)
+	}
+	attempt := int64(0)
+	if request.Attempt != nil {
+		attempt = int64(*request.Attempt)
+	}
+	execution := &span.Span{EntityType: "execution", Did: new("refused"), This: new("run_code"), Status: new("error"),
+		ParentID: request.ParentID, RelatedTo: []span.ID{request.ID}, Error: encoded, Attempt: request.Attempt}
+	id := span.Derive("execution", acceptedAt(request), []span.ID{request.ID}, attempt)
+	if err := complete(execution, request, "execution", id, who); err != nil {
+		return ledger.Group{}, err
+	}
+	fence := NextRequest(request, who, "error")
+	fence.Did = new("refused")
+	group := ledger.Group{Fence: fence, Rows: []*span.Span{execution}}
+	return group, Seal(group)
+}
+
+// serverOwned are columns that no code may state.
+var serverOwned = []string{"accepted_at", "xact", "curr_hash", "prev_hash", "signature", "public_key", "sig_alg",
+	"sig_key_id", "seq"}
+
+// readPartial reads a partial span. Null is absent.
+func readPartial(raw json.RawMessage) (*span.Span, error) {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &members); err != nil || members == nil {
+		return nil, denied("want a span: an object of columns")
+	}
+	for name, value := range members {
+		if _, known := span.ColumnNames[name]; !known {
+			return nil, denied("a span has no column %.60q: put it into metadata", name)
+		}
+		if bytes.Equal(value, []byte("null")) {
+			delete(members, name)
+		}
+	}
+	for _, name := range serverOwned {
+		delete(members, name)
+	}
+	cleaned, err := json.Marshal(members)
+	if err != nil {
+		return nil, denied("want a span: %s", err)
+	}
+	var s span.Span
+	if err := json.Unmarshal(cleaned, &s); err != nil {
+		return nil, denied("a column has the wrong form: %s", err)
+	}
+	return &s, nil
+}
+
+func readOrigin(raw json.RawMessage) (origin, error) {
+	var from origin
+	if raw == nil {
+		return from, nil
+	}
+	if err := json.Unmarshal(raw, &from); err != nil {
+		return from, denied("the origin must be {cause: {id, seq}, policy: {id, seq}}")
+	}
+	return from, nil
+}

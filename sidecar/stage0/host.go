@@ -1,0 +1,233 @@
+package stage0
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/loglineos/loglineos/sidecar/ledger"
+	"github.com/loglineos/loglineos/sidecar/sandbox"
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// invocation is the host side of one kernel run.
+type invocation struct {
+	stage0   *Stage0
+	manifest *governed
+	kernel   *kernel
+	parent   *invocation // of a nested kernel
+	causes   map[span.Key]*span.Span
+	order    []span.Key
+	matched  map[[2]span.Key]bool // (policy, cause) pairs that ctx.input names
+	emit     func(span.Key, ledger.Group, *span.RunError)
+
+	mu     sync.Mutex
+	groups map[span.Key]*draft
+}
+
+// draft is what a run has appended for one cause so far.
+type draft struct {
+	fence    *span.Span
+	rows     []*span.Span
+	policies []span.Key // per row: the policy version whose action it is, or zero
+	ordinal  map[span.Key]int
+	record   *runRecord          // of the last function that ran for this cause
+	issued   map[span.ID]issuing // spans that a function emitted, not yet inserted
+}
+
+// issuing is a span that the function itself emitted: its id and kind are settled.
+type issuing struct{ kind string }
+
+func newInvocation(s *Stage0, m *governed, k *kernel, job Job, parent *invocation) *invocation {
+	inv := &invocation{
+		stage0: s, manifest: m, kernel: k, parent: parent, emit: job.Emit,
+		causes: make(map[span.Key]*span.Span, len(job.Batch)), groups: map[span.Key]*draft{},
+		matched: matchesOf(job.Input),
+	}
+	for _, cause := range job.Batch {
+		inv.causes[cause.Key()] = cause
+		inv.order = append(inv.order, cause.Key())
+	}
+	return inv
+}
+
+// matchesOf reads which policy may act on which span: the router's word, not the kernel's.
+func matchesOf(input json.RawMessage) map[[2]span.Key]bool {
+	var routed struct {
+		Matches []struct {
+			Span   span.Key `json:"span"`
+			Policy keyText  `json:"policy"`
+		} `json:"matches"`
+	}
+	if input == nil || json.Unmarshal(input, &routed) != nil {
+		return nil
+	}
+	pairs := make(map[[2]span.Key]bool, len(routed.Matches))
+	for _, match := range routed.Matches {
+		pairs[[2]span.Key{match.Policy.key(), match.Span}] = true
+	}
+	return pairs
+}
+
+// keyText is a key in the form {id, seq}.
+type keyText struct {
+	ID  span.ID `json:"id"`
+	Seq int     `json:"seq"`
+}
+
+func (k *keyText) key() span.Key { return span.Key{ID: k.ID, Seq: k.Seq} }
+
+// origin says on behalf of which cause a call acts.
+type origin struct {
+	Cause   *keyText `json:"cause"`
+	Policy  *keyText `json:"policy"`
+	Discard bool     `json:"discard"`
+}
+
+// host answers the calls of a kernel.
+func (inv *invocation) host(ctx context.Context, name string, args json.RawMessage) (json.RawMessage, error) {
+	var list []json.RawMessage
+	if err := json.Unmarshal(args, &list); err != nil {
+		return nil, fmt.Errorf("decode the arguments of %s: %w", name, err)
+	}
+	argument := func(i int) json.RawMessage {
+		if i < len(list) {
+			return list[i]
+		}
+		return nil
+	}
+	var answer any
+	var err error
+	switch name {
+	case "insertSpan":
+		answer, err = inv.insertSpan(argument(0), argument(1))
+	case "version":
+		answer, err = inv.version(argument(0), argument(1))
+	case "find":
+		answer, err = inv.find(ctx, inv.scope(), argument(0), argument(1))
+	case "sql":
+		answer, err = inv.sql(ctx, argument(0))
+	case "run":
+		answer, err = inv.run(ctx, argument(0), argument(1))
+	default:
+		err = denied("ctx.%s is not part of a kernel's ctx", name)
+	}
+	if err != nil {
+		return nil, explain(err)
+	}
+	return json.Marshal(answer)
+}
+
+// explain turns a refusal into what JavaScript sees. Any other error is a fault on the way: the
+// sandbox returns it as the run's Cause, and the run does not count.
+func explain(err error) error {
+	var refusal *span.Refusal
+	var run *span.RunError
+	switch {
+	case errors.As(err, &refusal):
+		return &sandbox.HostError{Code: string(span.RunDenied), Message: refusal.Error()}
+	case errors.As(err, &run):
+		return &sandbox.HostError{Code: string(run.Code), Message: run.Message}
+	}
+	return err
+}
+
+func denied(format string, args ...any) error {
+	return &sandbox.HostError{Code: string(span.RunDenied), Message: fmt.Sprintf(format, args...)}
+}
+
+// causeOf returns the cause that raw ({id, seq} or null) names, or the only one.
+func (inv *invocation) causeOf(named *keyText) (*span.Span, error) {
+	if named == nil {
+		if len(inv.order) == 1 {
+			return inv.causes[inv.order[0]], nil
+		}
+		return nil, denied("the batch has %d spans: say which one is the cause", len(inv.order))
+	}
+	cause := inv.causes[named.key()]
+	if cause == nil {
+		return nil, denied("%s version %d is not in the batch", named.ID, named.Seq)
+	}
+	return cause, nil
+}
+
+// scope is the identity of ctx.find and ctx.sql: that of the only cause, or of the system.
+func (inv *invocation) scope() ledger.Scope {
+	causes := make([]*span.Span, 0, len(inv.order))
+	for _, key := range inv.order {
+		causes = append(causes, inv.causes[key])
+	}
+	env := environment(causes)
+	return ledger.Scope{UserID: env["APP_USER_ID"], TenantID: env["APP_TENANT_ID"]}
+}
+
+func (inv *invocation) find(ctx context.Context, scope ledger.Scope, rawFilter, rawLimit json.RawMessage) (any, error) {
+	filter, limit, err := readFilter(rawFilter, rawLimit)
+	if err != nil {
+		return nil, err
+	}
+	spans, err := inv.stage0.config.Ledger.Find(ctx, scope, filter, limit)
+	if errors.Is(err, ledger.ErrFilter) {
+		return nil, denied("%s", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if spans == nil {
+		spans = []*span.Span{}
+	}
+	return spans, nil
+}
+
+func readFilter(rawFilter, rawLimit json.RawMessage) (ledger.Filter, int, error) {
+	limit := 100
+	if rawLimit != nil && string(rawLimit) != "null" {
+		if json.Unmarshal(rawLimit, &limit) != nil || limit < 1 || limit > 1000 {
+			return nil, 0, denied("find: the limit must be a whole number from 1 to 1000")
+		}
+	}
+	var loose map[string]json.RawMessage
+	if err := json.Unmarshal(rawFilter, &loose); err != nil {
+		return nil, 0, denied("find: the filter must be an object of columns and values")
+	}
+	filter := ledger.Filter{}
+	for name, raw := range loose {
+		var one string
+		var many []string
+		if json.Unmarshal(raw, &one) == nil && string(raw) != "null" {
+			many = []string{one}
+		} else if json.Unmarshal(raw, &many) != nil {
+			return nil, 0, denied("find: the value of %.40q must be a text or a list of texts", name)
+		}
+		filter[name] = many
+	}
+	return filter, limit, nil
+}
+
+func (inv *invocation) sql(ctx context.Context, raw json.RawMessage) (any, error) {
+	if !inv.manifest.Allows(inv.kernel.name, span.ActionSQL, "") {
+		return nil, denied("the manifest does not grant sql to %s", inv.kernel.name)
+	}
+	var statement struct {
+		Text   string `json:"text"`
+		Values []any  `json:"values"`
+	}
+	if err := json.Unmarshal(raw, &statement); err != nil {
+		return nil, denied("sql: use it as a template: ctx.sql`select …`")
+	}
+	rows, err := inv.stage0.config.Ledger.Query(ctx, inv.scope(), statement.Text, statement.Values, inv.manifest.Limits.SQLRows)
+	switch {
+	case errors.Is(err, ledger.ErrTooManyRows):
+		return nil, &sandbox.HostError{Code: string(span.RunLimitRows), Message: err.Error()}
+	case ledger.IsRefusal(err), errors.Is(err, ledger.ErrStatementTimeout):
+		return nil, denied("sql: %s", err)
+	case err != nil:
+		return nil, err
+	}
+	if rows == nil {
+		rows = []map[string]any{}
+	}
+	return map[string]any{"rows": rows}, nil
+}

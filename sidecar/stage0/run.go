@@ -1,0 +1,309 @@
+package stage0
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"lukechampine.com/blake3"
+
+	"github.com/loglineos/loglineos/sidecar/ledger"
+	"github.com/loglineos/loglineos/sidecar/sandbox"
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// runTarget is the first argument of ctx.run.
+type runTarget struct {
+	ID    span.ID         `json:"id"`
+	Seq   *int            `json:"seq"`
+	Input json.RawMessage `json:"input"`
+	Cause *keyText        `json:"cause"`
+}
+
+// RunResult is what ctx.run answers (contract.md §5).
+type RunResult struct {
+	OK         bool            `json:"ok"`
+	Output     json.RawMessage `json:"output,omitempty"`
+	Input      json.RawMessage `json:"input,omitempty"`
+	Error      *span.RunError  `json:"error,omitempty"`
+	DurationMs int64           `json:"duration_ms"`
+	Spans      []*span.Span    `json:"spans"`
+}
+
+// run answers ctx.run: a kernel, a function or a policy, on behalf of one cause.
+func (inv *invocation) run(ctx context.Context, rawTarget, rawOptions json.RawMessage) (*RunResult, error) {
+	if !inv.manifest.Allows(inv.kernel.name, span.ActionRun, "") {
+		return nil, denied("the manifest does not grant run to %s", inv.kernel.name)
+	}
+	var target runTarget
+	if err := json.Unmarshal(rawTarget, &target); err != nil {
+		return nil, denied("run: want {id, seq, input, cause}")
+	}
+	cause, err := inv.causeOf(target.Cause)
+	if err != nil {
+		return nil, err
+	}
+	for name, id := range inv.manifest.Kernels {
+		if id == target.ID {
+			return inv.runKernel(ctx, name, target, cause)
+		}
+	}
+	var options struct {
+		TimeoutMs int `json:"timeout_ms"`
+	}
+	if rawOptions != nil && json.Unmarshal(rawOptions, &options) != nil {
+		return nil, denied("run: the options must be {timeout_ms}")
+	}
+	return inv.runCode(ctx, target, cause, options.TimeoutMs)
+}
+
+// runKernel boots a nested kernel for one cause. What it appends is complete when it ends: the outer
+// kernel cannot add to it.
+func (inv *invocation) runKernel(ctx context.Context, name string, target runTarget, cause *span.Span) (*RunResult, error) {
+	if inv.depth() >= 4 {
+		return nil, denied("run: kernels are nested 4 deep at most")
+	}
+	started := time.Now()
+	job := Job{Kernel: name, Batch: []*span.Span{cause}, Input: target.Input, Emit: inv.emit}
+	result, err := inv.stage0.boot(ctx, inv.manifest, job, inv)
+	answer := &RunResult{Spans: []*span.Span{}, DurationMs: time.Since(started).Milliseconds()}
+	if refusal, ok := err.(*span.RunError); ok {
+		inv.emit(cause.Key(), ledger.Group{}, refusal)
+		answer.Error = refusal
+		return answer, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	answer.OK, answer.Output = true, result.Output
+	return answer, nil
+}
+
+func (inv *invocation) depth() int {
+	if inv.parent == nil {
+		return 0
+	}
+	return 1 + inv.parent.depth()
+}
+
+// runCode runs a function or a policy in a code worker, with limits and as strangers' code.
+func (inv *invocation) runCode(ctx context.Context, target runTarget, cause *span.Span, timeoutMs int) (*RunResult, error) {
+	row, err := inv.load(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	started := span.NewTime(time.Now())
+	record := &runRecord{StartedAt: &started}
+	answer := &RunResult{Spans: []*span.Span{}, Input: present(target.Input)}
+	defer inv.keepRecord(cause.Key(), record)
+
+	if refusal := inv.verifyTarget(row, target, cause); refusal != nil {
+		answer.Error = refusal
+		return answer, nil
+	}
+	record.Function = &versionRef{row.ID, row.Seq, row.CurrHash}
+	if answer.Input == nil && row.EntityType == "function" {
+		answer.Input = row.Input
+	}
+	code := &codeRun{inv: inv, cause: cause, row: row, record: record}
+	run, err := code.prepare(answer.Input, timeoutMs)
+	if err != nil {
+		return nil, err
+	}
+	result := inv.stage0.config.Pool.RunCode(ctx, run)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if result.Cause != nil {
+		return nil, result.Cause
+	}
+	record.Logs = result.Logs
+	answer.DurationMs = result.Duration.Milliseconds()
+	if result.Err != nil {
+		answer.Error = runError(result.Err)
+		return answer, nil
+	}
+	answer.OK, answer.Output, answer.Spans = true, result.Output, code.spans
+	if answer.Output == nil {
+		answer.Output = json.RawMessage("null")
+	}
+	inv.issue(cause.Key(), code.spans)
+	return answer, nil
+}
+
+// verifyTarget decides whether this cause may run row. A policy runs only where the router matched it
+// with the cause; who may read it does not matter then.
+func (inv *invocation) verifyTarget(row *span.Span, target runTarget, cause *span.Span) *span.RunError {
+	owner, tenant := cause.OwnerID, cause.TenantID
+	if row != nil && row.EntityType == "policy" {
+		if !inv.matched[[2]span.Key{row.Key(), cause.Key()}] {
+			return refuse(span.RunNotAllowed, "policy %s was not matched with %s", row.ID, cause.ID)
+		}
+		owner, tenant = row.OwnerID, row.TenantID
+	}
+	return verifyTarget(inv.manifest, row, target.ID, owner, tenant, time.Now())
+}
+
+func (inv *invocation) load(ctx context.Context, target runTarget) (*span.Span, error) {
+	if target.Seq == nil {
+		return inv.stage0.versions.current(ctx, target.ID)
+	}
+	spans, err := inv.stage0.versions.load(ctx, []span.Key{{ID: target.ID, Seq: *target.Seq}})
+	if err != nil {
+		return nil, err
+	}
+	return spans[0], nil
+}
+
+func (inv *invocation) keepRecord(cause span.Key, record *runRecord) {
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	inv.group(cause).record = record
+}
+
+// issue notes which spans a function emitted, so that the kernel may insert exactly these.
+func (inv *invocation) issue(cause span.Key, spans []*span.Span) {
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	for _, s := range spans {
+		inv.group(cause).issued[s.ID] = issuing{kind: "function"}
+	}
+}
+
+// codeRun is the host side of one run of a stranger's code.
+type codeRun struct {
+	inv    *invocation
+	cause  *span.Span
+	row    *span.Span
+	record *runRecord
+
+	mu    sync.Mutex
+	spans []*span.Span
+}
+
+func (c *codeRun) prepare(input json.RawMessage, timeoutMs int) (sandbox.Run, error) {
+	manifest := c.inv.manifest
+	data, err := json.Marshal(map[string]any{
+		"input": input, "batch": []int{}, "manifest": manifest.json,
+		"env": environment([]*span.Span{c.cause}),
+	})
+	if err != nil {
+		return sandbox.Run{}, fmt.Errorf("encode the input: %w", err)
+	}
+	seed := seedOf("run "+c.row.ID.String(), []*span.Span{c.cause})
+	c.record.Seed = seedText(seed)
+	run := sandbox.Run{
+		Program: programOf(c.row, c.row.EntityType+" "+c.row.ID.String()),
+		Data:    data, SyncCalls: []string{"insertSpan"}, AsyncCalls: []string{"find"},
+		Now: c.record.StartedAt.Time, Seed: seed, Tenant: c.cause.TenantID, Host: c.host,
+		Limits: limitsOf(manifest.Manifest, c.row, timeoutMs),
+	}
+	if c.row.EntityType == "policy" {
+		run.Entry = sandbox.EntryPolicy
+	}
+	return run, nil
+}
+
+// limitsOf is the manifest's limits, and the function's own time limit where that is shorter.
+func limitsOf(m *span.Manifest, row *span.Span, timeoutMs int) sandbox.Limits {
+	timeout := m.Policy.TimeoutMs
+	if row.TimeoutMs != nil && *row.TimeoutMs > 0 {
+		timeout = min(timeout, *row.TimeoutMs)
+	}
+	if timeoutMs > 0 {
+		timeout = min(timeout, timeoutMs)
+	}
+	limits := sandbox.DefaultLimits()
+	limits.Timeout = time.Duration(timeout) * time.Millisecond
+	limits.IOTimeout = time.Duration(m.Limits.IOTimeoutMs) * time.Millisecond
+	limits.MemoryBytes = int64(m.Limits.MemoryMB) << 20
+	limits.SourceBytes, limits.OutputBytes = m.Limits.SourceBytes, m.Limits.OutputBytes
+	limits.LogBytes, limits.FrameBytes = m.Limits.LogBytes, m.Limits.FrameBytes
+	limits.HostCalls = m.Limits.SQLCalls + m.Limits.Spans
+	return limits
+}
+
+// host answers the calls of a function or a policy: it may emit and find, nothing else.
+func (c *codeRun) host(ctx context.Context, name string, args json.RawMessage) (json.RawMessage, error) {
+	var list []json.RawMessage
+	if err := json.Unmarshal(args, &list); err != nil {
+		return nil, denied("the arguments of %s are malformed", name)
+	}
+	list = append(list, nil, nil)
+	var answer any
+	var err error
+	switch name {
+	case "insertSpan":
+		answer, err = c.insertSpan(list[0])
+	case "find":
+		scope := ledger.Scope{UserID: c.cause.OwnerID, TenantID: c.cause.TenantID}
+		if c.row.EntityType == "policy" && c.row.TenantID != "system" {
+			scope.UserID = c.row.OwnerID // a tenant's policy sees what its owner may read
+		}
+		answer, err = c.inv.find(ctx, scope, list[0], list[1])
+	default:
+		err = denied("ctx.%s is not part of a function's ctx", name)
+	}
+	if err != nil {
+		return nil, explain(err)
+	}
+	encoded, err := json.Marshal(answer)
+	if err == nil {
+		c.note(name, args, encoded)
+	}
+	return encoded, err
+}
+
+// note keeps the hash of a host call, so that a run can be audited and repeated.
+func (c *codeRun) note(name string, args, answer []byte) {
+	hash := blake3.New(32, nil)
+	for _, part := range [][]byte{[]byte(name), args, answer} {
+		// A blake3 hasher never fails to write.
+		_, _ = fmt.Fprintf(hash, "%d:%s", len(part), part)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.record.Calls = append(c.record.Calls, hex.EncodeToString(hash.Sum(nil)))
+}
+
+// insertSpan settles a function's own span: it is handed to the kernel, which inserts or drops it.
+func (c *codeRun) insertSpan(raw json.RawMessage) (*span.Span, error) {
+	s, err := readPartial(raw)
+	if err != nil {
+		return nil, err
+	}
+	if s.EntityType == "" || span.IsEngineType(s.EntityType) || s.EntityType == "manifest" || s.EntityType == "key" {
+		return nil, denied("a function may not write spans of type %q", s.EntityType)
+	}
+	if !s.ID.IsZero() {
+		return nil, denied("insertSpan: the host derives the id; leave it out")
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.spans) >= c.inv.manifest.Limits.Spans {
+		return nil, &sandbox.HostError{Code: string(span.RunLimitSpans),
+			Message: fmt.Sprintf("more than %d spans in one run", c.inv.manifest.Limits.Spans)}
+	}
+	attempt := int64(c.cause.Seq)
+	if c.cause.Attempt != nil {
+		attempt = int64(*c.cause.Attempt)
+	}
+	id := span.Derive("function", acceptedAt(c.cause), []span.ID{c.cause.ID, c.row.ID}, attempt, int64(len(c.spans)))
+	if err := complete(s, c.cause, "function", id, "user:"+c.cause.OwnerID); err != nil {
+		return nil, err
+	}
+	c.spans = append(c.spans, s)
+	return s, nil
+}
+
+// present turns JSON null and absence into nil.
+func present(raw json.RawMessage) json.RawMessage {
+	if string(raw) == "null" {
+		return nil
+	}
+	return raw
+}
+
