@@ -134,7 +134,7 @@ func (s *server) create(t testing.TB, migrated bool) *Database {
 		if err != nil {
 			t.Fatalf("make migrated template: %v", err)
 		}
-		statement += " template " + template
+		statement += " template " + template + s.cloning
 	}
 	if err := s.admin(ctx, statement); err != nil {
 		t.Fatalf("create database for test: %v", err)
