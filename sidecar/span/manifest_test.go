@@ -139,7 +139,7 @@ func TestManifestRefuses(t *testing.T) {
 		{`{"triggers":[{"kernel":"nobody","when":{"status":"x"}}]}`, `triggers[0].kernel: "nobody" is no kernel`},
 		{`{"triggers":[{"kernel":"run_code"}]}`, "triggers[0].when: states no condition"},
 		{`{"triggers":[{"kernel":"run_code","when":{}}]}`, "triggers[0].when: states no condition"},
-		{`{"triggers":[{"kernel":"run_code","when":{"code":"x"}}]}`, "triggers[0].when.code: is no published column"},
+		{`{"triggers":[{"kernel":"run_code","when":{"code":"x"}}]}`, "triggers[0].when.code: is no published"},
 		{`{"triggers":[{"kernel":"run_code","if":1,"when":{"seq":0}}]}`, "triggers[0].if: the key is unknown"},
 		{`{"kernels":{},"triggers":[{"kernel":"run_code","when":{"seq":0}}]}`, "is no kernel of this manifest"},
 		{`{"grants":{"nobody":["run"]}}`, "grants.nobody: is neither a kernel"},

@@ -28,6 +28,7 @@ func TestValidateTakesAFilledSpan(t *testing.T) {
 func TestValidateRefuses(t *testing.T) {
 	t.Parallel()
 	manyNumbers := json.RawMessage("[" + strings.Repeat("1,", 90000) + "1]")
+	manyInObject := json.RawMessage(`{"a":` + string(manyNumbers) + `}`)
 	for want, change := range map[string]func(*Span){
 		"id is the nil or the max UUID":    func(s *Span) { s.ID = ID{} },
 		"at: the time is not set":          func(s *Span) { s.At = Time{} },
@@ -56,7 +57,7 @@ func TestValidateRefuses(t *testing.T) {
 		"cost: 0.":                         func(s *Span) { s.Cost = new(Decimal("1e-39")) },
 		"value: 1":                         func(s *Span) { s.Value = new(Decimal("1e38")) },
 		"metadata: want an object":         func(s *Span) { s.Metadata = json.RawMessage(`[1]`) },
-		"metadata has 1080":                func(s *Span) { s.Metadata = []byte(`{"a":` + string(manyNumbers) + `}`) },
+		"metadata has 1080":                func(s *Span) { s.Metadata = manyInObject },
 		"output has 1080":                  func(s *Span) { s.Output = manyNumbers },
 		"input.a at byte 6: the string":    func(s *Span) { s.Input = json.RawMessage(`{"a":"\u0000"}`) },
 		"curr_hash: found":                 func(s *Span) { s.CurrHash = new(strings.Repeat("A", 64)) },
@@ -113,8 +114,9 @@ func TestLimitsAreTheTables(t *testing.T) {
 	}
 	size := regexp.MustCompile(`(?:pg_column_size|octet_length)\((\w+)\) <= (\d+)`)
 	limits := map[string]int{"content": MaxSpanBytes, "input": MaxSpanBytes, "output": MaxSpanBytes,
-		"code": MaxCodeBytes, "metadata": MaxMetadataBytes, "links": MaxMetadataBytes, "error": MaxMetadataBytes, "scopes": maxArrayBytes,
-		"tags": maxArrayBytes}
+		"code": MaxCodeBytes, "metadata": MaxMetadataBytes, "links": MaxMetadataBytes, "error": MaxMetadataBytes,
+		"scopes": maxArrayBytes,
+		"tags":   maxArrayBytes}
 	for _, match := range size.FindAllSubmatch(sql, -1) {
 		if strconv.Itoa(limits[string(match[1])]) != string(match[2]) {
 			t.Errorf("%s: the table takes %s bytes, Validate %d", match[1], match[2], limits[string(match[1])])
