@@ -1,0 +1,227 @@
+package sandbox
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+const stderrBytes = 8 << 10 // of what a dying child says; the reason stands first
+
+// child is the parent's view of one process:
+//
+//	starting ─hello─► ready ─► gone
+//	    └──────────────────────►┘
+//
+// One goroutine reads its frames until the wire ends, then reaps it, tells its sessions and closes gone.
+type child struct {
+	kernel bool
+	cmd    *exec.Cmd
+	link   io.ReadWriteCloser
+	wire   *frameWriter
+	errors *headBuffer
+	ready  chan struct{} // closed by the hello frame
+	gone   chan struct{} // closed when the process is reaped and every session is told
+	walls  string        // set before ready closes
+	tenant string        // of the last run; owned by whoever took the child from the pool
+
+	mu       sync.Mutex
+	sessions map[uint32]*session
+	known    *recent[struct{}]
+	next     uint32
+	end      *Error // why it is gone; set before gone closes
+
+	longest atomic.Int64 // frame body that a session allows the child to send
+}
+
+// startChild starts a process on the starter's thread. The caller owns it and must kill it.
+func startChild(s *starter, o Options, kernel bool) (*child, error) {
+	kind, memory := "code", DefaultLimits().MemoryBytes
+	if kernel {
+		kind, memory = "kernel", o.HostMemoryBytes
+	}
+	c := &child{
+		kernel:   kernel,
+		cmd:      exec.Command(o.Executable, ChildArg, kind, strconv.FormatInt(memory, 10)),
+		errors:   &headBuffer{limit: stderrBytes},
+		ready:    make(chan struct{}),
+		gone:     make(chan struct{}),
+		sessions: map[uint32]*session{},
+		known:    newRecent[struct{}](),
+	}
+	c.longest.Store(frameSlack)
+	link, given, err := newLink(c.cmd)
+	if err != nil {
+		return nil, fmt.Errorf("make wire: %w", err)
+	}
+	c.link, c.wire = link, &frameWriter{w: link}
+	c.cmd.Env = []string{"TZ=UTC"}
+	c.cmd.Dir = "/"
+	c.cmd.Stderr = c.errors
+	c.cmd.SysProcAttr = childAttributes()
+	c.cmd.WaitDelay = startTimeout // for standard error, should anything else hold it
+	err = s.start(c.cmd)
+	for _, f := range given {
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start sandbox child %s: %w", o.Executable, err), link.Close())
+	}
+	go c.read()
+	return c, nil
+}
+
+// kill ends the process. gone closes soon after.
+func (c *child) kill() {
+	_ = c.cmd.Process.Kill() // it may be dead already
+}
+
+func (c *child) alive() bool {
+	select {
+	case <-c.gone:
+		return false
+	default:
+		return true
+	}
+}
+
+// awaitReady returns nil when the child has said hello.
+func (c *child) awaitReady(ctx context.Context) error {
+	select {
+	case <-c.ready:
+		return nil
+	default:
+	}
+	select {
+	case <-c.ready:
+		return nil
+	case <-c.gone:
+		return fmt.Errorf("start sandbox child: %s", c.end.Message)
+	case <-ctx.Done():
+		return fmt.Errorf("await sandbox child: %w", ctx.Err())
+	}
+}
+
+func (c *child) read() {
+	r := bufio.NewReaderSize(c.link, 64<<10)
+	for {
+		f, err := readFrame(r, func() int { return int(c.longest.Load()) })
+		if err != nil {
+			break // the end of the wire, or a frame that no honest child sends
+		}
+		if !c.handle(f) {
+			break
+		}
+	}
+	c.kill()
+	_ = c.cmd.Wait() // its text is in ProcessState, and read there
+	_ = c.link.Close()
+	c.mu.Lock()
+	c.end = verdict(c.cmd.ProcessState, c.errors.text())
+	list := c.sessions
+	c.sessions = map[uint32]*session{}
+	c.mu.Unlock()
+	for _, s := range list {
+		s.orphaned(c.end, len(list) == 1)
+	}
+	close(c.gone)
+}
+
+// handle reports false for a frame that breaks the protocol.
+func (c *child) handle(f frame) bool {
+	if f.kind == frameHello {
+		select {
+		case <-c.ready:
+			return false
+		default:
+		}
+		d := decoder{body: f.body}
+		c.walls = d.text()
+		close(c.ready)
+		return d.done()
+	}
+	c.mu.Lock()
+	s := c.sessions[f.run]
+	if f.kind == frameResult {
+		delete(c.sessions, f.run)
+	}
+	c.mu.Unlock()
+	if s == nil {
+		return true // it was given up
+	}
+	switch f.kind {
+	case frameNeed:
+		s.needsSource()
+		return true
+	case frameCall:
+		m, ok := decodeCall(f.body)
+		return ok && s.called(m)
+	case framePark:
+		m, ok := decodePark(f.body)
+		if ok {
+			s.parked(m)
+		}
+		return ok
+	case frameResult:
+		m, ok := decodeOutcome(f.body)
+		if !ok {
+			s.orphaned(&Error{Code: CodeCrash, Message: "the child sent a malformed result"}, true)
+			return false
+		}
+		s.ended(m)
+		return true
+	}
+	return false
+}
+
+// verdict reads the code out of a process's last words. A child is only ever killed by its parent, by the kernel for
+// want of memory, or by somebody with the right to.
+func verdict(state *os.ProcessState, said string) *Error {
+	switch {
+	case state != nil && state.ExitCode() == exitMemory,
+		strings.Contains(said, "out of memory"), strings.Contains(said, "cannot allocate memory"):
+		return &Error{Code: CodeMemory, Message: "the memory limit was reached"}
+	case strings.Contains(said, "stack exceeds"), strings.Contains(said, "stack overflow"):
+		return &Error{Code: CodeStack, Message: "a native function or a parser nested too deep"}
+	}
+	text := "the child ended"
+	if state != nil {
+		text += ": " + state.String()
+	}
+	if first, _, _ := strings.Cut(strings.TrimSpace(said), "\n"); first != "" {
+		text += ": " + first
+	}
+	return &Error{Code: CodeCrash, Message: cut(text)}
+}
+
+// headBuffer keeps the first bytes written to it and swallows the rest.
+type headBuffer struct {
+	mu    sync.Mutex
+	buf   bytes.Buffer
+	limit int
+}
+
+// Write keeps what fits and never fails.
+func (b *headBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if left := b.limit - b.buf.Len(); left > 0 {
+		b.buf.Write(p[:min(left, len(p))])
+	}
+	return len(p), nil
+}
+
+func (b *headBuffer) text() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}

@@ -1,0 +1,402 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"runtime"
+	"sync"
+	"time"
+)
+
+const (
+	startTimeout = 10 * time.Second // from exec to hello
+	startTries   = 3                // for one run
+	backoffFirst = 20 * time.Millisecond
+	backoffMost  = 5 * time.Second
+	maxRuns      = 1000 // of one code worker, then it is replaced
+)
+
+var errClosed = errors.New("the sandbox is closed")
+
+// Pool owns the children. Its methods may be called concurrently.
+type Pool struct {
+	options Options
+	starter *starter
+	slots   chan struct{} // one place for each code worker
+	closing context.Context
+	close   context.CancelFunc
+	running sync.WaitGroup // runs, and starts of spares
+
+	mu       sync.Mutex
+	closed   bool
+	children map[*child]struct{} // all that may be alive
+	idle     []*worker           // last used last
+	host     *child              // the kernel host, if one was started
+	hosting  chan struct{}       // closed when a start of the host that is under way has ended
+	failures int                 // starts in a row that gave no hello
+	retryAt  time.Time
+	failure  error
+}
+
+// worker is a code worker at rest or in use.
+type worker struct {
+	*child
+	runs int
+}
+
+// New makes a Pool and starts its first code worker, so that an executable that cannot serve is an error here.
+func New(o Options) (*Pool, error) {
+	if len(os.Args) > 1 && os.Args[1] == ChildArg {
+		return nil, errors.New("make sandbox: this process is a sandbox child: main must call sandbox.Main first")
+	}
+	if o.Workers <= 0 {
+		o.Workers = runtime.NumCPU()
+	}
+	if o.HostMemoryBytes <= 0 {
+		o.HostMemoryBytes = 512 << 20
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Executable == "" {
+		o.Executable = selfExecutable
+	}
+	if o.Executable == "" {
+		path, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("find own executable: %w", err)
+		}
+		o.Executable = path
+	}
+	s, err := newStarter()
+	if err != nil {
+		return nil, err
+	}
+	p := &Pool{options: o, starter: s, slots: make(chan struct{}, o.Workers), children: map[*child]struct{}{}}
+	p.closing, p.close = context.WithCancel(context.Background())
+	first, err := p.startReady(p.closing, false)
+	if err != nil {
+		p.Close()
+		return nil, err
+	}
+	p.put(&worker{child: first})
+	return p, nil
+}
+
+// Close kills all children and returns when they and every goroutine of the Pool are gone. Runs that are under
+// way end with the code "crash" or "cancelled".
+func (p *Pool) Close() {
+	p.mu.Lock()
+	already := p.closed
+	p.closed = true
+	list := make([]*child, 0, len(p.children))
+	for c := range p.children {
+		list = append(list, c)
+	}
+	p.mu.Unlock()
+	p.close()
+	for _, c := range list {
+		c.kill()
+	}
+	p.running.Wait()
+	for _, c := range list {
+		<-c.gone
+	}
+	if !already {
+		p.starter.stop()
+	}
+}
+
+// RunCode runs r in a code worker and waits for a free one. It returns when the run and its host calls have ended.
+func (p *Pool) RunCode(ctx context.Context, r Run) Result {
+	if e := r.prepare(); e != nil {
+		return Result{Err: e}
+	}
+	if !p.enter() {
+		return refused(errClosed)
+	}
+	defer p.running.Done()
+	select {
+	case p.slots <- struct{}{}:
+	case <-ctx.Done():
+		return Result{Err: cancelled(ctx)}
+	case <-p.closing.Done():
+		return refused(errClosed)
+	}
+	defer func() { <-p.slots }()
+	w, err := p.take(ctx, r.Tenant)
+	if err != nil {
+		if ctx.Err() != nil {
+			return Result{Err: cancelled(ctx)}
+		}
+		return refused(err)
+	}
+	w.tenant = r.Tenant
+	result, reusable := w.serve(ctx, &r, p.options.Log, false)
+	if w.runs++; reusable && w.runs < maxRuns && w.alive() {
+		p.put(w)
+		return result
+	}
+	p.retire(w.child)
+	p.spare()
+	return result
+}
+
+// RunKernel runs r in the kernel host, beside any number of other kernels. It never waits for a slot.
+func (p *Pool) RunKernel(ctx context.Context, r Run) Result {
+	if e := r.prepare(); e != nil {
+		return Result{Err: e}
+	}
+	if !p.enter() {
+		return refused(errClosed)
+	}
+	defer p.running.Done()
+	host, err := p.takeHost(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return Result{Err: cancelled(ctx)}
+		}
+		return refused(err)
+	}
+	result, _ := host.serve(ctx, &r, p.options.Log, true)
+	return result
+}
+
+func refused(err error) Result {
+	return Result{Err: &Error{Code: CodeCrash, Message: cut(err.Error())}, Cause: err}
+}
+
+// enter counts a run in, unless the pool is closed.
+func (p *Pool) enter() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return false
+	}
+	p.running.Add(1)
+	return true
+}
+
+// take returns an idle worker, the tenant's own if there is one, or starts one.
+func (p *Pool) take(ctx context.Context, tenant string) (*worker, error) {
+	p.mu.Lock()
+	best := -1
+	for i := len(p.idle) - 1; i >= 0; i-- {
+		if p.idle[i].tenant == tenant {
+			best = i
+			break
+		}
+		if best < 0 && (!p.options.StrictTenants || p.idle[i].tenant == "") {
+			best = i
+		}
+	}
+	var w, foreign *worker
+	switch {
+	case best >= 0:
+		w = p.idle[best]
+		p.idle = append(p.idle[:best], p.idle[best+1:]...)
+	case len(p.idle) > 0:
+		foreign = p.idle[0]
+		p.idle = p.idle[1:]
+	}
+	p.mu.Unlock()
+	if foreign != nil {
+		p.retire(foreign.child)
+	}
+	if w != nil && w.alive() && w.awaitReady(ctx) == nil {
+		return w, nil
+	}
+	if w != nil {
+		p.retire(w.child)
+	}
+	c, err := p.startReady(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	return &worker{child: c}, nil
+}
+
+// put makes a worker idle. There are never more than the pool has workers.
+func (p *Pool) put(w *worker) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.idle) >= p.options.Workers {
+		delete(p.children, w.child)
+		w.kill()
+		return
+	}
+	p.idle = append(p.idle, w)
+}
+
+// retire kills a child and forgets it.
+func (p *Pool) retire(c *child) {
+	c.kill()
+	<-c.gone
+	p.mu.Lock()
+	delete(p.children, c)
+	p.mu.Unlock()
+}
+
+// spare starts a worker ahead of the next run, in the place of one that was retired.
+func (p *Pool) spare() {
+	if !p.enter() {
+		return
+	}
+	go func() {
+		defer p.running.Done()
+		c, err := p.startReady(p.closing, false)
+		if err != nil {
+			p.options.Log.Warn("no spare sandbox child", "error", err)
+			return
+		}
+		p.put(&worker{child: c})
+	}()
+}
+
+// takeHost returns the kernel host and starts it if it is not there. Callers that come during a start share it.
+func (p *Pool) takeHost(ctx context.Context) (*child, error) {
+	for {
+		p.mu.Lock()
+		switch {
+		case p.host != nil && p.host.alive():
+			host := p.host
+			p.mu.Unlock()
+			return host, nil
+		case p.hosting != nil:
+			wait := p.hosting
+			p.mu.Unlock()
+			select {
+			case <-wait:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+			continue
+		}
+		gone := p.host
+		started := make(chan struct{})
+		p.host, p.hosting = nil, started
+		p.mu.Unlock()
+		if gone != nil {
+			p.retire(gone)
+		}
+		// Others wait for this start: it must not end with this caller's ctx.
+		host, err := p.startReady(p.closing, true)
+		p.mu.Lock()
+		p.host, p.hosting = host, nil
+		p.mu.Unlock()
+		close(started)
+		return host, err
+	}
+}
+
+// startReady starts a child and waits for its hello. After failures it waits longer and longer, and
+// gives up after startTries.
+func (p *Pool) startReady(ctx context.Context, kernel bool) (*child, error) {
+	for try := 1; ; try++ {
+		if err := p.backoff(ctx); err != nil {
+			return nil, err
+		}
+		c, err := p.startOnce(ctx, kernel)
+		p.mu.Lock()
+		if err == nil {
+			p.failures = 0
+			p.mu.Unlock()
+			return c, nil
+		}
+		if ctx.Err() == nil {
+			p.retryAt = time.Now().Add(min(backoffFirst<<min(p.failures, 16), backoffMost))
+			p.failures++
+		}
+		p.mu.Unlock()
+		p.options.Log.Warn("sandbox child did not start", "try", try, "error", err)
+		if try == startTries || ctx.Err() != nil || errors.Is(err, errClosed) || errors.Is(err, exec.ErrNotFound) ||
+			errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
+			return nil, err
+		}
+	}
+}
+
+func (p *Pool) backoff(ctx context.Context) error {
+	p.mu.Lock()
+	wait := time.Until(p.retryAt)
+	p.mu.Unlock()
+	if wait <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-p.closing.Done():
+		return errClosed
+	}
+}
+
+func (p *Pool) startOnce(ctx context.Context, kernel bool) (*child, error) {
+	c, err := startChild(p.starter, p.options, kernel)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	p.children[c] = struct{}{}
+	closed := p.closed
+	p.mu.Unlock()
+	if closed {
+		p.retire(c)
+		return nil, errClosed
+	}
+	ready, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if err := c.awaitReady(ready); err != nil {
+		p.retire(c)
+		return nil, err
+	}
+	p.options.Log.Debug("sandbox child started", "pid", c.cmd.Process.Pid, "kernel", kernel, "walls", c.walls)
+	return c, nil
+}
+
+// starter is the thread on which all children are started: they die with it, so it lives as long as the Pool, and
+// they inherit its NoNewPrivs, which the rest of the process must not have.
+type starter struct {
+	work chan startWork
+}
+
+type startWork struct {
+	cmd  *exec.Cmd
+	done chan error
+}
+
+func newStarter() (*starter, error) {
+	s := &starter{work: make(chan startWork)}
+	ready := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		err := prepareThread()
+		ready <- err
+		if err != nil {
+			return
+		}
+		for w := range s.work {
+			w.done <- w.cmd.Start()
+		}
+	}()
+	if err := <-ready; err != nil {
+		return nil, fmt.Errorf("prepare thread for sandbox children: %w", err)
+	}
+	return s, nil
+}
+
+func (s *starter) start(cmd *exec.Cmd) error {
+	w := startWork{cmd: cmd, done: make(chan error, 1)}
+	s.work <- w
+	return <-w.done
+}
+
+func (s *starter) stop() { close(s.work) }

@@ -1,0 +1,338 @@
+package sandbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	killGrace   = 500 * time.Millisecond // between the child's own interrupt and SIGKILL
+	cancelGrace = 50 * time.Millisecond  // between the cancel frame and giving up on an answer
+)
+
+// session is the parent's view of one run: it counts calls, answers them through Host, and holds the timer that
+// kills the child when the child's own clock did not stop the script.
+type session struct {
+	run    *Run
+	key    programKey
+	id     uint32
+	child  *child
+	log    *slog.Logger
+	ctx    context.Context // given to Host; ends with the run
+	cancel context.CancelFunc
+	hosts  sync.WaitGroup
+	done   chan struct{} // closed when result is set
+	needs  chan struct{} // one place: the child wants the source
+
+	mu       sync.Mutex
+	result   Result
+	reusable bool // the child answered and may serve another run
+	settled  bool
+	answered bool // by the child, with its outcome
+	calls    int
+	lastCall uint32
+	sent     uint64 // replies
+	waits    bool   // the child is parked, and no reply is on its way
+	since    time.Time
+	used     time.Duration // JavaScript time, as the child last said
+	waited   time.Duration
+	begun    time.Time
+	timer    *time.Timer
+	overtime bool
+	cause    error
+}
+
+// serve runs r in c and returns its result. abandon says what to do with a cancelled run that does not answer: false
+// kills the child, true leaves it to the timer. The second result is true if the child may serve on.
+func (c *child) serve(ctx context.Context, r *Run, log *slog.Logger, abandon bool) (Result, bool) {
+	s := &session{run: r, key: keyOf(r.Program, r.Entry), child: c, log: log,
+		done: make(chan struct{}), needs: make(chan struct{}, 1)}
+	s.ctx, s.cancel = context.WithCancel(ctx)
+	defer s.hosts.Wait()
+	defer s.cancel()
+	s.begun = time.Now()
+	if !c.admit(s) {
+		return s.fail(c.end), false
+	}
+	s.begin()
+	stop := context.AfterFunc(ctx, func() { s.cancelRun(ctx, abandon) })
+	defer stop()
+	for {
+		select {
+		case <-s.needs:
+			s.send(true)
+			continue
+		case <-s.done:
+		}
+		break
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.answered || !abandon {
+		s.timer.Stop()
+	}
+	return s.result, s.reusable
+}
+
+// admit registers the session. It reports false if the child is gone.
+func (c *child) admit(s *session) bool {
+	limits := s.run.Limits
+	longest := int64(max(limits.FrameBytes, limits.OutputBytes+2*limits.LogBytes) + frameSlack)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.end != nil {
+		return false
+	}
+	c.next++
+	s.id = c.next
+	c.sessions[s.id] = s
+	if longest > c.longest.Load() || !c.kernel {
+		c.longest.Store(longest)
+	}
+	return true
+}
+
+func (s *session) begin() {
+	s.mu.Lock()
+	s.since = time.Now()
+	s.timer = time.AfterFunc(s.run.Limits.Timeout+killGrace, s.expire)
+	s.mu.Unlock()
+	s.child.mu.Lock()
+	_, known := s.child.known.get(s.key)
+	s.child.mu.Unlock()
+	s.send(!known)
+}
+
+func (s *session) send(withSource bool) {
+	if withSource {
+		s.child.mu.Lock()
+		s.child.known.put(s.key, len(s.run.Program.Source), struct{}{})
+		s.child.mu.Unlock()
+	}
+	e := encoder{buf: make([]byte, 0, len(s.run.Data)+512)}
+	appendStart(&e, s.id, s.key, s.run, withSource)
+	_ = s.child.wire.send(e.buf) // a dead child is told to every session by its reader
+}
+
+func (s *session) needsSource() {
+	select {
+	case s.needs <- struct{}{}:
+	default:
+	}
+}
+
+func (s *session) fail(e *Error) Result {
+	return Result{Err: e, Duration: time.Since(s.begun)}
+}
+
+// settle sets the result once.
+func (s *session) settle(r Result, reusable bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.settled {
+		return
+	}
+	s.settled, s.reusable = true, reusable
+	r.Duration, r.Cause = time.Since(s.begun), s.cause
+	s.result = r
+	close(s.done)
+}
+
+// ended is the child's own answer.
+func (s *session) ended(o outcome) {
+	s.mu.Lock()
+	s.answered = true
+	s.timer.Stop()
+	s.mu.Unlock()
+	r := Result{Err: o.failed, Logs: o.logs, JSTime: o.used}
+	switch {
+	case o.failed != nil && o.failed.Code == CodeCancelled:
+		r.Err = cancelled(s.ctx)
+	case o.failed == nil && len(o.output) > s.run.Limits.OutputBytes:
+		r.Err = &Error{Code: CodeLimitOutput, Message: "the output is too long"}
+	case o.failed == nil:
+		r.Output = o.output
+	}
+	s.settle(r, !o.worn)
+}
+
+// orphaned ends a session whose child is gone. alone says that no other run can have been the reason.
+func (s *session) orphaned(end *Error, alone bool) {
+	s.mu.Lock()
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	overtime, used := s.overtime, s.used
+	if !s.waits {
+		used += time.Since(s.since)
+	}
+	s.mu.Unlock()
+	e := *end
+	switch {
+	case overtime:
+		e = Error{Code: CodeTimeout, Message: fmt.Sprintf("%s did not stop within %s", s.name(), s.run.Limits.Timeout)}
+	case s.ctx.Err() != nil:
+		e = *cancelled(s.ctx)
+	case !alone:
+		e = Error{Code: CodeCrash, Message: "the kernel host ended under another run: " + end.Message}
+	default:
+		e.Message = s.name() + ": " + e.Message
+	}
+	s.settle(Result{Err: &e, JSTime: used}, false)
+}
+
+func (s *session) name() string {
+	if s.run.Program.Name == "" {
+		return "the program"
+	}
+	return s.run.Program.Name
+}
+
+// expire is the kill timer: the child should have stopped the script by itself killGrace ago.
+func (s *session) expire() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.answered {
+		s.overtime = true
+		s.child.kill()
+	}
+}
+
+// cancelRun asks the child to stop; a child that does not answer is killed, or left to the kill timer.
+func (s *session) cancelRun(ctx context.Context, abandon bool) {
+	var e encoder
+	e.begin(frameCancel, s.id)
+	e.end()
+	timer := time.AfterFunc(cancelGrace, func() {
+		if abandon {
+			s.settle(Result{Err: cancelled(ctx)}, false)
+			return
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if !s.answered {
+			s.child.kill()
+		}
+	})
+	_ = s.child.wire.send(e.buf) // a dead child is told to every session by its reader
+	<-s.done
+	timer.Stop()
+}
+
+func cancelled(ctx context.Context) *Error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return &Error{Code: CodeTimeout, Message: "the caller's deadline passed"}
+	}
+	return &Error{Code: CodeCancelled, Message: "the run was cancelled"}
+}
+
+// parked notes that the child waits, unless a reply that it has not seen is on its way.
+func (s *session) parked(p park) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.used = max(s.used, p.used)
+	if s.waits || p.seen != s.sent {
+		return
+	}
+	s.waits, s.since = true, time.Now()
+	s.timer.Reset(s.left(s.run.Limits.IOTimeout-s.waited) + killGrace)
+}
+
+// left bounds what a timer may still run by the time that both budgets leave together, whatever the child
+// says about its clock.
+func (s *session) left(d time.Duration) time.Duration {
+	total := s.run.Limits.Timeout + s.run.Limits.IOTimeout - time.Since(s.begun)
+	return max(min(d, total), 0)
+}
+
+// called starts one host call. It reports false for a call that no honest child makes.
+func (s *session) called(c call) bool {
+	s.mu.Lock()
+	again := c.id <= s.lastCall
+	s.lastCall = c.id
+	s.calls++
+	tooMany, over := s.calls > s.run.Limits.HostCalls, s.settled
+	if !over {
+		s.hosts.Add(1)
+	}
+	s.mu.Unlock()
+	if over {
+		return true
+	}
+	declared := slices.Contains(s.run.AsyncCalls, c.name) || slices.Contains(s.run.SyncCalls, c.name)
+	if again || tooMany || !declared || len(c.args) > s.run.Limits.FrameBytes {
+		s.hosts.Done()
+		return false
+	}
+	go func() {
+		defer s.hosts.Done()
+		s.answer(c)
+	}()
+	return true
+}
+
+func (s *session) answer(c call) {
+	m := reply{id: c.id}
+	value, err := s.ask(c)
+	var seen *HostError
+	switch {
+	case errors.As(err, &seen):
+		m.failed = &HostError{Code: seen.Code, Message: cut(seen.Message)}
+	case err != nil:
+		m.failed = &HostError{Code: CodeCrash, Message: "host call " + c.name + " failed"}
+		if s.ctx.Err() == nil {
+			s.log.Error("host call failed", "call", c.name, "program", s.run.Program.Name, "error", err)
+			s.keep(fmt.Errorf("host call %s: %w", c.name, err))
+		}
+	case len(value) > s.run.Limits.ResultsBytes:
+		m.failed = &HostError{Code: "limit.rows", Message: fmt.Sprintf(
+			"the answer to %s has %d bytes, the limit is %d", c.name, len(value), s.run.Limits.ResultsBytes)}
+	case len(value) == 0:
+		m.value = []byte("null")
+	default:
+		m.value = value
+	}
+	s.mu.Lock()
+	if s.sent++; s.waits {
+		now := time.Now()
+		s.waits = false
+		s.waited += now.Sub(s.since)
+		s.since = now
+		s.timer.Reset(s.left(s.run.Limits.Timeout-s.used) + killGrace)
+	}
+	over := s.settled
+	s.mu.Unlock()
+	if over {
+		return
+	}
+	e := encoder{buf: make([]byte, 0, len(m.value)+64)}
+	appendReply(&e, s.id, m)
+	_ = s.child.wire.send(e.buf) // a dead child is told to every session by its reader
+}
+
+// ask calls Host; a Host that panics fails the call, not the process.
+func (s *session) ask(c call) (value json.RawMessage, err error) {
+	if s.run.Host == nil {
+		return nil, &HostError{Code: CodeDenied, Message: c.name + " is not available"}
+	}
+	defer func() {
+		if x := recover(); x != nil {
+			err = fmt.Errorf("answer %s: panic: %v", c.name, x)
+		}
+	}()
+	return s.run.Host(s.ctx, c.name, c.args)
+}
+
+func (s *session) keep(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cause == nil {
+		s.cause = err
+	}
+}

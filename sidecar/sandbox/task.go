@@ -1,0 +1,376 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/dop251/goja"
+	"github.com/dop251/goja/parser"
+)
+
+const maxMessage = 4 << 10 // bytes of an error's text
+
+// task is one run inside the child: a fresh runtime, its clock and its open host calls. Everything but stop
+// and inbox belongs to the goroutine that called execute.
+type task struct {
+	server  *server
+	id      uint32
+	start   start
+	source  *compiled
+	vm      *goja.Runtime
+	clock   clock
+	inbox   inbox
+	stopped atomic.Pointer[Error]
+
+	out      encoder // frames that are not sent yet
+	began    time.Time
+	calls    int
+	seen     uint64            // replies taken from the inbox
+	open     map[uint32]opened // asynchronous calls without reply
+	early    []reply           // replies that came while a synchronous call was waiting
+	hostErr  []thrown          // the errors made from replies, to know them again
+	logs     []Log
+	logBytes int
+	random   *randomness
+	entry    goja.Value // found by the trailer of the program
+	exports  *goja.Object
+	ctx      *goja.Object
+	input    goja.Value
+	sawEntry bool
+}
+
+// opened is an asynchronous call that waits for its reply.
+type opened struct {
+	name            string
+	resolve, reject func(any) error
+	at              []goja.StackFrame
+}
+
+// thrown is an error object that the child made for a refusal by the host.
+type thrown struct {
+	object *goja.Object
+	cause  *HostError
+	at     []goja.StackFrame
+}
+
+func newTask(s *server, id uint32, m start, source *compiled) *task {
+	t := &task{server: s, id: id, start: m, source: source, open: map[uint32]opened{}}
+	t.inbox.bell = make(chan struct{}, 1)
+	t.clock = clock{timeout: m.limits.Timeout, waitMax: m.limits.IOTimeout, watch: s.watch}
+	t.clock.expired = func(waiting bool) {
+		what := "ran longer than " + m.limits.Timeout.String()
+		if waiting {
+			what = "waited longer than " + m.limits.IOTimeout.String() + " for host calls"
+		}
+		t.stop(&Error{Code: CodeTimeout, Message: t.name() + " " + what})
+	}
+	t.vm = goja.New()
+	return t
+}
+
+func (t *task) name() string {
+	if t.start.program.Name == "" {
+		return "the program"
+	}
+	return t.start.program.Name
+}
+
+// stop ends the task with this error, from any goroutine. The first caller wins.
+func (t *task) stop(why *Error) {
+	t.stopped.CompareAndSwap(nil, why)
+	t.vm.Interrupt(t.stopped.Load())
+	t.inbox.ring()
+}
+
+// execute runs the program to its end and never panics.
+func (t *task) execute() (o outcome) {
+	t.began = time.Now()
+	t.clock.turn(clockRunning)
+	defer func() {
+		if x := recover(); x != nil {
+			o = t.broken(x)
+		}
+		o.used = t.clock.turn(clockStopped)
+		o.logs = t.logs
+	}()
+	output, failed := t.run()
+	return outcome{output: output, failed: failed}
+}
+
+// unsent returns the frames that must go before the outcome: calls whose answer nobody waited for.
+func (t *task) unsent() []byte { return t.out.buf }
+
+func (t *task) run() ([]byte, *Error) {
+	program, failed := t.source.get()
+	if failed != nil {
+		failed := *failed
+		return nil, &failed
+	}
+	t.vm.SetMaxCallStackSize(t.start.limits.StackFrames)
+	t.vm.SetParserOptions(parser.WithDisableSourceMaps)
+	if err := t.build(); err != nil {
+		return nil, &Error{Code: CodeCrash, Message: "build ctx: " + err.Error()}
+	}
+	value, err := t.enter(program)
+	if err == nil {
+		value, err = t.settle(value)
+	}
+	if err != nil {
+		return nil, t.failure(program, err)
+	}
+	w := jsonWriter{vm: t.vm, limit: t.start.limits.OutputBytes, stopped: &t.stopped, what: "the output"}
+	if err := w.write(value); err != nil {
+		return nil, t.failure(program, err)
+	}
+	return w.buf, nil
+}
+
+// rejection is the value that a promise was rejected with.
+type rejection struct{ value goja.Value }
+
+func (rejection) Error() string { return "the promise was rejected" }
+
+// settle waits until value is no open promise.
+func (t *task) settle(value goja.Value) (goja.Value, error) {
+	promise := asPromise(value)
+	if promise == nil {
+		return value, nil
+	}
+	for promise.State() == goja.PromiseStatePending {
+		if len(t.open) == 0 {
+			return nil, &Error{Code: CodePending, Message: t.name() +
+				" returned a promise that nothing can settle any more"}
+		}
+		if err := t.wait(); err != nil {
+			return nil, err
+		}
+	}
+	if promise.State() == goja.PromiseStateRejected {
+		return nil, rejection{promise.Result()}
+	}
+	return promise.Result(), nil
+}
+
+var promiseType = reflect.TypeFor[*goja.Promise]()
+
+// asPromise returns v as a promise of this runtime. It looks at the type only and runs no script.
+func asPromise(v goja.Value) *goja.Promise {
+	if o, ok := v.(*goja.Object); ok && o.ExportType() == promiseType {
+		p, _ := o.Export().(*goja.Promise)
+		return p
+	}
+	return nil
+}
+
+// enter evaluates the wrapped source, then calls what it defines.
+func (t *task) enter(p *program) (goja.Value, error) {
+	wrapped, err := t.vm.RunProgram(p.code)
+	if err != nil {
+		return nil, err
+	}
+	call, _ := goja.AssertFunction(wrapped)
+	t.exports = t.vm.NewObject()
+	trailer := t.vm.ToValue(func(c goja.FunctionCall) goja.Value {
+		t.sawEntry, t.entry = true, c.Argument(0)
+		return goja.Undefined()
+	})
+	value, err := call(goja.Undefined(), t.input, t.ctx, trailer, t.exports)
+	if err == nil && p.async {
+		value, err = t.settle(value)
+	}
+	if err != nil || !t.sawEntry {
+		return value, err
+	}
+	return t.callEntry()
+}
+
+// callEntry calls the function that the program defined; a body without one has run already.
+func (t *task) callEntry() (goja.Value, error) {
+	var entry goja.Value
+	name := "main"
+	if t.start.entry == EntryPolicy {
+		name = "on"
+	}
+	if ex := t.vm.Try(func() {
+		for _, candidate := range []func() goja.Value{
+			func() goja.Value { return t.exports.Get("default") },
+			func() goja.Value { return t.exports.Get(name) },
+			func() goja.Value { return t.vm.GlobalObject().Get("default") },
+			func() goja.Value { return t.entry },
+		} {
+			if v := candidate(); v != nil && !goja.IsUndefined(v) && !goja.IsNull(v) {
+				entry = v
+				return
+			}
+		}
+	}); ex != nil {
+		return nil, ex
+	}
+	call, ok := goja.AssertFunction(entry)
+	switch {
+	case ok && t.start.entry == EntryPolicy:
+		span := goja.Undefined()
+		if in, ok := t.input.(*goja.Object); ok {
+			if v := in.Get("span"); v != nil {
+				span = v
+			}
+		}
+		return call(goja.Undefined(), span, t.ctx)
+	case ok:
+		return call(goja.Undefined(), t.ctx)
+	case entry != nil:
+		return nil, &Error{Code: CodeSyntax, Message: "the default export of " + t.name() + " is no function"}
+	case t.start.entry == EntryPolicy:
+		return nil, &Error{Code: CodeSyntax, Message: t.name() + " defines no function on(span, ctx)"}
+	}
+	return goja.Undefined(), nil
+}
+
+// failure turns an error of goja or of ours into the run's error.
+func (t *task) failure(p *program, err error) *Error {
+	if why := t.stopped.Load(); why != nil {
+		return why
+	}
+	var exception *goja.Exception
+	var overflow *goja.StackOverflowError
+	var ours *Error
+	var rejected rejection
+	switch {
+	case errors.As(err, &rejected):
+		return t.refusal(p, rejected.value, nil)
+	case errors.As(err, &ours):
+		return ours
+	case errors.As(err, &overflow):
+		e := &Error{Code: CodeStack, Message: fmt.Sprintf("%s nests calls deeper than %d",
+			t.name(), t.start.limits.StackFrames)}
+		e.Line, e.Column = p.position(overflow.Stack())
+		return e
+	case errors.As(err, &exception):
+		return t.refusal(p, exception.Value(), exception.Stack())
+	}
+	return &Error{Code: CodeCrash, Message: cut(err.Error())}
+}
+
+// refusal describes a thrown value. Reading it may run script: it does so inside the limits.
+func (t *task) refusal(p *program, value goja.Value, stack []goja.StackFrame) *Error {
+	e := &Error{Code: CodeException}
+	e.Line, e.Column = p.position(stack)
+	for _, known := range t.hostErr {
+		if known.object == value {
+			e.Code, e.Message = known.cause.Code, cut(known.cause.Message)
+			if e.Line == 0 {
+				e.Line, e.Column = p.position(known.at)
+			}
+			return e
+		}
+	}
+	trace := ""
+	if ex := t.vm.Try(func() {
+		e.Message = t.describe(value)
+		if o, ok := value.(*goja.Object); ok && e.Line == 0 {
+			if s := o.Get("stack"); s != nil && goja.IsString(s) {
+				trace = s.String()
+			}
+		}
+	}); ex != nil && e.Message == "" {
+		e.Message = "an error whose text cannot be read"
+	}
+	if e.Line == 0 {
+		e.Line, e.Column = p.traced(trace)
+	}
+	e.Message = cut(e.Message)
+	if why := t.stopped.Load(); why != nil {
+		return why
+	}
+	return e
+}
+
+// describe is String(value), or JSON for a plain object.
+func (t *task) describe(value goja.Value) string {
+	text := value.String()
+	if o, ok := value.(*goja.Object); ok && text == "[object Object]" {
+		w := jsonWriter{vm: t.vm, limit: maxMessage, stopped: &t.stopped}
+		if w.write(o) == nil {
+			return string(w.buf)
+		}
+	}
+	return text
+}
+
+// broken turns a panic into an outcome. Interrupts and overflows that were raised outside of a call arrive here.
+func (t *task) broken(x any) outcome {
+	if why := t.stopped.Load(); why != nil {
+		return outcome{failed: why}
+	}
+	if err, ok := x.(error); ok {
+		var fault runtime.Error
+		if errors.As(err, &fault) {
+			code := CodeCrash
+			if strings.Contains(fault.Error(), "makeslice") || strings.Contains(fault.Error(), "growslice") {
+				code = CodeMemory
+			}
+			return outcome{worn: true, failed: &Error{Code: code, Message: cut(t.name() + ": " + fault.Error())}}
+		}
+		var overflow *goja.StackOverflowError
+		if errors.As(err, &overflow) {
+			return outcome{failed: &Error{Code: CodeStack, Message: t.name() + " nests calls too deep"}}
+		}
+		var exception *goja.Exception
+		if errors.As(err, &exception) {
+			return outcome{failed: &Error{Code: CodeException, Message: "an error whose text cannot be read"}}
+		}
+	}
+	return outcome{worn: true, failed: &Error{Code: CodeCrash, Message: cut(fmt.Sprintf("%s: %T", t.name(), x))}}
+}
+
+// position finds the first frame in the author's source.
+func (p *program) position(stack []goja.StackFrame) (line, column int) {
+	for i := range stack {
+		if stack[i].SrcName() != codeName {
+			continue
+		}
+		at := stack[i].Position()
+		if at.Line > p.shift {
+			return min(at.Line-p.shift, p.lines), at.Column
+		}
+	}
+	return 0, 0
+}
+
+// traced finds the first frame in the text of an Error's stack: "\tat f (code:3:5(7))".
+func (p *program) traced(stack string) (line, column int) {
+	for text := range strings.Lines(stack) {
+		_, at, found := strings.Cut(text, codeName+":")
+		if !found || !strings.HasPrefix(strings.TrimSpace(text), "at ") {
+			continue
+		}
+		l, rest, _ := strings.Cut(at, ":")
+		c, _, _ := strings.Cut(rest, "(")
+		line, err1 := strconv.Atoi(l)
+		column, err2 := strconv.Atoi(c)
+		if err1 == nil && err2 == nil && line > p.shift && column >= 0 {
+			return min(line-p.shift, p.lines), column
+		}
+	}
+	return 0, 0
+}
+
+// cut shortens a text to maxMessage bytes at a rune.
+func cut(s string) string {
+	s = strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", "\uFFFD"), "\uFFFD")
+	if len(s) <= maxMessage {
+		return s
+	}
+	n := maxMessage
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}
