@@ -23,6 +23,21 @@ type Group struct {
 	Rows  []*span.Span
 }
 
+// Seal hashes every span of the group. The fence's PrevHash must be set.
+func (g Group) Seal() error {
+	if g.Fence != nil {
+		if err := g.Fence.Seal(g.Fence.PrevHash); err != nil {
+			return fmt.Errorf("hash version %d of %s: %w", g.Fence.Seq, g.Fence.ID, err)
+		}
+	}
+	for _, row := range g.Rows {
+		if err := row.Seal(nil); err != nil {
+			return fmt.Errorf("hash %s %s: %w", row.EntityType, row.ID, err)
+		}
+	}
+	return nil
+}
+
 // Outcome says what became of a group.
 type Outcome struct {
 	// Won is true when the fence was written, or the group has none.

@@ -155,7 +155,8 @@ func complete(s, cause *span.Span, kind string, id span.ID, who string) error {
 	if above, derived := cause.Engine(); derived {
 		meta.Root, meta.Depth = above.Root, above.Depth+1
 	}
-	if meta.Depth > span.MaxDepth {
+	// What reports a fault never triggers anything, so it may stand at any depth.
+	if meta.Depth > span.MaxDepth && !span.IsEngineType(s.EntityType) {
 		return denied("the chain of causes is %d deep, at most %d: something triggers itself", meta.Depth, span.MaxDepth)
 	}
 	var err error
@@ -202,7 +203,7 @@ func (inv *invocation) version(rawID, raw json.RawMessage) (*span.Span, error) {
 	if err != nil {
 		return nil, err
 	}
-	next := NextRequest(cause, "kernel:"+inv.kernel.name, changes.StatusText())
+	next := cause.NextRequest("kernel:"+inv.kernel.name, changes.StatusText())
 	next.Did, next.Reason, next.Error = changes.Did, changes.Reason, changes.Error
 	if err := next.Validate(); err != nil {
 		return nil, err
@@ -217,19 +218,6 @@ func (inv *invocation) version(rawID, raw json.RawMessage) (*span.Span, error) {
 	return next, nil
 }
 
-// NextRequest is the version that follows request, with the columns that every version carries. Input
-// stays with the first one.
-func NextRequest(request *span.Span, who, status string) *span.Span {
-	return &span.Span{
-		ID: request.ID, Seq: request.Seq + 1, EntityType: "request", Who: who, This: request.This,
-		At: span.NewTime(time.Now()), OwnerID: request.OwnerID, TenantID: request.TenantID,
-		Visibility: request.Visibility, Status: &status, ParentID: request.ParentID, RelatedTo: request.RelatedTo,
-		TraceID: request.TraceID, PolicyID: request.PolicyID, Name: request.Name, Attempt: request.Attempt,
-		ScheduledAt: request.ScheduledAt, IdempotencyKey: request.IdempotencyKey, Metadata: request.Metadata,
-		PrevHash: request.CurrHash,
-	}
-}
-
 // emitAll hashes what the run appended and hands it on, a group per cause.
 func (inv *invocation) emitAll(emit func(span.Key, ledger.Group, *span.RunError)) {
 	inv.mu.Lock()
@@ -240,27 +228,12 @@ func (inv *invocation) emitAll(emit func(span.Key, ledger.Group, *span.RunError)
 			continue
 		}
 		sealed := ledger.Group{Fence: group.fence, Rows: group.rows}
-		if err := Seal(sealed); err != nil {
+		if err := sealed.Seal(); err != nil {
 			emit(key, ledger.Group{}, refuse(span.RunNotSerializable, "%s", err.Error()))
 			continue
 		}
 		emit(key, sealed, nil)
 	}
-}
-
-// Seal hashes every span of a group.
-func Seal(group ledger.Group) error {
-	if group.Fence != nil {
-		if err := group.Fence.Seal(group.Fence.PrevHash); err != nil {
-			return fmt.Errorf("hash version %d of %s: %w", group.Fence.Seq, group.Fence.ID, err)
-		}
-	}
-	for _, row := range group.Rows {
-		if err := row.Seal(nil); err != nil {
-			return fmt.Errorf("hash %s %s: %w", row.EntityType, row.ID, err)
-		}
-	}
-	return nil
 }
 
 // Failure is the group that ends a request without a kernel: Stage-0 refused run_code, or the ledger
@@ -281,10 +254,10 @@ func (s *Stage0) Failure(request *span.Span, failure *span.RunError) (ledger.Gro
 	if err := complete(execution, request, "execution", id, who); err != nil {
 		return ledger.Group{}, err
 	}
-	fence := NextRequest(request, who, "error")
+	fence := request.NextRequest(who, "error")
 	fence.Did = new("refused")
 	group := ledger.Group{Fence: fence, Rows: []*span.Span{execution}}
-	return group, Seal(group)
+	return group, group.Seal()
 }
 
 // serverOwned are columns that no code may state.

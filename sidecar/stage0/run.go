@@ -306,4 +306,3 @@ func present(raw json.RawMessage) json.RawMessage {
 	}
 	return raw
 }
-

@@ -1,0 +1,160 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/loglineos/loglineos/sidecar/ledger"
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// commit is a group that waits for its place in a batch.
+type commit struct {
+	group   ledger.Group
+	outcome func(ledger.Outcome)
+}
+
+func (c *commit) rows() int {
+	n := len(c.group.Rows)
+	if c.group.Fence != nil {
+		n++
+	}
+	return n
+}
+
+// submit queues a group. outcome is called by the loop when its fate is known.
+func (e *Engine) submit(group ledger.Group, outcome func(ledger.Outcome)) {
+	for _, row := range group.Rows {
+		if row.EntityType == "request" {
+			e.own[row.Key()] = true // before the commit, because its row may come back first
+		}
+	}
+	if group.Fence != nil {
+		e.own[group.Fence.Key()] = true
+	}
+	e.pending = append(e.pending, &commit{group, outcome})
+}
+
+// flush starts commits. A batch is whatever came while the last ones were under way: one group when
+// the ledger is idle, hundreds under load. There is no timer to wait for.
+func (e *Engine) flush() {
+	for e.committing < commitsMax && len(e.pending) > 0 {
+		n, rows := 0, 0
+		for n < len(e.pending) && (n == 0 || rows+e.pending[n].rows() <= commitRowsMax) {
+			rows += e.pending[n].rows()
+			n++
+		}
+		batch := e.pending[:n:n]
+		e.pending = e.pending[n:]
+		e.committing++
+		e.start(func(ctx context.Context) {
+			outcomes := e.appendBatch(ctx, batch)
+			e.do(func() { e.committed(batch, outcomes, rows) })
+		})
+	}
+}
+
+// appendBatch appends until the outcome is known, or the work is cancelled (nil).
+func (e *Engine) appendBatch(ctx context.Context, batch []*commit) []ledger.Outcome {
+	groups := make([]ledger.Group, len(batch))
+	for i, c := range batch {
+		groups[i] = c.group
+	}
+	for tries := 0; ; tries++ {
+		outcomes, err := e.config.Ledger.Append(ctx, groups)
+		if err == nil {
+			if err = e.explainConflicts(ctx, groups, outcomes); err == nil {
+				return outcomes
+			}
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		delay := backoff(tries)
+		e.config.Log.Warn("commit failed, trying again", "groups", len(groups), "error", err, "in_ms", delay.Milliseconds())
+		timer := time.NewTimer(delay)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C:
+		}
+	}
+}
+
+// explainConflicts reads what stands where we wanted to write. A lost fence with our own hash is ours:
+// the commit went through and its answer was lost. An existing row of the same cause is the same
+// effect; one of another cause is an error, never silence.
+func (e *Engine) explainConflicts(ctx context.Context, groups []ledger.Group, outcomes []ledger.Outcome) error {
+	var keys []span.Key
+	for i, outcome := range outcomes {
+		if outcome.Err == nil && !outcome.Won {
+			keys = append(keys, groups[i].Fence.Key())
+		}
+		for _, place := range outcome.Existing {
+			keys = append(keys, groups[i].Rows[place].Key())
+		}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	stored, err := e.config.Ledger.Load(ctx, keys)
+	if err != nil {
+		return fmt.Errorf("read conflicting rows: %w", err)
+	}
+	for i := range outcomes {
+		outcome, group := &outcomes[i], groups[i]
+		if outcome.Err == nil && !outcome.Won {
+			there := stored[group.Fence.Key()]
+			outcome.Won = there != nil && there.CurrHash != nil && *there.CurrHash == *group.Fence.CurrHash
+		}
+		for _, place := range outcome.Existing {
+			row := group.Rows[place]
+			if there := stored[row.Key()]; !sameCause(there, row) {
+				outcome.Err = fmt.Errorf("the id %s of a derived %s stands for another cause", row.ID, row.EntityType)
+			}
+		}
+	}
+	return nil
+}
+
+func sameCause(a, b *span.Span) bool {
+	if a == nil || a.EntityType != b.EntityType {
+		return false
+	}
+	first, ok := a.Engine()
+	second, both := b.Engine()
+	return ok && both && first.Cause == second.Cause && first.Kind == second.Kind
+}
+
+// committed tells every group its fate and admits the requests that were made.
+func (e *Engine) committed(batch []*commit, outcomes []ledger.Outcome, rows int) {
+	e.committing--
+	if outcomes == nil {
+		return // cancelled: what it was stays open in the ledger
+	}
+	e.stats.Commits.Add(1)
+	e.stats.CommittedRows.Add(int64(rows))
+	for i, c := range batch {
+		outcome := outcomes[i]
+		if c.group.Fence != nil && !outcome.Won {
+			delete(e.own, c.group.Fence.Key())
+		}
+		existing := map[int]bool{}
+		for _, place := range outcome.Existing {
+			existing[place] = true
+		}
+		for place, row := range c.group.Rows {
+			if row.EntityType != "request" {
+				continue
+			}
+			if outcome.Err != nil || !outcome.Won || existing[place] {
+				delete(e.own, row.Key())
+				continue
+			}
+			e.admitOwn(row)
+		}
+		c.outcome(outcome)
+	}
+}

@@ -1,0 +1,292 @@
+// Package engine turns rows of the ledger into runs of kernels and their results into commits.
+//
+// It owns routing by the manifest's triggers, the set of open requests, the batches of each kernel,
+// group commit, and what happens after a crash. It does not know what a kernel does: Boot runs one,
+// and hands back groups of spans.
+//
+//	tail ─► Row ─┬─ trigger on a request ──► open requests ─► ready, by tenant ─┐
+//	             └─ any other trigger ─────► lane of the kernel ────────────────┤
+//	                                                                            ▼
+//	   done: the slot may move on ◄── outcome ◄── commit, in groups ◄── group ◄── Boot
+//
+// One goroutine, the loop, owns all state; everything else sends it closures. A request moves by
+// appending (id, seq+1), and that primary key is the fence: whoever loses it writes nothing. So nothing
+// here needs to be right about who else works: it only needs to be fast when nobody does.
+//
+//	scheduled ─► [running, after 100 ms or at once] ─► complete | error | cancelled
+//	     └── found open at a take-over ─► running, attempt + 1 ─► … ─► dead after three
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/loglineos/loglineos/sidecar/ledger"
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// Bounds of the engine.
+const (
+	itemsMax       = 10_000 // rows taken from the tail and not disposed of
+	laneBatchMax   = 100    // spans per run of a kernel other than the requests' one
+	laneRunsMax    = 2      // runs of one such kernel at once; policies run one at a time, in order
+	requestBatch   = 16     // requests per run of their kernel
+	commitRowsMax  = 500    // rows per commit
+	commitsMax     = 2      // commits at once
+	lateAfter      = 100 * time.Millisecond
+	loadBatchMax   = 500
+	backoffMin     = 100 * time.Millisecond
+	backoffMax     = 5 * time.Second
+	transientTries = 3 // runs of a request that fail for no fault of its own, before it ends as crash
+)
+
+// Job asks for one run of a kernel; the fields are those of stage0.Job.
+type Job struct {
+	Kernel string
+	Batch  []*span.Span
+	Input  json.RawMessage
+	Emit   func(cause span.Key, group ledger.Group, err *span.RunError)
+}
+
+// Config is what the engine works with. Every function may be called concurrently.
+type Config struct {
+	Ledger *ledger.Ledger
+	// Manifest returns the manifest in force; nil before there is one.
+	Manifest func() *span.Manifest
+	// Boot runs a kernel. A *span.RunError says that the same input would fail again.
+	Boot func(ctx context.Context, job Job) error
+	// Failure makes the group that ends a request without its kernel.
+	Failure func(request *span.Span, failure *span.RunError) (ledger.Group, error)
+	// Load reads versions through the cache; nil where there is none. Prefetch starts to.
+	Load     func(ctx context.Context, keys []span.Key) ([]*span.Span, error)
+	Prefetch func(ctx context.Context, keys []span.Key)
+	// Node names this sidecar in who (sidecar:<node>).
+	Node string
+	// InFlightMax is how many requests run or wait for their commit at once. 0 is 64.
+	InFlightMax int
+	Log         *slog.Logger
+}
+
+// Engine is one engine. Make it with New, run it once with Run.
+type Engine struct {
+	config Config
+	events chan func()
+	slots  chan struct{} // one per item that is not disposed of
+	work   sync.WaitGroup
+	ctx    context.Context // of the work; set by Run before anything is started
+
+	// All below belongs to the loop.
+	draining    bool
+	lanes       map[string]*lane
+	open        map[span.ID]*request
+	ready       *fair
+	inFlight    map[span.ID]*request
+	own         map[span.Key]bool // requests appended here whose row has not come back yet
+	loading     []*request
+	isLoading   bool
+	pending     []*commit
+	committing  int
+	lateArmed   bool
+	due         *agenda
+	policies    map[span.ID]*policy
+	clockOffset time.Duration // database clock minus ours
+
+	stats Stats
+}
+
+// Stats counts since the start. It is safe to read at any time.
+type Stats struct {
+	Rows, Boots, Executed, Commits, CommittedRows, FencesLost, Takeovers, Refused atomic.Int64
+	InFlight, Open                                                                atomic.Int64
+}
+
+// New returns an engine that is not running yet.
+func New(config Config) *Engine {
+	if config.InFlightMax <= 0 {
+		config.InFlightMax = 64
+	}
+	e := &Engine{
+		config: config, events: make(chan func(), 1024), slots: make(chan struct{}, itemsMax),
+		lanes: map[string]*lane{}, open: map[span.ID]*request{}, ready: newFair(), inFlight: map[span.ID]*request{},
+		own: map[span.Key]bool{}, policies: map[span.ID]*policy{},
+	}
+	e.due = newAgenda(func() { e.after(0, e.wake) })
+	return e
+}
+
+// Stats returns the counters.
+func (e *Engine) Stats() *Stats { return &e.stats }
+
+// Run works until ctx ends, then waits for what is in flight, at most drain long, and cancels the
+// rest: it stays open in the ledger and is taken over at the next start.
+func (e *Engine) Run(ctx context.Context, drain time.Duration) {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	e.ctx = work
+	defer e.due.stop()
+	for ctx.Err() == nil {
+		select {
+		case event := <-e.events:
+			event()
+		case <-ctx.Done():
+		}
+		e.dispatch()
+	}
+	e.drain(drain, cancel)
+}
+
+// drain waits until nothing is under way. After the deadline what still runs is cancelled.
+func (e *Engine) drain(limit time.Duration, cancel context.CancelFunc) {
+	e.draining = true
+	deadline := time.NewTimer(limit)
+	defer deadline.Stop()
+	for !e.idle() {
+		select {
+		case event := <-e.events:
+			event()
+			e.flush()
+		case <-deadline.C:
+			e.config.Log.Warn("drain time is over; the rest stays open in the ledger", "in_flight", len(e.inFlight))
+			cancel()
+		}
+	}
+	cancel()
+	e.work.Wait()
+}
+
+func (e *Engine) idle() bool {
+	for _, l := range e.lanes {
+		if l.running > 0 {
+			return false
+		}
+	}
+	return len(e.inFlight) == 0 && e.committing == 0 && len(e.pending) == 0 && !e.isLoading
+}
+
+// do has the loop run event. It is called from any goroutine but the loop's.
+func (e *Engine) do(event func()) {
+	e.events <- event
+}
+
+// start runs f in a goroutine that Run waits for. It is called from the loop.
+func (e *Engine) start(f func(ctx context.Context)) {
+	e.work.Go(func() { f(e.ctx) })
+}
+
+// item is one row on its way through its triggers.
+type item struct {
+	row     *span.Published
+	span    *span.Span // the whole span, where it was loaded
+	matches []*policy
+	left    *atomic.Int32 // triggers that have not disposed of it
+	done    func()
+	tries   int
+}
+
+func (i *item) dispose(e *Engine) {
+	if i.left.Add(-1) == 0 {
+		i.done()
+		<-e.slots
+	}
+}
+
+// Row takes one row in commit order. It blocks while too many are undisposed. done is called when the
+// slot may move past the row.
+func (e *Engine) Row(ctx context.Context, row *span.Published, done func()) error {
+	select {
+	case e.slots <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	route := func() { e.route(row, done) }
+	switch {
+	case row.EntityType == "policy":
+		// Read here, in order: the rows after it are judged by this version.
+		found, err := e.config.Load(ctx, []span.Key{row.Key()})
+		if err != nil {
+			<-e.slots
+			return err
+		}
+		route = func() {
+			e.setPolicy(found[0])
+			e.route(row, done)
+		}
+	case row.EntityType == "function" && row.Status != nil && *row.Status == "scheduled":
+		e.config.Prefetch(ctx, []span.Key{row.Key()})
+	}
+	select {
+	case e.events <- route:
+		return nil
+	case <-ctx.Done():
+		<-e.slots
+		return ctx.Err()
+	}
+}
+
+// route finds the triggers that match row and gives it to each.
+func (e *Engine) route(row *span.Published, done func()) {
+	e.stats.Rows.Add(1)
+	it := &item{row: row, left: newCount(1), done: done}
+	defer it.dispose(e)
+	if row.EntityType == "request" {
+		e.observeRequest(row)
+	}
+	manifest := e.config.Manifest()
+	if manifest == nil {
+		return
+	}
+	for i := range manifest.Triggers {
+		trigger := &manifest.Triggers[i]
+		if !trigger.When.Matches(row) {
+			continue
+		}
+		switch {
+		case row.EntityType == "request":
+			e.admitRow(row, trigger.Kernel)
+		case trigger.Kernel == policyKernel:
+			if it.matches = e.matchPolicies(row); len(it.matches) > 0 {
+				it.left.Add(1)
+				e.lane(trigger.Kernel).add(it)
+			}
+		default:
+			it.left.Add(1)
+			e.lane(trigger.Kernel).add(it)
+		}
+	}
+}
+
+// dispatch starts whatever can start. It is called after every event.
+func (e *Engine) dispatch() {
+	e.load()
+	for _, l := range e.lanes {
+		e.dispatchLane(l)
+	}
+	e.dispatchRequests()
+	e.flush()
+	e.stats.InFlight.Store(int64(len(e.inFlight)))
+	e.stats.Open.Store(int64(len(e.open)))
+}
+
+func newCount(n int32) *atomic.Int32 {
+	count := new(atomic.Int32)
+	count.Store(n)
+	return count
+}
+
+// after has the loop run event once d has passed.
+func (e *Engine) after(d time.Duration, event func()) {
+	time.AfterFunc(d, func() {
+		select {
+		case e.events <- event:
+		case <-e.ctx.Done():
+		}
+	})
+}
+
+func backoff(tries int) time.Duration {
+	return min(backoffMin<<min(tries, 10), backoffMax)
+}

@@ -1,0 +1,205 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/loglineos/loglineos/sidecar/ledger"
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// lane is the queue of one kernel that reacts to rows other than requests.
+type lane struct {
+	kernel  string
+	waiting []*item
+	running int
+	runsMax int
+}
+
+func (e *Engine) lane(kernel string) *lane {
+	l := e.lanes[kernel]
+	if l == nil {
+		l = &lane{kernel: kernel, runsMax: laneRunsMax}
+		if kernel == policyKernel {
+			l.runsMax = 1 // commit order
+		}
+		e.lanes[kernel] = l
+	}
+	return l
+}
+
+func (l *lane) add(it *item) { l.waiting = append(l.waiting, it) }
+
+func (e *Engine) dispatchLane(l *lane) {
+	for l.running < l.runsMax && len(l.waiting) > 0 && !e.draining {
+		n := min(len(l.waiting), laneBatchMax)
+		batch := l.waiting[:n:n]
+		l.waiting = l.waiting[n:]
+		e.bootLane(l, batch)
+	}
+}
+
+// laneResult is what a run of a lane's kernel gave.
+type laneResult struct {
+	groups   map[span.Key]ledger.Group
+	failures map[span.Key]*span.RunError
+	err      error
+}
+
+func (e *Engine) bootLane(l *lane, batch []*item) {
+	l.running++
+	e.start(func(ctx context.Context) {
+		result := e.runLane(ctx, l.kernel, batch)
+		e.do(func() {
+			l.running--
+			e.laneBooted(l, batch, result)
+		})
+	})
+}
+
+func (e *Engine) runLane(ctx context.Context, kernel string, batch []*item) laneResult {
+	result := laneResult{groups: map[span.Key]ledger.Group{}, failures: map[span.Key]*span.RunError{}}
+	if result.err = e.loadBodies(ctx, kernel, batch); result.err != nil {
+		return result
+	}
+	job := Job{Kernel: kernel}
+	for _, it := range batch {
+		job.Batch = append(job.Batch, it.span)
+	}
+	if kernel == policyKernel {
+		if job.Input, result.err = matchInput(batch); result.err != nil || job.Input == nil {
+			return result
+		}
+	}
+	var mu sync.Mutex
+	job.Emit = func(cause span.Key, group ledger.Group, err *span.RunError) {
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			result.failures[cause] = err
+			return
+		}
+		result.groups[cause] = group
+	}
+	e.stats.Boots.Add(1)
+	result.err = e.config.Boot(ctx, job)
+	return result
+}
+
+// loadBodies reads the whole spans where the published columns do not do: for policies, and for
+// derived spans, whose metadata tells how deep in a chain of causes they stand.
+func (e *Engine) loadBodies(ctx context.Context, kernel string, batch []*item) error {
+	var keys []span.Key
+	var wanting []*item
+	for _, it := range batch {
+		it.span = it.row.Span()
+		if kernel == policyKernel || it.row.ID.Version() == 8 {
+			keys = append(keys, it.row.Key())
+			wanting = append(wanting, it)
+		}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	found, err := e.config.Load(ctx, keys)
+	if err != nil {
+		return fmt.Errorf("load the spans of a batch: %w", err)
+	}
+	for i, it := range wanting {
+		if found[i] != nil {
+			it.span = found[i]
+		}
+	}
+	return nil
+}
+
+// laneBooted commits what the run gave and disposes of its items. A failure that would come again is
+// halved until the span at fault stands alone; that one ends as an incident, and costs no other.
+func (e *Engine) laneBooted(l *lane, batch []*item, result laneResult) {
+	var refusal *span.RunError
+	switch {
+	case result.err == nil:
+	case errors.As(result.err, &refusal) && len(batch) > 1:
+		half := len(batch) / 2
+		e.bootLane(l, batch[:half])
+		e.bootLane(l, batch[half:])
+		return
+	case errors.As(result.err, &refusal):
+		e.laneFailed(l, batch[0], refusal)
+		return
+	default:
+		e.laneRetry(l, batch, result.err)
+		return
+	}
+	for _, it := range batch {
+		key := it.row.Key()
+		if failure := result.failures[key]; failure != nil {
+			e.laneFailed(l, it, failure)
+			continue
+		}
+		group, emitted := result.groups[key]
+		if !emitted {
+			it.dispose(e)
+			continue
+		}
+		e.submit(group, func(outcome ledger.Outcome) {
+			if outcome.Err != nil {
+				e.laneFailed(l, it, &span.RunError{Code: span.RunDenied, Message: outcome.Err.Error()})
+				return
+			}
+			it.dispose(e)
+		})
+	}
+}
+
+// laneRetry puts a batch back in front of its lane after a fault on the way.
+func (e *Engine) laneRetry(l *lane, batch []*item, fault error) {
+	if e.draining {
+		return // not disposed of: the slot brings it again
+	}
+	batch[0].tries++
+	delay := backoff(batch[0].tries)
+	e.config.Log.Warn("kernel run failed, trying again", "kernel", l.kernel, "error", fault, "in_ms", delay.Milliseconds())
+	e.after(delay, func() { l.waiting = append(append([]*item{}, batch...), l.waiting...) })
+}
+
+// laneFailed records that a kernel could not deal with one span, and disposes of it.
+func (e *Engine) laneFailed(l *lane, it *item, failure *span.RunError) {
+	e.stats.Refused.Add(1)
+	e.config.Log.Error("kernel failed on a span", "kernel", l.kernel, "id", it.row.ID.String(), "seq", it.row.Seq,
+		"code", string(failure.Code), "error", failure.Message)
+	incident, err := e.incident(it.row, l.kernel, failure)
+	if err != nil {
+		e.config.Log.Error("incident not recorded", "error", err)
+		it.dispose(e)
+		return
+	}
+	e.submit(ledger.Group{Rows: []*span.Span{incident}}, func(outcome ledger.Outcome) {
+		if outcome.Err != nil {
+			e.config.Log.Error("incident not recorded", "error", outcome.Err)
+		}
+		it.dispose(e)
+	})
+}
+
+// incident is a span of the engine's own, private to system, about a row that a kernel failed on.
+func (e *Engine) incident(row *span.Published, kernel string, failure *span.RunError) (*span.Span, error) {
+	encoded, err := json.Marshal(failure)
+	if err != nil {
+		return nil, fmt.Errorf("encode the incident: %w", err)
+	}
+	metadata, err := span.SetEngine(nil, span.EngineMeta{Cause: row.Key(), Root: row.ID, Depth: 1, Kind: "incident:" + kernel})
+	if err != nil {
+		return nil, err
+	}
+	incident := &span.Span{
+		ID:         span.Derive("incident:"+kernel, row.AcceptedAt.Time, []span.ID{row.ID}, int64(row.Seq)),
+		EntityType: "incident", Who: "sidecar:" + e.config.Node, Did: new("failed"), This: &kernel,
+		At: row.At, OwnerID: "system", TenantID: "system", Visibility: "private", Status: new("open"),
+		ParentID: &row.ID, TraceID: row.TraceID, Error: encoded, Metadata: metadata,
+	}
+	return incident, incident.Seal(nil)
+}

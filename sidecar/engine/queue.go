@@ -1,0 +1,128 @@
+package engine
+
+import (
+	"cmp"
+	"container/heap"
+	"slices"
+	"time"
+)
+
+// fair is the queue of requests that may run: tenants take turns, and each tenant's requests come in
+// the order in which they were queued.
+type fair struct {
+	tenants map[string][]*request
+	turn    []string // tenants with something queued
+}
+
+func newFair() *fair { return &fair{tenants: map[string][]*request{}} }
+
+func (f *fair) push(r *request) {
+	tenant := r.span.TenantID
+	if len(f.tenants[tenant]) == 0 {
+		f.turn = append(f.turn, tenant)
+	}
+	f.tenants[tenant] = append(f.tenants[tenant], r)
+}
+
+// pop takes up to n requests that have the same kernel, one a tenant and turn.
+func (f *fair) pop(n int) []*request {
+	var batch []*request
+	for len(batch) < n && len(f.turn) > 0 {
+		tenant := f.turn[0]
+		queue := f.tenants[tenant]
+		if len(batch) > 0 && queue[0].kernel != batch[0].kernel {
+			break
+		}
+		batch = append(batch, queue[0])
+		queue[0] = nil
+		f.turn = f.turn[1:]
+		if queue = queue[1:]; len(queue) == 0 {
+			delete(f.tenants, tenant)
+			continue
+		}
+		f.tenants[tenant] = queue
+		f.turn = append(f.turn, tenant)
+	}
+	return batch
+}
+
+func (f *fair) remove(r *request) {
+	if r.phase != queued {
+		return
+	}
+	tenant := r.span.TenantID
+	queue := slices.DeleteFunc(f.tenants[tenant], func(other *request) bool { return other == r })
+	if len(queue) > 0 {
+		f.tenants[tenant] = queue
+		return
+	}
+	delete(f.tenants, tenant)
+	f.turn = slices.DeleteFunc(f.turn, func(other string) bool { return other == tenant })
+}
+
+// agenda holds requests that are due later, with one timer for the next of them.
+type agenda struct {
+	entries entries
+	timer   *time.Timer
+	wake    func()
+}
+
+type entry struct {
+	at time.Time
+	r  *request
+}
+
+type entries []entry
+
+func (h entries) Len() int           { return len(h) }
+func (h entries) Less(i, j int) bool { return cmp.Compare(h[i].at.UnixNano(), h[j].at.UnixNano()) < 0 }
+func (h entries) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *entries) Push(x any)        { *h = append(*h, x.(entry)) }
+func (h *entries) Pop() any {
+	last := (*h)[len(*h)-1]
+	*h = (*h)[:len(*h)-1]
+	return last
+}
+
+func newAgenda(wake func()) *agenda { return &agenda{wake: wake} }
+
+func (a *agenda) add(at time.Time, r *request) {
+	heap.Push(&a.entries, entry{at, r})
+	a.arm()
+}
+
+func (a *agenda) arm() {
+	if len(a.entries) == 0 {
+		return
+	}
+	a.stop()
+	a.timer = time.AfterFunc(time.Until(a.entries[0].at), a.wake)
+}
+
+// take removes and returns what is due at now.
+func (a *agenda) take(now time.Time) []*request {
+	var due []*request
+	for len(a.entries) > 0 && !a.entries[0].at.After(now) {
+		due = append(due, heap.Pop(&a.entries).(entry).r)
+	}
+	a.arm()
+	return due
+}
+
+func (a *agenda) remove(r *request) {
+	if r.phase != waiting {
+		return
+	}
+	for i := range a.entries {
+		if a.entries[i].r == r {
+			heap.Remove(&a.entries, i)
+			return
+		}
+	}
+}
+
+func (a *agenda) stop() {
+	if a.timer != nil {
+		a.timer.Stop()
+	}
+}

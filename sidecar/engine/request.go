@@ -1,0 +1,351 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/loglineos/loglineos/sidecar/ledger"
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// request is one open request: the set of them is rebuilt from the ledger at every take-over.
+type request struct {
+	id     span.ID
+	kernel string
+	// span is the request as it stands: the first version's input, the latest one's seq, hash, status.
+	// It is nil while the body is being read.
+	span      *span.Span
+	phase     phase
+	isMarked  bool // a running version of this attempt is committed
+	isMarking bool // it is being committed
+	startedAt time.Time
+	cancel    context.CancelFunc
+	held      *ledger.Group // result that waits for the mark
+	tries     int           // runs that failed for no fault of the request
+}
+
+type phase int
+
+const (
+	reading phase = iota // its body is on the way
+	waiting              // due later
+	queued
+	running    // its kernel runs, or its result waits for the commit
+	committing // its result is being committed
+)
+
+// admitOwn opens a request that this sidecar has just committed: no need to wait for its row.
+func (e *Engine) admitOwn(row *span.Span) {
+	manifest := e.config.Manifest()
+	if manifest == nil || e.open[row.ID] != nil {
+		return
+	}
+	published := &span.Published{ID: row.ID, Seq: row.Seq, EntityType: row.EntityType, Status: row.Status,
+		OwnerID: row.OwnerID, TenantID: row.TenantID, Visibility: row.Visibility, ParentID: row.ParentID,
+		At: row.At, ScheduledAt: row.ScheduledAt, TraceID: row.TraceID, CurrHash: row.CurrHash}
+	for i := range manifest.Triggers {
+		if trigger := &manifest.Triggers[i]; trigger.When.Matches(published) {
+			e.place(&request{id: row.ID, kernel: trigger.Kernel, span: row})
+			return
+		}
+	}
+}
+
+// admitRow opens a request that somebody else committed; its body has to be read.
+func (e *Engine) admitRow(row *span.Published, kernel string) {
+	if e.own[row.Key()] {
+		delete(e.own, row.Key())
+		return
+	}
+	if e.open[row.ID] != nil || row.IsDeleted {
+		return
+	}
+	r := &request{id: row.ID, kernel: kernel}
+	e.open[row.ID] = r
+	e.loading = append(e.loading, r)
+}
+
+// observeRequest notes versions that others append to open requests.
+func (e *Engine) observeRequest(row *span.Published) {
+	status := ""
+	if row.Status != nil {
+		status = *row.Status
+	}
+	r := e.open[row.ID]
+	if e.own[row.Key()] {
+		if row.Seq > 0 { // first versions are for admitRow to forget
+			delete(e.own, row.Key())
+		}
+		return
+	}
+	switch {
+	case status == "cancel_requested" && r == nil:
+		r = &request{id: row.ID, kernel: ""}
+		e.open[row.ID] = r
+		e.loading = append(e.loading, r)
+	case status == "cancel_requested" && r.phase == running:
+		r.cancel() // its result would lose the fence anyway
+	case status == "cancel_requested" && (r.phase == queued || r.phase == waiting):
+		e.remove(r)
+		e.open[row.ID] = r
+		r.phase = reading
+		e.loading = append(e.loading, r)
+	}
+}
+
+// load reads the bodies of requests that others committed, many at once.
+func (e *Engine) load() {
+	if e.isLoading || len(e.loading) == 0 || e.draining {
+		return
+	}
+	n := min(len(e.loading), loadBatchMax)
+	batch := e.loading[:n:n]
+	e.loading = e.loading[n:]
+	e.isLoading = true
+	e.start(func(ctx context.Context) {
+		ids := make([]span.ID, len(batch))
+		for i, r := range batch {
+			ids[i] = r.id
+		}
+		found, err := e.config.Ledger.Requests(ctx, ids)
+		e.do(func() {
+			e.isLoading = false
+			e.loaded(batch, found, err)
+		})
+	})
+}
+
+func (e *Engine) loaded(batch []*request, found map[span.ID]*span.Span, err error) {
+	if err != nil {
+		e.config.Log.Warn("requests not read, trying again", "error", err)
+		e.after(backoffMin, func() { e.loading = append(e.loading, batch...) })
+		return
+	}
+	for _, r := range batch {
+		row := found[r.id]
+		if row == nil || span.IsTerminal(row.StatusText()) || row.IsDeleted {
+			delete(e.open, r.id) // finished meanwhile: a late row of the stream
+			continue
+		}
+		r.span = row
+		e.place(r)
+	}
+}
+
+// place puts a request whose body is known where it belongs.
+func (e *Engine) place(r *request) {
+	e.open[r.id] = r
+	switch r.span.StatusText() {
+	case "cancel_requested":
+		e.advance(r, "cancelled", "")
+		return
+	case "running", "blocked":
+		// Somebody's who is gone, or who will lose the fence: taken over with a visible version.
+		e.takeOver(r)
+		return
+	}
+	now := time.Now().Add(e.clockOffset)
+	if at := r.span.ScheduledAt; at != nil && at.After(now) {
+		r.phase = waiting
+		e.due.add(at.Add(-e.clockOffset), r)
+		return
+	}
+	if manifest := e.config.Manifest(); manifest != nil && r.span.ParentID != nil && !r.isMarked &&
+		manifest.HasNetwork(*r.span.ParentID) {
+		e.mark(r, attemptOf(r.span)) // what reaches outside leaves a trace before it starts
+		return
+	}
+	r.phase = queued
+	e.ready.push(r)
+}
+
+// wake queues the requests that have come due.
+func (e *Engine) wake() {
+	for _, r := range e.due.take(time.Now()) {
+		if r.phase == waiting {
+			e.place(r)
+		}
+	}
+}
+
+// remove takes a request out of wherever it waits.
+func (e *Engine) remove(r *request) {
+	delete(e.open, r.id)
+	e.ready.remove(r)
+	e.due.remove(r)
+}
+
+func attemptOf(s *span.Span) int {
+	if s.Attempt == nil {
+		return 1
+	}
+	return *s.Attempt
+}
+
+func (e *Engine) dispatchRequests() {
+	for !e.draining && len(e.inFlight) < e.config.InFlightMax {
+		batch := e.ready.pop(min(requestBatch, e.config.InFlightMax-len(e.inFlight)))
+		if len(batch) == 0 {
+			return
+		}
+		e.bootRequests(batch)
+	}
+}
+
+// bootRequests runs the requests' kernel. Each request's result comes on its own, as soon as it is
+// there; a slow one holds up no other.
+func (e *Engine) bootRequests(batch []*request) {
+	job := Job{Kernel: batch[0].kernel}
+	byKey := make(map[span.Key]*request, len(batch))
+	ctx, cancel := context.WithCancel(e.ctx)
+	for _, r := range batch {
+		r.phase, r.startedAt, r.held = running, time.Now(), nil
+		r.cancel = func() {}
+		if len(batch) == 1 {
+			r.cancel = cancel
+		}
+		e.inFlight[r.id] = r
+		cause := *r.span
+		cause.Attempt = new(attemptOf(r.span))
+		byKey[cause.Key()] = r
+		job.Batch = append(job.Batch, &cause)
+	}
+	job.Emit = func(cause span.Key, group ledger.Group, failure *span.RunError) {
+		e.do(func() { e.emitted(byKey[cause], group, failure) })
+	}
+	e.armLate()
+	e.stats.Boots.Add(1)
+	e.start(func(context.Context) {
+		err := e.config.Boot(ctx, job)
+		cancel()
+		e.do(func() { e.requestsBooted(batch, err) })
+	})
+}
+
+// emitted takes the result of one request.
+func (e *Engine) emitted(r *request, group ledger.Group, failure *span.RunError) {
+	if r == nil || r.phase != running || r.held != nil {
+		return
+	}
+	if failure != nil || group.Fence == nil {
+		if failure == nil {
+			failure = &span.RunError{Code: span.RunException, Message: "the kernel ended without a new version of the request"}
+		}
+		e.fail(r, failure)
+		return
+	}
+	e.finish(r, group)
+}
+
+// requestsBooted deals with the requests of a run that gave no result.
+func (e *Engine) requestsBooted(batch []*request, err error) {
+	var refusal *span.RunError
+	for _, r := range batch {
+		if r.phase != running || r.held != nil || e.inFlight[r.id] != r {
+			continue
+		}
+		switch {
+		case err == nil:
+			e.fail(r, &span.RunError{Code: span.RunException, Message: "the kernel passed the request over"})
+		case errors.As(err, &refusal):
+			e.fail(r, refusal)
+		case e.draining:
+			delete(e.inFlight, r.id) // stays open in the ledger
+		default:
+			e.again(r, err)
+		}
+	}
+}
+
+// again runs a request once more after a fault that was not its own.
+func (e *Engine) again(r *request, fault error) {
+	r.tries++
+	if r.tries > transientTries {
+		e.fail(r, &span.RunError{Code: span.RunCrash, Message: fault.Error()})
+		return
+	}
+	delete(e.inFlight, r.id)
+	r.phase = reading
+	e.config.Log.Warn("request failed for no fault of its own, trying again", "id", r.id.String(), "error", fault)
+	e.after(backoff(r.tries), func() { e.loading = append(e.loading, r) })
+}
+
+// fail ends a request without its kernel.
+func (e *Engine) fail(r *request, failure *span.RunError) {
+	group, err := e.config.Failure(withAttempt(r.span), failure)
+	if err != nil {
+		e.config.Log.Error("request cannot be ended", "id", r.id.String(), "error", err)
+		delete(e.inFlight, r.id)
+		delete(e.open, r.id)
+		return
+	}
+	e.stats.Refused.Add(1)
+	e.finish(r, group)
+}
+
+func withAttempt(s *span.Span) *span.Span {
+	copied := *s
+	copied.Attempt = new(attemptOf(s))
+	return &copied
+}
+
+// finish commits a result, behind the running mark if one is under way.
+func (e *Engine) finish(r *request, group ledger.Group) {
+	if r.isMarking {
+		r.held = &group
+		return
+	}
+	r.held = nil
+	if group.Fence.Seq != r.span.Seq+1 {
+		group.Fence.Seq, group.Fence.PrevHash = r.span.Seq+1, r.span.CurrHash
+		if err := group.Fence.Seal(group.Fence.PrevHash); err != nil {
+			e.fail(r, &span.RunError{Code: span.RunNotSerializable, Message: err.Error()})
+			return
+		}
+	}
+	r.phase = committing
+	e.submit(group, func(outcome ledger.Outcome) { e.finished(r, group, outcome) })
+}
+
+func (e *Engine) finished(r *request, group ledger.Group, outcome ledger.Outcome) {
+	delete(e.inFlight, r.id)
+	status := group.Fence.StatusText()
+	switch {
+	case outcome.Err != nil && r.tries > transientTries:
+		e.config.Log.Error("request cannot be ended", "id", r.id.String(), "error", outcome.Err)
+		delete(e.open, r.id)
+	case outcome.Err != nil:
+		// The ledger refuses what the run appended. The run is over; its end says why.
+		r.tries = transientTries + 1
+		r.phase = running
+		e.inFlight[r.id] = r
+		e.fail(r, &span.RunError{Code: span.RunDenied, Message: "the ledger refused the result: " + outcome.Err.Error()})
+	case !outcome.Won:
+		e.lost(r)
+	case span.IsTerminal(status):
+		e.stats.Executed.Add(1)
+		delete(e.open, r.id)
+	default:
+		e.moved(r, group.Fence)
+		e.place(r)
+	}
+}
+
+// moved notes a version that this sidecar has appended.
+func (e *Engine) moved(r *request, version *span.Span) {
+	next := *r.span
+	next.Seq, next.CurrHash, next.PrevHash = version.Seq, version.CurrHash, version.PrevHash
+	next.Status, next.Attempt, next.AcceptedAt = version.Status, version.Attempt, version.AcceptedAt
+	next.ScheduledAt = version.ScheduledAt
+	r.span = &next
+}
+
+// lost reads a request again whose fence somebody else took.
+func (e *Engine) lost(r *request) {
+	e.stats.FencesLost.Add(1)
+	e.config.Log.Info("another writer moved the request on", "id", r.id.String(), "seq", r.span.Seq+1)
+	delete(e.inFlight, r.id)
+	r.isMarked, r.phase = false, reading
+	e.loading = append(e.loading, r)
+}

@@ -1,0 +1,228 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/loglineos/loglineos/sidecar/ledger"
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// Lead makes the engine the one that works: it reads the database clock, the policies in force and
+// every open request. Requests that were open under a sidecar before are claimed with a visible running
+// version, and the attempt counts. It returns when all are known; their runs go on behind it.
+func (e *Engine) Lead(ctx context.Context) error {
+	before := time.Now()
+	databaseNow, err := e.config.Ledger.Now(ctx)
+	if err != nil {
+		return err
+	}
+	offset := databaseNow.Sub(before.Add(time.Since(before) / 2))
+	policies, err := e.config.Ledger.ActivePolicies(ctx)
+	if err != nil {
+		return fmt.Errorf("read the active policies: %w", err)
+	}
+	if err := e.tell(ctx, func() {
+		e.clockOffset = offset
+		clear(e.policies)
+		for _, row := range policies {
+			e.setPolicy(row)
+		}
+	}); err != nil {
+		return err
+	}
+	seen := map[span.ID]bool{}
+	for after := (span.ID{}); ; {
+		page, err := e.config.Ledger.OpenRequests(ctx, after, loadBatchMax)
+		if err != nil {
+			return fmt.Errorf("read open requests: %w", err)
+		}
+		if len(page) == 0 {
+			break
+		}
+		after = page[len(page)-1].ID
+		if err := e.adopt(ctx, page, seen); err != nil {
+			return err
+		}
+	}
+	// After a lost connection: what is no longer open was finished by another sidecar meanwhile.
+	return e.tell(ctx, func() {
+		for id, r := range e.open {
+			if !seen[id] && (r.phase == queued || r.phase == waiting) && !e.own[r.span.Key()] {
+				e.remove(r)
+			}
+		}
+	})
+}
+
+// tell runs event in the loop and waits for it.
+func (e *Engine) tell(ctx context.Context, event func()) error {
+	done := make(chan struct{})
+	select {
+	case e.events <- func() { event(); close(done) }:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// adopt opens a page of requests that stand open in the ledger.
+func (e *Engine) adopt(ctx context.Context, page []*span.Span, seen map[span.ID]bool) error {
+	var ids []span.ID
+	for _, row := range page {
+		seen[row.ID] = true
+		if row.Seq > 0 {
+			ids = append(ids, row.ID)
+		}
+	}
+	whole, err := e.config.Ledger.Requests(ctx, ids) // later versions carry no input
+	if err != nil {
+		return fmt.Errorf("read open requests: %w", err)
+	}
+	return e.tell(ctx, func() {
+		for _, row := range page {
+			if e.open[row.ID] != nil {
+				continue
+			}
+			if full := whole[row.ID]; full != nil {
+				row = full
+			}
+			kernel, ok := e.kernelOf(row)
+			if !ok && row.StatusText() != "cancel_requested" {
+				continue
+			}
+			r := &request{id: row.ID, kernel: kernel, span: row}
+			e.open[row.ID] = r
+			if row.ScheduledAt != nil && row.ScheduledAt.After(time.Now().Add(e.clockOffset)) ||
+				row.StatusText() == "cancel_requested" {
+				e.place(r)
+				continue
+			}
+			e.takeOver(r)
+		}
+	})
+}
+
+// kernelOf returns the kernel that runs open requests like row: that of the trigger which matched it
+// when it was scheduled.
+func (e *Engine) kernelOf(row *span.Span) (string, bool) {
+	manifest := e.config.Manifest()
+	if manifest == nil {
+		return "", false
+	}
+	published := &span.Published{ID: row.ID, EntityType: row.EntityType, OwnerID: row.OwnerID, TenantID: row.TenantID,
+		Visibility: row.Visibility, ParentID: row.ParentID, At: row.At, TraceID: row.TraceID, Status: new("scheduled")}
+	for i := range manifest.Triggers {
+		if trigger := &manifest.Triggers[i]; trigger.When.Matches(published) {
+			return trigger.Kernel, true
+		}
+	}
+	return "", false
+}
+
+// takeOver claims a request that another sidecar left open. A lost sidecar costs an attempt; a
+// request that has outlived too many is dead.
+func (e *Engine) takeOver(r *request) {
+	e.stats.Takeovers.Add(1)
+	attempt := 1
+	if r.span.Attempt != nil {
+		attempt = *r.span.Attempt + 1
+	}
+	if attempt > span.AttemptsMax {
+		e.advance(r, "dead", fmt.Sprintf("%d sidecars were lost while it ran", span.AttemptsMax))
+		return
+	}
+	if r.kernel == "" {
+		r.kernel, _ = e.kernelOf(r.span)
+	}
+	e.mark(r, attempt)
+}
+
+// mark commits a running version and then queues the request, or, where it runs already, goes on
+// with what it gave meanwhile.
+func (e *Engine) mark(r *request, attempt int) {
+	version := r.span.NextRequest("sidecar:"+e.config.Node, "running")
+	version.Did, version.Attempt = new("claimed"), &attempt
+	if err := version.Seal(version.PrevHash); err != nil {
+		e.config.Log.Error("request cannot be claimed", "id", r.id.String(), "error", err)
+		return
+	}
+	r.isMarking = true
+	e.submit(ledger.Group{Fence: version}, func(outcome ledger.Outcome) { e.marked(r, version, outcome) })
+}
+
+func (e *Engine) marked(r *request, version *span.Span, outcome ledger.Outcome) {
+	r.isMarking = false
+	if outcome.Err != nil {
+		e.config.Log.Error("request cannot be claimed", "id", r.id.String(), "error", outcome.Err)
+	}
+	if outcome.Err != nil || !outcome.Won {
+		if r.phase == running && r.cancel != nil {
+			r.cancel()
+		}
+		r.held = nil
+		e.lost(r)
+		return
+	}
+	e.moved(r, version)
+	r.isMarked = true
+	switch {
+	case r.held != nil:
+		group := *r.held
+		r.held = nil
+		e.finish(r, group)
+	case r.phase != running:
+		r.phase = queued
+		e.ready.push(r)
+	}
+}
+
+// advance appends a version that ends a request without a run: cancelled, dead.
+func (e *Engine) advance(r *request, status, reason string) {
+	version := r.span.NextRequest("sidecar:"+e.config.Node, status)
+	if reason != "" {
+		version.Reason = &reason
+		// An error in the form of a run's, so that readers need to know one form only.
+		version.Error, _ = json.Marshal(&span.RunError{Code: span.RunCrash, Message: reason})
+	}
+	if err := version.Seal(version.PrevHash); err != nil {
+		e.config.Log.Error("request cannot be ended", "id", r.id.String(), "error", err)
+		return
+	}
+	r.phase = committing
+	group := ledger.Group{Fence: version}
+	e.submit(group, func(outcome ledger.Outcome) { e.finished(r, group, outcome) })
+}
+
+// armLate sees to it that runs which last get a running version.
+func (e *Engine) armLate() {
+	if e.lateArmed {
+		return
+	}
+	e.lateArmed = true
+	e.after(lateAfter, func() {
+		e.lateArmed = false
+		now := time.Now()
+		rest := false
+		for _, r := range e.inFlight {
+			if r.phase != running || r.isMarked || r.isMarking {
+				continue
+			}
+			if now.Sub(r.startedAt) >= lateAfter {
+				e.mark(r, attemptOf(r.span))
+			} else {
+				rest = true
+			}
+		}
+		if rest {
+			e.armLate()
+		}
+	})
+}
