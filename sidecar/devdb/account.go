@@ -40,8 +40,8 @@ func dropTo() (*account, error) {
 		}
 		return &account{name: name, uid: uid, gid: gid}, nil
 	}
-	return nil, errors.New("drop root: Postgres refuses to run as root, and there is neither a user postgres " +
-		"nor a user nobody: add one (useradd --system postgres) or run this as another user")
+	return nil, errors.New("drop root: Postgres refuses to run as root, and there is neither " +
+		"a user postgres nor a user nobody: add one (useradd --system postgres) or run this as another user")
 }
 
 // userName is for messages.

@@ -29,7 +29,7 @@ const (
 func defaults() map[string]string {
 	return map[string]string{
 		"listen_addresses":        "127.0.0.1",
-		"unix_socket_directories": "", // a path below DIR may pass the 107 bytes that a socket's name can have
+		"unix_socket_directories": "", // its path could pass the 107 bytes that it may have
 		"wal_level":               "logical",
 		"max_wal_senders":         "20",
 		"max_replication_slots":   "20",
@@ -41,7 +41,8 @@ func defaults() map[string]string {
 	}
 }
 
-// initData makes the cluster if there is none. Its folder appears by a rename: a crashed initdb leaves none.
+// initData makes the cluster if there is none. Its folder appears by a rename: a crashed initdb leaves
+// none.
 func (s *Server) initData(ctx context.Context) error {
 	passwordFile := filepath.Join(s.Dir, "postgres.password")
 	if _, err := os.Stat(filepath.Join(s.data, "PG_VERSION")); err == nil {
@@ -91,7 +92,8 @@ func (s *Server) initdb(ctx context.Context, passwordFile string) error {
 	if err != nil {
 		return diagnose("run initdb", err, string(out))
 	}
-	if err := appendFile(filepath.Join(fresh, "postgresql.conf"), "include = '"+settingsFile+"'\n"); err != nil {
+	include := "include = '" + settingsFile + "'\n"
+	if err := appendFile(filepath.Join(fresh, "postgresql.conf"), include); err != nil {
 		return err
 	}
 	if err := os.Rename(fresh, s.data); err != nil {
@@ -100,12 +102,13 @@ func (s *Server) initdb(ctx context.Context, passwordFile string) error {
 	return nil
 }
 
-// copyFromCache takes DIR's files from a cluster that some earlier Start made in the cache. `cp -a` keeps owner
-// and mode of every file, which Postgres insists on.
+// copyFromCache takes DIR's files from a cluster that some earlier Start made in the cache. `cp -a` keeps
+// owner and mode of every file, which Postgres insists on.
 func (s *Server) copyFromCache(ctx context.Context, passwordFile string) error {
 	sum := sha256.Sum256([]byte(s.Bin + "\n" + s.Version + "\n" + strconv.Itoa(os.Geteuid())))
 	dir := filepath.Join(s.options.InitCache, "pg-"+hex.EncodeToString(sum[:6]))
-	cached := &Server{Dir: dir, Bin: s.Bin, data: filepath.Join(dir, filepath.Base(s.data)), account: s.account}
+	cached := &Server{Dir: dir, Bin: s.Bin, account: s.account}
+	cached.data = filepath.Join(dir, filepath.Base(s.data))
 	cached.options.Settings = s.options.Settings
 	if err := errors.Join(makeOpen(s.options.InitCache), makeOpen(cached.Dir)); err != nil {
 		return err
@@ -169,8 +172,9 @@ func (s *Server) openLog() (file *os.File, offset int64, err error) {
 	return file, info.Size(), nil
 }
 
-// freePort is the wanted port if it is free, else a random one. It is taken from below the range that kernels
-// give to outgoing connections, where a client that reconnects could take the port from a restarting server.
+// freePort is the wanted port if it is free, else a random one. It is taken from below the range that
+// kernels give to outgoing connections, where a client that reconnects could take the port from a
+// restarting server.
 func freePort(wanted int) (int, error) {
 	const first, last, attempts = 15432, 32000, 100
 	for range attempts {

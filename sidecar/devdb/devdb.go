@@ -10,12 +10,13 @@
 //	DIR/pg17.port           the port of the last start, taken again while it is free
 //	DIR/pg17.lock           held (flock) during a Start, so that two of them do not race
 //
-// Postgres refuses to run as root. Root's server runs as `postgres`, or `nobody` where that user is missing;
-// and where such a user cannot reach DIR (a clone below a 0700 home), everything lives in
-// /var/lib/loglineos/NAME-HASH instead, with NAME and HASH taken from DIR, so that the next start finds it.
+// Postgres refuses to run as root. Root's server runs as `postgres`, or `nobody` where that user is
+// missing; and where such a user cannot reach DIR (a clone below a 0700 home), everything lives in
+// /var/lib/loglineos/NAME-HASH instead, with NAME and HASH taken from DIR, so that the next start finds
+// it.
 //
-// A server is its own session: Ctrl-C in the terminal does not reach it. When its parent dies without Stop it
-// keeps running, and the next Start on DIR adopts it (or, with DieWithParent, it ends too).
+// A server is its own session: Ctrl-C in the terminal does not reach it. When its parent dies without
+// Stop it keeps running, and the next Start on DIR adopts it (or, with DieWithParent, it ends too).
 //
 //	            Start                         Stop: fast, 10 s, immediate, 5 s, kill
 //	nothing ───────────────> running ───────────────────────────────────────────────> data at rest
@@ -50,16 +51,19 @@ const (
 type Options struct {
 	// Dir holds data, password and log. It is made if missing.
 	Dir string
-	// Version is the major version, "15" to "18". Empty: the environment variable PG, else whichever is found.
+	// Version is the major version, "15" to "18". Empty: the environment variable PG, else whichever is
+	// found.
 	Version string
-	// Settings go over the defaults, as in postgresql.conf: {"fsync": "off"}. An adopted server keeps its own.
+	// Settings go over the defaults, as in postgresql.conf: {"fsync": "off"}. An adopted server keeps its
+	// own.
 	Settings map[string]string
 	// DieWithParent ends the server at once when this process dies, however it dies. Linux only.
 	DieWithParent bool
-	// InitCache is a directory that keeps a fresh cluster for each build of Postgres, to copy instead of running
-	// initdb. Clusters of one cache share a password: for tests.
+	// InitCache is a directory that keeps a fresh cluster for each build of Postgres, to copy instead of
+	// running initdb. Clusters of one cache share a password: for tests.
 	InitCache string
-	// Log gets a sentence for whatever takes long or surprises (a download, another directory). It may be nil.
+	// Log gets a sentence for whatever takes long or surprises (a download, another directory). It may be
+	// nil.
 	Log func(string)
 }
 
@@ -80,9 +84,9 @@ type Server struct {
 	run       atomic.Pointer[run]
 }
 
-// Start returns the server of options.Dir, accepting connections: adopted if it already runs, else started, after
-// a first initdb where there is no data. It needs seconds at most, unless it must install Postgres. ctx bounds
-// Start, not the server.
+// Start returns the server of options.Dir, accepting connections: adopted if it already runs, else
+// started, after a first initdb where there is no data. It needs seconds at most, unless it must install
+// Postgres. ctx bounds Start, not the server.
 func Start(ctx context.Context, options Options) (*Server, error) {
 	if options.Log == nil {
 		options.Log = func(string) {}
@@ -143,8 +147,9 @@ func (s *Server) LogFile() string { return s.data + ".log" }
 // Data is the server's data directory, DIR/pgNN.
 func (s *Server) Data() string { return s.data }
 
-// Stop ends the server: sessions are cut off and data is checkpointed (a fast shutdown). What takes longer than
-// 10 s, or than ctx, becomes an immediate shutdown, which the next start recovers from. Stopping twice is fine.
+// Stop ends the server: sessions are cut off and data is checkpointed (a fast shutdown). What takes
+// longer than 10 s, or than ctx, becomes an immediate shutdown, which the next start recovers from.
+// Stopping twice is fine.
 func (s *Server) Stop(ctx context.Context) error {
 	s.operation.Lock()
 	defer s.operation.Unlock()
@@ -219,7 +224,7 @@ func (s *Server) nameOtherData() {
 	}
 	for _, major := range supported() {
 		if _, err := os.Stat(filepath.Join(s.Dir, "pg"+major, "PG_VERSION")); err == nil {
-			s.options.Log(fmt.Sprintf("%s also holds data of Postgres %s, which PG=%s would use", s.Dir, major, major))
+			s.options.Log(fmt.Sprintf("%s also holds data of Postgres %s: PG=%[2]s uses it", s.Dir, major))
 		}
 	}
 }

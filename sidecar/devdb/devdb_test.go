@@ -52,7 +52,8 @@ func start(t *testing.T, options Options) *Server {
 // single runs SQL on a stopped cluster: single-user mode comes with every package, psql does not.
 func single(t *testing.T, s *Server, statement string) string {
 	t.Helper()
-	command := s.account.command(t.Context(), filepath.Join(s.Bin, "postgres"), "--single", "-D", s.data, "postgres")
+	postgres := filepath.Join(s.Bin, "postgres")
+	command := s.account.command(t.Context(), postgres, "--single", "-D", s.data, "postgres")
 	command.Stdin = strings.NewReader(statement + "\n")
 	out, err := command.CombinedOutput()
 	if err != nil || strings.Contains(string(out), "ERROR") {
@@ -324,8 +325,13 @@ func TestNamesTheBadSetting(t *testing.T) {
 	options := setup(t)
 	options.Settings["work_mem"] = "it's none"
 	_, err := Start(t.Context(), options)
-	if err == nil || !strings.Contains(err.Error(), "Options.Settings") || !strings.Contains(err.Error(), "work_mem") {
-		t.Fatalf("got %v", err)
+	if err == nil {
+		t.Fatal("started with work_mem = it's none")
+	}
+	for _, part := range []string{"see Options.Settings", "work_mem", "it's none"} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("%q is missing in: %v", part, err)
+		}
 	}
 }
 

@@ -48,8 +48,8 @@ func newFinder(a *account, dir string, log func(string)) finder {
 // find goes through the three ways in order: what is there, apt-get, npm. major may be empty: any.
 func (f finder) find(ctx context.Context, major string) (binaries, error) {
 	if major != "" && !slices.Contains(supported(), major) {
-		return binaries{}, fmt.Errorf("find postgres: version %q is not supported: set PG to one of %s, or unset it",
-			major, strings.Join(supported(), ", "))
+		return binaries{}, fmt.Errorf("find postgres: version %q is not supported: "+
+			"set PG to one of %s, or unset it", major, strings.Join(supported(), ", "))
 	}
 	if found, err := f.present(ctx, major); err == nil {
 		return found, nil
@@ -135,7 +135,8 @@ func (f finder) local(ctx context.Context, major string) (binaries, error) {
 		err := fmt.Errorf("no Postgres %s in PATH, /usr/lib/postgresql and the other usual places", what)
 		return binaries{}, errors.Join(err, refused)
 	}
-	return slices.MaxFunc(candidates, func(a, b binaries) int { return strings.Compare(a.major(), b.major()) }), nil
+	byMajor := func(a, b binaries) int { return strings.Compare(a.major(), b.major()) }
+	return slices.MaxFunc(candidates, byMajor), nil
 }
 
 func wanted(b binaries, major string) bool {
@@ -227,7 +228,8 @@ func (f finder) apt(ctx context.Context, major string) error {
 }
 
 func aptGet(ctx context.Context, args ...string) error {
-	args = append([]string{"-q", "-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Options::=--force-confold"}, args...)
+	options := []string{"-q", "-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Options::=--force-confold"}
+	args = append(options, args...)
 	command := exec.CommandContext(ctx, "apt-get", args...)
 	command.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "NEEDRESTART_MODE=l")
 	out, err := command.CombinedOutput()
@@ -237,8 +239,8 @@ func aptGet(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// withoutMainCluster has Debian's scripts (pg_createcluster(1), createcluster.conf) make no cluster while the
-// package is installed; afterwards the machine decides for itself again.
+// withoutMainCluster has Debian's scripts (pg_createcluster(1), createcluster.conf) make no cluster while
+// the package is installed; afterwards the machine decides for itself again.
 func withoutMainCluster() (restore func(), err error) {
 	const folder = "/etc/postgresql-common/createcluster.d"
 	if err := os.MkdirAll(folder, 0o755); err != nil {

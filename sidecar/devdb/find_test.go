@@ -51,7 +51,8 @@ func TestRefusesUnsupportedVersion(t *testing.T) {
 	for _, major := range []string{"14", "19", "17.2", "latest"} {
 		options := setup(t)
 		options.Version = major
-		if _, err := Start(t.Context(), options); err == nil || !strings.Contains(err.Error(), "set PG to one of") {
+		_, err := Start(t.Context(), options)
+		if err == nil || !strings.Contains(err.Error(), "set PG to one of") {
 			t.Errorf("%s: %v", major, err)
 		}
 	}
@@ -89,7 +90,8 @@ func TestUnpacksAndLinks(t *testing.T) {
 	if err := unpack(content, dir); err != nil {
 		t.Fatal(err)
 	}
-	if target, err := os.Readlink(filepath.Join(dir, "native/lib/liba.so")); err != nil || target != "liba.so.1.2" {
+	target, err := os.Readlink(filepath.Join(dir, "native/lib/liba.so"))
+	if err != nil || target != "liba.so.1.2" {
 		t.Fatalf("link to %q: %v", target, err)
 	}
 	info, err := os.Stat(filepath.Join(dir, "native/lib/liba.so"))
@@ -121,7 +123,8 @@ func TestRefusesAnotherSum(t *testing.T) {
 	}
 }
 
-// TestFetchesAndRuns downloads 4 x 25 MB: LOGLINE_TEST_DOWNLOAD=1 go test -run FetchesAndRuns ./sidecar/devdb
+// TestFetchesAndRuns downloads 4 x 25 MB: LOGLINE_TEST_DOWNLOAD=1 go test -run FetchesAndRuns
+// ./sidecar/devdb
 func TestFetchesAndRuns(t *testing.T) {
 	t.Parallel()
 	if os.Getenv("LOGLINE_TEST_DOWNLOAD") == "" {
@@ -139,7 +142,7 @@ func TestFetchesAndRuns(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := &Server{Dir: options.Dir, Bin: found.dir, Version: found.version, options: options, account: user}
+			s := &Server{Dir: options.Dir, Bin: found.dir, options: options, account: user}
 			s.data = filepath.Join(options.Dir, "pg"+major)
 			if err := s.initData(t.Context()); err != nil {
 				t.Fatal(err)

@@ -149,8 +149,8 @@ func (r *run) end(ctx context.Context, signal syscall.Signal, limit time.Duratio
 	return false
 }
 
-// kill ends the postmaster, then its children: orphaned ones would block the next start until they notice. It
-// also frees the shared memory that nobody is left to free.
+// kill ends the postmaster, then its children: orphaned ones would block the next start until they
+// notice. It also frees the shared memory that nobody is left to free.
 func (r *run) kill(data string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), fastTimeout)
 	defer cancel()
@@ -173,9 +173,9 @@ func (r *run) kill(data string) error {
 	return nil
 }
 
-// clearStale removes a postmaster.pid that Postgres would believe wrongly: when the pid it names is a zombie (a
-// container whose first process reaps nobody) or, after a reboot, some other program. The rest Postgres settles.
-// It first gives backends that lost their postmaster the time to notice.
+// clearStale removes a postmaster.pid that Postgres would believe wrongly: when the pid it names is a
+// zombie (a container whose first process reaps nobody) or, after a reboot, some other program. The rest
+// Postgres settles. It first gives backends that lost their postmaster the time to notice.
 func (s *Server) clearStale(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, quickTimeout)
 	defer cancel()
@@ -228,8 +228,8 @@ func readPidFile(data string) (pidFile, error) {
 	return pidFile{pid: pid, port: port, segment: segment, status: line(7)}, nil
 }
 
-// worksIn says whether the process is a Postgres with its home in the data directory (a shell that went there is
-// none). Where there is no /proc, that it lives must do.
+// worksIn says whether the process is a Postgres with its home in the data directory (a shell that went
+// there is none). Where there is no /proc, that it lives must do.
 func worksIn(pid int, data string) bool {
 	if pid <= 0 {
 		return false
@@ -298,10 +298,10 @@ func diagnose(action string, err error, output string) error {
 		{"could not create shared memory segment", "the kernel refuses the memory: lower shared_buffers"},
 		{"invalid locale", "the locale is missing: unset LC_ALL and LANG, or remove the data directory"},
 		{"incompatible with server", "the data is of another Postgres: set PG to its version"},
-		{"error while loading shared libraries", "the binaries lack a library: install postgresql by apt-get"},
+		{"error while loading shared libraries", "a library is missing: apt-get install postgresql"},
 		{"Read-only file system", "the directory cannot be written: name another"},
 		{"Permission denied", "the directory belongs to another user: name another, or give it back (chown)"},
-		{"unrecognized configuration parameter", "a setting is unknown to this version: see Options.Settings"},
+		{"unrecognized configuration parameter", "this version has no such setting: see Options.Settings"},
 		{"invalid value for parameter", "a setting has a wrong value: see Options.Settings"},
 		{"lock file \"postmaster.pid\" already exists", "another server works on the data: stop it first"},
 	}

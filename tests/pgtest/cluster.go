@@ -8,8 +8,8 @@ import (
 	"github.com/loglineos/loglineos/sidecar/devdb"
 )
 
-// Cluster is a whole server of one test's own, on this machine: to make slots, hold transactions open, change
-// settings, and kill.
+// Cluster is a whole server of one test's own, on this machine: to make slots, hold transactions open,
+// change settings, and kill.
 type Cluster struct {
 	Server *devdb.Server
 

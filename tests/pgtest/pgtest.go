@@ -7,14 +7,14 @@
 //		db := pgtest.New(t) // migrated, empty, dropped at the end
 //		conn, err := pgx.Connect(t.Context(), db.URL)
 //
-// There is one server for each test binary, started at the first use: the one of TEST_DATABASE_URL (its superuser),
-// else a container where Docker answers, else package devdb. New clones a template that is migrated once for each
-// server. A test that makes replication slots, holds transactions open or kills the server takes NewCluster:
-// slots and old snapshots would hold up the others.
+// There is one server for each test binary, started at the first use: the one of TEST_DATABASE_URL (its
+// superuser), else a container where Docker answers, else package devdb. New clones a template that is
+// migrated once for each server. A test that makes replication slots, holds transactions open or kills
+// the server takes NewCluster: slots and old snapshots would hold up the others.
 //
-// The server ends with the test binary, however that ends: at a return of Run; on Linux by the kernel's signal
-// after a SIGKILL, and the next run removes the files; a container by its own hour. LOGLINE_KEEP_DB=1 keeps what a
-// failed test used, and says where.
+// The server ends with the test binary, however that ends: at a return of Run; on Linux by the kernel's
+// signal after a SIGKILL, and the next run removes the files; a container by its own hour.
+// LOGLINE_KEEP_DB=1 keeps what a failed test used, and says where.
 //
 // It refuses a database that is not for tests by reading no other variable than TEST_DATABASE_URL.
 package pgtest
@@ -74,8 +74,8 @@ func New(t testing.TB) *Database {
 	return shared.get(t).create(t, true)
 }
 
-// Empty returns a database of t's own with nothing in it, and drops it after t. Roles belong to the whole server:
-// migrate it by Migrate, or tests that run at the same time get in each other's way.
+// Empty returns a database of t's own with nothing in it, and drops it after t. Roles belong to the whole
+// server: migrate it by Migrate, or tests that run at the same time get in each other's way.
 func Empty(t testing.TB) *Database {
 	t.Helper()
 	return shared.get(t).create(t, false)
@@ -157,8 +157,9 @@ func (d *Database) drop(t testing.TB) {
 	ctx, cancel := context.WithTimeout(context.Background(), dropTimeout)
 	defer cancel()
 	// A slot in use would hold up even a forced drop; the drop removes the slot itself.
-	free := "select pg_terminate_backend(active_pid, 5000) from pg_replication_slots where active and database = "
-	if err := d.server.admin(ctx, free+"'"+d.Name+"'", "drop database "+d.Name+" with (force)"); err != nil {
+	free := "select pg_terminate_backend(active_pid, 5000) from pg_replication_slots" +
+		" where active and database = '" + d.Name + "'"
+	if err := d.server.admin(ctx, free, "drop database "+d.Name+" with (force)"); err != nil {
 		t.Errorf("drop database of test: %v", err)
 	}
 }

@@ -109,7 +109,8 @@ func TestDropsTheDatabaseUnderASlot(t *testing.T) {
 		name = db.Name
 		run(t, db.URL, "select pg_create_logical_replication_slot('"+db.Name+"', 'pgoutput')")
 	})
-	if ask[bool](t, outer.URL, "select exists (select from pg_replication_slots where slot_name = $1)", name) {
+	const slot = "select exists (select from pg_replication_slots where slot_name = $1)"
+	if ask[bool](t, outer.URL, slot, name) {
 		t.Fatal("the slot outlived its database")
 	}
 }

@@ -23,7 +23,8 @@ import (
 	"github.com/loglineos/loglineos/sidecar/devdb"
 )
 
-// byFile costs two checkpoints and no WAL: quicker where fsync is off, above all for several clones at a time.
+// byFile costs two checkpoints and no WAL: quicker where fsync is off, above all for several clones at a
+// time.
 const byFile = " strategy file_copy"
 
 const (
@@ -87,7 +88,8 @@ func (s *server) url(user *url.Userinfo, database string) string {
 	return u.String()
 }
 
-// sidecarPassword is the same for every test binary on one server, as the role is, and follows from a secret.
+// sidecarPassword is the same for every test binary on one server, as the role is, and follows from a
+// secret.
 func (s *server) sidecarPassword() string {
 	secret, _ := s.base.User.Password()
 	sum := sha256.Sum256([]byte("loglineos pgtest sidecar " + secret))
@@ -111,8 +113,9 @@ func (s *server) admin(ctx context.Context, statements ...string) error {
 
 var errNoDocker = errors.New("no Docker engine answers")
 
-// startContainer runs the official image. Its first process is timeout(1): a container whose test binary was killed
-// ends within the hour. (dockertest's own Expire stops Postgres at once: it sends the stop signal first.)
+// startContainer runs the official image. Its first process is timeout(1): a container whose test binary
+// was killed ends within the hour. (dockertest's own Expire stops Postgres at once: it sends the stop
+// signal first.)
 func startContainer(ctx context.Context) (*server, error) {
 	pool, err := dockertest.NewPool("")
 	if err != nil {
@@ -145,8 +148,12 @@ func startContainer(ctx context.Context) (*server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("run container: %w", err)
 	}
-	s := &server{base: url.URL{Scheme: "postgres", User: url.UserPassword("postgres", password),
-		Host: container.GetHostPort("5432/tcp"), Path: "/postgres", RawQuery: "sslmode=disable"}, cloning: byFile}
+	s, err := newServer("postgres://postgres:" + password + "@" + container.GetHostPort("5432/tcp") +
+		"/postgres?sslmode=disable")
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("find container: %w", err), pool.Purge(container))
+	}
+	s.cloning = byFile
 	s.stop = func(keep bool) error {
 		if keep {
 			return nil
@@ -159,8 +166,8 @@ func startContainer(ctx context.Context) (*server, error) {
 	return s, nil
 }
 
-// testSettings make a server quick and small. Without fsync a crash of Postgres loses nothing, only one of the
-// machine does.
+// testSettings make a server quick and small. Without fsync a crash of Postgres loses nothing, only one
+// of the machine does.
 func testSettings() map[string]string {
 	return map[string]string{
 		"fsync":                 "off",
@@ -201,7 +208,8 @@ func startOwn(ctx context.Context, over map[string]string, logf func(string, ...
 	s.cloning = byFile
 	s.stop = func(keep bool) error {
 		if keep {
-			fmt.Fprintf(os.Stderr, "pgtest: Postgres is left running: kill -INT %d; rm -r %s\n", own.Pid(), own.Dir)
+			const note = "pgtest: Postgres is left running: kill -INT %d; rm -r %s\n"
+			fmt.Fprintf(os.Stderr, note, own.Pid(), own.Dir)
 			return os.WriteFile(filepath.Join(dir, "keep"), nil, 0o644)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
@@ -223,8 +231,8 @@ func initCache() string {
 	return filepath.Join(home, "loglineos", "initdb")
 }
 
-// makeDir makes a directory with a locked file `alive` in it, and removes those whose lock nobody holds any more.
-// The file gets its name when it is locked: between the two a sweep could take it for dead.
+// makeDir makes a directory with a locked file `alive` in it, and removes those whose lock nobody holds
+// any more. The file gets its name when it is locked: between the two a sweep could take it for dead.
 func makeDir() (dir string, release func() error, err error) {
 	sweepDirs()
 	if dir, err = os.MkdirTemp("", dirPrefix); err != nil {
@@ -265,8 +273,8 @@ func sweepDirs() {
 	}
 }
 
-// sweepUnlocked removes a directory whose test binary was killed before it had a lock, or that a command which
-// outlived it went on to fill; an hour tells it from one that is about to get its lock.
+// sweepUnlocked removes a directory whose test binary was killed before it had a lock, or that a command
+// which outlived it went on to fill; an hour tells it from one that is about to get its lock.
 func sweepUnlocked(dir string) {
 	if info, err := os.Stat(dir); err == nil && time.Since(info.ModTime()) > time.Hour {
 		_ = os.RemoveAll(dir)

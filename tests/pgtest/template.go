@@ -21,8 +21,8 @@ const adminLock = 0x4c4f474c // "LOGL"
 // migration is one file of supabase/migrations.
 type migration struct{ name, text string }
 
-// template returns the name of a database with all migrations, which nobody may connect to. It is built at most
-// once for each server and state of the migrations, by whichever test binary comes first.
+// template returns the name of a database with all migrations, which nobody may connect to. It is built
+// at most once for each server and state of the migrations, by whichever test binary comes first.
 func (s *server) template(ctx context.Context) (string, error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -79,14 +79,15 @@ func (s *server) build(ctx context.Context, admin *pgx.Conn, name string) error 
 	return nil
 }
 
-// sweep drops, on a server that outlives its tests, what killed test binaries and older migrations left. A day is
-// longer than any run; a database in use stays.
+// sweep drops, on a server that outlives its tests, what killed test binaries and older migrations left.
+// A day is longer than any run; a database in use stays.
 func (s *server) sweep(ctx context.Context, admin *pgx.Conn) error {
 	const old = `
 select datname
   from pg_catalog.pg_database
  where (datname like 'logline\_test\_%' or datname like 'logline\_template\_%')
-   and (pg_catalog.pg_stat_file('base/' || oid || '/PG_VERSION', true)).modification < now() - interval '1 day'
+   and (pg_catalog.pg_stat_file('base/' || oid || '/PG_VERSION', true)).modification
+       < now() - interval '1 day'
    and not exists (select from pg_catalog.pg_stat_activity where datid = pg_database.oid)`
 	rows, err := admin.Query(ctx, old)
 	if err != nil {
