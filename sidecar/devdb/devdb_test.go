@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -15,6 +16,29 @@ import (
 	"testing"
 	"time"
 )
+
+// TestMain is also the parent that some tests start and kill.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("DEVDB_PARENT_OF"); dir != "" {
+		os.Exit(parent(dir))
+	}
+	os.Exit(m.Run())
+}
+
+func parent(dir string) (code int) {
+	s, err := Start(context.Background(), Options{
+		Dir:           dir,
+		Settings:      map[string]string{"fsync": "off", "shared_buffers": "16MB"},
+		DieWithParent: os.Getenv("DEVDB_DIE") != "",
+	})
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	fmt.Println("pid", s.Pid())
+	<-s.Done()
+	return 0
+}
 
 // setup gives a directory that root's dropped user can enter, which t.TempDir is not, and options for it.
 func setup(t *testing.T) Options {
@@ -196,27 +220,11 @@ func TestTwoStartsShareOneServer(t *testing.T) {
 	ended(t, other.server)
 }
 
-// TestHelperParent is no test: it is the parent that the two tests below kill.
-func TestHelperParent(t *testing.T) {
-	dir := os.Getenv("DEVDB_HELPER_DIR")
-	if dir == "" {
-		t.Skip("only runs as the parent in other tests")
-	}
-	options := Options{Dir: dir, DieWithParent: os.Getenv("DEVDB_HELPER_DIE") != ""}
-	options.Settings = map[string]string{"fsync": "off", "shared_buffers": "16MB"}
-	s, err := Start(t.Context(), options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, _ = os.Stdout.WriteString("pid " + strconv.Itoa(s.Pid()) + "\n")
-	<-s.Done()
-}
-
 // killedParent starts a server from another process, kills that one, and returns the server's pid.
 func killedParent(t *testing.T, dir string, environment ...string) int {
 	t.Helper()
-	parent := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestHelperParent$")
-	parent.Env = append(os.Environ(), append(environment, "DEVDB_HELPER_DIR="+dir)...)
+	parent := exec.CommandContext(t.Context(), os.Args[0])
+	parent.Env = append(os.Environ(), append(environment, "DEVDB_PARENT_OF="+dir)...)
 	out, err := parent.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -268,25 +276,24 @@ func TestDiesWithItsParent(t *testing.T) {
 		t.Skip("DieWithParent: needs Linux")
 	}
 	options := setup(t)
-	pid := killedParent(t, options.Dir, "DEVDB_HELPER_DIE=1")
+	pid := killedParent(t, options.Dir, "DEVDB_DIE=1")
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	dead := func() (bool, error) {
-		return len(processesIn(filepath.Join(options.Dir, dataName(t, options.Dir)))) == 0, nil
-	}
+	data := dataDir(t, options.Dir)
+	dead := func() (bool, error) { return len(processesIn(data)) == 0, nil }
 	if err := poll(ctx, pollInterval, dead); err != nil {
 		t.Fatalf("server %d outlived its parent: %v", pid, err)
 	}
 }
 
-// dataName is pg15 or the like: the one data folder there is.
-func dataName(t *testing.T, dir string) string {
+// dataDir is DIR/pg15 or the like: the one data folder there is.
+func dataDir(t *testing.T, dir string) string {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(dir, "pg*", "PG_VERSION"))
 	if err != nil || len(found) != 1 {
 		t.Fatalf("data folders: %v, %v", found, err)
 	}
-	return filepath.Base(filepath.Dir(found[0]))
+	return filepath.Dir(found[0])
 }
 
 // A pid from before a reboot may be some other program's now, of the same user: Postgres would not start.
