@@ -30,7 +30,7 @@ type textRule struct {
 	want        string // what form asks for
 }
 
-// textRules mirror the check constraints of sql/src/20_registry.sql; a test holds them together.
+// textRules mirror ledger.check_shape (sql/src/35_shape.sql); a test holds them together.
 var textRules = map[string]textRule{
 	"entity_type": {1, 63, isTypeName, "a lower case letter, then letters, digits, _ . -"},
 	"status":      {1, 63, isStatus, "a letter, then letters, digits, _ . -"},

@@ -83,19 +83,19 @@ func TestValidateRefuses(t *testing.T) {
 
 func wide() json.RawMessage { return json.RawMessage(`"` + strings.Repeat("x", 600<<10) + `"`) }
 
-// TestLimitsAreTheTables reads the check constraints of the table, so that a limit changed there
-// is changed here.
+// TestLimitsAreTheTables reads the trigger of the table that checks shapes, so that a limit changed
+// there is changed here.
 func TestLimitsAreTheTables(t *testing.T) {
 	t.Parallel()
-	sql, err := os.ReadFile("../../sql/src/20_registry.sql")
+	sql, err := os.ReadFile("../../sql/src/35_shape.sql")
 	if errors.Is(err, fs.ErrNotExist) {
-		t.Skip("sql/src/20_registry.sql is not there")
+		t.Skip("sql/src/35_shape.sql is not there")
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	found := 0
-	length := regexp.MustCompile(`char_length\((\w+)\) (?:<= (\d+)|between (\d+) and (\d+))`)
+	length := regexp.MustCompile(`char_length\(new\.(\w+)\) (?:> (\d+)|not between (\d+) and (\d+))`)
 	for _, match := range length.FindAllSubmatch(sql, -1) {
 		name, least, most := string(match[1]), string(match[3]), string(match[2])+string(match[4])
 		rule := textRules[name]
@@ -105,14 +105,14 @@ func TestLimitsAreTheTables(t *testing.T) {
 		}
 		found++
 	}
-	hash := regexp.MustCompile(`\b(\w+) ~ '\^\[0-9a-f\]\{(\d+)\}\$'`)
+	hash := regexp.MustCompile(`new\.(\w+) !~ '\^\[0-9a-f\]\{(\d+)\}\$'`)
 	for _, match := range hash.FindAllSubmatch(sql, -1) {
 		if rule := textRules[string(match[1])]; strconv.Itoa(rule.least) != string(match[2]) {
 			t.Errorf("%s: the table takes %s characters, Validate %d", match[1], match[2], rule.least)
 		}
 		found++
 	}
-	size := regexp.MustCompile(`(?:pg_column_size|octet_length)\((\w+)\) <= (\d+)`)
+	size := regexp.MustCompile(`(?:pg_column_size|octet_length)\(new\.(\w+)\) > (\d+)`)
 	limits := map[string]int{"content": MaxSpanBytes, "input": MaxSpanBytes, "output": MaxSpanBytes,
 		"code": MaxCodeBytes, "metadata": MaxMetadataBytes, "links": MaxMetadataBytes, "error": MaxMetadataBytes,
 		"scopes": maxArrayBytes,
