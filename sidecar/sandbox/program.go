@@ -20,11 +20,13 @@ const (
 	maxExports    = 16 // in plain JavaScript; more go through esbuild
 )
 
-// program is compiled source. shift is the number of lines that stand above the author's first one.
+// program is compiled source. shift is the number of lines that stand above the author's first one; left
+// is what a column lacks (columns of a source map count from 0).
 type program struct {
 	code  *goja.Program
 	async bool
 	shift int
+	left  int
 	lines int
 }
 
@@ -218,11 +220,11 @@ func (f *form) compile() (*program, *Error) {
 				return nil, f.compilerError(err)
 			}
 			// A mapped position is the author's own but for what was put above it before mapping.
-			shift := 1 + f.shift
+			p := &program{code: code, async: async, shift: 1 + f.shift, lines: 1 + strings.Count(f.source, "\n")}
 			if f.mapping != nil {
-				shift = f.shift
+				p.shift, p.left = f.shift, 1
 			}
-			return &program{code: code, async: async, shift: shift, lines: 1 + strings.Count(f.source, "\n")}, nil
+			return p, nil
 		}
 		var faults parser.ErrorList
 		if !errors.As(err, &faults) || len(faults) == 0 {

@@ -338,7 +338,7 @@ func (p *program) position(stack []goja.StackFrame) (line, column int) {
 		}
 		at := stack[i].Position()
 		if at.Line > p.shift {
-			return min(at.Line-p.shift, p.lines), at.Column
+			return min(at.Line-p.shift, p.lines), at.Column + p.left
 		}
 	}
 	return 0, 0
@@ -356,7 +356,7 @@ func (p *program) traced(stack string) (line, column int) {
 		line, err1 := strconv.Atoi(l)
 		column, err2 := strconv.Atoi(c)
 		if err1 == nil && err2 == nil && line > p.shift && column >= 0 {
-			return min(line-p.shift, p.lines), column
+			return min(line-p.shift, p.lines), column + p.left
 		}
 	}
 	return 0, 0

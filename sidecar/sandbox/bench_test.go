@@ -1,0 +1,110 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/dop251/goja"
+)
+
+const benchSource = `export default function main(ctx) {
+  let n = 0
+  for (const row of ctx.input.rows) n += row.amount
+  return { n, first: ctx.input.rows[0], count: ctx.input.rows.length }
+}`
+
+// benchData returns an input of about so many bytes.
+func benchData(bytes int) json.RawMessage {
+	row := `{"id":"0192f0c1-2345-7abc-8def-0123456789ab","amount":12.5,"who":"user:anna","tags":["a","b"],"done":true}`
+	rows := strings.Repeat(row+",", max(bytes/len(row), 1)-1) + row
+	return json.RawMessage(`{"input":{"rows":[` + rows + `]}}`)
+}
+
+var benchSizes = []int{1 << 10, 100 << 10}
+
+func BenchmarkRunCode(b *testing.B) {
+	benchmarkPool(b, func(p *Pool, r Run) Result { return p.RunCode(b.Context(), r) })
+}
+
+func BenchmarkRunKernel(b *testing.B) {
+	benchmarkPool(b, func(p *Pool, r Run) Result { return p.RunKernel(b.Context(), r) })
+}
+
+func benchmarkPool(b *testing.B, do func(*Pool, Run) Result) {
+	for _, size := range benchSizes {
+		b.Run(fmt.Sprintf("%dKB", size>>10), func(b *testing.B) {
+			p := setup(b)
+			r := run(benchSource, func(r *Run) { r.Data, r.Limits = benchData(size), Limits{} })
+			b.ReportAllocs()
+			for b.Loop() {
+				if got := do(p, r); got.Err != nil {
+					b.Fatal(got.Err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkInProcess is the baseline: what goja alone costs, with a fresh runtime and a cached program.
+func BenchmarkInProcess(b *testing.B) {
+	source := strings.Replace(benchSource, "export default ", "", 1)
+	program := goja.MustCompile("code", "("+source+")", false)
+	for _, size := range benchSizes {
+		b.Run(fmt.Sprintf("%dKB", size>>10), func(b *testing.B) {
+			data := string(benchData(size))
+			for b.Loop() {
+				vm := goja.New()
+				json := vm.Get("JSON").(*goja.Object)
+				parse, _ := goja.AssertFunction(json.Get("parse"))
+				ctx, err := parse(json, vm.ToValue(data))
+				if err != nil {
+					b.Fatal(err)
+				}
+				f, err := vm.RunProgram(program)
+				if err != nil {
+					b.Fatal(err)
+				}
+				main, _ := goja.AssertFunction(f)
+				output, err := main(nil, ctx)
+				if err != nil {
+					b.Fatal(err)
+				}
+				stringify, _ := goja.AssertFunction(json.Get("stringify"))
+				if _, err := stringify(json, output); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkHostCall(b *testing.B) {
+	p := setup(b)
+	r := run(`for (let i = 0; i < 10; i++) await ctx.find({a: i}); return 1`, host(echo))
+	for b.Loop() {
+		if got := p.RunCode(b.Context(), r); got.Err != nil {
+			b.Fatal(got.Err)
+		}
+	}
+}
+
+func BenchmarkColdChild(b *testing.B) {
+	p := setup(b)
+	r := run(`return 1`, func(r *Run) { r.Limits = Limits{} })
+	for b.Loop() {
+		c, err := p.startReady(b.Context(), false)
+		if err != nil {
+			b.Fatal(err)
+		}
+		prepared := r
+		if e := prepared.prepare(); e != nil {
+			b.Fatal(e)
+		}
+		if got, _ := c.serve(b.Context(), &prepared, p.options.Log, false); got.Err != nil {
+			b.Fatal(got.Err)
+		}
+		p.retire(c)
+	}
+}
