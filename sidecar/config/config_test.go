@@ -1,0 +1,147 @@
+package config
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const databaseURL = "postgres://alice:hunter2@db.example:5433/app?sslmode=require&password=hunter2"
+
+// setup empties the environment of every variable of the sidecar, then sets DATABASE_URL and env.
+// It uses t.Setenv, so these tests do not run in parallel.
+func setup(t *testing.T, env map[string]string) (*Config, error) {
+	t.Helper()
+	for _, v := range Describe() {
+		t.Setenv(v.Name, "")
+		if err := os.Unsetenv(v.Name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("DATABASE_URL", databaseURL)
+	for name, value := range env {
+		t.Setenv(name, value)
+	}
+	return Load()
+}
+
+func TestLoadFillsDefaults(t *testing.T) {
+	c, err := setup(t, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	node, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.ReplicationURL != databaseURL || c.Listen != "127.0.0.1:8787" || c.Slot != "loglineos" ||
+		c.Node != node || c.Workers != runtime.NumCPU() || c.Level() != slog.LevelInfo || c.DrainMs != 10000 {
+		t.Errorf("got %v", c)
+	}
+}
+
+func TestLoadReadsLists(t *testing.T) {
+	c, err := setup(t, map[string]string{
+		"LOGLINE_SECRETS": " OPENAI_API_KEY,,ANTHROPIC_API_KEY ",
+		"OPENAI_API_KEY":  "sk-1", "ANTHROPIC_API_KEY": "sk-2",
+		"LOGLINE_FETCH_ALLOW": "API.openai.com:443, 127.0.0.1:11434,[::1]:80", "LOGLINE_LOG_LEVEL": "debug",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(c.FetchAllow, Hosts{"api.openai.com:443", "127.0.0.1:11434", "[::1]:80"}) {
+		t.Errorf("got %q", c.FetchAllow)
+	}
+	if value, found := c.Secret("OPENAI_API_KEY"); !found || value != "sk-1" {
+		t.Error("the secret is not there")
+	}
+	if _, found := c.Secret("DATABASE_URL"); found {
+		t.Error("a variable off the list is given away")
+	}
+}
+
+func TestLoadRefuses(t *testing.T) {
+	for _, c := range []struct{ name, value, want string }{
+		{"DATABASE_URL", "", "DATABASE_URL is empty"},
+		{"DATABASE_URL", "mysql://a:hunter2@b/c", "DATABASE_URL does not begin with postgres://"},
+		{"DATABASE_URL", "postgres:///x", "DATABASE_URL names no host"},
+		{"DATABASE_URL", "postgres://a:hunter2@b:99999/x", `DATABASE_URL has the port "99999"`},
+		{"REPLICATION_URL", "postgres://a:hunter2 b/x", "REPLICATION_URL is no URL"},
+		{"LOGLINE_LISTEN", "8787", "write host:port"},
+		{"LOGLINE_LISTEN", "localhost:99999", "LOGLINE_LISTEN is"},
+		{"LOGLINE_SLOT", "My-Slot", "LOGLINE_SLOT is"},
+		{"LOGLINE_PUBLICATION", "x;drop", "LOGLINE_PUBLICATION is"},
+		{"LOGLINE_NODE", "a b", "LOGLINE_NODE is"},
+		{"LOGLINE_WORKERS", "-1", "LOGLINE_WORKERS is -1: use 0 to 1024"},
+		{"LOGLINE_WORKERS", "many", "LOGLINE_WORKERS is not of type int"},
+		{"LOGLINE_MAX_IN_FLIGHT", "0", "LOGLINE_MAX_IN_FLIGHT is 0"},
+		{"LOGLINE_DRAIN_MS", "700000", "LOGLINE_DRAIN_MS is 700000"},
+		{"LOGLINE_LOG_LEVEL", "loud", "use debug, info, warn, error"},
+		{"LOGLINE_LOG_FORMAT", "xml", "use text, json"},
+		{"LOGLINE_JWT_SECRET", "hunter2", "LOGLINE_JWT_SECRET has 7 bytes"},
+		{"LOGLINE_SECRETS", "sk-hunter2", "never values"},
+		{"LOGLINE_SECRETS", "DATABASE_URL", "the sidecar's own variables"},
+		{"LOGLINE_SECRETS", "NOT_SET_ANYWHERE", "which is not set"},
+		{"LOGLINE_FETCH_ALLOW", "api.openai.com", "LOGLINE_FETCH_ALLOW"},
+		{"LOGLINE_FETCH_ALLOW", "*.openai.com:443", "no host name"},
+		{"LOGLINE_FETCH_ALLOW", "a:0", "no host:port"},
+		{"LOGLINE_TRUST_ROOT", "abc", "LOGLINE_TRUST_ROOT is no fingerprint"},
+	} {
+		_, err := setup(t, map[string]string{c.name: c.value})
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s=%s: got %v, want %s", c.name, c.value, err, c.want)
+		} else if c.name != "LOGLINE_SECRETS" && strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: the error prints the secret: %v", c.name, err)
+		}
+	}
+}
+
+func TestLoadNamesAllFaultsAtOnce(t *testing.T) {
+	_, err := setup(t, map[string]string{
+		"LOGLINE_SLOT": "A", "LOGLINE_LOG_LEVEL": "x", "LOGLINE_DRAIN_MS": "-1"})
+	if err == nil || strings.Count(err.Error(), "LOGLINE_") != 3 {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestPrintingMasksSecrets(t *testing.T) {
+	c, err := setup(t, map[string]string{"LOGLINE_JWT_SECRET": strings.Repeat("hunter2", 5),
+		"LOGLINE_SECRETS": "PROVIDER_KEY", "PROVIDER_KEY": "hunter2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	logger.Info("starting", "config", c)
+	logger.Info("starting", "config", *c)
+	printed := fmt.Sprint(c) + fmt.Sprintf("%v %+v %#v %s", *c, c, *c, c) + log.String()
+	if strings.Contains(printed, "hunter2") {
+		t.Errorf("a secret is printed:\n%s", printed)
+	}
+	if !strings.Contains(printed, "alice@db.example:5433/app") {
+		t.Errorf("the database is not recognizable:\n%s", printed)
+	}
+}
+
+func TestEveryVariableIsDescribed(t *testing.T) {
+	for _, v := range Describe() {
+		if v.Name == "" || !strings.HasSuffix(v.Help, ".") {
+			t.Errorf("%s has no help", v.field)
+		}
+	}
+}
+
+func TestExampleIsFresh(t *testing.T) {
+	committed, err := os.ReadFile("../../.env.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(committed, Example()) {
+		t.Error(".env.example is stale: run `go run ./scripts/gen`")
+	}
+}
