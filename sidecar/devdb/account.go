@@ -26,22 +26,47 @@ func dropTo() (*account, error) {
 		return nil, nil
 	}
 	for _, name := range []string{"postgres", "nobody"} {
-		found, err := user.Lookup(name)
-		if err != nil {
-			continue
+		if found, err := user.Lookup(name); err == nil {
+			return newAccount(found)
 		}
-		uid, err := strconv.Atoi(found.Uid)
-		if err != nil {
-			return nil, fmt.Errorf("parse uid of %s: %w", name, err)
-		}
-		gid, err := strconv.Atoi(found.Gid)
-		if err != nil {
-			return nil, fmt.Errorf("parse gid of %s: %w", name, err)
-		}
-		return &account{name: name, uid: uid, gid: gid}, nil
 	}
 	return nil, errors.New("drop root: Postgres refuses to run as root, and there is neither " +
 		"a user postgres nor a user nobody: add one (useradd --system postgres) or run this as another user")
+}
+
+func newAccount(found *user.User) (*account, error) {
+	uid, err := strconv.Atoi(found.Uid)
+	if err != nil {
+		return nil, fmt.Errorf("parse uid of %s: %w", found.Username, err)
+	}
+	gid, err := strconv.Atoi(found.Gid)
+	if err != nil {
+		return nil, fmt.Errorf("parse gid of %s: %w", found.Username, err)
+	}
+	return &account{name: found.Username, uid: uid, gid: gid}, nil
+}
+
+// orOwner is whoever made the data, if it is there: the machine may have got its user postgres since.
+func (a *account) orOwner(data string) (*account, error) {
+	info, err := os.Stat(data)
+	if a == nil || errors.Is(err, os.ErrNotExist) {
+		return a, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look at data: %w", err)
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || int(stat.Uid) == a.uid {
+		return a, nil
+	}
+	if stat.Uid == 0 {
+		return nil, fmt.Errorf("drop root: %s belongs to root: chown -R %s %s", data, a.name, data)
+	}
+	owner, err := user.LookupId(strconv.Itoa(int(stat.Uid)))
+	if err != nil {
+		return nil, fmt.Errorf("find owner of %s: %w: chown -R %s %s", data, err, a.name, data)
+	}
+	return newAccount(owner)
 }
 
 // userName is for messages.

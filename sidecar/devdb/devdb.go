@@ -94,7 +94,11 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 	if options.Version == "" {
 		options.Version = os.Getenv("PG")
 	}
-	user, err := dropTo()
+	bin, err := find(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	user, err := dropTo() // after find: Debian's package brings the user postgres
 	if err != nil {
 		return nil, err
 	}
@@ -102,12 +106,11 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	bin, err := newFinder(user, dir, options.Log).find(ctx, options.Version)
-	if err != nil {
+	s := &Server{Dir: dir, Bin: bin.dir, Version: bin.version, options: options}
+	s.data = filepath.Join(dir, "pg"+bin.major())
+	if s.account, err = user.orOwner(s.data); err != nil {
 		return nil, err
 	}
-	s := &Server{Dir: dir, Bin: bin.dir, Version: bin.version, options: options, account: user}
-	s.data = filepath.Join(dir, "pg"+bin.major())
 	unlock, err := lock(ctx, s.data+".lock")
 	if err != nil {
 		return nil, err

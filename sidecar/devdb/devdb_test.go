@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -385,6 +386,35 @@ func TestRootDropsItsRights(t *testing.T) {
 	stop(t, s)
 	if again := start(t, options); again.Dir != s.Dir || again.Port != s.Port {
 		t.Fatalf("the next start went to %s", again.Dir)
+	}
+}
+
+// The package that Start installs brings the user postgres, after nobody may have made the data.
+func TestDataKeepsItsOwner(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("data keeps its owner: needs root")
+	}
+	options := setup(t)
+	found, err := user.Lookup("nobody")
+	if err != nil {
+		t.Skip("data keeps its owner: needs the user nobody")
+	}
+	nobody, err := newAccount(found)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin, err := find(t.Context(), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := &Server{Dir: options.Dir, Bin: bin.dir, options: options, account: nobody}
+	made.data = filepath.Join(options.Dir, "pg"+bin.major())
+	if err := made.initData(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s := start(t, options); s.account.uid != nobody.uid {
+		t.Fatalf("Postgres runs as %s", s.account.name)
 	}
 }
 

@@ -34,15 +34,21 @@ type finder struct {
 	log     func(string)
 }
 
-// newFinder puts the cache where the account can reach it: root's home is mostly closed.
-func newFinder(a *account, dir string, log func(string)) finder {
-	cache := dir
-	if a != nil {
-		cache = "/var/cache/loglineos"
-	} else if home, err := os.UserCacheDir(); err == nil {
-		cache = filepath.Join(home, "loglineos")
+// find puts the cache where the dropped user can reach it: root's home is mostly closed.
+func find(ctx context.Context, options Options) (binaries, error) {
+	user, err := dropTo()
+	if err != nil {
+		return binaries{}, err
 	}
-	return finder{account: a, cache: cache, log: log}
+	cache := "/var/cache/loglineos"
+	if user == nil {
+		if home, err := os.UserCacheDir(); err == nil {
+			cache = filepath.Join(home, "loglineos")
+		} else if cache, err = filepath.Abs(options.Dir); err != nil {
+			return binaries{}, fmt.Errorf("find postgres: %w", err)
+		}
+	}
+	return finder{account: user, cache: cache, log: options.Log}.find(ctx, options.Version)
 }
 
 // find goes through the three ways in order: what is there, apt-get, npm. major may be empty: any.
