@@ -27,14 +27,14 @@ import (
 // Config is the environment, read and checked. Build one with Load; the zero value is not usable.
 // Printing it (fmt, slog) masks what is secret.
 type Config struct {
-	DatabaseURL    string `envconfig:"DATABASE_URL" required:"true" secret:"url" desc:"Where the ledger is: a Postgres URL, in production of the role loglineos_sidecar. A pooler in transaction mode does not do."`
+	DatabaseURL    string `envconfig:"DATABASE_URL" needed:"true" secret:"url" desc:"Where the ledger is: a Postgres URL, in production of the role loglineos_sidecar. A pooler in transaction mode does not do."`
 	ReplicationURL string `envconfig:"REPLICATION_URL" secret:"url" desc:"A Postgres URL that may replicate, for the tail alone. Default: DATABASE_URL. On Supabase with Postgres 15 or 16 it must be the role postgres; a pooler does not do."`
 	Listen         string `envconfig:"LOGLINE_LISTEN" default:"127.0.0.1:8787" unit:"host:port" desc:"Where API and console listen. An empty host is every interface."`
 	Slot           string `envconfig:"LOGLINE_SLOT" default:"loglineos" desc:"Name of the replication slot. One for each cell."`
 	Publication    string `envconfig:"LOGLINE_PUBLICATION" default:"loglineos" desc:"Name of the publication that the migrations made."`
 	Node           string `envconfig:"LOGLINE_NODE" desc:"Name of this sidecar in spans, leases and logs. Default: the host's name."`
 	Workers        int    `envconfig:"LOGLINE_WORKERS" default:"0" unit:"processes" desc:"Code workers for strangers' functions and policies. 0: one for each core."`
-	MaxInFlight    int    `envconfig:"LOGLINE_MAX_IN_FLIGHT" default:"1000" unit:"requests" desc:"Requests held in memory at once; the rest waits in the ledger."`
+	MaxInFlight    int    `envconfig:"LOGLINE_MAX_IN_FLIGHT" default:"64" unit:"requests" desc:"Requests that run or wait for their commit at once; the rest waits in the ledger."`
 	LogLevel       string `envconfig:"LOGLINE_LOG_LEVEL" default:"info" values:"debug info warn error" desc:"Least level that is logged."`
 	LogFormat      string `envconfig:"LOGLINE_LOG_FORMAT" default:"text" values:"text json" desc:"Form of the log on standard error."`
 	JWTSecret      string `envconfig:"LOGLINE_JWT_SECRET" secret:"all" desc:"HS256 secret that signs the callers' tokens, at least 32 bytes; on Supabase the JWT secret of the project. Absent: the API refuses every caller."`
@@ -53,10 +53,22 @@ type Names []string
 type Hosts []string
 
 // Load reads the environment. The error joins one message for each faulty variable, with the mend.
-func Load() (*Config, error) {
+func Load() (*Config, error) { return load("") }
+
+// LoadFor is Load with databaseURL in place of DATABASE_URL and REPLICATION_URL, for `logline up`,
+// whose Postgres is its own.
+func LoadFor(databaseURL string) (*Config, error) { return load(databaseURL) }
+
+// DatabaseURL returns DATABASE_URL, "" where it is absent, for commands that need nothing else.
+func DatabaseURL() string { return os.Getenv("DATABASE_URL") }
+
+func load(databaseURL string) (*Config, error) {
 	var c Config
 	if err := envconfig.Process("", &c); err != nil {
 		return nil, processError(err)
+	}
+	if databaseURL != "" {
+		c.DatabaseURL, c.ReplicationURL = databaseURL, databaseURL
 	}
 	if c.ReplicationURL == "" {
 		c.ReplicationURL = c.DatabaseURL

@@ -31,7 +31,7 @@ func Describe() []Variable {
 		variables = append(variables, Variable{
 			Name: field.Tag.Get("envconfig"), Default: field.Tag.Get("default"), Unit: field.Tag.Get("unit"),
 			Values: strings.Fields(field.Tag.Get("values")), Help: field.Tag.Get("desc"),
-			Required: field.Tag.Get("required") == "true", Secret: field.Tag.Get("secret") != "", field: field.Name,
+			Required: field.Tag.Get("needed") == "true", Secret: field.Tag.Get("secret") != "", field: field.Name,
 		})
 	}
 	return variables
