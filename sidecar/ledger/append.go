@@ -56,7 +56,7 @@ type Outcome struct {
 // is unknown (connection, shutdown, timeout): calling it again with the same groups is safe.
 // Inserted spans get their AcceptedAt.
 func (l *Ledger) Append(ctx context.Context, groups []Group) ([]Outcome, error) {
-	outcomes, err := l.appendOnce(ctx, groups)
+	outcomes, err := appendOn(ctx, l.pool, groups)
 	if err == nil {
 		return outcomes, nil
 	}
@@ -96,7 +96,7 @@ func IsRefusal(err error) bool {
 	return false
 }
 
-func (l *Ledger) appendOnce(ctx context.Context, groups []Group) ([]Outcome, error) {
+func appendOn(ctx context.Context, q querier, groups []Group) ([]Outcome, error) {
 	batch := newBatch(groups)
 	if len(batch.rows) == 0 {
 		outcomes := make([]Outcome, len(groups))
@@ -105,7 +105,7 @@ func (l *Ledger) appendOnce(ctx context.Context, groups []Group) ([]Outcome, err
 		}
 		return outcomes, nil
 	}
-	rows, err := l.pool.Query(ctx, batch.sql(), batch.arguments()...)
+	rows, err := q.Query(ctx, batch.sql(), batch.arguments()...)
 	if err != nil {
 		return nil, fmt.Errorf("append %d spans: %w", len(batch.rows), err)
 	}

@@ -32,13 +32,15 @@ func (l *Ledger) Load(ctx context.Context, keys []span.Key) (map[span.Key]*span.
 	return byKey, nil
 }
 
+var latestSQL = `select ` + selectList + `
+	from unnest($1::text[]::uuid[]) as k(id)
+	cross join lateral (
+		select * from ledger.universal_registry v where v.id = k.id order by v.seq desc limit 1
+	) r`
+
 // Latest reads the latest version of each id in one round trip. An id without a row is absent.
 func (l *Ledger) Latest(ctx context.Context, ids []span.ID) (map[span.ID]*span.Span, error) {
-	spans, err := querySpans(ctx, l.pool, `select `+selectList+`
-		from unnest($1::text[]::uuid[]) as k(id)
-		cross join lateral (
-			select * from ledger.universal_registry v where v.id = k.id order by v.seq desc limit 1
-		) r`, texts(ids))
+	spans, err := querySpans(ctx, l.pool, latestSQL, texts(ids))
 	if err != nil {
 		return nil, err
 	}

@@ -126,7 +126,8 @@ func (inv *invocation) runCode(ctx context.Context, target runTarget, cause *spa
 		answer.Error = runError(result.Err)
 		return answer, nil
 	}
-	answer.OK, answer.Output, answer.Spans = true, result.Output, code.spans
+	answer.OK, answer.Output = true, result.Output
+	answer.Spans = append(answer.Spans, code.spans...)
 	if answer.Output == nil {
 		answer.Output = json.RawMessage("null")
 	}

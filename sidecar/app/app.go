@@ -1,0 +1,186 @@
+// Package app builds the sidecar from its parts, owns every goroutine, and stops them in order.
+//
+//	start:  ledger ─► sandbox ─► stage0 (manifest, kernels) ─► http ─► engine ─► tail
+//	stop:   engine (drain) ─► tail (last cursor, last acknowledgement) ─► boot events ─► http ─► sandbox ─► ledger
+//
+// The parts do not know each other: app hands each the functions of the others that it needs.
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/loglineos/loglineos/sidecar/config"
+	"github.com/loglineos/loglineos/sidecar/engine"
+	"github.com/loglineos/loglineos/sidecar/httpapi"
+	"github.com/loglineos/loglineos/sidecar/ledger"
+	"github.com/loglineos/loglineos/sidecar/sandbox"
+	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/sidecar/stage0"
+	"github.com/loglineos/loglineos/sidecar/tail"
+)
+
+// connectionsMax bounds the pool: two commits, reads of bodies, and kernels' own reads.
+const connectionsMax = 8
+
+// App is one sidecar. Make it with New, run it once with Run, and Close it in any case.
+type App struct {
+	config *config.Config
+	log    *slog.Logger
+	ledger *ledger.Ledger
+	pool   *sandbox.Pool
+	stage0 *stage0.Stage0
+	engine *engine.Engine
+	tail   *tail.Tail
+}
+
+// New connects, starts the sandbox and reads the manifest. Its errors name what to mend.
+func New(ctx context.Context, c *config.Config, log *slog.Logger) (_ *App, err error) {
+	a := &App{config: c, log: log}
+	defer func() {
+		if err != nil {
+			a.Close()
+		}
+	}()
+	if a.ledger, err = ledger.Open(ctx, c.DatabaseURL, connectionsMax); err != nil {
+		return nil, err
+	}
+	if a.pool, err = sandbox.New(sandbox.Options{Workers: c.Workers, Log: log}); err != nil {
+		return nil, fmt.Errorf("start the sandbox: %w", err)
+	}
+	var incarnation span.ID
+	rand.Read(incarnation[:]) // never fails: crypto/rand
+	a.stage0 = stage0.New(stage0.Config{Ledger: a.ledger, Pool: a.pool, Node: c.Node, Incarnation: incarnation, Log: log})
+	if err = a.stage0.Reload(ctx); err != nil {
+		return nil, err
+	}
+	a.engine = engine.New(engine.Config{
+		Ledger: a.ledger, Manifest: a.stage0.Manifest, Failure: a.stage0.Failure,
+		Boot: func(ctx context.Context, job engine.Job) error { return a.stage0.Boot(ctx, stage0.Job(job)) },
+		Load: a.stage0.Load, Prefetch: a.stage0.Prefetch, Node: c.Node, InFlightMax: c.MaxInFlight, Log: log,
+	})
+	a.tail = tail.New(tail.Config{
+		DatabaseURL: c.DatabaseURL, ReplicationURL: c.ReplicationURL, Slot: c.Slot, Publication: c.Publication,
+		Prepare: ledger.AssumeRole, Log: log,
+	}, tail.Handler{
+		Lead: a.engine.Lead,
+		Row: func(ctx context.Context, row *span.Published, position *tail.Position) error {
+			if err := a.stage0.Observe(ctx, row); err != nil {
+				return err
+			}
+			return a.engine.Row(ctx, row, position.Done)
+		},
+	})
+	return a, nil
+}
+
+// Run works until ctx ends, and then stops in order. listener, where there is one, serves the health
+// of the process and is closed. The error is the first that ended a part.
+func (a *App) Run(ctx context.Context, listener net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	tailCtx, stopTail := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopTail()
+
+	var failed error
+	var once sync.Once
+	fail := func(err error) {
+		if err != nil {
+			once.Do(func() { failed = err })
+			cancel()
+		}
+	}
+	var engineDone, rest sync.WaitGroup
+	engineDone.Go(func() { a.engine.Run(ctx, time.Duration(a.config.DrainMs)*time.Millisecond) })
+	rest.Go(func() { fail(a.tail.Run(tailCtx)) })
+	rest.Go(func() { a.recordBoots(tailCtx) })
+	server := &http.Server{Handler: httpapi.New(a.Status), ReadHeaderTimeout: 5 * time.Second}
+	if listener != nil {
+		rest.Go(func() {
+			if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+				fail(fmt.Errorf("serve %s: %w", listener.Addr(), err))
+			}
+		})
+	}
+	engineDone.Wait()
+	stopTail()
+	stopCtx, cancelStop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancelStop()
+	if err := server.Shutdown(stopCtx); err != nil {
+		a.log.Warn("http server did not stop in time", "error", err)
+	}
+	rest.Wait()
+	if err := a.stage0.AppendBoots(stopCtx, true); err != nil {
+		a.log.Warn("boot events not recorded", "error", err)
+	}
+	return failed
+}
+
+// recordBoots appends the boot events of each minute.
+func (a *App) recordBoots(ctx context.Context) {
+	ticker := time.NewTicker(time.Minute)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			if err := a.stage0.AppendBoots(ctx, false); err != nil {
+				a.log.Warn("boot events not recorded, trying again in a minute", "error", err)
+			}
+		}
+	}
+}
+
+// Close ends the children and the connections.
+func (a *App) Close() {
+	if a.pool != nil {
+		a.pool.Close()
+	}
+	if a.ledger != nil {
+		a.ledger.Close()
+	}
+}
+
+// Status says whether this sidecar works: its slot streams and every kernel verifies.
+func (a *App) Status(ctx context.Context) httpapi.Status {
+	phase, fault := a.tail.State()
+	status := httpapi.Status{Phase: string(phase), Reason: fault, Version: Version()}
+	if phase != tail.Streaming {
+		return status
+	}
+	if err := a.stage0.Verify(ctx); err != nil {
+		status.Reason = err.Error()
+		return status
+	}
+	status.Ready = true
+	return status
+}
+
+// Stats returns the engine's counters.
+func (a *App) Stats() *engine.Stats { return a.engine.Stats() }
+
+// release is the version of the source; the changelog has an entry for each.
+const release = "0.1.0"
+
+// Version is the release, and the commit where the build knows it.
+func Version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return release
+	}
+	for _, setting := range info.Settings {
+		if setting.Key == "vcs.revision" && len(setting.Value) >= 12 {
+			return release + "+" + setting.Value[:12]
+		}
+	}
+	return release
+}

@@ -1,0 +1,375 @@
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/loglineos/loglineos/sidecar/config"
+	"github.com/loglineos/loglineos/sidecar/devdb"
+)
+
+const (
+	upDatabase   = "loglineos"
+	upDailyQuota = 1_000_000
+	upTokenLife  = 30 * 24 * time.Hour
+	upReadyMax   = 60 * time.Second
+)
+
+// UpOptions are the flags of `logline up`.
+type UpOptions struct {
+	Dir, Listen, DatabaseURL string
+	Quiet                    bool
+	Out, Err                 io.Writer
+}
+
+// RunningError says that another process serves the same directory.
+type RunningError struct{ Dir, URL, Pid string }
+
+// Error names the process.
+func (e *RunningError) Error() string {
+	return fmt.Sprintf("%s is served already, at %s by process %s: stop that one first, or choose another --data-dir",
+		e.Dir, e.URL, e.Pid)
+}
+
+// Listen opens addr, and says by name when it is taken.
+func Listen(addr string) (net.Listener, error) {
+	listener, err := net.Listen("tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("the address %s is taken by another program: stop it, or choose another one "+
+			"(--listen, LOGLINE_LISTEN): %w", addr, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", addr, err)
+	}
+	return listener, nil
+}
+
+// up is one run of `logline up`.
+type up struct {
+	UpOptions
+	env map[string]string // what DIR/up.env will hold
+}
+
+// Up starts Postgres, ledger and sidecar, runs the example, and serves until ctx ends.
+func Up(ctx context.Context, options UpOptions) (err error) {
+	u := &up{UpOptions: options, env: map[string]string{}}
+	if u.Dir, err = filepath.Abs(options.Dir); err != nil {
+		return fmt.Errorf("find --data-dir: %w", err)
+	}
+	if err := os.MkdirAll(u.Dir, 0o755); err != nil {
+		return fmt.Errorf("make the data directory: %w", err)
+	}
+	unlock, err := u.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	listener, err := Listen(u.Listen)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	u.env["LOGLINE_URL"] = "http://" + listener.Addr().String()
+	if err := u.note(); err != nil {
+		return err
+	}
+	ownerURL := u.DatabaseURL
+	if ownerURL == "" {
+		stop, url, err := u.startPostgres(ctx)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, stop()) }()
+		ownerURL = url
+	}
+	return u.serve(ctx, ownerURL, listener)
+}
+
+func (u *up) say(format string, args ...any) {
+	if !u.Quiet {
+		fmt.Fprintf(u.Out, format+"\n", args...)
+	}
+}
+
+// lock takes DIR for this process. The lock goes with the process, however it ends.
+func (u *up) lock() (func(), error) {
+	file, err := os.OpenFile(filepath.Join(u.Dir, "up.lock"), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("lock the data directory: %w", err)
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		holder, readErr := os.ReadFile(file.Name())
+		file.Close()
+		if readErr != nil {
+			return nil, fmt.Errorf("read who serves %s: %w", u.Dir, readErr)
+		}
+		pid, address, _ := strings.Cut(strings.TrimSpace(string(holder)), " ")
+		return nil, &RunningError{u.Dir, address, pid}
+	}
+	return func() { file.Close() }, nil
+}
+
+// note writes who serves DIR into the lock file.
+func (u *up) note() error {
+	text := strconv.Itoa(os.Getpid()) + " " + u.env["LOGLINE_URL"] + "\n"
+	if err := os.WriteFile(filepath.Join(u.Dir, "up.lock"), []byte(text), 0o644); err != nil {
+		return fmt.Errorf("note who serves the data directory: %w", err)
+	}
+	return nil
+}
+
+// startPostgres starts or adopts the Postgres of DIR and makes the database.
+func (u *up) startPostgres(ctx context.Context) (func() error, string, error) {
+	began := time.Now()
+	server, err := devdb.Start(ctx, devdb.Options{Dir: u.Dir, Log: func(text string) { u.say("%s", text) }})
+	if err != nil {
+		return nil, "", err
+	}
+	stop := func() error {
+		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+		defer cancel()
+		return server.Stop(stopCtx)
+	}
+	state := "started"
+	if server.Adopted {
+		state = "found running, adopted"
+	}
+	u.say("postgres   %s %s on port %d in %d ms, data in %s", server.Version, state, server.Port,
+		time.Since(began).Milliseconds(), server.Data())
+	conn, err := Owner(ctx, server.URL("postgres"))
+	if err != nil {
+		return nil, "", errors.Join(err, stop())
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	var exists bool
+	err = conn.QueryRow(ctx, "select exists (select 1 from pg_database where datname = $1)", upDatabase).Scan(&exists)
+	if err == nil && !exists {
+		_, err = conn.Exec(ctx, "create database "+upDatabase)
+	}
+	if err != nil {
+		return nil, "", errors.Join(fmt.Errorf("make the database %s: %w", upDatabase, err), stop())
+	}
+	return stop, server.URL(upDatabase), nil
+}
+
+// serve migrates, bootstraps and runs the sidecar on the owner's database.
+func (u *up) serve(ctx context.Context, ownerURL string, listener net.Listener) error {
+	conn, err := Owner(ctx, ownerURL)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if err := u.prepare(ctx, conn); err != nil {
+		return err
+	}
+	sidecarURL, err := sidecarLogin(ctx, conn, ownerURL)
+	if err != nil {
+		return err
+	}
+	if err := u.writeEnv(ownerURL); err != nil {
+		return err
+	}
+	level := slog.LevelInfo
+	if u.Quiet {
+		level = slog.LevelWarn
+	}
+	log := slog.New(slog.NewTextHandler(u.Err, &slog.HandlerOptions{Level: level}))
+	c, err := config.LoadFor(sidecarURL)
+	if err != nil {
+		return err
+	}
+	sidecar, err := New(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	defer sidecar.Close()
+	runCtx, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- sidecar.Run(runCtx, listener) }()
+	if err := u.present(ctx, sidecar, conn, ended); err != nil {
+		stop()
+		return errors.Join(err, <-ended)
+	}
+	select {
+	case <-ctx.Done():
+		u.say("\nstopping")
+		err = <-ended
+	case err = <-ended:
+	}
+	if err == nil {
+		u.say("stopped; the data stays in %s", u.Dir)
+	}
+	return err
+}
+
+// present waits until the sidecar is ready, runs the example and says what to do next.
+func (u *up) present(ctx context.Context, sidecar *App, conn *pgx.Conn, ended chan error) error {
+	began := time.Now()
+	if err := u.waitReady(ctx, sidecar, ended); err != nil {
+		return err
+	}
+	u.say("sidecar    ready in %d ms: the slot streams, the kernels verify", time.Since(began).Milliseconds())
+	if err := u.example(ctx, conn); err != nil {
+		return fmt.Errorf("run the example: %w", err)
+	}
+	fmt.Fprintf(u.Out, "ready      %s  (connection strings and demo tokens: %s)\n", u.env["LOGLINE_URL"],
+		filepath.Join(u.Dir, "up.env"))
+	u.say("           Ctrl-C stops everything; the data stays.")
+	return nil
+}
+
+func (u *up) waitReady(ctx context.Context, sidecar *App, ended chan error) error {
+	deadline, cancel := context.WithTimeout(ctx, upReadyMax)
+	defer cancel()
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		if sidecar.Status(deadline).Ready {
+			return nil
+		}
+		select {
+		case err := <-ended:
+			ended <- nil
+			if err == nil {
+				err = errors.New("the sidecar stopped")
+			}
+			return err
+		case <-deadline.Done():
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return fmt.Errorf("the sidecar is not ready after %d s: %s", int(upReadyMax.Seconds()), sidecar.Status(ctx).Reason)
+		case <-ticker.C:
+		}
+	}
+}
+
+// prepare migrates and bootstraps.
+func (u *up) prepare(ctx context.Context, conn *pgx.Conn) error {
+	applied, err := Migrate(ctx, conn)
+	if err != nil {
+		return err
+	}
+	u.say("migrate    %d applied", len(applied))
+	published, err := Bootstrap(ctx, conn, BootstrapOptions{DailyQuota: upDailyQuota})
+	if err != nil {
+		return err
+	}
+	changed := 0
+	for _, p := range published {
+		if p.Changed {
+			changed++
+		}
+	}
+	u.say("bootstrap  %d of %d spans new; the local manifest sets the daily quotas to %s", changed, len(published), "1,000,000")
+	return nil
+}
+
+// sidecarLogin gives the role loglineos_sidecar a fresh password and returns its URL.
+func sidecarLogin(ctx context.Context, conn *pgx.Conn, ownerURL string) (string, error) {
+	password := randomHex(24)
+	statement := fmt.Sprintf("alter role loglineos_sidecar login replication password '%s'", password)
+	if _, err := conn.Exec(ctx, statement); err != nil {
+		return "", fmt.Errorf("let loglineos_sidecar log in and replicate (the owner must be a superuser; "+
+			"elsewhere use `logline serve`): %w", err)
+	}
+	parsed, err := url.Parse(ownerURL)
+	if err != nil {
+		return "", fmt.Errorf("parse the database URL: %w", err)
+	}
+	parsed.User = url.UserPassword("loglineos_sidecar", password)
+	return parsed.String(), nil
+}
+
+// writeEnv writes DIR/up.env: export lines, readable by the owner alone.
+func (u *up) writeEnv(ownerURL string) error {
+	secret, err := u.jwtSecret()
+	if err != nil {
+		return err
+	}
+	u.env["DATABASE_URL"], u.env["LOGLINE_JWT_SECRET"] = ownerURL, secret
+	for name, user := range map[string]demoUser{"LOGLINE_TOKEN_ALICE": alice, "LOGLINE_TOKEN_BOB": bob} {
+		if u.env[name], err = user.token(secret); err != nil {
+			return err
+		}
+	}
+	var text strings.Builder
+	text.WriteString("# written by `logline up`: demo users alice (tenant acme) and bob (tenant globex)\n")
+	for _, name := range []string{"DATABASE_URL", "LOGLINE_URL", "LOGLINE_TOKEN_ALICE", "LOGLINE_TOKEN_BOB", "LOGLINE_JWT_SECRET"} {
+		fmt.Fprintf(&text, "export %s='%s'\n", name, strings.ReplaceAll(u.env[name], "'", `'\''`))
+	}
+	path := filepath.Join(u.Dir, "up.env")
+	if err := os.WriteFile(path+".new", []byte(text.String()), 0o600); err != nil {
+		return fmt.Errorf("write up.env: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("write up.env: %w", err)
+	}
+	return nil
+}
+
+// jwtSecret is kept in DIR, so that tokens stay good over restarts.
+func (u *up) jwtSecret() (string, error) {
+	path := filepath.Join(u.Dir, "jwt.secret")
+	known, err := os.ReadFile(path)
+	if err == nil && len(known) >= 32 {
+		return strings.TrimSpace(string(known)), nil
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("read the token secret: %w", err)
+	}
+	secret := randomHex(32)
+	if err := os.WriteFile(path, []byte(secret+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("keep the token secret: %w", err)
+	}
+	return secret, nil
+}
+
+func randomHex(bytes int) string {
+	raw := make([]byte, bytes)
+	rand.Read(raw) // never fails: crypto/rand
+	return hex.EncodeToString(raw)
+}
+
+// demoUser is a user of the local system.
+type demoUser struct{ sub, tenant string }
+
+var (
+	alice = demoUser{"alice", "acme"}
+	bob   = demoUser{"bob", "globex"}
+)
+
+// claims are what a verified token says, in the form of Supabase Auth.
+func (d demoUser) claims() jwt.MapClaims {
+	return jwt.MapClaims{
+		"sub": d.sub, "role": "authenticated", "aud": "authenticated",
+		"app_metadata": map[string]string{"tenant_id": d.tenant},
+	}
+}
+
+func (d demoUser) token(secret string) (string, error) {
+	claims := d.claims()
+	claims["iat"], claims["exp"] = time.Now().Unix(), time.Now().Add(upTokenLife).Unix()
+	signed, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(secret))
+	if err != nil {
+		return "", fmt.Errorf("sign a demo token: %w", err)
+	}
+	return signed, nil
+}

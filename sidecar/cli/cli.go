@@ -1,0 +1,133 @@
+// Package cli is the commands of logline and their flags; what they do is in package app.
+//
+// Exit codes: 0 done, 1 it failed, 2 wrong use.
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/loglineos/loglineos/sidecar/app"
+	"github.com/loglineos/loglineos/sidecar/config"
+)
+
+// command is one word after logline.
+type command struct {
+	name, summary, help string
+	run                 func(ctx context.Context, args []string, out, errOut io.Writer) error
+}
+
+func commands() []command {
+	return []command{
+		{"up", "start everything on this machine: Postgres, ledger, sidecar, an example", upHelp, runUp},
+		{"serve", "run the sidecar beside the Postgres of DATABASE_URL", serveHelp, runServe},
+		{"migrate", "bring the database of DATABASE_URL to this version's schema", migrateHelp, runMigrate},
+		{"bootstrap", "publish the kernels and the manifest into the ledger", bootstrapHelp, runBootstrap},
+		{"version", "print the version", versionHelp, runVersion},
+	}
+}
+
+// usageError is a wrong use: exit code 2.
+type usageError struct{ text string }
+
+// Error returns the text.
+func (e *usageError) Error() string { return e.text }
+
+// Main runs one command and returns the exit code.
+func Main(args []string, out, errOut io.Writer) int {
+	if len(args) == 0 || args[0] == "help" && len(args) == 1 || args[0] == "-h" || args[0] == "--help" {
+		usage(out)
+		return 0
+	}
+	if args[0] == "help" {
+		args = []string{args[1], "--help"}
+	}
+	for _, c := range commands() {
+		if c.name != args[0] {
+			continue
+		}
+		ctx, stop := interruptible()
+		defer stop()
+		return exitCode(c.run(ctx, args[1:], out, errOut), errOut)
+	}
+	fmt.Fprintf(errOut, "logline: there is no command %q; `logline help` lists them\n", args[0])
+	return 2
+}
+
+func exitCode(err error, errOut io.Writer) int {
+	var wrong *usageError
+	var running *app.RunningError
+	switch {
+	case err == nil || errors.Is(err, flag.ErrHelp):
+		return 0
+	case errors.As(err, &wrong), errors.As(err, &running):
+		fmt.Fprintln(errOut, "logline:", err)
+		return 2
+	}
+	fmt.Fprintln(errOut, "logline:", err)
+	return 1
+}
+
+func usage(out io.Writer) {
+	fmt.Fprint(out, "logline runs LogLineOS: a ledger in Postgres, and the sidecar that runs its functions.\n\nUsage:\n\n")
+	for _, c := range commands() {
+		fmt.Fprintf(out, "    logline %-10s %s\n", c.name, c.summary)
+	}
+	fmt.Fprint(out, "\n`logline help COMMAND` says more. Start with `logline up`.\n")
+}
+
+// interruptible returns a context that ends at the first SIGINT or SIGTERM; a second one ends the
+// process at once.
+func interruptible() (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
+}
+
+// parse reads flags. help is the whole text of --help.
+func parse(name, help string, args []string, out io.Writer, define func(*flag.FlagSet)) error {
+	flags := flag.NewFlagSet(name, flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	if define != nil {
+		define(flags)
+	}
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(out, help)
+		return flag.ErrHelp
+	case err != nil:
+		return &usageError{fmt.Sprintf("%s; see `logline help %s`", err, name)}
+	case flags.NArg() > 0:
+		return &usageError{fmt.Sprintf("%s takes no argument %q; see `logline help %s`", name, flags.Arg(0), name)}
+	}
+	return nil
+}
+
+func newLogger(c *config.Config, errOut io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: c.Level()}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(errOut, options))
+	}
+	return slog.New(slog.NewTextHandler(errOut, options))
+}
+
+const versionHelp = `Usage: logline version
+
+Prints the release, and the commit where the build knows it.
+`
+
+func runVersion(_ context.Context, args []string, out, _ io.Writer) error {
+	if err := parse("version", versionHelp, args, out, nil); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(out, app.Version())
+	return err
+}

@@ -1,0 +1,175 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"syscall"
+
+	"github.com/loglineos/loglineos/sidecar/app"
+	"github.com/loglineos/loglineos/sidecar/config"
+)
+
+const serveHelp = `Usage: logline serve
+
+Runs the sidecar beside a Postgres that is migrated and bootstrapped. It is configured by the
+environment alone (.env.example lists every variable):
+
+    DATABASE_URL      a direct connection as loglineos_sidecar, or a login that may become it
+    REPLICATION_URL   a login that may replicate; default: DATABASE_URL
+    LOGLINE_LISTEN    where /healthz and /readyz answer; default 127.0.0.1:8787
+
+A second sidecar on the same slot stands by and takes over when the first one is gone. SIGTERM or
+Ctrl-C stops it: what runs may finish (LOGLINE_DRAIN_MS), the rest is taken over.
+
+Example:
+
+    DATABASE_URL=postgres://loglineos_sidecar:…@db.example:5432/postgres logline serve
+`
+
+func runServe(ctx context.Context, args []string, out, errOut io.Writer) error {
+	if err := parse("serve", serveHelp, args, out, nil); err != nil {
+		return err
+	}
+	c, err := config.Load()
+	if err != nil {
+		return &usageError{err.Error()}
+	}
+	log := newLogger(c, errOut)
+	listener, err := app.Listen(c.Listen)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	sidecar, err := app.New(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	defer sidecar.Close()
+	log.Info("sidecar started", "version", app.Version(), "node", c.Node, "listen", listener.Addr().String())
+	err = sidecar.Run(ctx, listener)
+	log.Info("sidecar stopped")
+	return err
+}
+
+const migrateHelp = `Usage: logline migrate [--database URL]
+
+Applies the migrations that the database lacks, each in one transaction. It keeps the same history as
+` + "`supabase db push`" + ` (supabase_migrations.schema_migrations), so either may be used. The login must own
+the database (on Supabase: postgres).
+
+    --database URL   default: DATABASE_URL
+`
+
+const bootstrapHelp = `Usage: logline bootstrap [--database URL]
+
+Publishes the five kernels into the ledger, each as its next version where its code has changed, and
+the default manifest where there is none. Running it again changes nothing. The login must own the
+database (on Supabase: postgres).
+
+    --database URL   default: DATABASE_URL
+`
+
+// ownerCommand parses --database and opens the owner's session.
+func ownerCommand(name, help string, args []string, out io.Writer) (string, error) {
+	var url string
+	err := parse(name, help, args, out, func(flags *flag.FlagSet) { flags.StringVar(&url, "database", "", "") })
+	if err != nil {
+		return "", err
+	}
+	if url == "" {
+		url = config.DatabaseURL()
+	}
+	if url == "" {
+		return "", &usageError{"set DATABASE_URL, or give --database postgres://user:password@host:5432/database"}
+	}
+	return url, nil
+}
+
+func runMigrate(ctx context.Context, args []string, out, _ io.Writer) error {
+	url, err := ownerCommand("migrate", migrateHelp, args, out)
+	if err != nil {
+		return err
+	}
+	conn, err := app.Owner(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	applied, err := app.Migrate(ctx, conn)
+	for _, migration := range applied {
+		fmt.Fprintf(out, "applied %s_%s\n", migration.Version, migration.Name)
+	}
+	if err == nil && len(applied) == 0 {
+		fmt.Fprintln(out, "nothing to apply: the schema is current")
+	}
+	return err
+}
+
+func runBootstrap(ctx context.Context, args []string, out, _ io.Writer) error {
+	url, err := ownerCommand("bootstrap", bootstrapHelp, args, out)
+	if err != nil {
+		return err
+	}
+	conn, err := app.Owner(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	published, err := app.Bootstrap(ctx, conn, app.BootstrapOptions{})
+	if err != nil {
+		return err
+	}
+	for _, p := range published {
+		state := "unchanged"
+		if p.Changed {
+			state = "published"
+		}
+		fmt.Fprintf(out, "%-10s %-16s version %d  %s\n", state, *p.Span.Name, p.Span.Seq, *p.Span.CurrHash)
+	}
+	return nil
+}
+
+const upHelp = `Usage: logline up [--data-dir DIR] [--listen ADDR] [--database URL] [--quiet]
+
+Starts everything on this machine and keeps serving until Ctrl-C: a Postgres of its own (found on the
+machine, or fetched), the ledger, the kernels, the sidecar, and an example function whose timeline it
+prints. A second run goes on with the same data. It is for trying and for development, not for
+production.
+
+    --data-dir DIR   data and DIR/up.env with the connection strings; default .logline
+    --listen ADDR    where /healthz and /readyz answer; default 127.0.0.1:8787
+    --database URL   use this Postgres instead, as its owner; it must have wal_level=logical
+    --quiet          print nothing but errors and the ready line
+
+PG=15, 16, 17 or 18 forces a version of Postgres.
+
+Example:
+
+    logline up --data-dir /tmp/a --listen 127.0.0.1:9001
+    . /tmp/a/up.env && psql "$DATABASE_URL"
+`
+
+func runUp(ctx context.Context, args []string, out, errOut io.Writer) error {
+	options := app.UpOptions{Out: out, Err: errOut}
+	err := parse("up", upHelp, args, out, func(flags *flag.FlagSet) {
+		flags.StringVar(&options.Dir, "data-dir", ".logline", "")
+		flags.StringVar(&options.Listen, "listen", "127.0.0.1:8787", "")
+		flags.StringVar(&options.DatabaseURL, "database", "", "")
+		flags.BoolVar(&options.Quiet, "quiet", false, "")
+	})
+	if err != nil {
+		return err
+	}
+	if _, _, err := net.SplitHostPort(options.Listen); err != nil {
+		return &usageError{fmt.Sprintf("--listen %q: want host:port, for example 127.0.0.1:8787", options.Listen)}
+	}
+	err = app.Up(ctx, options)
+	if errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EACCES) {
+		return fmt.Errorf("%w; choose a folder that can be written to with --data-dir", err)
+	}
+	return err
+}

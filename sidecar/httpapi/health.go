@@ -1,0 +1,48 @@
+// Package httpapi serves the sidecar's HTTP side. So far that is the health of the process; the REST
+// API, the event stream and the console come later.
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+)
+
+// Status is what /readyz answers.
+type Status struct {
+	Ready   bool   `json:"ready"`
+	Phase   string `json:"phase"`            // connecting, standby, catching up, streaming
+	Reason  string `json:"reason,omitempty"` // why it is not ready
+	Version string `json:"version"`
+}
+
+// New returns the handler. ready is asked at each /readyz and must answer within its context, 2 s.
+//
+//	GET /healthz  200 while the process lives
+//	GET /readyz   200 when the slot streams and every kernel verifies, else 503 with the reason
+func New(ready func(ctx context.Context) Status) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, http.StatusOK, map[string]bool{"alive": true})
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+		defer cancel()
+		status := ready(ctx)
+		code := http.StatusOK
+		if !status.Ready {
+			code = http.StatusServiceUnavailable
+		}
+		answer(w, code, status)
+	})
+	return mux
+}
+
+func answer(w http.ResponseWriter, code int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	// The client may be gone: there is nobody to tell.
+	_ = json.NewEncoder(w).Encode(body)
+}

@@ -1,0 +1,109 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// Publication says what Publish did with one span.
+type Publication struct {
+	Span    *span.Span // as it stands in the ledger now
+	Changed bool       // a version was appended
+}
+
+// Publish brings system spans (kernels, the manifest) to the wanted content: a span that is missing
+// becomes seq 0, one that differs becomes the next version, hashed and chained; one that is equal stays.
+// Seq and hashes of want are set here. conn must be the owner's login, because only a governor may write
+// them. Two at a time are safe: the second meets the primary key and reports it.
+func Publish(ctx context.Context, conn *pgx.Conn, want []*span.Span) ([]Publication, error) {
+	ids := make([]span.ID, len(want))
+	for i, s := range want {
+		ids[i] = s.ID
+	}
+	found, err := LatestOn(ctx, conn, ids)
+	if err != nil {
+		return nil, err
+	}
+	result := make([]Publication, len(want))
+	var rows []*span.Span
+	for i, s := range want {
+		current := found[s.ID]
+		if current != nil && sameContent(current, s) {
+			result[i] = Publication{Span: current}
+			continue
+		}
+		var previous *string
+		if current != nil {
+			s.Seq, previous = current.Seq+1, current.CurrHash
+		}
+		if err := s.Seal(previous); err != nil {
+			return nil, fmt.Errorf("hash %s: %w", s.ID, err)
+		}
+		rows = append(rows, s)
+		result[i] = Publication{Span: s, Changed: true}
+	}
+	if len(rows) == 0 {
+		return result, nil
+	}
+	outcomes, err := appendOn(ctx, conn, []Group{{Rows: rows}})
+	if err != nil {
+		return nil, fmt.Errorf("publish %d spans: %w", len(rows), err)
+	}
+	if existing := outcomes[0].Existing; len(existing) > 0 {
+		return nil, fmt.Errorf("publish %s: somebody else appended version %d at the same time; run it again",
+			rows[existing[0]].ID, rows[existing[0]].Seq)
+	}
+	return result, nil
+}
+
+// sameContent compares what Publish sets: name, description, code, language, status and metadata.
+func sameContent(a, b *span.Span) bool {
+	text := func(s *string) string {
+		if s == nil {
+			return ""
+		}
+		return *s
+	}
+	return text(a.Name) == text(b.Name) && text(a.Description) == text(b.Description) && text(a.Code) == text(b.Code) &&
+		text(a.Language) == text(b.Language) && a.StatusText() == b.StatusText() && sameJSON(a.Metadata, b.Metadata)
+}
+
+func sameJSON(a, b json.RawMessage) bool {
+	normal := func(raw json.RawMessage) []byte {
+		if raw == nil {
+			return nil
+		}
+		var value any
+		if json.Unmarshal(raw, &value) != nil {
+			return raw
+		}
+		encoded, err := json.Marshal(value)
+		if err != nil {
+			return raw
+		}
+		return encoded
+	}
+	return bytes.Equal(normal(a), normal(b))
+}
+
+// LatestOn is Latest on a connection of its own, under that connection's rights.
+func LatestOn(ctx context.Context, conn *pgx.Conn, ids []span.ID) (map[span.ID]*span.Span, error) {
+	spans, err := querySpans(ctx, conn, latestSQL, texts(ids))
+	if err != nil {
+		return nil, err
+	}
+	return byID(spans), nil
+}
+
+// TraceOn returns every version of the spans with this trace id that conn may read, in the order in
+// which they were accepted.
+func TraceOn(ctx context.Context, conn querier, traceID string) ([]*span.Span, error) {
+	return querySpans(ctx, conn, `select `+selectList+` from ledger.universal_registry r
+		where r.trace_id = $1 order by r.accepted_at, r.xact, r.seq`, traceID)
+}

@@ -1,0 +1,16 @@
+// Command logline is the LogLineOS sidecar and its tools: one binary beside one Postgres.
+package main
+
+import (
+	"os"
+
+	"github.com/loglineos/loglineos/sidecar/cli"
+	"github.com/loglineos/loglineos/sidecar/sandbox"
+)
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == sandbox.ChildArg {
+		sandbox.Main() // a child of the sandbox: never returns
+	}
+	os.Exit(cli.Main(os.Args[1:], os.Stdout, os.Stderr))
+}
