@@ -208,3 +208,38 @@ func BenchmarkValidate(b *testing.B) {
 		}
 	}
 }
+
+// FuzzCanonical reads any span: what Validate takes has a canonical form, which is what jcs makes
+// of it, and the JSON form of the span leads to the same one.
+func FuzzCanonical(f *testing.F) {
+	seed, err := json.Marshal(sample())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(seed)
+	f.Add([]byte(`{"id":"0198c0de-0000-7000-8000-000000000001","entity_type":"a","who":"b","owner_id":"c",` +
+		`"tenant_id":"d","visibility":"public","at":"2026-01-02T03:04:05+02:00","value":"1e-3","tags":[],"error":0}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var s, back Span
+		if json.Unmarshal(raw, &s) != nil || s.Validate() != nil {
+			return
+		}
+		canonical, err := s.Canonical()
+		if err != nil {
+			t.Fatalf("validated, but: %v", err)
+		}
+		if oracle, err := jcs.Transform(canonical); err != nil || string(oracle) != string(canonical) {
+			t.Fatalf("jcs writes %q, %v; we write %q", oracle, err, canonical)
+		}
+		written, err := json.Marshal(&s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(written, &back); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := back.Canonical(); err != nil || string(again) != string(canonical) {
+			t.Fatalf("read back: %q, %v; want %q", again, err, canonical)
+		}
+	})
+}
