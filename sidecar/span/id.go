@@ -19,15 +19,10 @@ func ParseID(text string) (ID, error) {
 	if len(text) != 36 || text[8] != '-' || text[13] != '-' || text[18] != '-' || text[23] != '-' {
 		return id, fmt.Errorf("parse id %.40q: want the form xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx", text)
 	}
-	at := 0
-	for i := 0; i < 36; i += 2 {
-		if text[i] == '-' {
-			i++
-		}
-		if _, err := hex.Decode(id[at:at+1], []byte(text[i:i+2])); err != nil {
+	for i, place := range [16]int{0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34} {
+		if _, err := hex.Decode(id[i:i+1], []byte(text[place:place+2])); err != nil {
 			return ID{}, fmt.Errorf("parse id %.40q: %w", text, err)
 		}
-		at++
 	}
 	return id, nil
 }
