@@ -80,6 +80,29 @@ func startChild(s *starter, o Options, kernel bool) (*child, error) {
 	return c, nil
 }
 
+// newLink makes the wire: two pipes, the child's standard input and output. A socket would do, but each read on it
+// also wakes the poller of the side that wrote (EPOLLOUT).
+func newLink(cmd *exec.Cmd) (link io.ReadWriteCloser, given []*os.File, err error) {
+	inRead, inWrite, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	outRead, outWrite, err := os.Pipe()
+	if err != nil {
+		return nil, nil, errors.Join(err, inRead.Close(), inWrite.Close())
+	}
+	cmd.Stdin, cmd.Stdout = inRead, outWrite
+	return pipes{outRead, inWrite}, []*os.File{inRead, outWrite}, nil
+}
+
+type pipes struct {
+	io.ReadCloser
+	out *os.File
+}
+
+func (p pipes) Write(b []byte) (int, error) { return p.out.Write(b) }
+func (p pipes) Close() error                { return errors.Join(p.ReadCloser.Close(), p.out.Close()) }
+
 // kill ends the process. gone closes soon after.
 func (c *child) kill() {
 	_ = c.cmd.Process.Kill() // it may be dead already

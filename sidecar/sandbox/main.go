@@ -15,6 +15,7 @@ import (
 const (
 	exitMemory   = 77       // the heap watchdog ended the child
 	exitProtocol = 78       // the parent's frames make no sense
+	gcPercent    = 400      // collect rarely while the heap is small; the memory limit takes over when it is not
 	maxGoStack   = 32 << 20 // bytes of one goroutine's stack; goja's parsers recurse in Go
 	wornHeap     = 64 << 20 // a code worker that grew beyond this asks to be replaced
 )
@@ -33,8 +34,11 @@ func Main() {
 	}
 	kernel := os.Args[2] == "kernel"
 	debug.SetMaxStack(maxGoStack)
+	debug.SetGCPercent(gcPercent)
 	if !kernel {
-		runtime.GOMAXPROCS(2) // the script, and the watchdog beside it
+		// One script, one thread: handing over to a second one costs 50 µs a run. The watchdog then waits
+		// for Go's preemption (10 ms); RLIMIT_DATA bounds what may happen until then.
+		runtime.GOMAXPROCS(1)
 	}
 	walls, err := raiseWalls()
 	if err != nil {

@@ -1,9 +1,6 @@
 package sandbox
 
 import (
-	"io"
-	"os"
-	"os/exec"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -19,15 +16,4 @@ func prepareThread() error { return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0
 // the Pool.
 func childAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-}
-
-// newLink makes the wire: one socket, which is the child's file 0.
-func newLink(cmd *exec.Cmd) (link io.ReadWriteCloser, given []*os.File, err error) {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	far := os.NewFile(uintptr(pair[1]), "wire of the child")
-	cmd.Stdin = far
-	return os.NewFile(uintptr(pair[0]), "wire"), []*os.File{far}, nil
 }

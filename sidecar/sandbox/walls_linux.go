@@ -62,15 +62,22 @@ func closeInherited() {
 	}
 }
 
-// childLink moves the wire from file 0, which package os may poll already, to a file of its own.
+// childLink moves the wire away from the standard files, which package os may poll already, and puts nothing
+// in their place.
 func childLink() (in, out *os.File, err error) {
-	fd, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 3)
-	if err != nil {
-		return nil, nil, err
+	files := [2]*os.File{os.Stdin, os.Stdout}
+	for i, name := range []string{"wire in", "wire out"} {
+		fd, err := unix.FcntlInt(uintptr(i), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			return nil, nil, err
+		}
+		if err := unix.SetNonblock(fd, true); err != nil {
+			return nil, nil, err
+		}
+		if err := files[i].Close(); err != nil {
+			return nil, nil, err
+		}
+		files[i] = os.NewFile(uintptr(fd), name)
 	}
-	if err := unix.SetNonblock(fd, true); err != nil {
-		return nil, nil, err
-	}
-	wire := os.NewFile(uintptr(fd), "wire")
-	return wire, wire, os.Stdin.Close()
+	return files[0], files[1], nil
 }
