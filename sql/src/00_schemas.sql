@@ -8,7 +8,8 @@ comment on schema ledger is
 create schema engine;
 
 comment on schema engine is
-    'Working memory of the sidecar: cursors, leases, counters. Disposable: rebuilt from the ledger. Never exposed.';
+    'Working memory of the sidecar: cursors, leases, counters. Disposable: rebuilt from the ledger. '
+    'Never exposed.';
 
 -- Nothing in here is for everybody. What a role gets, it gets by name in 50_access.
 revoke all on schema ledger from public;

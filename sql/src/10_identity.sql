@@ -21,7 +21,8 @@ end
 $$;
 
 comment on function ledger.current_user_id() is
-    'The caller''s user: the claim sub of the verified token; for the sidecar''s roles app.user_id. Null without.';
+    'The caller''s user: the claim sub of the verified token; for the sidecar''s roles app.user_id. '
+    'Null without.';
 
 create function ledger.current_tenant_id()
 returns text
@@ -47,7 +48,8 @@ end
 $$;
 
 comment on function ledger.current_tenant_id() is
-    'The caller''s tenant: the claim app_metadata.tenant_id, else tenant_id; for the sidecar''s roles app.tenant_id. Null without.';
+    'The caller''s tenant: the claim app_metadata.tenant_id, else tenant_id; for the sidecar''s roles '
+    'app.tenant_id. Null without.';
 
 create function ledger.is_governor()
 returns boolean
@@ -76,4 +78,5 @@ end
 $$;
 
 comment on function ledger.is_governor() is
-    'Whether the caller has the governing right: the claim app_metadata.logline_role = governor, or the login that owns the ledger. service_role alone has not.';
+    'Whether the caller has the governing right: the claim app_metadata.logline_role = governor, or '
+    'the login that owns the ledger. service_role alone has not.';

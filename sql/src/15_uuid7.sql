@@ -31,4 +31,5 @@ end
 $$;
 
 comment on function ledger.uuid7() is
-    'A new version 7 UUID: 48 bits of Unix milliseconds, then 74 random bits. The id of a span that states none.';
+    'A new version 7 UUID: 48 bits of Unix milliseconds, then 74 random bits. The id of a span that '
+    'states none.';
