@@ -23,6 +23,7 @@ type request struct {
 	cancel    context.CancelFunc
 	held      *ledger.Group // result that waits for the mark
 	tries     int           // runs that failed for no fault of the request
+	seqSeen   int           // the version that the WAL has named; it may not be visible yet
 }
 
 type phase int
@@ -61,7 +62,7 @@ func (e *Engine) admitRow(row *span.Published, kernel string) {
 	if e.open[row.ID] != nil || row.IsDeleted {
 		return
 	}
-	r := &request{id: row.ID, kernel: kernel}
+	r := &request{id: row.ID, kernel: kernel, seqSeen: row.Seq}
 	e.open[row.ID] = r
 	e.loading = append(e.loading, r)
 }
@@ -81,7 +82,7 @@ func (e *Engine) observeRequest(row *span.Published) {
 	}
 	switch {
 	case status == "cancel_requested" && r == nil:
-		r = &request{id: row.ID, kernel: ""}
+		r = &request{id: row.ID, seqSeen: row.Seq}
 		e.open[row.ID] = r
 		e.loading = append(e.loading, r)
 	case status == "cancel_requested" && r.phase == running:
@@ -89,7 +90,7 @@ func (e *Engine) observeRequest(row *span.Published) {
 	case status == "cancel_requested" && (r.phase == queued || r.phase == waiting):
 		e.remove(r)
 		e.open[row.ID] = r
-		r.phase = reading
+		r.phase, r.seqSeen = reading, row.Seq
 		e.loading = append(e.loading, r)
 	}
 }
@@ -124,7 +125,11 @@ func (e *Engine) loaded(batch []*request, found map[span.ID]*span.Span, err erro
 	}
 	for _, r := range batch {
 		row := found[r.id]
-		if row == nil || span.IsTerminal(row.StatusText()) || row.IsDeleted {
+		if row == nil || row.Seq < r.seqSeen { // committed, and not visible yet
+			e.after(time.Millisecond, func() { e.loading = append(e.loading, r) })
+			continue
+		}
+		if span.IsTerminal(row.StatusText()) || row.IsDeleted {
 			delete(e.open, r.id) // finished meanwhile: a late row of the stream
 			continue
 		}

@@ -32,6 +32,33 @@ func (l *Ledger) Load(ctx context.Context, keys []span.Key) (map[span.Key]*span.
 	return byKey, nil
 }
 
+// visibleMax bounds how long a row of the WAL may stay invisible.
+const visibleMax = 30 * time.Second
+
+// LoadVisible is Load for versions that the WAL has named. A commit is in the WAL, and sent to
+// readers of it, before its rows are visible to others (with a synchronous standby: until that one has
+// answered), so what is missing is asked for again until it is there.
+func (l *Ledger) LoadVisible(ctx context.Context, keys []span.Key) (map[span.Key]*span.Span, error) {
+	ctx, cancel := context.WithTimeout(ctx, visibleMax)
+	defer cancel()
+	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		found, err := l.Load(ctx, keys)
+		if err != nil {
+			return nil, err
+		}
+		if len(found) == len(keys) {
+			return found, nil
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, fmt.Errorf("wait for %d committed rows to be visible: %w", len(keys)-len(found), ctx.Err())
+		case <-timer.C:
+		}
+	}
+}
+
 var latestSQL = `select ` + selectList + `
 	from unnest($1::text[]::uuid[]) as k(id)
 	cross join lateral (

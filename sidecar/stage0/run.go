@@ -152,7 +152,7 @@ func (inv *invocation) load(ctx context.Context, target runTarget) (*span.Span, 
 	if target.Seq == nil {
 		return inv.stage0.versions.current(ctx, target.ID)
 	}
-	spans, err := inv.stage0.versions.load(ctx, []span.Key{{ID: target.ID, Seq: *target.Seq}})
+	spans, err := inv.stage0.versions.load(ctx, []span.Key{{ID: target.ID, Seq: *target.Seq}}, false)
 	if err != nil {
 		return nil, err
 	}

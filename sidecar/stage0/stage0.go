@@ -173,6 +173,9 @@ func (s *Stage0) Observe(ctx context.Context, row *span.Published) error {
 		if row.ID != span.ManifestID {
 			return nil
 		}
+		if _, err := s.config.Ledger.LoadVisible(ctx, []span.Key{row.Key()}); err != nil {
+			return err
+		}
 		var refusal *span.RunError
 		var malformed *span.Refusal
 		if err := s.Reload(ctx); errors.As(err, &refusal) || errors.As(err, &malformed) {
@@ -182,19 +185,34 @@ func (s *Stage0) Observe(ctx context.Context, row *span.Published) error {
 		}
 	case "function":
 		s.versions.observe(row.Key())
-		s.mu.Lock()
-		delete(s.kernels, row.ID)
-		s.mu.Unlock()
+		return s.observeKernel(ctx, row)
 	}
+	return nil
+}
+
+// observeKernel drops the kernel that row is a version of, once row can be read.
+func (s *Stage0) observeKernel(ctx context.Context, row *span.Published) error {
+	s.mu.Lock()
+	_, known := s.kernels[row.ID]
+	s.mu.Unlock()
+	if !known {
+		return nil
+	}
+	if _, err := s.config.Ledger.LoadVisible(ctx, []span.Key{row.Key()}); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	delete(s.kernels, row.ID)
+	s.mu.Unlock()
 	return nil
 }
 
 // Prefetch starts to read versions that a run will soon need.
 func (s *Stage0) Prefetch(ctx context.Context, keys []span.Key) { s.versions.prefetch(ctx, keys) }
 
-// Load reads versions through the cache. A version that does not exist is nil.
+// Load reads versions that the WAL has named through the cache, and waits until they are visible.
 func (s *Stage0) Load(ctx context.Context, keys []span.Key) ([]*span.Span, error) {
-	return s.versions.load(ctx, keys)
+	return s.versions.load(ctx, keys, true)
 }
 
 // kernel returns the version of a kernel in force, verified. A refusal is a *span.RunError.

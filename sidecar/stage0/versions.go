@@ -36,9 +36,10 @@ func newVersions(l *ledger.Ledger) *versions {
 	return &versions{ledger: l, byKey: map[span.Key]*list.Element{}, order: list.New(), latest: map[span.ID]int{}}
 }
 
-// load returns one span per key, nil where there is none.
-func (v *versions) load(ctx context.Context, keys []span.Key) ([]*span.Span, error) {
-	entries := v.request(ctx, keys)
+// load returns one span per key, nil where there is none. expected says that the WAL has named the
+// keys: then they exist, and what is not visible yet is waited for.
+func (v *versions) load(ctx context.Context, keys []span.Key, expected bool) ([]*span.Span, error) {
+	entries := v.request(ctx, keys, expected)
 	spans := make([]*span.Span, len(keys))
 	for i, entry := range entries {
 		select {
@@ -54,10 +55,10 @@ func (v *versions) load(ctx context.Context, keys []span.Key) ([]*span.Span, err
 	return spans, nil
 }
 
-func (v *versions) prefetch(ctx context.Context, keys []span.Key) { v.request(ctx, keys) }
+func (v *versions) prefetch(ctx context.Context, keys []span.Key) { v.request(ctx, keys, true) }
 
 // request returns the entries of keys and starts one query for those that are new.
-func (v *versions) request(ctx context.Context, keys []span.Key) []*version {
+func (v *versions) request(ctx context.Context, keys []span.Key, expected bool) []*version {
 	entries := make([]*version, len(keys))
 	missing := map[span.Key]*version{}
 	v.mu.Lock()
@@ -75,17 +76,20 @@ func (v *versions) request(ctx context.Context, keys []span.Key) []*version {
 	if len(missing) > 0 {
 		// The query outlives its first reader, because others may wait for it; the pool's statement
 		// timeout bounds it.
-		go v.fill(context.WithoutCancel(ctx), missing)
+		go v.fill(context.WithoutCancel(ctx), missing, expected)
 	}
 	return entries
 }
 
-func (v *versions) fill(ctx context.Context, missing map[span.Key]*version) {
+func (v *versions) fill(ctx context.Context, missing map[span.Key]*version, expected bool) {
 	keys := make([]span.Key, 0, len(missing))
 	for key := range missing {
 		keys = append(keys, key)
 	}
 	found, err := v.ledger.Load(ctx, keys)
+	if expected && err == nil && len(found) < len(keys) {
+		found, err = v.ledger.LoadVisible(ctx, keys)
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for key, entry := range missing {
@@ -122,48 +126,35 @@ func sizeOf(s *span.Span) int {
 	return size
 }
 
-// unknownSeq stands in latest while the query runs, so that a version that commits meanwhile counts.
-const unknownSeq = -1
-
 // current returns the latest version of a function, nil where there is none.
 func (v *versions) current(ctx context.Context, id span.ID) (*span.Span, error) {
 	v.mu.Lock()
 	seq, known := v.latest[id]
-	if !known {
-		if len(v.latest) > 100_000 { // about 5 MB
-			clear(v.latest)
-		}
-		v.latest[id] = unknownSeq
-	}
 	v.mu.Unlock()
-	if known && seq != unknownSeq {
-		spans, err := v.load(ctx, []span.Key{{ID: id, Seq: seq}})
+	if !known {
+		found, err := v.ledger.Latest(ctx, []span.ID{id})
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("load the latest version of %s: %w", id, err)
 		}
-		return spans[0], nil
+		if found[id] == nil {
+			return nil, nil
+		}
+		seq = v.observe(found[id].Key())
 	}
-	found, err := v.ledger.Latest(ctx, []span.ID{id})
+	spans, err := v.load(ctx, []span.Key{{ID: id, Seq: seq}}, true)
 	if err != nil {
-		return nil, fmt.Errorf("load the latest version of %s: %w", id, err)
+		return nil, err
 	}
-	row := found[id]
-	if row == nil {
-		return nil, nil
-	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if seq, waiting := v.latest[id]; waiting {
-		v.latest[id] = max(seq, row.Seq)
-	}
-	return row, nil
+	return spans[0], nil
 }
 
-// observe notes that a version of a function was committed.
-func (v *versions) observe(key span.Key) {
+// observe notes that a version of a function was committed, and returns the latest that is known.
+func (v *versions) observe(key span.Key) int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if seq, known := v.latest[key.ID]; known {
-		v.latest[key.ID] = max(seq, key.Seq)
+	if len(v.latest) > 100_000 { // about 5 MB
+		clear(v.latest)
 	}
+	v.latest[key.ID] = max(v.latest[key.ID], key.Seq)
+	return v.latest[key.ID]
 }

@@ -1,0 +1,251 @@
+// Package bench measures the sidecar from outside: the real binary beside a real Postgres with fsync on.
+//
+// Each benchmark prints its figures with a baseline measured in the same run, interleaved where it can
+// be. Run them with `make bench`; one iteration is the whole measurement.
+package bench
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/loglineos/loglineos/sidecar/app"
+	"github.com/loglineos/loglineos/sidecar/devdb"
+)
+
+var binary string // built once by TestMain
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "loglineos-bench-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "logline")
+	if out, err := exec.Command("go", "build", "-o", binary, "../../sidecar").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build logline: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// system is a Postgres of its own with a sidecar beside it.
+type system struct {
+	owner string // connection string
+}
+
+// start makes a cluster, migrates, bootstraps with high quotas, and runs `logline serve`.
+func start(b *testing.B) *system {
+	b.Helper()
+	ctx := b.Context()
+	server, err := devdb.Start(ctx, devdb.Options{Dir: b.TempDir(), DieWithParent: true,
+		Settings: map[string]string{"shared_buffers": "512MB"}})
+	must(b, err)
+	b.Cleanup(func() { must(b, server.Stop(context.Background())) })
+	s := &system{owner: server.URL("postgres")}
+	conn := s.connect(b)
+	_, err = app.Migrate(ctx, conn)
+	must(b, err)
+	_, err = app.Bootstrap(ctx, conn, app.BootstrapOptions{DailyQuota: 1_000_000})
+	must(b, err)
+	_, err = conn.Exec(ctx, "alter role loglineos_sidecar login replication password 'bench'")
+	must(b, err)
+	login, err := url.Parse(s.owner)
+	must(b, err)
+	login.User = url.UserPassword("loglineos_sidecar", "bench")
+	s.serve(b, login.String())
+	return s
+}
+
+func (s *system) serve(b *testing.B, databaseURL string) {
+	b.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(b, err)
+	address := listener.Addr().String()
+	must(b, listener.Close())
+	command := exec.Command(binary, "serve")
+	command.Env = append(os.Environ(), "DATABASE_URL="+databaseURL, "LOGLINE_LISTEN="+address, "LOGLINE_LOG_LEVEL=warn")
+	command.Stderr = os.Stderr
+	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	must(b, command.Start())
+	b.Cleanup(func() {
+		must(b, command.Process.Signal(syscall.SIGTERM))
+		must(b, command.Wait())
+	})
+	await(b, 30*time.Second, func() bool {
+		response, err := http.Get("http://" + address + "/readyz")
+		if err != nil {
+			return false
+		}
+		defer response.Body.Close()
+		_, _ = io.Copy(io.Discard, response.Body)
+		return response.StatusCode == http.StatusOK
+	})
+}
+
+func (s *system) connect(b *testing.B) *pgx.Conn {
+	b.Helper()
+	conn, err := pgx.Connect(b.Context(), s.owner)
+	must(b, err)
+	b.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
+// insert appends n scheduled functions of alice in PostgREST's transaction shape and returns when the
+// client's commit has returned.
+func insert(b *testing.B, conn *pgx.Conn, trace string, n int) time.Time {
+	b.Helper()
+	err := pgx.BeginFunc(b.Context(), conn, func(tx pgx.Tx) error {
+		_, err := tx.Exec(b.Context(), `select set_config('role', 'authenticated', true), set_config('request.jwt.claims',
+			'{"sub": "alice", "role": "authenticated", "app_metadata": {"tenant_id": "acme"}}', true)`)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(b.Context(), `insert into ledger.universal_registry
+			(entity_type, name, status, language, code, input, trace_id)
+			select 'function', 'bench', 'scheduled', 'javascript', 'return { sum: input.a + 1 };', '{"a": 41}', $1
+			from generate_series(1, $2)`, trace, n)
+		return err
+	})
+	must(b, err)
+	return time.Now()
+}
+
+// failure returns the error of the last execution with this trace.
+func (s *system) failure(b *testing.B, trace string) string {
+	b.Helper()
+	var text string
+	must(b, s.connect(b).QueryRow(b.Context(), `select error::text from ledger.universal_registry
+		where entity_type = 'execution' and status = 'error' and trace_id = $1 limit 1`, trace).Scan(&text))
+	return text
+}
+
+// arrival is the commit of a span, seen at a second reader of the WAL.
+type arrival struct {
+	entityType, status, trace string
+	at                        time.Time
+}
+
+// watch streams the publication through a temporary slot.
+func (s *system) watch(b *testing.B) <-chan arrival {
+	b.Helper()
+	ctx := b.Context()
+	conn, err := pgconn.Connect(ctx, s.owner+"&replication=database")
+	must(b, err)
+	b.Cleanup(func() { _ = conn.Close(context.Background()) })
+	_, err = pglogrepl.CreateReplicationSlot(ctx, conn, "bench_reader", "pgoutput",
+		pglogrepl.CreateReplicationSlotOptions{Temporary: true, Mode: pglogrepl.LogicalReplication})
+	must(b, err)
+	must(b, pglogrepl.StartReplication(ctx, conn, "bench_reader", 0, pglogrepl.StartReplicationOptions{
+		Mode: pglogrepl.LogicalReplication, PluginArgs: []string{"proto_version '1'", "publication_names 'loglineos'"}}))
+	arrivals := make(chan arrival, 100_000)
+	go func() {
+		defer close(arrivals)
+		follow(ctx, conn, arrivals)
+	}()
+	return arrivals
+}
+
+// follow ends when the connection does.
+func follow(ctx context.Context, conn *pgconn.PgConn, arrivals chan<- arrival) {
+	var names []string
+	var open []arrival
+	for {
+		message, err := conn.ReceiveMessage(ctx)
+		if err != nil {
+			return
+		}
+		data, ok := message.(*pgproto3.CopyData)
+		if !ok {
+			continue
+		}
+		if data.Data[0] == pglogrepl.PrimaryKeepaliveMessageByteID {
+			_ = pglogrepl.SendStandbyStatusUpdate(ctx, conn, pglogrepl.StandbyStatusUpdate{WALWritePosition: 1})
+			continue
+		}
+		payload, err := pglogrepl.ParseXLogData(data.Data[1:])
+		if err != nil {
+			return
+		}
+		parsed, err := pglogrepl.Parse(payload.WALData)
+		if err != nil {
+			return
+		}
+		switch m := parsed.(type) {
+		case *pglogrepl.RelationMessage:
+			names = names[:0]
+			for _, column := range m.Columns {
+				names = append(names, column.Name)
+			}
+		case *pglogrepl.InsertMessage:
+			open = append(open, readArrival(names, m))
+		case *pglogrepl.CommitMessage:
+			now := time.Now()
+			for _, a := range open {
+				a.at = now
+				arrivals <- a
+			}
+			open = open[:0]
+		}
+	}
+}
+
+func readArrival(names []string, m *pglogrepl.InsertMessage) arrival {
+	var a arrival
+	for i, column := range m.Tuple.Columns {
+		switch names[i] {
+		case "entity_type":
+			a.entityType = string(column.Data)
+		case "status":
+			a.status = string(column.Data)
+		case "trace_id":
+			a.trace = string(column.Data)
+		}
+	}
+	return a
+}
+
+func must(b *testing.B, err error) {
+	b.Helper()
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+func await(b *testing.B, limit time.Duration, done func() bool) {
+	b.Helper()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	deadline := time.After(limit)
+	for !done() {
+		select {
+		case <-deadline:
+			b.Fatalf("not done within %s", limit)
+		case <-ticker.C:
+		}
+	}
+}
+
+// percentile returns the p-th percentile in milliseconds. It sorts its argument.
+func percentile(durations []time.Duration, p float64) float64 {
+	slices.Sort(durations)
+	return float64(durations[min(int(p/100*float64(len(durations))), len(durations)-1)].Microseconds()) / 1000
+}
