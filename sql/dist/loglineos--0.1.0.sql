@@ -537,14 +537,14 @@ begin
             end
         when p_entity_type = 'function' then case p_before
             when 'archived' then p_after in ('active', 'archived')
-            else p_after in ('draft', 'active', 'scheduled', 'archived')
+            else p_after = 'archived'
+                or p_before in ('draft', 'active', 'scheduled')
+                    and p_after in ('draft', 'active', 'scheduled')
         end
         when p_entity_type in ('policy', 'provider')
             or p_entity_type like 'prompt\_%' and p_before in ('draft', 'active', 'archived')
-            then case p_before
-                when 'archived' then p_after = 'archived'
-                else p_after in ('draft', 'active', 'archived')
-            end
+            then p_after = 'archived'
+                or p_before in ('draft', 'active') and p_after in ('draft', 'active')
         when p_entity_type in (
             'execution', 'boot_event', 'policy_cursor', 'policy_error', 'policy_violation',
             'checkpoint', 'incident', 'epoch', 'status_patch', 'provider_execution'
@@ -774,6 +774,7 @@ declare
     v_caller text := coalesce(nullif(current_setting('role', true), 'none'), session_user);
     v_is_engine boolean := v_caller = 'loglineos_sidecar';
     v_previous record;
+    v_before text;
     v_code text;
 begin
     if new.seq = 0 then
@@ -788,6 +789,7 @@ begin
         from ledger.universal_registry as p
         where p.id = new.id
             and p.seq = new.seq - 1;
+        v_before := v_previous.status;
 
         v_code := case
             when v_previous.owner_id is null then 'LL002'
@@ -798,7 +800,7 @@ begin
                 or new.entity_type = 'request' and new.parent_id <> v_previous.parent_id
                 then 'LL013'
             when ledger.may_follow(
-                new.entity_type, new.tenant_id, v_previous.status, new.status, v_is_engine
+                new.entity_type, new.tenant_id, v_before, new.status, v_is_engine
             ) is not true then 'LL003'
             when new.prev_hash is null and new.curr_hash is not null
                 and v_previous.curr_hash is not null
@@ -836,7 +838,7 @@ begin
             when 'LL002' then 'there is no version ' || new.seq - 1 || ' of span ' || new.id
                 || ' that you may follow'
             when 'LL003' then new.entity_type || ': status ' || coalesce(new.status, 'null')
-                || ' may not follow ' || coalesce(v_previous.status, 'null')
+                || ' may not follow ' || coalesce(v_before, 'null')
                 || case when v_is_engine then ' by the engine' else ' by its owner' end
             when 'LL013' then 'version ' || new.seq || ' of span ' || new.id
                 || ' changes tenant_id, owner_id, entity_type or, of a request, parent_id'

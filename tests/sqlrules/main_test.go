@@ -200,3 +200,9 @@ func run(t testing.TB, conn *pgx.Conn, statement string, arguments ...any) {
 }
 
 func replaceID(text, from, to string) string { return strings.ReplaceAll(text, from, to) }
+
+// sameCode reports whether err is the refusal with this SQLSTATE ("" is no error).
+func sameCode(err error, code string) bool {
+	var refusal *pgconn.PgError
+	return err == nil && code == "" || errors.As(err, &refusal) && refusal.Code == code
+}
