@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -15,6 +16,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -25,12 +28,19 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/loglineos/loglineos/sidecar/app"
+	"github.com/loglineos/loglineos/sidecar/config"
 	"github.com/loglineos/loglineos/sidecar/devdb"
+	"github.com/loglineos/loglineos/sidecar/sandbox"
 )
 
 var binary string // built once by TestMain
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == sandbox.ChildArg {
+		sandbox.Main()
+	}
+	os.Exit(run(m))
+}
 
 func run(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "loglineos-bench-")
@@ -49,7 +59,9 @@ func run(m *testing.M) int {
 
 // system is a Postgres of its own with a sidecar beside it.
 type system struct {
-	owner string // connection string
+	owner    string // connection string
+	postgres int    // process ids
+	sidecar  int
 }
 
 // start makes a cluster, migrates, bootstraps with high quotas, and runs `logline serve`.
@@ -60,7 +72,7 @@ func start(b *testing.B) *system {
 		Settings: map[string]string{"shared_buffers": "512MB"}})
 	must(b, err)
 	b.Cleanup(func() { must(b, server.Stop(context.Background())) })
-	s := &system{owner: server.URL("postgres")}
+	s := &system{owner: server.URL("postgres"), postgres: server.Pid(), sidecar: os.Getpid()}
 	conn := s.connect(b)
 	_, err = app.Migrate(ctx, conn)
 	must(b, err)
@@ -75,8 +87,14 @@ func start(b *testing.B) *system {
 	return s
 }
 
+// serve runs the sidecar: the binary, or, with LOGLINE_BENCH_INPROCESS set, the same code in this process,
+// so that -cpuprofile shows it.
 func (s *system) serve(b *testing.B, databaseURL string) {
 	b.Helper()
+	if os.Getenv("LOGLINE_BENCH_INPROCESS") != "" {
+		s.serveHere(b, databaseURL)
+		return
+	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(b, err)
 	address := listener.Addr().String()
@@ -86,6 +104,7 @@ func (s *system) serve(b *testing.B, databaseURL string) {
 	command.Stderr = os.Stderr
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	must(b, command.Start())
+	s.sidecar = command.Process.Pid
 	b.Cleanup(func() {
 		must(b, command.Process.Signal(syscall.SIGTERM))
 		must(b, command.Wait())
@@ -99,6 +118,23 @@ func (s *system) serve(b *testing.B, databaseURL string) {
 		_, _ = io.Copy(io.Discard, response.Body)
 		return response.StatusCode == http.StatusOK
 	})
+}
+
+func (s *system) serveHere(b *testing.B, databaseURL string) {
+	b.Helper()
+	c, err := config.LoadFor(databaseURL)
+	must(b, err)
+	sidecar, err := app.New(b.Context(), c, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	must(b, err)
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- sidecar.Run(ctx, nil) }()
+	b.Cleanup(func() {
+		stop()
+		must(b, <-ended)
+		sidecar.Close()
+	})
+	await(b, 30*time.Second, func() bool { return sidecar.Status(ctx).Ready })
 }
 
 func (s *system) connect(b *testing.B) *pgx.Conn {
@@ -221,6 +257,37 @@ func readArrival(names []string, m *pglogrepl.InsertMessage) arrival {
 		}
 	}
 	return a
+}
+
+// cpu is CPU time used so far: by Postgres, by the sidecar, and by its children.
+type cpu struct{ postgres, sidecar, children time.Duration }
+
+func (s *system) cpu(b *testing.B) cpu {
+	b.Helper()
+	var used cpu
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	must(b, err)
+	for _, path := range stats {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		fields := strings.Fields(string(raw[strings.LastIndexByte(string(raw), ')')+1:]))
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		parent, _ := strconv.Atoi(fields[1])
+		user, _ := strconv.Atoi(fields[11])
+		system, _ := strconv.Atoi(fields[12])
+		took := time.Duration(user+system) * 10 * time.Millisecond // clock ticks of 100 Hz
+		switch {
+		case pid == s.postgres || parent == s.postgres:
+			used.postgres += took
+		case pid == s.sidecar:
+			used.sidecar += took
+		case parent == s.sidecar:
+			used.children += took
+		}
+	}
+	return used
 }
 
 func must(b *testing.B, err error) {

@@ -16,13 +16,18 @@ func BenchmarkThroughput(b *testing.B) {
 	insert(b, conn, "warm", batch)
 	countExecutions(b, arrivals, "warm", batch)
 	for b.Loop() {
-		began := time.Now()
+		began, before := time.Now(), s.cpu(b)
 		for range functions / batch {
 			insert(b, conn, "load", batch)
 		}
 		inserted := time.Since(began)
 		countExecutions(b, arrivals, "load", functions)
 		total := time.Since(began)
+		after := s.cpu(b)
+		perRun := func(used time.Duration) float64 { return float64(used.Microseconds()) / functions }
+		b.ReportMetric(perRun(after.postgres-before.postgres), "postgres_cpu_us/run")
+		b.ReportMetric(perRun(after.sidecar-before.sidecar), "sidecar_cpu_us/run")
+		b.ReportMetric(perRun(after.children-before.children), "children_cpu_us/run")
 		b.ReportMetric(functions/total.Seconds(), "executions/s")
 		b.ReportMetric(functions/inserted.Seconds(), "inserts/s")
 	}
