@@ -6,36 +6,19 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/loglineos/loglineos/kernels"
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/span"
 	"github.com/loglineos/loglineos/supabase"
 )
 
-// Owner opens a session as the owner of the database, for migrations and governed spans.
-func Owner(ctx context.Context, databaseURL string) (*pgx.Conn, error) {
-	config, err := pgx.ParseConfig(databaseURL)
-	if err != nil {
-		return nil, fmt.Errorf("parse DATABASE_URL: %w", err)
-	}
-	config.RuntimeParams["application_name"] = "logline"
-	config.RuntimeParams["timezone"], config.RuntimeParams["datestyle"] = "UTC", "ISO"
-	conn, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return nil, fmt.Errorf("connect to DATABASE_URL: %w", err)
-	}
-	return conn, nil
-}
-
 // Migrate applies the migrations that the database lacks and returns them.
-func Migrate(ctx context.Context, conn *pgx.Conn) ([]ledger.Migration, error) {
+func Migrate(ctx context.Context, owner *ledger.Owner) ([]ledger.Migration, error) {
 	migrations, err := ledger.Migrations(supabase.Migrations, "migrations")
 	if err != nil {
 		return nil, err
 	}
-	return ledger.Migrate(ctx, conn, migrations)
+	return owner.Migrate(ctx, migrations)
 }
 
 // BootstrapOptions says what Bootstrap publishes beyond the kernels.
@@ -46,7 +29,8 @@ type BootstrapOptions struct {
 
 // Bootstrap publishes the kernels, each as its next version where its code has changed, and the
 // default manifest where there is none. A manifest that is there belongs to its governor and stays.
-func Bootstrap(ctx context.Context, conn *pgx.Conn, options BootstrapOptions) ([]ledger.Publication, error) {
+func Bootstrap(ctx context.Context, owner *ledger.Owner, options BootstrapOptions) (
+	[]ledger.Publication, error) {
 	all, err := kernels.All()
 	if err != nil {
 		return nil, err
@@ -55,7 +39,7 @@ func Bootstrap(ctx context.Context, conn *pgx.Conn, options BootstrapOptions) ([
 	for _, kernel := range all {
 		want = append(want, kernelSpan(kernel))
 	}
-	found, err := ledger.LatestOn(ctx, conn, []span.ID{span.ManifestID})
+	found, err := owner.Latest(ctx, []span.ID{span.ManifestID})
 	if err != nil {
 		return nil, fmt.Errorf("look for the manifest (is the database migrated? run `logline migrate`): %w", err)
 	}
@@ -66,7 +50,7 @@ func Bootstrap(ctx context.Context, conn *pgx.Conn, options BootstrapOptions) ([
 		}
 		want = append(want, manifest)
 	}
-	return ledger.Publish(ctx, conn, want)
+	return owner.Publish(ctx, want)
 }
 
 func systemSpan(id span.ID, entityType, name string) *span.Span {

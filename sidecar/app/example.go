@@ -2,12 +2,10 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/span"
@@ -24,29 +22,19 @@ const exampleCode = `export default async function main(ctx) {
 
 // example appends a version of the example function with status scheduled, as alice would through
 // PostgREST, waits for its execution, and prints the timeline.
-func (u *up) example(ctx context.Context, conn *pgx.Conn) error {
+func (u *up) example(ctx context.Context, owner *ledger.Owner) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	trace := "example-" + randomHex(8)
-	var committed time.Time
-	err := asUser(ctx, conn, alice, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `insert into ledger.universal_registry
-				(id, seq, entity_type, name, description, visibility, status, language, code, input, trace_id)
-			select coalesce(f.id, ledger.uuid7()), coalesce(f.seq + 1, 0), 'function', $1, $2, 'tenant', 'scheduled',
-				'javascript', $3, '{"name": "Alice"}', $4
-			from (select 1) as one
-			left join lateral (
-				select v.id, v.seq from ledger.visible_timeline v
-				where v.entity_type = 'function' and v.name = $1 and v.owner_id = 'alice'
-				order by v.at desc limit 1
-			) f on true`, exampleName, "Says hello; appended by `logline up`.", exampleCode, trace)
-		return err
+	err := owner.As(ctx, alice.claims(), func(user *ledger.User) error {
+		return user.ScheduleFunction(ctx, exampleName, "Says hello; appended by `logline up`.", exampleCode,
+			`{"name": "Alice"}`, trace)
 	})
 	if err != nil {
-		return fmt.Errorf("append the function: %w", err)
+		return err
 	}
-	committed = time.Now()
-	spans, err := u.awaitExecution(ctx, conn, trace)
+	committed := time.Now()
+	spans, err := awaitExecution(ctx, owner, trace)
 	if err != nil {
 		return err
 	}
@@ -54,39 +42,21 @@ func (u *up) example(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// asUser runs f in a transaction with the role and claims that PostgREST would set for user.
-func asUser(ctx context.Context, conn *pgx.Conn, user demoUser, f func(pgx.Tx) error) error {
-	claims, err := json.Marshal(user.claims())
-	if err != nil {
-		return fmt.Errorf("encode the claims: %w", err)
-	}
-	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "select set_config('request.jwt.claims', $1, true)", string(claims)); err != nil {
-			return fmt.Errorf("set the claims: %w", err)
-		}
-		if _, err := tx.Exec(ctx, "set local role authenticated"); err != nil {
-			return fmt.Errorf("become authenticated: %w", err)
-		}
-		return f(tx)
-	})
-}
-
-func (u *up) awaitExecution(ctx context.Context, conn *pgx.Conn, trace string) ([]*span.Span, error) {
+// awaitExecution reads the timeline as alice until the request has ended.
+func awaitExecution(ctx context.Context, owner *ledger.Owner, trace string) ([]*span.Span, error) {
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
 	for {
 		var spans []*span.Span
-		err := asUser(ctx, conn, alice, func(tx pgx.Tx) (err error) {
-			spans, err = ledger.TraceOn(ctx, tx, trace)
+		err := owner.As(ctx, alice.claims(), func(user *ledger.User) (err error) {
+			spans, err = user.Trace(ctx, trace)
 			return err
 		})
 		if err != nil {
 			return nil, fmt.Errorf("read the timeline: %w", err)
 		}
-		for _, s := range spans {
-			if s.EntityType == "execution" {
-				return spans, nil
-			}
+		if slices.ContainsFunc(spans, func(s *span.Span) bool { return s.EntityType == "execution" }) {
+			return spans, nil
 		}
 		select {
 		case <-ctx.Done():

@@ -18,10 +18,10 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
-	"github.com/jackc/pgx/v5"
 
 	"github.com/loglineos/loglineos/sidecar/config"
 	"github.com/loglineos/loglineos/sidecar/devdb"
+	"github.com/loglineos/loglineos/sidecar/ledger"
 )
 
 const (
@@ -152,33 +152,28 @@ func (u *up) startPostgres(ctx context.Context) (func() error, string, error) {
 	}
 	u.say("postgres   %s %s on port %d in %d ms, data in %s", server.Version, state, server.Port,
 		time.Since(began).Milliseconds(), server.Data())
-	conn, err := Owner(ctx, server.URL("postgres"))
+	owner, err := ledger.OpenOwner(ctx, server.URL("postgres"))
 	if err != nil {
 		return nil, "", errors.Join(err, stop())
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	var exists bool
-	err = conn.QueryRow(ctx, "select exists (select 1 from pg_database where datname = $1)", upDatabase).Scan(&exists)
-	if err == nil && !exists {
-		_, err = conn.Exec(ctx, "create database "+upDatabase)
-	}
-	if err != nil {
-		return nil, "", errors.Join(fmt.Errorf("make the database %s: %w", upDatabase, err), stop())
+	defer owner.Close(context.WithoutCancel(ctx))
+	if err := owner.EnsureDatabase(ctx, upDatabase); err != nil {
+		return nil, "", errors.Join(err, stop())
 	}
 	return stop, server.URL(upDatabase), nil
 }
 
 // serve migrates, bootstraps and runs the sidecar on the owner's database.
 func (u *up) serve(ctx context.Context, ownerURL string, listener net.Listener) error {
-	conn, err := Owner(ctx, ownerURL)
+	owner, err := ledger.OpenOwner(ctx, ownerURL)
 	if err != nil {
 		return err
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	if err := u.prepare(ctx, conn); err != nil {
+	defer owner.Close(context.WithoutCancel(ctx))
+	if err := u.prepare(ctx, owner); err != nil {
 		return err
 	}
-	sidecarURL, err := sidecarLogin(ctx, conn, ownerURL)
+	sidecarURL, err := sidecarLogin(ctx, owner, ownerURL)
 	if err != nil {
 		return err
 	}
@@ -203,7 +198,7 @@ func (u *up) serve(ctx context.Context, ownerURL string, listener net.Listener) 
 	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- sidecar.Run(runCtx, listener) }()
-	if err := u.present(ctx, sidecar, conn, ended); err != nil {
+	if err := u.present(ctx, sidecar, owner, ended); err != nil {
 		stop()
 		return errors.Join(err, <-ended)
 	}
@@ -220,13 +215,13 @@ func (u *up) serve(ctx context.Context, ownerURL string, listener net.Listener) 
 }
 
 // present waits until the sidecar is ready, runs the example and says what to do next.
-func (u *up) present(ctx context.Context, sidecar *App, conn *pgx.Conn, ended chan error) error {
+func (u *up) present(ctx context.Context, sidecar *App, owner *ledger.Owner, ended chan error) error {
 	began := time.Now()
 	if err := u.waitReady(ctx, sidecar, ended); err != nil {
 		return err
 	}
 	u.say("sidecar    ready in %d ms: the slot streams, the kernels verify", time.Since(began).Milliseconds())
-	if err := u.example(ctx, conn); err != nil {
+	if err := u.example(ctx, owner); err != nil {
 		return fmt.Errorf("run the example: %w", err)
 	}
 	fmt.Fprintf(u.Out, "ready      %s  (connection strings and demo tokens: %s)\n", u.env["LOGLINE_URL"],
@@ -262,13 +257,13 @@ func (u *up) waitReady(ctx context.Context, sidecar *App, ended chan error) erro
 }
 
 // prepare migrates and bootstraps.
-func (u *up) prepare(ctx context.Context, conn *pgx.Conn) error {
-	applied, err := Migrate(ctx, conn)
+func (u *up) prepare(ctx context.Context, owner *ledger.Owner) error {
+	applied, err := Migrate(ctx, owner)
 	if err != nil {
 		return err
 	}
 	u.say("migrate    %d applied", len(applied))
-	published, err := Bootstrap(ctx, conn, BootstrapOptions{DailyQuota: upDailyQuota})
+	published, err := Bootstrap(ctx, owner, BootstrapOptions{DailyQuota: upDailyQuota})
 	if err != nil {
 		return err
 	}
@@ -278,17 +273,15 @@ func (u *up) prepare(ctx context.Context, conn *pgx.Conn) error {
 			changed++
 		}
 	}
-	u.say("bootstrap  %d of %d spans new; the local manifest sets the daily quotas to %s", changed, len(published), "1,000,000")
+	u.say("bootstrap  %d of %d spans new; the local manifest sets the daily quotas to 1,000,000", changed, len(published))
 	return nil
 }
 
 // sidecarLogin gives the role loglineos_sidecar a fresh password and returns its URL.
-func sidecarLogin(ctx context.Context, conn *pgx.Conn, ownerURL string) (string, error) {
+func sidecarLogin(ctx context.Context, owner *ledger.Owner, ownerURL string) (string, error) {
 	password := randomHex(24)
-	statement := fmt.Sprintf("alter role loglineos_sidecar login replication password '%s'", password)
-	if _, err := conn.Exec(ctx, statement); err != nil {
-		return "", fmt.Errorf("let loglineos_sidecar log in and replicate (the owner must be a superuser; "+
-			"elsewhere use `logline serve`): %w", err)
+	if err := owner.LetSidecarLogIn(ctx, password); err != nil {
+		return "", err
 	}
 	parsed, err := url.Parse(ownerURL)
 	if err != nil {
@@ -357,8 +350,8 @@ var (
 )
 
 // claims are what a verified token says, in the form of Supabase Auth.
-func (d demoUser) claims() jwt.MapClaims {
-	return jwt.MapClaims{
+func (d demoUser) claims() map[string]any {
+	return map[string]any{
 		"sub": d.sub, "role": "authenticated", "aud": "authenticated",
 		"app_metadata": map[string]string{"tenant_id": d.tenant},
 	}
@@ -367,7 +360,7 @@ func (d demoUser) claims() jwt.MapClaims {
 func (d demoUser) token(secret string) (string, error) {
 	claims := d.claims()
 	claims["iat"], claims["exp"] = time.Now().Unix(), time.Now().Add(upTokenLife).Unix()
-	signed, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(secret))
+	signed, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims(claims)).SignedString([]byte(secret))
 	if err != nil {
 		return "", fmt.Errorf("sign a demo token: %w", err)
 	}

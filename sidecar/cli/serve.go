@@ -11,6 +11,7 @@ import (
 
 	"github.com/loglineos/loglineos/sidecar/app"
 	"github.com/loglineos/loglineos/sidecar/config"
+	"github.com/loglineos/loglineos/sidecar/ledger"
 )
 
 const serveHelp = `Usage: logline serve
@@ -94,12 +95,12 @@ func runMigrate(ctx context.Context, args []string, out, _ io.Writer) error {
 	if err != nil {
 		return err
 	}
-	conn, err := app.Owner(ctx, url)
+	owner, err := ledger.OpenOwner(ctx, url)
 	if err != nil {
 		return err
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	applied, err := app.Migrate(ctx, conn)
+	defer owner.Close(context.WithoutCancel(ctx))
+	applied, err := app.Migrate(ctx, owner)
 	for _, migration := range applied {
 		fmt.Fprintf(out, "applied %s_%s\n", migration.Version, migration.Name)
 	}
@@ -114,12 +115,12 @@ func runBootstrap(ctx context.Context, args []string, out, _ io.Writer) error {
 	if err != nil {
 		return err
 	}
-	conn, err := app.Owner(ctx, url)
+	owner, err := ledger.OpenOwner(ctx, url)
 	if err != nil {
 		return err
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	published, err := app.Bootstrap(ctx, conn, app.BootstrapOptions{})
+	defer owner.Close(context.WithoutCancel(ctx))
+	published, err := app.Bootstrap(ctx, owner, app.BootstrapOptions{})
 	if err != nil {
 		return err
 	}

@@ -47,9 +47,9 @@ alter table supabase_migrations.schema_migrations add column if not exists state
 alter table supabase_migrations.schema_migrations add column if not exists name text;`
 
 // Migrate applies the migrations that the database's history lacks, each in one transaction, and
-// returns them. Two at a time are safe: they take turns by a lock on the history table. conn must
-// be the owner's login.
-func Migrate(ctx context.Context, conn *pgx.Conn, migrations []Migration) ([]Migration, error) {
+// returns them. Two at a time are safe: they take turns by a lock on the history table.
+func (o *Owner) Migrate(ctx context.Context, migrations []Migration) ([]Migration, error) {
+	conn := o.conn
 	if _, err := conn.Exec(ctx, historySQL); err != nil {
 		return nil, explainMigrate(conn, err)
 	}

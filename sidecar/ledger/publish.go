@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
@@ -19,14 +17,14 @@ type Publication struct {
 
 // Publish brings system spans (kernels, the manifest) to the wanted content: a span that is missing
 // becomes seq 0, one that differs becomes the next version, hashed and chained; one that is equal stays.
-// Seq and hashes of want are set here. conn must be the owner's login, because only a governor may write
-// them. Two at a time are safe: the second meets the primary key and reports it.
-func Publish(ctx context.Context, conn *pgx.Conn, want []*span.Span) ([]Publication, error) {
+// Seq and hashes of want are set here. Two at a time are safe: the second meets the primary key and
+// reports it.
+func (o *Owner) Publish(ctx context.Context, want []*span.Span) ([]Publication, error) {
 	ids := make([]span.ID, len(want))
 	for i, s := range want {
 		ids[i] = s.ID
 	}
-	found, err := LatestOn(ctx, conn, ids)
+	found, err := o.Latest(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +49,7 @@ func Publish(ctx context.Context, conn *pgx.Conn, want []*span.Span) ([]Publicat
 	if len(rows) == 0 {
 		return result, nil
 	}
-	outcomes, err := appendOn(ctx, conn, []Group{{Rows: rows}})
+	outcomes, err := appendOn(ctx, o.conn, []Group{{Rows: rows}})
 	if err != nil {
 		return nil, fmt.Errorf("publish %d spans: %w", len(rows), err)
 	}
@@ -90,20 +88,4 @@ func sameJSON(a, b json.RawMessage) bool {
 		return encoded
 	}
 	return bytes.Equal(normal(a), normal(b))
-}
-
-// LatestOn is Latest on a connection of its own, under that connection's rights.
-func LatestOn(ctx context.Context, conn *pgx.Conn, ids []span.ID) (map[span.ID]*span.Span, error) {
-	spans, err := querySpans(ctx, conn, latestSQL, texts(ids))
-	if err != nil {
-		return nil, err
-	}
-	return byID(spans), nil
-}
-
-// TraceOn returns every version of the spans with this trace id that conn may read, in the order in
-// which they were accepted.
-func TraceOn(ctx context.Context, conn querier, traceID string) ([]*span.Span, error) {
-	return querySpans(ctx, conn, `select `+selectList+` from ledger.universal_registry r
-		where r.trace_id = $1 order by r.accepted_at, r.xact, r.seq`, traceID)
 }

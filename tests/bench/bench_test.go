@@ -30,6 +30,7 @@ import (
 	"github.com/loglineos/loglineos/sidecar/app"
 	"github.com/loglineos/loglineos/sidecar/config"
 	"github.com/loglineos/loglineos/sidecar/devdb"
+	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/sandbox"
 )
 
@@ -73,13 +74,14 @@ func start(b *testing.B) *system {
 	must(b, err)
 	b.Cleanup(func() { must(b, server.Stop(context.Background())) })
 	s := &system{owner: server.URL("postgres"), postgres: server.Pid(), sidecar: os.Getpid()}
-	conn := s.connect(b)
-	_, err = app.Migrate(ctx, conn)
+	owner, err := ledger.OpenOwner(ctx, s.owner)
 	must(b, err)
-	_, err = app.Bootstrap(ctx, conn, app.BootstrapOptions{DailyQuota: 1_000_000})
+	_, err = app.Migrate(ctx, owner)
 	must(b, err)
-	_, err = conn.Exec(ctx, "alter role loglineos_sidecar login replication password 'bench'")
+	_, err = app.Bootstrap(ctx, owner, app.BootstrapOptions{DailyQuota: 1_000_000})
 	must(b, err)
+	must(b, owner.LetSidecarLogIn(ctx, "bench"))
+	must(b, owner.Close(ctx))
 	login, err := url.Parse(s.owner)
 	must(b, err)
 	login.User = url.UserPassword("loglineos_sidecar", "bench")

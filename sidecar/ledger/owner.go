@@ -1,0 +1,121 @@
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// Owner is one session as the owner of the database: for migrations, system spans, and for acting as
+// a user the way PostgREST does. It is not safe for concurrent use.
+type Owner struct {
+	conn *pgx.Conn
+}
+
+// OpenOwner connects to databaseURL.
+func OpenOwner(ctx context.Context, databaseURL string) (*Owner, error) {
+	config, err := pgx.ParseConfig(databaseURL)
+	if err != nil {
+		return nil, fmt.Errorf("parse DATABASE_URL: %w", err)
+	}
+	config.RuntimeParams["application_name"] = "logline"
+	config.RuntimeParams["timezone"], config.RuntimeParams["datestyle"] = "UTC", "ISO"
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("connect to DATABASE_URL: %w", err)
+	}
+	return NewOwner(conn), nil
+}
+
+// NewOwner uses a connection that is there; its session must print times in UTC and ISO.
+func NewOwner(conn *pgx.Conn) *Owner { return &Owner{conn} }
+
+// Close ends the session.
+func (o *Owner) Close(ctx context.Context) error { return o.conn.Close(ctx) }
+
+// Latest is Ledger.Latest under the owner's rights.
+func (o *Owner) Latest(ctx context.Context, ids []span.ID) (map[span.ID]*span.Span, error) {
+	spans, err := querySpans(ctx, o.conn, latestSQL, texts(ids))
+	if err != nil {
+		return nil, err
+	}
+	return byID(spans), nil
+}
+
+// EnsureDatabase makes the database of this name where the cluster has none.
+func (o *Owner) EnsureDatabase(ctx context.Context, name string) error {
+	var exists bool
+	err := o.conn.QueryRow(ctx, "select exists (select 1 from pg_database where datname = $1)", name).Scan(&exists)
+	if err == nil && !exists {
+		_, err = o.conn.Exec(ctx, "create database "+pgx.Identifier{name}.Sanitize())
+	}
+	if err != nil {
+		return fmt.Errorf("make the database %s: %w", name, err)
+	}
+	return nil
+}
+
+// LetSidecarLogIn gives the role loglineos_sidecar this password (letters and digits) and the right to
+// replicate. The owner must be a superuser.
+func (o *Owner) LetSidecarLogIn(ctx context.Context, password string) error {
+	_, err := o.conn.Exec(ctx, fmt.Sprintf("alter role %s login replication password '%s'", Role, password))
+	if err != nil {
+		return fmt.Errorf("let %s log in and replicate (the owner must be a superuser; elsewhere use "+
+			"`logline serve`): %w", Role, err)
+	}
+	return nil
+}
+
+// As runs f in a transaction with the role authenticated and the verified claims that PostgREST would
+// set for a user.
+func (o *Owner) As(ctx context.Context, claims map[string]any, f func(*User) error) error {
+	encoded, err := json.Marshal(claims)
+	if err != nil {
+		return fmt.Errorf("encode the claims: %w", err)
+	}
+	return pgx.BeginFunc(ctx, o.conn, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, "select set_config('request.jwt.claims', $1, true)", string(encoded))
+		if err != nil {
+			return fmt.Errorf("set the claims: %w", err)
+		}
+		if _, err := tx.Exec(ctx, "set local role authenticated"); err != nil {
+			return fmt.Errorf("become authenticated: %w", err)
+		}
+		return f(&User{tx})
+	})
+}
+
+// User is a transaction of one user, under row level security.
+type User struct {
+	tx pgx.Tx
+}
+
+// ScheduleFunction appends a version of the user's function of this name, shared with the tenant and with
+// status scheduled: the first one, or the next.
+func (u *User) ScheduleFunction(ctx context.Context, name, description, code, input, traceID string) error {
+	_, err := u.tx.Exec(ctx, `insert into ledger.universal_registry (id, seq, entity_type, name, description,
+			visibility, status, language, code, input, trace_id)
+		select coalesce(f.id, ledger.uuid7()), coalesce(f.seq + 1, 0), 'function', $1, $2,
+			'tenant', 'scheduled', 'javascript', $3, $4::text::jsonb, $5
+		from (select 1) as one
+		left join lateral (
+			select v.id, v.seq from ledger.visible_timeline v
+			where v.entity_type = 'function' and v.name = $1 and v.owner_id = ledger.current_user_id()
+			order by v.at desc limit 1
+		) f on true`, name, description, code, input, traceID)
+	if err != nil {
+		return fmt.Errorf("append the function: %w", err)
+	}
+	return nil
+}
+
+// Trace returns every version of the spans with this trace id that the user may read, in the order in
+// which they were accepted.
+func (u *User) Trace(ctx context.Context, traceID string) ([]*span.Span, error) {
+	return querySpans(ctx, u.tx, `select `+selectList+` from ledger.universal_registry r
+		where r.trace_id = $1 order by r.accepted_at, r.xact, r.seq`, traceID)
+}
