@@ -211,7 +211,9 @@ func (c *child) handle(f frame) bool {
 func verdict(state *os.ProcessState, said string) *Error {
 	switch {
 	case state != nil && state.ExitCode() == exitMemory,
-		strings.Contains(said, "out of memory"), strings.Contains(said, "cannot allocate memory"):
+		strings.Contains(said, "out of memory"), strings.Contains(said, "cannot allocate memory"),
+		// The collector of Go 1.26 does not check what it gets from mmap. Nothing else in a child is unsafe.
+		strings.Contains(said, "SIGSEGV") && strings.Contains(said, "runtime/mgc"):
 		return &Error{Code: CodeMemory, Message: "the memory limit was reached"}
 	case strings.Contains(said, "stack exceeds"), strings.Contains(said, "stack overflow"):
 		return &Error{Code: CodeStack, Message: "a native function or a parser nested too deep"}

@@ -365,7 +365,8 @@ func (p *Pool) startOnce(ctx context.Context, kernel bool) (*child, error) {
 // starter is the thread on which all children are started: they die with it, so it lives as long as the Pool, and
 // they inherit its NoNewPrivs, which the rest of the process must not have.
 type starter struct {
-	work chan startWork
+	work  chan startWork
+	ended chan struct{}
 }
 
 type startWork struct {
@@ -374,9 +375,10 @@ type startWork struct {
 }
 
 func newStarter() (*starter, error) {
-	s := &starter{work: make(chan startWork)}
+	s := &starter{work: make(chan startWork), ended: make(chan struct{})}
 	ready := make(chan error)
 	go func() {
+		defer close(s.ended)
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 		err := prepareThread()
 		ready <- err
@@ -399,4 +401,7 @@ func (s *starter) start(cmd *exec.Cmd) error {
 	return <-w.done
 }
 
-func (s *starter) stop() { close(s.work) }
+func (s *starter) stop() {
+	close(s.work)
+	<-s.ended
+}

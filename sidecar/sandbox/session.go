@@ -44,6 +44,7 @@ type session struct {
 	waited   time.Duration
 	begun    time.Time
 	timer    *time.Timer
+	late     bool // the kill timer fired once
 	overtime bool
 	cause    error
 }
@@ -198,7 +199,12 @@ func (s *session) name() string {
 func (s *session) expire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.answered {
+	switch {
+	case s.answered:
+	case !s.late: // after a stall of the whole machine the answer may lie in the pipe: look again
+		s.late = true
+		s.timer.Reset(cancelGrace)
+	default:
 		s.overtime = true
 		s.child.kill()
 	}
@@ -240,7 +246,7 @@ func (s *session) parked(p park) {
 	if s.waits || p.seen != s.sent {
 		return
 	}
-	s.waits, s.since = true, time.Now()
+	s.waits, s.late, s.since = true, false, time.Now()
 	s.timer.Reset(s.left(s.run.Limits.IOTimeout-s.waited) + killGrace)
 }
 
@@ -301,7 +307,7 @@ func (s *session) answer(c call) {
 	s.mu.Lock()
 	if s.sent++; s.waits {
 		now := time.Now()
-		s.waits = false
+		s.waits, s.late = false, false
 		s.waited += now.Sub(s.since)
 		s.since = now
 		s.timer.Reset(s.left(s.run.Limits.Timeout-s.used) + killGrace)
