@@ -1,0 +1,63 @@
+# One command for each thing that one does here; `make` alone lists them.
+# PG=15, 16, 17 or 18 forces a version of Postgres, for up, test and bench.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# make up UP_FLAGS="--listen 127.0.0.1:9001"       (bin/logline help up)
+UP_FLAGS ?=
+# make test PACKAGES=./sidecar/span TEST_FLAGS="-run Canonical"
+PACKAGES ?= ./...
+TEST_FLAGS ?=
+# make bench PACKAGES=./tests/bench BENCH=Latency
+BENCH ?= .
+
+# Packages that are tested with the race detector: all that share state between goroutines, but for
+# those that start children of the sandbox, whose memory limits the detector alone exceeds.
+RACE := ./sidecar/config ./sidecar/engine ./sidecar/ledger ./sidecar/span ./sidecar/tail
+
+.PHONY: help build up test bench lint gen migrate bootstrap .needs-go .fresh
+
+help: ## list these commands
+	@printf 'LogLineOS. Start with: make up\n\n'
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)$$/    make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
+	@printf '\nPG=17 make up forces a version of Postgres, 15 to 18.\n'
+
+build: .needs-go ## build bin/logline
+	@CGO_ENABLED=0 go build -trimpath -o bin/logline ./sidecar
+
+up: build ## start Postgres, ledger and sidecar here and run an example; Ctrl-C stops
+	@exec bin/logline up $(UP_FLAGS)
+
+test: lint .fresh ## run everything that CI checks
+	@go run ./scripts/testrun -race '$(RACE)' -packages '$(PACKAGES)' -- -timeout 10m $(TEST_FLAGS)
+
+bench: .needs-go ## run the benchmarks; those of tests/bench once each
+	@whole=$$(go list $(PACKAGES) | grep /tests/bench || true); \
+	parts=$$(go list $(PACKAGES) | grep -v /tests/bench || true); \
+	[ -z "$$whole" ] || go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 60m $$whole; \
+	[ -z "$$parts" ] || go test -run '^$$' -bench '$(BENCH)' -timeout 60m $$parts
+
+lint: .needs-go ## check with gofmt, go vet and staticcheck
+	@files=$$(gofmt -l .); [ -z "$$files" ] || { printf 'run gofmt -w on:\n%s\n' "$$files" >&2; exit 1; }
+	@go vet ./...
+	@go tool staticcheck ./...
+
+gen: .needs-go ## write every generated file anew
+	@go run ./scripts/sqlbuild
+	@go run ./scripts/gen
+
+migrate: build ## bring the database of DATABASE_URL to this schema
+	@exec bin/logline migrate
+
+bootstrap: build ## publish kernels and manifest into the database of DATABASE_URL
+	@exec bin/logline bootstrap
+
+.fresh: .needs-go
+	@go run ./scripts/sqlbuild -check
+	@go run ./scripts/gen -check
+
+.needs-go:
+	@command -v go >/dev/null || { echo 'install Go 1.26 or later first' >&2; exit 1; }
