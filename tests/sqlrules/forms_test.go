@@ -1,0 +1,266 @@
+package sqlrules
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/loglineos/loglineos/supabase"
+	"github.com/loglineos/loglineos/tests/pgtest"
+)
+
+// catalog describes everything that the ledger is made of, one line a thing.
+const catalog = `
+	select 'column ' || c.relname || ' ' || a.attnum || ' ' || a.attname || ' '
+			|| format_type(a.atttypid, a.atttypmod) || ' ' || a.attnotnull || ' '
+			|| coalesce(pg_get_expr(d.adbin, d.adrelid), '-') || ' ' || coalesce(col_description(c.oid, a.attnum), '-')
+		from pg_attribute a join pg_class c on c.oid = a.attrelid
+		left join pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
+		where c.relnamespace = 'ledger'::regnamespace and c.relkind in ('r', 'v') and a.attnum > 0
+	union all select 'relation ' || relname || ' ' || relkind::text || ' ' || relrowsecurity || relforcerowsecurity || ' '
+			|| coalesce(reloptions::text, '-') || ' ' || coalesce(relacl::text, '-')
+		from pg_class where relnamespace = 'ledger'::regnamespace
+	union all select 'view ' || viewname || ' ' || definition from pg_views where schemaname = 'ledger'
+	union all select 'index ' || indexdef from pg_indexes where schemaname = 'ledger'
+	union all select 'constraint ' || conname || ' ' || pg_get_constraintdef(oid)
+		from pg_constraint where connamespace = 'ledger'::regnamespace
+	union all select 'trigger ' || pg_get_triggerdef(t.oid) || ' ' || tgenabled::text
+		from pg_trigger t join pg_class c on c.oid = t.tgrelid where c.relnamespace = 'ledger'::regnamespace
+	union all select 'policy ' || concat_ws(' ', policyname, permissive, roles, cmd, qual, with_check)
+		from pg_policies where schemaname = 'ledger'
+	union all select 'function ' || pg_get_functiondef(oid) || coalesce(proacl::text, '-')
+		from pg_proc where pronamespace = 'ledger'::regnamespace
+	union all select 'schema ' || nspname || ' ' || coalesce(nspacl::text, '-')
+		from pg_namespace where nspname in ('ledger', 'engine')
+	union all select 'publication ' || concat_ws(' ', pubname, pubinsert, pubupdate, pubdelete, pubtruncate)
+		from pg_publication
+	union all select 'published ' || concat_ws(' ', schemaname, tablename, attnames) from pg_publication_tables
+	union all select 'comment ' || classoid::regclass || ' ' || description from pg_description
+		where objoid >= 16384 and objsubid = 0 and classoid not in ('pg_type'::regclass, 'pg_extension'::regclass)
+	order by 1`
+
+// empty returns a database that is not migrated, on a server where the roles are.
+func empty(t *testing.T) *ledger {
+	t.Helper()
+	pgtest.New(t)
+	db := pgtest.Empty(t)
+	return &ledger{t: t, db: db, conn: connect(t, db.URL)}
+}
+
+// execute runs a whole file, as psql would.
+func execute(t *testing.T, conn *pgx.Conn, text []byte) {
+	t.Helper()
+	if err := conn.PgConn().Exec(t.Context(), string(text)).Close(); err != nil {
+		t.Fatalf("execute file: %v", err)
+	}
+}
+
+func read(t *testing.T, path string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("read form: %v", err)
+	}
+	return text
+}
+
+func migration(t *testing.T) []byte {
+	t.Helper()
+	files, err := fs.Glob(supabase.Migrations, "migrations/*_loglineos_0_1_0.sql")
+	if err != nil || len(files) != 1 {
+		t.Fatalf("find baseline: %v, %d files", err, len(files))
+	}
+	text, err := supabase.Migrations.ReadFile(files[0])
+	if err != nil {
+		t.Fatalf("read baseline: %v", err)
+	}
+	return text
+}
+
+func wantSameCatalog(t *testing.T, got *ledger) {
+	t.Helper()
+	want := lines(setup(t), catalog)
+	have := lines(got, catalog)
+	missing, extra := difference(want, have), difference(have, want)
+	if len(want) < 300 || len(missing)+len(extra) > 0 {
+		t.Errorf("of %d lines missing:\n  %s\nextra:\n  %s", len(want),
+			strings.Join(missing, "\n  "), strings.Join(extra, "\n  "))
+	}
+}
+
+func difference(from, without []string) []string {
+	known := map[string]bool{}
+	for _, line := range without {
+		known[line] = true
+	}
+	var rest []string
+	for _, line := range from {
+		if !known[line] {
+			rest = append(rest, line)
+		}
+	}
+	return rest
+}
+
+func TestPasteFormInstallsTheSame(t *testing.T) {
+	t.Parallel()
+	l := empty(t)
+	text := read(t, "../../sql/dist/loglineos.sql")
+	execute(t, l.conn, text)
+	wantSameCatalog(t, l)
+	wantLines(t, lines(l, "select version || ' ' || name from supabase_migrations.schema_migrations"),
+		"20261123000000 loglineos_0_1_0")
+
+	again := connect(t, l.db.URL)
+	if err := again.PgConn().Exec(t.Context(), string(text)).Close(); err == nil ||
+		!strings.Contains(err.Error(), "has a ledger already") {
+		t.Errorf("pasted again: got %v, want a refusal that says why", err)
+	}
+}
+
+func TestExtensionFormInstallsTheSame(t *testing.T) {
+	t.Parallel()
+	l := empty(t)
+	installExtensionFiles(t, l)
+	run(t, l.conn, "create extension loglineos")
+	wantSameCatalog(t, l)
+	wantLines(t, lines(l, `select unnest(extconfig)::regclass::text from pg_extension where extname = 'loglineos'`),
+		"ledger.universal_registry")
+
+	// The publication is no member: it survives, empty, and the next installation mends it.
+	run(t, l.conn, "drop extension loglineos")
+	wantLines(t, lines(l, "select pubname::text from pg_publication"), "loglineos")
+	run(t, l.conn, "create extension loglineos")
+	wantSameCatalog(t, l)
+}
+
+// installExtensionFiles puts the control file and the script where the server looks for them, for as long as
+// the test runs. It skips where that is not possible, and says why.
+func installExtensionFiles(t *testing.T, l *ledger) {
+	t.Helper()
+	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "loglineos-extension.lock"), os.O_CREATE|os.O_RDWR, 0o666)
+	if err != nil {
+		t.Skipf("skipped, extension form: no lock file: %v", err)
+	}
+	t.Cleanup(func() { _ = lock.Close() })
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		t.Skipf("skipped, extension form: lock: %v", err)
+	}
+	folder := filepath.Join(ask[string](l, owner, "select setting from pg_config where name = 'SHAREDIR'"), "extension")
+	for _, source := range []string{"../../sql/loglineos.control", "../../sql/dist/loglineos--0.1.0.sql"} {
+		text, target := read(t, source), filepath.Join(folder, filepath.Base(source))
+		if present, err := os.ReadFile(target); err == nil {
+			if !bytes.Equal(present, text) {
+				t.Skipf("skipped, extension form: another %s is installed", target)
+			}
+			continue
+		}
+		if err := os.WriteFile(target, text, 0o644); err != nil {
+			t.Skipf("skipped, extension form: the server's folder is not writable: %v", err)
+		}
+		t.Cleanup(func() { _ = os.Remove(target) })
+	}
+	if !ask[bool](l, owner, "select exists (select from pg_available_extensions where name = 'loglineos')") {
+		t.Skipf("skipped, extension form: the server does not read %s", folder)
+	}
+}
+
+// As on Supabase: the owner is no superuser; with and without BYPASSRLS, where FORCE binds it.
+func TestMigratesForAnOwnerWithoutSuperuser(t *testing.T) {
+	t.Parallel()
+	for name, attributes := range map[string]string{"bare": "", "like Supabase's": "bypassrls replication"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			role := "owner_" + strings.ToLower(rand.Text()[:10])
+			pgtest.New(t)
+			db := pgtest.Empty(t)
+			l := &ledger{t: t, db: db, conn: connect(t, db.URL)}
+			t.Cleanup(func() {
+				conn := connectForever(t, db.URL)
+				run(t, conn, "drop owned by "+role+" cascade")
+				run(t, conn, "alter database "+db.Name+" owner to session_user")
+				run(t, conn, "drop role "+role)
+			})
+			for _, statement := range []string{
+				"create role " + role + " createrole createdb " + attributes,
+				"grant loglineos_sidecar, loglineos_kernel to " + role,
+				"alter database " + db.Name + " owner to " + role,
+				"set role " + role,
+			} {
+				run(t, l.conn, statement)
+			}
+			execute(t, l.conn, migration(t))
+			run(t, l.conn, "reset role")
+
+			boots := actor{role: role}
+			manifest := []any{"id", manifestID, "entity_type", "manifest", "status", "active", "owner_id", "system",
+				"tenant_id", "system", "visibility", "public", "who", "system:boot"}
+			l.given(boots, manifest...)
+			l.given(boots, with(manifest, "seq", 1)...)
+			wantCode(t, l.append(boots, with(manifest, "seq", 3)...), "LL002")
+			l.given(alice, "id", id(1), "entity_type", "function", "status", "active", "visibility", "tenant")
+			l.given(alice, "id", id(1), "seq", 1, "entity_type", "function", "status", "active", "visibility", "tenant")
+			l.given(ann, "entity_type", "request", "status", "scheduled", "parent_id", id(1))
+			wantCode(t, l.append(bob, "id", id(1), "seq", 2, "entity_type", "function", "status", "active"), "LL002")
+			wantCode(t, l.do(boots, "delete from ledger.universal_registry"), "LL001")
+			wantCode(t, l.do(boots, "set local role loglineos_sidecar"), "")
+			l.given(engine, "entity_type", "execution", "owner_id", "alice", "tenant_id", "t1", "who", "kernel:x")
+			if n := ask[int](l, boots, "select count(*) from ledger.visible_timeline"); n != 4 {
+				t.Errorf("the owner sees %d spans, want 4", n)
+			}
+		})
+	}
+}
+
+func TestSeedRunsTwice(t *testing.T) {
+	t.Parallel()
+	l := setup(t)
+	seed := read(t, "../../supabase/seed.sql")
+	execute(t, l.conn, seed)
+	execute(t, l.conn, seed)
+	if n := ask[int](l, owner, "select count(distinct tenant_id) from ledger.visible_timeline"); n != 2 {
+		t.Errorf("seed has %d tenants, want 2", n)
+	}
+}
+
+func TestPgTAP(t *testing.T) {
+	t.Parallel()
+	l := setup(t)
+	if !ask[bool](l, owner, "select exists (select from pg_available_extensions where name = 'pgtap')") {
+		t.Skip("skipped, pgTAP: the server has no extension pgtap (apt-get install postgresql-15-pgtap)")
+	}
+	files, err := filepath.Glob("../../supabase/tests/database/*.sql")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("list pgTAP files: %v, %d files", err, len(files))
+	}
+	for _, file := range files {
+		passed := 0
+		results, err := connect(t, l.db.URL).PgConn().Exec(context.Background(), string(read(t, file))).ReadAll()
+		if err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		for _, result := range results {
+			for _, row := range result.Rows {
+				for line := range strings.Lines(string(row[0])) {
+					switch {
+					case strings.HasPrefix(line, "ok "):
+						passed++
+					case strings.HasPrefix(line, "not ok"), strings.HasPrefix(line, "#"):
+						t.Errorf("%s: %s", file, line)
+					}
+				}
+			}
+		}
+		if passed != 10 {
+			t.Errorf("%s: %d checks passed, want 10", file, passed)
+		}
+	}
+}
