@@ -220,6 +220,9 @@ func (l *Ledger) Query(ctx context.Context, scope Scope, text string, values []a
 			if err != nil {
 				return fmt.Errorf("read a row: %w", err)
 			}
+			for name, value := range row {
+				row[name] = plain(value)
+			}
 			result = append(result, row)
 		}
 		return rows.Err()
@@ -231,18 +234,38 @@ func (l *Ledger) Query(ctx context.Context, scope Scope, text string, values []a
 	return result, err
 }
 
-// within runs read in a read-only transaction as the kernel role under scope.
+// plain turns what pgx makes of ids and times into the texts that JavaScript and span know.
+func plain(value any) any {
+	switch v := value.(type) {
+	case [16]byte:
+		return span.ID(v).String()
+	case time.Time:
+		return span.NewTime(v).String()
+	case []any:
+		for i := range v {
+			v[i] = plain(v[i])
+		}
+	}
+	return value
+}
+
+// within runs read in a read-only transaction as the kernel role under scope. It always rolls back:
+// what a statement SET would otherwise stay with the connection, and so reach the next to use it.
 func (l *Ledger) within(ctx context.Context, scope Scope, read func(pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, l.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `select set_config('app.user_id', $1, true), set_config('app.tenant_id', $2, true)`,
-			scope.UserID, scope.TenantID); err != nil {
-			return fmt.Errorf("set the scope: %w", err)
-		}
-		if _, err := tx.Exec(ctx, "set local role "+KernelRole); err != nil {
-			return fmt.Errorf("become %s: %w", KernelRole, err)
-		}
-		return read(tx)
-	})
+	tx, err := l.pool.BeginTx(ctx, pgx.TxOptions{AccessMode: pgx.ReadOnly})
+	if err != nil {
+		return fmt.Errorf("begin to read: %w", err)
+	}
+	// A connection that cannot roll back is closed by the pool.
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	if _, err := tx.Exec(ctx, `select set_config('app.user_id', $1, true), set_config('app.tenant_id', $2, true)`,
+		scope.UserID, scope.TenantID); err != nil {
+		return fmt.Errorf("set the scope: %w", err)
+	}
+	if _, err := tx.Exec(ctx, "set local role "+KernelRole); err != nil {
+		return fmt.Errorf("become %s: %w", KernelRole, err)
+	}
+	return read(tx)
 }
 
 func texts(ids []span.ID) []string {
