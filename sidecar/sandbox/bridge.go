@@ -41,6 +41,11 @@ func (t *task) build() error {
 			return err
 		}
 	}
+	for i, name := range t.start.lazyNames {
+		if err := t.defineLazy(name, t.start.lazy[i]); err != nil {
+			return err
+		}
+	}
 	for i, name := range t.start.globalNames {
 		v, err := parseJSON(vm, string(t.start.globals[i]))
 		if err != nil {
@@ -51,6 +56,22 @@ func (t *task) build() error {
 		}
 	}
 	return t.buildOwn()
+}
+
+// defineLazy makes a property of ctx that is parsed at its first reading.
+func (t *task) defineLazy(name string, raw []byte) error {
+	var value goja.Value
+	getter := t.vm.ToValue(func(goja.FunctionCall) goja.Value {
+		if value == nil {
+			parsed, err := parseJSON(t.vm, string(raw))
+			if err != nil {
+				t.raise(&Error{Code: CodeCrash, Message: "ctx." + name + ": " + err.Error()})
+			}
+			value = parsed
+		}
+		return value
+	})
+	return t.ctx.DefineAccessorProperty(name, getter, nil, goja.FLAG_FALSE, goja.FLAG_TRUE)
 }
 
 type native = func(goja.FunctionCall) goja.Value

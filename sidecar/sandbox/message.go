@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"maps"
 	"slices"
 	"time"
@@ -32,6 +33,8 @@ type start struct {
 	sync, async []string
 	globalNames []string
 	globals     [][]byte
+	lazyNames   []string
+	lazy        [][]byte
 	data        []byte
 }
 
@@ -58,10 +61,12 @@ func appendStart(e *encoder, id uint32, key programKey, r *Run, withSource bool)
 	}
 	e.texts(r.SyncCalls)
 	e.texts(r.AsyncCalls)
-	e.uint(uint64(len(r.Globals)))
-	for _, name := range slices.Sorted(maps.Keys(r.Globals)) {
-		e.text(name)
-		e.bytes(r.Globals[name])
+	for _, values := range []map[string]json.RawMessage{r.Globals, r.Lazy} {
+		e.uint(uint64(len(values)))
+		for _, name := range slices.Sorted(maps.Keys(values)) {
+			e.text(name)
+			e.bytes(values[name])
+		}
 	}
 	e.bytes(r.Data)
 	e.end()
@@ -91,6 +96,10 @@ func decodeStart(body []byte) (start, bool) {
 	for range d.count() {
 		s.globalNames = append(s.globalNames, d.text())
 		s.globals = append(s.globals, d.bytes())
+	}
+	for range d.count() {
+		s.lazyNames = append(s.lazyNames, d.text())
+		s.lazy = append(s.lazy, d.bytes())
 	}
 	s.data = d.bytes()
 	return s, d.done()

@@ -146,6 +146,9 @@ type Run struct {
 	// async ones a Promise. "sql" is a tagged template: ctx.sql`… ${v}` calls ("sql", [{text: "… $1", values: [v]}]).
 	SyncCalls, AsyncCalls []string
 	Globals               map[string]json.RawMessage // extra globals, e.g. SPAN_ID
+	// Lazy are further properties of ctx that are parsed when the script first reads them: for what is
+	// large and rarely read.
+	Lazy map[string]json.RawMessage
 	// Now is where Date.now, new Date and ctx.now start; they advance with elapsed time. Zero is the clock.
 	Now time.Time
 	// Seed makes Math.random, ctx.id and crypto.randomUUID.

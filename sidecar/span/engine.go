@@ -69,18 +69,19 @@ func (s *Span) Engine() (*EngineMeta, bool) {
 // SetEngine returns metadata with its key engine set to m. Null metadata becomes an object; a
 // metadata that is no object is refused with a *Refusal.
 func SetEngine(metadata json.RawMessage, m EngineMeta) (json.RawMessage, error) {
-	members := map[string]json.RawMessage{}
-	if metadata != nil {
-		if err := json.Unmarshal(metadata, &members); err != nil {
-			return nil, badSpan("metadata: want an object", "put the value under a key of its own")
-		}
-	}
-	if members == nil { // JSON null
-		members = map[string]json.RawMessage{}
-	}
 	engine, err := json.Marshal(m)
 	if err != nil {
 		return nil, fmt.Errorf("encode metadata.engine: %w", err)
+	}
+	if metadata == nil {
+		return append(append([]byte(`{"engine":`), engine...), '}'), nil
+	}
+	members := map[string]json.RawMessage{}
+	if err := json.Unmarshal(metadata, &members); err != nil {
+		return nil, badSpan("metadata: want an object", "put the value under a key of its own")
+	}
+	if members == nil { // JSON null
+		members = map[string]json.RawMessage{}
 	}
 	members["engine"] = engine
 	merged, err := json.Marshal(members)

@@ -60,13 +60,9 @@ func (s *Stage0) boot(ctx context.Context, manifest *governed, job Job, parent *
 
 func (inv *invocation) kernelRun(job Job) (sandbox.Run, error) {
 	manifest := inv.manifest
-	data := map[string]any{"batch": job.Batch, "manifest": manifest.json, "env": environment(job.Batch)}
-	if data["input"] = job.Input; job.Input == nil {
-		data["input"] = nil
-	}
-	encoded, err := json.Marshal(data)
+	encoded, err := contextJSON(job.Input, job.Batch, job.Batch)
 	if err != nil {
-		return sandbox.Run{}, fmt.Errorf("encode the batch: %w", err)
+		return sandbox.Run{}, err
 	}
 	limits := sandbox.DefaultLimits()
 	limits.Timeout = time.Duration(manifest.Policy.TimeoutMs) * time.Millisecond
@@ -75,13 +71,40 @@ func (inv *invocation) kernelRun(job Job) (sandbox.Run, error) {
 	run := sandbox.Run{
 		Program: programOf(inv.kernel.span, "kernel "+inv.kernel.name),
 		Entry:   sandbox.EntryFunction,
-		Data:    encoded, SyncCalls: []string{"insertSpan", "version"}, AsyncCalls: []string{"find", "sql", "run"},
+		Data:    encoded, Lazy: inv.manifest.lazy, SyncCalls: []string{"insertSpan", "version"}, AsyncCalls: []string{"find", "sql", "run"},
 		Now: time.Now(), Seed: seedOf(inv.kernel.name, job.Batch), Limits: limits, Tenant: "system", Host: inv.host,
 	}
 	if len(job.Batch) > 0 {
 		run.Globals = map[string]json.RawMessage{"SPAN_ID": json.RawMessage(strconv.Quote(job.Batch[0].ID.String()))}
 	}
 	return run, nil
+}
+
+// contextJSON is what a run on behalf of causes finds in ctx: {"input": …, "env": …, "batch": [ … ]}.
+// The input is JSON already and is not read again.
+func contextJSON(input json.RawMessage, causes, batch []*span.Span) ([]byte, error) {
+	encoded := append(make([]byte, 0, len(input)+512), `{"input":`...)
+	if input == nil {
+		input = json.RawMessage("null")
+	}
+	encoded = append(encoded, input...)
+	env, err := json.Marshal(environment(causes))
+	if err != nil {
+		return nil, fmt.Errorf("encode ctx.env: %w", err)
+	}
+	encoded = append(append(encoded, `,"env":`...), env...)
+	encoded = append(encoded, `,"batch":[`...)
+	for i, s := range batch {
+		if i > 0 {
+			encoded = append(encoded, ',')
+		}
+		row, err := json.Marshal(s)
+		if err != nil {
+			return nil, fmt.Errorf("encode the batch: %w", err)
+		}
+		encoded = append(encoded, row...)
+	}
+	return append(encoded, "]}"...), nil
 }
 
 // outcome turns the end of a run into Boot's errors.

@@ -123,7 +123,7 @@ func (d *draft) audit(s *span.Span, inv *invocation) error {
 	record.Kernels = inv.kernelRefs()
 	metadata := map[string]any{}
 	if s.Metadata != nil {
-		if err := json.Unmarshal(s.Metadata, &metadata); err != nil {
+		if err := json.Unmarshal(s.Metadata, &metadata); err != nil || metadata == nil {
 			return denied("metadata must be an object")
 		}
 	}
@@ -260,34 +260,22 @@ func (s *Stage0) Failure(request *span.Span, failure *span.RunError) (ledger.Gro
 	return group, group.Seal()
 }
 
-// serverOwned are columns that no code may state.
-var serverOwned = []string{"accepted_at", "xact", "curr_hash", "prev_hash", "signature", "public_key", "sig_alg",
-	"sig_key_id", "seq"}
-
-// readPartial reads a partial span. Null is absent.
+// readPartial reads a partial span in one pass. Null is absent; what the database or the host owns is
+// dropped.
 func readPartial(raw json.RawMessage) (*span.Span, error) {
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &members); err != nil || members == nil {
+	if len(raw) == 0 || raw[0] != '{' {
 		return nil, denied("want a span: an object of columns")
 	}
-	for name, value := range members {
-		if _, known := span.ColumnNames[name]; !known {
-			return nil, denied("a span has no column %.60q: put it into metadata", name)
-		}
-		if bytes.Equal(value, []byte("null")) {
-			delete(members, name)
-		}
-	}
-	for _, name := range serverOwned {
-		delete(members, name)
-	}
-	cleaned, err := json.Marshal(members)
-	if err != nil {
-		return nil, denied("want a span: %s", err)
-	}
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.DisallowUnknownFields()
 	var s span.Span
-	if err := json.Unmarshal(cleaned, &s); err != nil {
-		return nil, denied("a column has the wrong form: %s", err)
+	if err := decoder.Decode(&s); err != nil {
+		return nil, denied("this is no span: %s; what is no column belongs into metadata", err)
+	}
+	s.Seq, s.AcceptedAt, s.Xact = 0, nil, nil
+	s.PrevHash, s.CurrHash, s.Signature, s.PublicKey, s.SigAlg, s.SigKeyID = nil, nil, nil, nil, nil, nil
+	for _, value := range []*json.RawMessage{&s.Links, &s.Content, &s.Input, &s.Output, &s.Error, &s.Metadata} {
+		*value = present(*value)
 	}
 	return &s, nil
 }

@@ -187,18 +187,15 @@ type codeRun struct {
 
 func (c *codeRun) prepare(input json.RawMessage, timeoutMs int) (sandbox.Run, error) {
 	manifest := c.inv.manifest
-	data, err := json.Marshal(map[string]any{
-		"input": input, "batch": []int{}, "manifest": manifest.json,
-		"env": environment([]*span.Span{c.cause}),
-	})
+	data, err := contextJSON(input, []*span.Span{c.cause}, nil)
 	if err != nil {
-		return sandbox.Run{}, fmt.Errorf("encode the input: %w", err)
+		return sandbox.Run{}, err
 	}
 	seed := seedOf("run "+c.row.ID.String(), []*span.Span{c.cause})
 	c.record.Seed = seedText(seed)
 	run := sandbox.Run{
 		Program: programOf(c.row, c.row.EntityType+" "+c.row.ID.String()),
-		Data:    data, SyncCalls: []string{"insertSpan"}, AsyncCalls: []string{"find"},
+		Data:    data, Lazy: manifest.lazy, SyncCalls: []string{"insertSpan"}, AsyncCalls: []string{"find"},
 		Now: c.record.StartedAt.Time, Seed: seed, Tenant: c.cause.TenantID, Host: c.host,
 		Limits: limitsOf(manifest.Manifest, c.row, timeoutMs),
 	}

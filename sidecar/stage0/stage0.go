@@ -50,7 +50,7 @@ type Stage0 struct {
 type governed struct {
 	*span.Manifest
 	key  span.Key
-	json json.RawMessage // as ctx.manifest
+	lazy map[string]json.RawMessage // ctx.manifest
 }
 
 // kernel is the version of a kernel in force, or why there is none.
@@ -121,7 +121,7 @@ func readManifest(row *span.Span) (*governed, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &governed{Manifest: manifest, key: row.Key(), json: document}, nil
+	return &governed{Manifest: manifest, key: row.Key(), lazy: map[string]json.RawMessage{"manifest": document}}, nil
 }
 
 // manifestJSON is the document with the defaults that kernels read filled in.
