@@ -128,7 +128,10 @@ func checkHashes(t *testing.T, s *system) {
 	engine := 0
 	for _, row := range s.read("true") {
 		before[row.Key()] = row
-		if span.IsEngineType(row.EntityType) {
+		if row.ID.Version() == 8 { // derived, so the engine's; later versions may be its owner's
+			if row.Seq > 0 && row.StatusText() == "cancel_requested" {
+				continue
+			}
 			engine++
 			if row.CurrHash == nil {
 				t.Errorf("%s %s version %d of the engine has no hash", row.EntityType, row.ID, row.Seq)

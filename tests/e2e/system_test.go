@@ -355,7 +355,7 @@ func (s *system) publish(spans ...*span.Span) {
 		s.t.Fatal(err)
 	}
 	defer conn.Release()
-	if _, err := ledger.Publish(s.t.Context(), conn.Conn(), spans); err != nil {
+	if _, err := ledger.NewOwner(conn.Conn()).Publish(s.t.Context(), spans); err != nil {
 		s.t.Fatal(err)
 	}
 }
