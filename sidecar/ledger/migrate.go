@@ -40,14 +40,16 @@ func Migrations(files fs.FS, dir string) ([]Migration, error) {
 	return migrations, nil
 }
 
-// historySQL makes the history table as the Supabase CLI makes it, so that both keep one history.
-const historySQL = `create schema if not exists supabase_migrations;
+// historySQL makes the history table as the Supabase CLI makes it, so that both keep one history. It is
+// one transaction; the lock ("LOGL") is there because `if not exists` fails when two run it at once.
+const historySQL = `select pg_advisory_xact_lock(1280264012);
+create schema if not exists supabase_migrations;
 create table if not exists supabase_migrations.schema_migrations (version text not null primary key);
 alter table supabase_migrations.schema_migrations add column if not exists statements text[];
 alter table supabase_migrations.schema_migrations add column if not exists name text;`
 
 // Migrate applies the migrations that the database's history lacks, each in one transaction, and
-// returns them. Two at a time are safe: they take turns by a lock on the history table.
+// returns them. Two at a time are safe: they take turns by locks.
 func (o *Owner) Migrate(ctx context.Context, migrations []Migration) ([]Migration, error) {
 	conn := o.conn
 	if _, err := conn.Exec(ctx, historySQL); err != nil {

@@ -1,0 +1,290 @@
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+
+	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/supabase"
+	"github.com/loglineos/loglineos/tests/pgtest"
+)
+
+func owner(t testing.TB, databaseURL string) *Owner {
+	t.Helper()
+	o, err := OpenOwner(t.Context(), databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = o.Close(context.Background()) })
+	return o
+}
+
+// small are migrations that make no roles, so that they run on a shared server.
+func small(t testing.TB) []Migration {
+	t.Helper()
+	files := fstest.MapFS{
+		"m/20260102000000_second_part.sql": {Data: []byte("insert into public.numbers values (2);")},
+		"m/20260101000000_first.sql": {Data: []byte("create table public.numbers (n int primary key);\n" +
+			"-- a comment; 'quoted;'\ncreate function public.one() returns int language sql as $$ select 1; $$;")},
+		"m/readme.md": {Data: []byte("no migration")},
+	}
+	migrations, err := Migrations(files, "m")
+	if err != nil || len(migrations) != 2 || migrations[0].Version != "20260101000000" || migrations[1].Name != "second_part" {
+		t.Fatalf("got %v, %v", migrations, err)
+	}
+	return migrations
+}
+
+func TestMigrateTwiceAppliesOnce(t *testing.T) {
+	t.Parallel()
+	db := pgtest.Empty(t)
+	o, migrations := owner(t, db.URL), small(t)
+	applied, err := o.Migrate(t.Context(), migrations)
+	if err != nil || len(applied) != 2 {
+		t.Fatalf("got %d, %v", len(applied), err)
+	}
+	again, err := o.Migrate(t.Context(), migrations)
+	if err != nil || len(again) != 0 {
+		t.Fatalf("the second time: got %d, %v", len(again), err)
+	}
+	// What `supabase migration list` and `db push` read.
+	conn := connect(t, db.URL)
+	rows, err := conn.Query(t.Context(), `select version, coalesce(name, ''), array_to_string(statements, ';')
+		from supabase_migrations.schema_migrations order by version`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for _, want := range migrations {
+		var got Migration
+		if !rows.Next() || rows.Scan(&got.Version, &got.Name, &got.SQL) != nil || got != want {
+			t.Errorf("history has %+v, want %+v", got, want)
+		}
+	}
+}
+
+func TestMigrateConcurrentlyAppliesOnce(t *testing.T) {
+	t.Parallel()
+	migrations := small(t)
+	for range 3 {
+		db := pgtest.Empty(t)
+		var workers sync.WaitGroup
+		var mu sync.Mutex
+		applied := 0
+		start := make(chan struct{})
+		for range 4 {
+			o := owner(t, db.URL)
+			workers.Go(func() {
+				<-start
+				mine, err := o.Migrate(t.Context(), migrations)
+				if err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				applied += len(mine)
+			})
+		}
+		close(start)
+		workers.Wait()
+		if applied != 2 {
+			t.Errorf("%d migrations applied, want 2", applied)
+		}
+	}
+}
+
+func TestMigrateKeepsAnOlderHistory(t *testing.T) {
+	t.Parallel()
+	db, migrations := pgtest.Empty(t), small(t)
+	conn := connect(t, db.URL)
+	// The table as the first Supabase CLIs made it, with a migration that is done.
+	exec(t, conn, `create schema supabase_migrations;
+		create table supabase_migrations.schema_migrations (version text not null primary key);
+		insert into supabase_migrations.schema_migrations values ('20260101000000');
+		create table public.numbers (n int primary key)`)
+	applied, err := owner(t, db.URL).Migrate(t.Context(), migrations)
+	if err != nil || len(applied) != 1 || applied[0].Version != "20260102000000" {
+		t.Fatalf("got %v, %v", applied, err)
+	}
+}
+
+func TestBrokenMigrationLeavesNothing(t *testing.T) {
+	t.Parallel()
+	db := pgtest.Empty(t)
+	broken := append(small(t)[:1], Migration{"20260103000000", "broken", "create table public.half (n int); select 1/0;"},
+		Migration{"20260104000000", "never", "create table public.never (n int)"})
+	applied, err := owner(t, db.URL).Migrate(t.Context(), broken)
+	if err == nil || len(applied) != 1 || !strings.Contains(err.Error(), "20260103000000_broken") {
+		t.Fatalf("got %v, %v", applied, err)
+	}
+	if ask[bool](t, connect(t, db.URL), `select to_regclass('public.half') is not null or to_regclass('public.never')
+		is not null or (select count(*) <> 1 from supabase_migrations.schema_migrations)`) {
+		t.Error("something of the broken migration is left")
+	}
+}
+
+func TestMigrateByAnotherLoginNamesTheMend(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	_, err := owner(t, db.SidecarURL).Migrate(t.Context(), small(t))
+	if err == nil || !strings.Contains(err.Error(), "run it as the database owner") {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestShippedMigrationsAreReadInOrder(t *testing.T) {
+	t.Parallel()
+	migrations, err := Migrations(supabase.Migrations, "migrations")
+	if err != nil || len(migrations) == 0 || !slices.IsSortedFunc(migrations, func(a, b Migration) int {
+		return strings.Compare(a.Version, b.Version)
+	}) {
+		t.Fatalf("got %v", err)
+	}
+	if _, err := Migrations(fstest.MapFS{"m/nodash.sql": {}}, "m"); err == nil {
+		t.Error("a file without a version passes")
+	}
+}
+
+func system(code string) *span.Span {
+	return &span.Span{ID: span.RunCodeID, EntityType: "function", Who: "system:bootstrap", At: note0.At,
+		OwnerID: "system", TenantID: "system", Visibility: "public", Status: new("active"), Name: new("run_code"),
+		Code: &code, Language: new("javascript"), Metadata: json.RawMessage(`{"b": 1, "a": [2]}`)}
+}
+
+var note0 = span.Span{At: func() span.Time { at, _ := span.ParseTime("2026-01-01T00:00:00Z"); return at }()}
+
+func TestPublishIsIdempotentAndChains(t *testing.T) {
+	t.Parallel()
+	l, conn := setup(t, 2)
+	o := &Owner{conn}
+	publish := func(s *span.Span) Publication {
+		t.Helper()
+		result, err := o.Publish(t.Context(), []*span.Span{s})
+		if err != nil || len(result) != 1 {
+			t.Fatal(err)
+		}
+		return result[0]
+	}
+	first := publish(system("return 1"))
+	if !first.Changed || first.Span.Seq != 0 || first.Span.PrevHash != nil || first.Span.CurrHash == nil {
+		t.Fatalf("got %+v", first)
+	}
+	same := system("return 1")
+	same.Metadata = json.RawMessage(`{"a":[2],"b":1}`)
+	if again := publish(same); again.Changed || again.Span.Seq != 0 {
+		t.Fatalf("the same content: got %+v", again)
+	}
+	second := publish(system("return 2"))
+	if !second.Changed || second.Span.Seq != 1 || *second.Span.PrevHash != *first.Span.CurrHash {
+		t.Fatalf("got %+v", second)
+	}
+	stored, err := l.Latest(t.Context(), []span.ID{span.RunCodeID})
+	if err != nil || *stored[span.RunCodeID].Code != "return 2" || stored[span.RunCodeID].VerifyHash() != nil {
+		t.Fatalf("got %v, %v", stored, err)
+	}
+}
+
+func TestPublishTwiceAtOnceReportsTheLoser(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	var workers sync.WaitGroup
+	var mu sync.Mutex
+	changed, lost := 0, 0
+	for i := range 4 {
+		o := owner(t, db.URL)
+		workers.Go(func() {
+			result, err := o.Publish(t.Context(), []*span.Span{system(fmt.Sprint("return ", i))})
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err != nil && strings.Contains(err.Error(), "run it again"):
+				lost++
+			case err != nil:
+				t.Error(err)
+			case result[0].Changed:
+				changed++
+			}
+		})
+	}
+	workers.Wait()
+	conn := connect(t, db.URL)
+	if n := count(t, conn); changed+lost != 4 || changed != n {
+		t.Errorf("%d changed, %d lost, %d versions", changed, lost, n)
+	}
+	if ask[bool](t, conn, `select exists (select from ledger.universal_registry r where r.seq > 0 and r.prev_hash
+		is distinct from (select p.curr_hash from ledger.universal_registry p where p.id = r.id and p.seq = r.seq - 1))`) {
+		t.Error("the chain is broken")
+	}
+}
+
+func TestPublishByTheSidecarIsRefused(t *testing.T) {
+	t.Parallel()
+	_, err := owner(t, pgtest.New(t).SidecarURL).Publish(t.Context(), []*span.Span{system("return 1")})
+	if !IsRefusal(err) {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestOpenNamesCauseAndMend(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	conn := connect(t, db.URL)
+	exec(t, conn, "create role "+db.Name+" login password 'x'")
+	defer exec(t, conn, "drop role "+db.Name)
+	for _, c := range []struct{ name, url, want string }{
+		{"no ledger", pgtest.Empty(t).URL, "run `logline migrate`"},
+		{"stranger", withUser(t, db.URL, db.Name, "x"), "may not become loglineos_sidecar"},
+		{"nobody there", "postgres://u:secret@127.0.0.1:1/x", "connect to DATABASE_URL"},
+		{"malformed", "postgres://%zz", "parse DATABASE_URL"},
+	} {
+		l, err := Open(t.Context(), c.url, 2)
+		if err == nil {
+			l.Close()
+			t.Errorf("%s: opens", c.name)
+			continue
+		}
+		if !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: got %q, want %q", c.name, err, c.want)
+		}
+	}
+	l, err := Open(t.Context(), db.URL, 2) // the owner, who becomes the sidecar
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var user string
+	if err := l.pool.QueryRow(t.Context(), "select current_user").Scan(&user); err != nil || user != Role {
+		t.Errorf("works as %s, %v", user, err)
+	}
+}
+
+func withUser(t testing.TB, text, user, password string) string {
+	t.Helper()
+	u, err := url.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword(user, password)
+	return u.String()
+}
+
+func TestExplainsARoleThatIsMissing(t *testing.T) {
+	t.Parallel()
+	err := explainRole("me", errors.New("broken pipe"))
+	if err == nil || !strings.Contains(err.Error(), "become "+Role) {
+		t.Error(err)
+	}
+	conn := connect(t, pgtest.New(t).URL)
+	_, err = conn.Exec(t.Context(), "set role loglineos_nobody")
+	if err = explainRole("me", err); !strings.Contains(err.Error(), "run `logline migrate` first") {
+		t.Error(err)
+	}
+}
