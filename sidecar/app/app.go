@@ -1,7 +1,7 @@
 // Package app builds the sidecar from its parts, owns every goroutine, and stops them in order.
 //
 //	start:  ledger ─► sandbox ─► stage0 (manifest, kernels) ─► http ─► engine ─► tail
-//	stop:   engine (drain) ─► tail (last cursor, last acknowledgement) ─► boot events ─► http ─► sandbox ─► ledger
+//	stop:   engine (drain) ─► tail (last cursor) ─► http ─► boot events ─► sandbox ─► ledger
 //
 // The parts do not know each other: app hands each the functions of the others that it needs.
 package app
@@ -58,7 +58,8 @@ func New(ctx context.Context, c *config.Config, log *slog.Logger) (_ *App, err e
 	}
 	var incarnation span.ID
 	rand.Read(incarnation[:]) // never fails: crypto/rand
-	a.stage0 = stage0.New(stage0.Config{Ledger: a.ledger, Pool: a.pool, Node: c.Node, Incarnation: incarnation, Log: log})
+	a.stage0 = stage0.New(
+		stage0.Config{Ledger: a.ledger, Pool: a.pool, Node: c.Node, Incarnation: incarnation, Log: log})
 	if err = a.stage0.Reload(ctx); err != nil {
 		return nil, err
 	}

@@ -43,8 +43,9 @@ type RunningError struct{ Dir, URL, Pid string }
 
 // Error names the process.
 func (e *RunningError) Error() string {
-	return fmt.Sprintf("%s is served already, at %s by process %s: stop that one first, or choose another --data-dir",
-		e.Dir, e.URL, e.Pid)
+	return fmt.Sprintf(
+		"%s is served already, at %s by process %s: stop that one first, or choose another --data-dir", e.Dir,
+		e.URL, e.Pid)
 }
 
 // Listen opens addr, and says by name when it is taken.
@@ -250,7 +251,8 @@ func (u *up) waitReady(ctx context.Context, sidecar *App, ended chan error) erro
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			return fmt.Errorf("the sidecar is not ready after %d s: %s", int(upReadyMax.Seconds()), sidecar.Status(ctx).Reason)
+			return fmt.Errorf("the sidecar is not ready after %d s: %s", int(upReadyMax.Seconds()),
+				sidecar.Status(ctx).Reason)
 		case <-ticker.C:
 		}
 	}
@@ -273,7 +275,8 @@ func (u *up) prepare(ctx context.Context, owner *ledger.Owner) error {
 			changed++
 		}
 	}
-	u.say("bootstrap  %d of %d spans new; the local manifest sets the daily quotas to 1,000,000", changed, len(published))
+	u.say("bootstrap  %d of %d spans new; the local manifest sets the daily quotas to 1,000,000", changed,
+		len(published))
 	return nil
 }
 
@@ -305,7 +308,9 @@ func (u *up) writeEnv(ownerURL string) error {
 	}
 	var text strings.Builder
 	text.WriteString("# written by `logline up`: demo users alice (tenant acme) and bob (tenant globex)\n")
-	for _, name := range []string{"DATABASE_URL", "LOGLINE_URL", "LOGLINE_TOKEN_ALICE", "LOGLINE_TOKEN_BOB", "LOGLINE_JWT_SECRET"} {
+	for _, name := range []string{
+		"DATABASE_URL", "LOGLINE_URL", "LOGLINE_TOKEN_ALICE", "LOGLINE_TOKEN_BOB", "LOGLINE_JWT_SECRET",
+	} {
 		fmt.Fprintf(&text, "export %s='%s'\n", name, strings.ReplaceAll(u.env[name], "'", `'\''`))
 	}
 	path := filepath.Join(u.Dir, "up.env")

@@ -76,7 +76,8 @@ func exitCode(err error, errOut io.Writer) int {
 }
 
 func usage(out io.Writer) {
-	fmt.Fprint(out, "logline runs LogLineOS: a ledger in Postgres, and the sidecar that runs its functions.\n\nUsage:\n\n")
+	fmt.Fprint(out,
+		"logline runs LogLineOS: a ledger in Postgres, and the sidecar that runs its functions.\n\nUsage:\n\n")
 	for _, c := range commands() {
 		fmt.Fprintf(out, "    logline %-10s %s\n", c.name, c.summary)
 	}

@@ -59,8 +59,8 @@ func runServe(ctx context.Context, args []string, out, errOut io.Writer) error {
 const migrateHelp = `Usage: logline migrate [--database URL]
 
 Applies the migrations that the database lacks, each in one transaction. It keeps the same history as
-` + "`supabase db push`" + ` (supabase_migrations.schema_migrations), so either may be used. The login must own
-the database (on Supabase: postgres).
+` + "`supabase db push`" + ` (supabase_migrations.schema_migrations), so either may be used. The login must
+own the database (on Supabase: postgres).
 
     --database URL   default: DATABASE_URL
 `

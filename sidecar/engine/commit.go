@@ -72,7 +72,8 @@ func (e *Engine) appendBatch(ctx context.Context, batch []*commit) []ledger.Outc
 			return nil
 		}
 		delay := backoff(tries)
-		e.config.Log.Warn("commit failed, trying again", "groups", len(groups), "error", err, "in_ms", delay.Milliseconds())
+		e.config.Log.Warn("commit failed, trying again", "groups", len(groups), "error", err, "in_ms",
+			delay.Milliseconds())
 		timer := time.NewTimer(delay)
 		select {
 		case <-ctx.Done():
@@ -86,7 +87,8 @@ func (e *Engine) appendBatch(ctx context.Context, batch []*commit) []ledger.Outc
 // explainConflicts reads what stands where we wanted to write. A lost fence with our own hash is ours:
 // the commit went through and its answer was lost. An existing row of the same cause is the same
 // effect; one of another cause is an error, never silence.
-func (e *Engine) explainConflicts(ctx context.Context, groups []ledger.Group, outcomes []ledger.Outcome) error {
+func (e *Engine) explainConflicts(ctx context.Context, groups []ledger.Group,
+	outcomes []ledger.Outcome) error {
 	var keys []span.Key
 	for i, outcome := range outcomes {
 		if outcome.Err == nil && !outcome.Won {

@@ -162,15 +162,16 @@ func (e *Engine) laneRetry(l *lane, batch []*item, fault error) {
 	}
 	batch[0].tries++
 	delay := backoff(batch[0].tries)
-	e.config.Log.Warn("kernel run failed, trying again", "kernel", l.kernel, "error", fault, "in_ms", delay.Milliseconds())
+	e.config.Log.Warn("kernel run failed, trying again", "kernel", l.kernel, "error", fault, "in_ms",
+		delay.Milliseconds())
 	e.after(delay, func() { l.waiting = append(append([]*item{}, batch...), l.waiting...) })
 }
 
 // laneFailed records that a kernel could not deal with one span, and disposes of it.
 func (e *Engine) laneFailed(l *lane, it *item, failure *span.RunError) {
 	e.stats.Refused.Add(1)
-	e.config.Log.Error("kernel failed on a span", "kernel", l.kernel, "id", it.row.ID.String(), "seq", it.row.Seq,
-		"code", string(failure.Code), "error", failure.Message)
+	e.config.Log.Error("kernel failed on a span", "kernel", l.kernel, "id", it.row.ID.String(), "seq",
+		it.row.Seq, "code", string(failure.Code), "error", failure.Message)
 	incident, err := e.incident(it.row, l.kernel, failure)
 	if err != nil {
 		e.config.Log.Error("incident not recorded", "error", err)
@@ -191,7 +192,8 @@ func (e *Engine) incident(row *span.Published, kernel string, failure *span.RunE
 	if err != nil {
 		return nil, fmt.Errorf("encode the incident: %w", err)
 	}
-	metadata, err := span.SetEngine(nil, span.EngineMeta{Cause: row.Key(), Root: row.ID, Depth: 1, Kind: "incident:" + kernel})
+	metadata, err := span.SetEngine(nil,
+		span.EngineMeta{Cause: row.Key(), Root: row.ID, Depth: 1, Kind: "incident:" + kernel})
 	if err != nil {
 		return nil, err
 	}

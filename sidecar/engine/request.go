@@ -235,7 +235,10 @@ func (e *Engine) emitted(r *request, group ledger.Group, failure *span.RunError)
 	}
 	if failure != nil || group.Fence == nil {
 		if failure == nil {
-			failure = &span.RunError{Code: span.RunException, Message: "the kernel ended without a new version of the request"}
+			failure = &span.RunError{
+				Code:    span.RunException,
+				Message: "the kernel ended without a new version of the request",
+			}
 		}
 		e.fail(r, failure)
 		return
@@ -272,7 +275,8 @@ func (e *Engine) again(r *request, fault error) {
 	}
 	delete(e.inFlight, r.id)
 	r.phase = reading
-	e.config.Log.Warn("request failed for no fault of its own, trying again", "id", r.id.String(), "error", fault)
+	e.config.Log.Warn("request failed for no fault of its own, trying again", "id", r.id.String(), "error",
+		fault)
 	e.after(backoff(r.tries), func() { e.loading = append(e.loading, r) })
 }
 
@@ -325,7 +329,8 @@ func (e *Engine) finished(r *request, group ledger.Group, outcome ledger.Outcome
 		r.tries = transientTries + 1
 		r.phase = running
 		e.inFlight[r.id] = r
-		e.fail(r, &span.RunError{Code: span.RunDenied, Message: "the ledger refused the result: " + outcome.Err.Error()})
+		e.fail(r,
+			&span.RunError{Code: span.RunDenied, Message: "the ledger refused the result: " + outcome.Err.Error()})
 	case !outcome.Won:
 		e.lost(r)
 	case span.IsTerminal(status):

@@ -26,6 +26,7 @@ func (e *Engine) Lead(ctx context.Context) error {
 	}
 	if err := e.tell(ctx, func() {
 		e.clockOffset = offset
+		clear(e.own) // their rows may have gone to another sidecar's stream
 		clear(e.policies)
 		for _, row := range policies {
 			e.setPolicy(row)
@@ -117,8 +118,17 @@ func (e *Engine) kernelOf(row *span.Span) (string, bool) {
 	if manifest == nil {
 		return "", false
 	}
-	published := &span.Published{ID: row.ID, EntityType: row.EntityType, OwnerID: row.OwnerID, TenantID: row.TenantID,
-		Visibility: row.Visibility, ParentID: row.ParentID, At: row.At, TraceID: row.TraceID, Status: new("scheduled")}
+	published := &span.Published{
+		ID:         row.ID,
+		EntityType: row.EntityType,
+		OwnerID:    row.OwnerID,
+		TenantID:   row.TenantID,
+		Visibility: row.Visibility,
+		ParentID:   row.ParentID,
+		At:         row.At,
+		TraceID:    row.TraceID,
+		Status:     new("scheduled"),
+	}
 	for i := range manifest.Triggers {
 		if trigger := &manifest.Triggers[i]; trigger.When.Matches(published) {
 			return trigger.Kernel, true

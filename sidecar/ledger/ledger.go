@@ -142,12 +142,12 @@ func RefusePooler(ctx context.Context, conn *pgx.Conn) error {
 	probe := fmt.Sprintf("probe-%d", time.Now().UnixNano())
 	var first, second uint32
 	var kept string
-	if err := conn.QueryRow(ctx, "select pg_backend_pid() from (select set_config('loglineos.probe', $1, false)) p",
-		probe).Scan(&first); err != nil {
+	if err := conn.QueryRow(ctx, `select pg_backend_pid()
+		from (select set_config('loglineos.probe', $1, false)) p`, probe).Scan(&first); err != nil {
 		return fmt.Errorf("probe the connection: %w", err)
 	}
-	if err := conn.QueryRow(ctx, "select pg_backend_pid(), coalesce(current_setting('loglineos.probe', true), '')").
-		Scan(&second, &kept); err != nil {
+	if err := conn.QueryRow(ctx, `select pg_backend_pid(),
+		coalesce(current_setting('loglineos.probe', true), '')`).Scan(&second, &kept); err != nil {
 		return fmt.Errorf("probe the connection: %w", err)
 	}
 	if first != second || kept != probe || conn.PgConn().PID() != first {

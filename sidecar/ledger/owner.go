@@ -49,7 +49,8 @@ func (o *Owner) Latest(ctx context.Context, ids []span.ID) (map[span.ID]*span.Sp
 // EnsureDatabase makes the database of this name where the cluster has none.
 func (o *Owner) EnsureDatabase(ctx context.Context, name string) error {
 	var exists bool
-	err := o.conn.QueryRow(ctx, "select exists (select 1 from pg_database where datname = $1)", name).Scan(&exists)
+	err := o.conn.QueryRow(ctx, "select exists (select 1 from pg_database where datname = $1)", name).
+		Scan(&exists)
 	if err == nil && !exists {
 		_, err = o.conn.Exec(ctx, "create database "+pgx.Identifier{name}.Sanitize())
 	}

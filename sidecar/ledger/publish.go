@@ -68,8 +68,9 @@ func sameContent(a, b *span.Span) bool {
 		}
 		return *s
 	}
-	return text(a.Name) == text(b.Name) && text(a.Description) == text(b.Description) && text(a.Code) == text(b.Code) &&
-		text(a.Language) == text(b.Language) && a.StatusText() == b.StatusText() && sameJSON(a.Metadata, b.Metadata)
+	return text(a.Name) == text(b.Name) && text(a.Description) == text(b.Description) &&
+		text(a.Code) == text(b.Code) && text(a.Language) == text(b.Language) && a.StatusText() == b.StatusText() &&
+		sameJSON(a.Metadata, b.Metadata)
 }
 
 func sameJSON(a, b json.RawMessage) bool {

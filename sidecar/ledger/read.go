@@ -112,7 +112,25 @@ func (l *Ledger) Requests(ctx context.Context, ids []span.ID) (map[span.ID]*span
 	for key, s := range first {
 		latest[key.ID].Input = s.Input
 	}
-	return latest, nil
+	return latest, l.countAttempts(ctx, latest)
+}
+
+// countAttempts gives a request that was scheduled anew (redriven) the attempt after its last one: an
+// attempt's execution id must never come twice.
+func (l *Ledger) countAttempts(ctx context.Context, latest map[span.ID]*span.Span) error {
+	for id, s := range latest {
+		if s.Seq == 0 || s.Attempt != nil || s.StatusText() != "scheduled" {
+			continue
+		}
+		var last int
+		err := l.pool.QueryRow(ctx, `select coalesce(max(attempt), 0) from ledger.universal_registry
+			where id = $1::text::uuid`, id.String()).Scan(&last)
+		if err != nil {
+			return fmt.Errorf("count the attempts of request %s: %w", id, err)
+		}
+		s.Attempt = new(last + 1)
+	}
+	return nil
 }
 
 // OpenStatuses are the states of a request that somebody must still act on.
@@ -187,7 +205,8 @@ func (l *Ledger) Find(ctx context.Context, scope Scope, filter Filter, limit int
 	err := l.within(ctx, scope, func(tx pgx.Tx) error {
 		var err error
 		spans, err = querySpans(ctx, tx, fmt.Sprintf(`select %s from ledger.visible_timeline r
-			where %s order by r.at desc, r.id limit $%d`, selectList, strings.Join(where, " and "), len(args)), args...)
+			where %s order by r.at desc, r.id limit $%d`,
+			selectList, strings.Join(where, " and "), len(args)), args...)
 		return err
 	})
 	return spans, err
@@ -201,7 +220,8 @@ var ErrStatementTimeout = errors.New("the statement ran longer than 2 s")
 
 // Query runs one statement of a kernel that holds the sql grant: read-only, under scope's rights,
 // at most rowsMax rows, statement timeout 2 s. Each row is an object of JSON values.
-func (l *Ledger) Query(ctx context.Context, scope Scope, text string, values []any, rowsMax int) ([]map[string]any, error) {
+func (l *Ledger) Query(ctx context.Context, scope Scope, text string, values []any,
+	rowsMax int) ([]map[string]any, error) {
 	var result []map[string]any
 	err := l.within(ctx, scope, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "set local statement_timeout = 2000"); err != nil {
@@ -258,7 +278,8 @@ func (l *Ledger) within(ctx context.Context, scope Scope, read func(pgx.Tx) erro
 	}
 	// A connection that cannot roll back is closed by the pool.
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
-	if _, err := tx.Exec(ctx, `select set_config('app.user_id', $1, true), set_config('app.tenant_id', $2, true)`,
+	if _, err := tx.Exec(ctx, `select set_config('app.user_id', $1, true),
+			set_config('app.tenant_id', $2, true)`,
 		scope.UserID, scope.TenantID); err != nil {
 		return fmt.Errorf("set the scope: %w", err)
 	}

@@ -39,7 +39,8 @@ func (s *Stage0) Boot(ctx context.Context, job Job) error {
 	return err
 }
 
-func (s *Stage0) boot(ctx context.Context, manifest *governed, job Job, parent *invocation) (*sandbox.Result, error) {
+func (s *Stage0) boot(ctx context.Context, manifest *governed, job Job,
+	parent *invocation) (*sandbox.Result, error) {
 	kernel, err := s.kernel(ctx, manifest, job.Kernel)
 	if err != nil {
 		return nil, err
@@ -71,11 +72,14 @@ func (inv *invocation) kernelRun(job Job) (sandbox.Run, error) {
 	run := sandbox.Run{
 		Program: programOf(inv.kernel.span, "kernel "+inv.kernel.name),
 		Entry:   sandbox.EntryFunction,
-		Data:    encoded, Lazy: inv.manifest.lazy, SyncCalls: []string{"insertSpan", "version"}, AsyncCalls: []string{"find", "sql", "run"},
+		Data:    encoded, Lazy: inv.manifest.lazy,
+		SyncCalls: []string{"insertSpan", "version"}, AsyncCalls: []string{"find", "sql", "run"},
 		Now: time.Now(), Seed: seedOf(inv.kernel.name, job.Batch), Limits: limits, Tenant: "system", Host: inv.host,
 	}
 	if len(job.Batch) > 0 {
-		run.Globals = map[string]json.RawMessage{"SPAN_ID": json.RawMessage(strconv.Quote(job.Batch[0].ID.String()))}
+		run.Globals = map[string]json.RawMessage{
+			"SPAN_ID": json.RawMessage(strconv.Quote(job.Batch[0].ID.String())),
+		}
 	}
 	return run, nil
 }
@@ -170,7 +174,8 @@ type runRecord struct {
 	Seed      string        `json:"seed,omitempty"`
 	StartedAt *span.Time    `json:"started_at,omitempty"`
 	Logs      []sandbox.Log `json:"logs,omitempty"`
-	Calls     []string      `json:"calls,omitempty"` // BLAKE3 of each host call's name, arguments and answer, in order
+	// Calls are the BLAKE3 of each host call's name, arguments and answer, in order.
+	Calls []string `json:"calls,omitempty"`
 }
 
 type versionRef struct {

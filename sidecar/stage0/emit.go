@@ -98,7 +98,8 @@ func (inv *invocation) derive(s, cause *span.Span, policy span.Key, group *draft
 	case policy != span.Key{}:
 		group.ordinal[policy]++
 		s.PolicyID = &policy.ID
-		id := span.Derive("policy", at, []span.ID{policy.ID, cause.ID}, int64(policy.Seq), int64(cause.Seq), ordinal)
+		id := span.Derive("policy", at, []span.ID{policy.ID, cause.ID}, int64(policy.Seq), int64(cause.Seq),
+			ordinal)
 		return complete(s, cause, "policy", id, "policy:"+policy.ID.String())
 	case s.EntityType == "request" && cause.EntityType == "function":
 		s.At = cause.At
@@ -111,7 +112,8 @@ func (inv *invocation) derive(s, cause *span.Span, policy span.Key, group *draft
 		return complete(s, cause, "execution", span.Derive("execution", at, []span.ID{cause.ID}, step), who)
 	}
 	group.ordinal[policy]++
-	return complete(s, cause, inv.kernel.name, span.Derive(inv.kernel.name, at, []span.ID{cause.ID}, step, ordinal), who)
+	return complete(s, cause, inv.kernel.name,
+		span.Derive(inv.kernel.name, at, []span.ID{cause.ID}, step, ordinal), who)
 }
 
 // audit sets metadata.run from the host's own record, whatever the kernel wrote there.
@@ -157,7 +159,8 @@ func complete(s, cause *span.Span, kind string, id span.ID, who string) error {
 	}
 	// What reports a fault never triggers anything, so it may stand at any depth.
 	if meta.Depth > span.MaxDepth && !span.IsEngineType(s.EntityType) {
-		return denied("the chain of causes is %d deep, at most %d: something triggers itself", meta.Depth, span.MaxDepth)
+		return denied("the chain of causes is %d deep, at most %d: something triggers itself", meta.Depth,
+			span.MaxDepth)
 	}
 	var err error
 	if s.Metadata, err = span.SetEngine(s.Metadata, meta); err != nil {
@@ -248,8 +251,16 @@ func (s *Stage0) Failure(request *span.Span, failure *span.RunError) (ledger.Gro
 	if request.Attempt != nil {
 		attempt = int64(*request.Attempt)
 	}
-	execution := &span.Span{EntityType: "execution", Did: new("refused"), This: new("run_code"), Status: new("error"),
-		ParentID: request.ParentID, RelatedTo: []span.ID{request.ID}, Error: encoded, Attempt: request.Attempt}
+	execution := &span.Span{
+		EntityType: "execution",
+		Did:        new("refused"),
+		This:       new("run_code"),
+		Status:     new("error"),
+		ParentID:   request.ParentID,
+		RelatedTo:  []span.ID{request.ID},
+		Error:      encoded,
+		Attempt:    request.Attempt,
+	}
 	id := span.Derive("execution", acceptedAt(request), []span.ID{request.ID}, attempt)
 	if err := complete(execution, request, "execution", id, who); err != nil {
 		return ledger.Group{}, err

@@ -163,7 +163,8 @@ func (inv *invocation) scope() ledger.Scope {
 	return ledger.Scope{UserID: env["APP_USER_ID"], TenantID: env["APP_TENANT_ID"]}
 }
 
-func (inv *invocation) find(ctx context.Context, scope ledger.Scope, rawFilter, rawLimit json.RawMessage) (any, error) {
+func (inv *invocation) find(ctx context.Context, scope ledger.Scope,
+	rawFilter, rawLimit json.RawMessage) (any, error) {
 	filter, limit, err := readFilter(rawFilter, rawLimit)
 	if err != nil {
 		return nil, err
@@ -217,7 +218,8 @@ func (inv *invocation) sql(ctx context.Context, raw json.RawMessage) (any, error
 	if err := json.Unmarshal(raw, &statement); err != nil {
 		return nil, denied("sql: use it as a template: ctx.sql`select …`")
 	}
-	rows, err := inv.stage0.config.Ledger.Query(ctx, inv.scope(), statement.Text, statement.Values, inv.manifest.Limits.SQLRows)
+	rows, err := inv.stage0.config.Ledger.Query(ctx, inv.scope(), statement.Text, statement.Values,
+		inv.manifest.Limits.SQLRows)
 	switch {
 	case errors.Is(err, ledger.ErrTooManyRows):
 		return nil, &sandbox.HostError{Code: string(span.RunLimitRows), Message: err.Error()}

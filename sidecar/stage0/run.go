@@ -62,7 +62,8 @@ func (inv *invocation) run(ctx context.Context, rawTarget, rawOptions json.RawMe
 
 // runKernel boots a nested kernel for one cause. What it appends is complete when it ends: the outer
 // kernel cannot add to it.
-func (inv *invocation) runKernel(ctx context.Context, name string, target runTarget, cause *span.Span) (*RunResult, error) {
+func (inv *invocation) runKernel(ctx context.Context, name string, target runTarget,
+	cause *span.Span) (*RunResult, error) {
 	if inv.depth() >= 4 {
 		return nil, denied("run: kernels are nested 4 deep at most")
 	}
@@ -90,7 +91,8 @@ func (inv *invocation) depth() int {
 }
 
 // runCode runs a function or a policy in a code worker, with limits and as strangers' code.
-func (inv *invocation) runCode(ctx context.Context, target runTarget, cause *span.Span, timeoutMs int) (*RunResult, error) {
+func (inv *invocation) runCode(ctx context.Context, target runTarget, cause *span.Span,
+	timeoutMs int) (*RunResult, error) {
 	row, err := inv.load(ctx, target)
 	if err != nil {
 		return nil, err
@@ -273,7 +275,8 @@ func (c *codeRun) insertSpan(raw json.RawMessage) (*span.Span, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.EntityType == "" || span.IsEngineType(s.EntityType) || s.EntityType == "manifest" || s.EntityType == "key" {
+	if s.EntityType == "" || span.IsEngineType(s.EntityType) || s.EntityType == "manifest" ||
+		s.EntityType == "key" {
 		return nil, denied("a function may not write spans of type %q", s.EntityType)
 	}
 	if !s.ID.IsZero() {
@@ -289,7 +292,8 @@ func (c *codeRun) insertSpan(raw json.RawMessage) (*span.Span, error) {
 	if c.cause.Attempt != nil {
 		attempt = int64(*c.cause.Attempt)
 	}
-	id := span.Derive("function", acceptedAt(c.cause), []span.ID{c.cause.ID, c.row.ID}, attempt, int64(len(c.spans)))
+	id := span.Derive("function", acceptedAt(c.cause), []span.ID{c.cause.ID, c.row.ID}, attempt,
+		int64(len(c.spans)))
 	if err := complete(s, c.cause, "function", id, "user:"+c.cause.OwnerID); err != nil {
 		return nil, err
 	}

@@ -87,7 +87,10 @@ func (s *Stage0) Reload(ctx context.Context) error {
 	}
 	row := found[span.ManifestID]
 	if row == nil {
-		return &span.RunError{Code: span.RunNotFound, Message: "the ledger has no manifest: run `logline bootstrap`"}
+		return &span.RunError{
+			Code:    span.RunNotFound,
+			Message: "the ledger has no manifest: run `logline bootstrap`",
+		}
 	}
 	if current := s.manifest.Load(); current != nil && current.key == row.Key() {
 		return nil
@@ -121,7 +124,11 @@ func readManifest(row *span.Span) (*governed, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &governed{Manifest: manifest, key: row.Key(), lazy: map[string]json.RawMessage{"manifest": document}}, nil
+	return &governed{
+		Manifest: manifest,
+		key:      row.Key(),
+		lazy:     map[string]json.RawMessage{"manifest": document},
+	}, nil
 }
 
 // manifestJSON is the document with the defaults that kernels read filled in.
@@ -247,7 +254,8 @@ func (s *Stage0) incident(ctx context.Context, cause *span.Span, what string, fa
 	incident, err := s.systemSpan(cause, "incident", what)
 	if err == nil {
 		incident.Status = new("open")
-		incident.Error, err = json.Marshal(map[string]string{"code": "malformed", "message": clip(fault.Error(), 4000)})
+		incident.Error, err = json.Marshal(
+			map[string]string{"code": "malformed", "message": clip(fault.Error(), 4000)})
 	}
 	if err == nil {
 		err = incident.Seal(nil)

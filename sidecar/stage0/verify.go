@@ -28,7 +28,8 @@ func verifyKernel(manifest *governed, id span.ID, row *span.Span) *span.RunError
 }
 
 // verifyTarget decides whether a cause of this owner and tenant may run row: a function or a policy.
-func verifyTarget(manifest *governed, row *span.Span, id span.ID, owner, tenant string, now time.Time) *span.RunError {
+func verifyTarget(manifest *governed, row *span.Span, id span.ID, owner, tenant string,
+	now time.Time) *span.RunError {
 	if row == nil || row.IsDeleted || row.Code == nil || !readable(row, owner, tenant) {
 		// A stranger learns nothing about what exists.
 		return refuse(span.RunNotFound, "there is no function %s with code that its caller may read", id)
@@ -43,7 +44,8 @@ func verifyTarget(manifest *governed, row *span.Span, id span.ID, owner, tenant 
 		return refuse(span.RunNotEffective, "the %s takes force at %s", row.EntityType, row.EffectiveAt)
 	}
 	if row.Language != nil && *row.Language != "javascript" && *row.Language != "typescript" {
-		return refuse(span.RunNotAllowed, "the language %.40q cannot be run: want javascript or typescript", *row.Language)
+		return refuse(span.RunNotAllowed, "the language %.40q cannot be run: want javascript or typescript",
+			*row.Language)
 	}
 	if manifest.Features.SignaturesRequired.For(row.EntityType) {
 		// Signatures are verified from the Stage-0 issue on; until then required means refused.
@@ -62,7 +64,8 @@ func verifyHash(row *span.Span, required bool) *span.RunError {
 		return nil
 	}
 	if err := row.VerifyHash(); err != nil {
-		return refuse(span.RunHashMismatch, "%s version %d is not what was hashed: %s", row.ID, row.Seq, err.Error())
+		return refuse(span.RunHashMismatch, "%s version %d is not what was hashed: %s", row.ID, row.Seq,
+			err.Error())
 	}
 	return nil
 }

@@ -33,7 +33,12 @@ type version struct {
 }
 
 func newVersions(l *ledger.Ledger) *versions {
-	return &versions{ledger: l, byKey: map[span.Key]*list.Element{}, order: list.New(), latest: map[span.ID]int{}}
+	return &versions{
+		ledger: l,
+		byKey:  map[span.Key]*list.Element{},
+		order:  list.New(),
+		latest: map[span.ID]int{},
+	}
 }
 
 // load returns one span per key, nil where there is none. expected says that the WAL has named the

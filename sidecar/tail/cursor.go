@@ -35,8 +35,10 @@ type cursor struct {
 func (s *session) readCursor(ctx context.Context) (cursor, error) {
 	var c cursor
 	var lsn string
-	err := s.sql.QueryRow(ctx, `select system_id, timeline, lsn::text, snapshot::text from engine.cursor where slot = $1`,
-		s.config.Slot).Scan(&c.systemID, &c.timeline, &lsn, &c.snapshot)
+	err := s.sql.QueryRow(ctx, `select system_id, timeline, lsn::text, snapshot::text
+		from engine.cursor where slot = $1`,
+		s.config.Slot).
+		Scan(&c.systemID, &c.timeline, &lsn, &c.snapshot)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return cursor{}, nil
 	}
@@ -91,7 +93,8 @@ func (s *session) bookkeep(ctx, sessionCtx context.Context) error {
 			}
 		case <-ticker.C:
 		}
-		if silence := time.Since(time.Unix(0, s.lastSeen.Load())); silence > silenceMax && s.phase.Load() == Streaming {
+		if silence := time.Since(time.Unix(0, s.lastSeen.Load())); silence > silenceMax &&
+			s.phase.Load() == Streaming {
 			return fmt.Errorf("no word from the server for %d s: reconnecting", int(silence.Seconds()))
 		}
 	}
@@ -135,7 +138,8 @@ func (s *session) acknowledge(ctx context.Context) error {
 	if disposed, quiet := s.progress.Disposed(); quiet && !s.dirty.Load() {
 		position = max(position, disposed)
 	}
-	err := pglogrepl.SendStandbyStatusUpdate(ctx, s.replication, pglogrepl.StandbyStatusUpdate{WALWritePosition: position})
+	err := pglogrepl.SendStandbyStatusUpdate(ctx, s.replication,
+		pglogrepl.StandbyStatusUpdate{WALWritePosition: position})
 	if err != nil {
 		return fmt.Errorf("acknowledge to the slot: %w", err)
 	}
@@ -174,7 +178,8 @@ func (s *session) gapOf(ctx context.Context, stored cursor, slot slot) (gap, err
 	return gap{}, nil
 }
 
-func (s *session) openGap(ctx context.Context, stored cursor, snapshotName, reason string) (g gap, err error) {
+func (s *session) openGap(ctx context.Context, stored cursor,
+	snapshotName, reason string) (g gap, err error) {
 	g.reason = reason
 	if g.conn, err = pgx.ConnectConfig(ctx, s.sql.Config()); err != nil {
 		return gap{}, fmt.Errorf("connect for the gap scan: %w", err)
@@ -205,7 +210,8 @@ func (s *session) openGap(ctx context.Context, stored cursor, snapshotName, reas
 	var rewound bool
 	err = g.tx.QueryRow(ctx, `select pg_current_snapshot()::text,
 		case when $1 = '' then false
-		else pg_snapshot_xmax($1::text::pg_snapshot) > pg_snapshot_xmax(pg_current_snapshot()) end`, stored.snapshot).
+		else pg_snapshot_xmax($1::text::pg_snapshot) > pg_snapshot_xmax(pg_current_snapshot()) end`,
+		stored.snapshot).
 		Scan(&g.snapshot, &rewound)
 	if err != nil {
 		return gap{}, fmt.Errorf("read the gap's snapshot: %w", err)
@@ -219,8 +225,8 @@ func (s *session) openGap(ctx context.Context, stored cursor, snapshotName, reas
 
 // gapSQL reads what the second snapshot sees and the first one did not. Order inside a gap is by
 // transaction, not by commit (contract.md §7).
-const gapSQL = `select id::text, seq::text, entity_type, status, owner_id, tenant_id, visibility, is_deleted::text,
-	parent_id::text, at::text, accepted_at::text, scheduled_at::text, trace_id, xact::text, curr_hash, prev_hash
+const gapSQL = `select id::text, seq::text, entity_type, status, owner_id, tenant_id, visibility,
+	is_deleted::text, parent_id::text, at::text, accepted_at::text, scheduled_at::text, trace_id, xact::text, curr_hash, prev_hash
 	from ledger.universal_registry
 	where $1 = '' or ((xact >= pg_snapshot_xmax($1::text::pg_snapshot)
 			or xact = any(array(select pg_snapshot_xip($1::text::pg_snapshot))))

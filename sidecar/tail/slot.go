@@ -79,8 +79,11 @@ func (s *session) preconditions(ctx context.Context) error {
 				"and restart the server", nil}
 	}
 	if !published {
-		return &SetupError{fmt.Sprintf("the publication %q does not publish ledger.universal_registry", s.config.Publication),
-			"run `logline migrate` as the owner, or set LOGLINE_PUBLICATION to the publication that does", nil}
+		return &SetupError{
+			fmt.Sprintf("the publication %q does not publish ledger.universal_registry", s.config.Publication),
+			"run `logline migrate` as the owner, or set LOGLINE_PUBLICATION to the publication that does",
+			nil,
+		}
 	}
 	if _, err := s.sql.Exec(ctx, cursorSQL); err != nil {
 		return &SetupError{"the sidecar cannot make its tables in the schema engine",
@@ -126,7 +129,8 @@ type slot struct {
 func (s *session) readSlot(ctx context.Context) (slot, error) {
 	var plugin, database, confirmed, status *string
 	var current string
-	err := s.sql.QueryRow(ctx, `select plugin, database, confirmed_flush_lsn::text, wal_status, current_database()
+	err := s.sql.QueryRow(ctx, `select plugin, database, confirmed_flush_lsn::text, wal_status,
+			current_database()
 		from pg_replication_slots where slot_name = $1`, s.config.Slot).
 		Scan(&plugin, &database, &confirmed, &status, &current)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -162,7 +166,8 @@ func (s *session) start(ctx context.Context) (gap, error) {
 		}
 		found := gap{}
 		if slot.lost {
-			s.config.Log.Warn("the replication slot was invalidated by the server; making a new one", "slot", s.config.Slot)
+			s.config.Log.Warn("the replication slot was invalidated by the server; making a new one", "slot",
+				s.config.Slot)
 			if err := pglogrepl.DropReplicationSlot(ctx, s.replication, s.config.Slot,
 				pglogrepl.DropReplicationSlotOptions{}); err != nil {
 				return gap{}, fmt.Errorf("drop the lost slot: %w", err)
@@ -204,8 +209,16 @@ func (s *session) start(ctx context.Context) (gap, error) {
 func (s *session) create(ctx context.Context, stored cursor) (gap, error) {
 	createCtx, cancel := context.WithTimeout(ctx, slotWait)
 	defer cancel()
-	result, err := pglogrepl.CreateReplicationSlot(createCtx, s.replication, s.config.Slot, "pgoutput",
-		pglogrepl.CreateReplicationSlotOptions{Mode: pglogrepl.LogicalReplication, SnapshotAction: "EXPORT_SNAPSHOT"})
+	result, err := pglogrepl.CreateReplicationSlot(
+		createCtx,
+		s.replication,
+		s.config.Slot,
+		"pgoutput",
+		pglogrepl.CreateReplicationSlotOptions{
+			Mode:           pglogrepl.LogicalReplication,
+			SnapshotAction: "EXPORT_SNAPSHOT",
+		},
+	)
 	if err != nil {
 		return gap{}, s.explainCreate(createCtx, err)
 	}
@@ -234,10 +247,12 @@ func (s *session) explainCreate(ctx context.Context, err error) error {
 		lookCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer cancel()
 		// The list only makes the message better: without it the message still stands.
-		_ = s.sql.QueryRow(lookCtx, `select coalesce(string_agg(format('pid %s (%s, since %s)', pid, datname, xact_start), '; '), '')
-			from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()`).Scan(&blockers)
-		return fmt.Errorf("create the replication slot: it waits for open write transactions of the cluster: %s: %w",
-			blockers, err)
+		_ = s.sql.QueryRow(lookCtx, `select coalesce(
+				string_agg(format('pid %s (%s, since %s)', pid, datname, xact_start), '; '), '')
+			from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()`).
+			Scan(&blockers)
+		return fmt.Errorf(
+			"create the replication slot: it waits for open write transactions of the cluster: %s: %w", blockers, err)
 	}
 	return fmt.Errorf("create the replication slot: %w", err)
 }

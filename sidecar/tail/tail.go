@@ -141,7 +141,8 @@ func (t *Tail) session(ctx context.Context, led *bool) error {
 	t.fault.Store("")
 	t.phase.Store(CatchingUp)
 	t.lastSeen.Store(time.Now().UnixNano())
-	t.config.Log.Info("replication slot taken", "slot", t.config.Slot, "from", s.cursor.lsn.String(), "gap_scan", gap.reason)
+	t.config.Log.Info("replication slot taken", "slot", t.config.Slot, "from", s.cursor.lsn.String(), "gap_scan",
+		gap.reason)
 
 	var bookkeeper sync.WaitGroup
 	var bookErr error

@@ -102,7 +102,8 @@ func (s *system) serve(b *testing.B, databaseURL string) {
 	address := listener.Addr().String()
 	must(b, listener.Close())
 	command := exec.Command(binary, "serve")
-	command.Env = append(os.Environ(), "DATABASE_URL="+databaseURL, "LOGLINE_LISTEN="+address, "LOGLINE_LOG_LEVEL=warn")
+	command.Env = append(os.Environ(), "DATABASE_URL="+databaseURL, "LOGLINE_LISTEN="+address,
+		"LOGLINE_LOG_LEVEL=warn")
 	command.Stderr = os.Stderr
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	must(b, command.Start())
@@ -126,7 +127,8 @@ func (s *system) serveHere(b *testing.B, databaseURL string) {
 	b.Helper()
 	c, err := config.LoadFor(databaseURL)
 	must(b, err)
-	sidecar, err := app.New(b.Context(), c, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	sidecar, err := app.New(b.Context(), c,
+		slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	must(b, err)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -152,8 +154,11 @@ func (s *system) connect(b *testing.B) *pgx.Conn {
 func insert(b *testing.B, conn *pgx.Conn, trace string, n int) time.Time {
 	b.Helper()
 	err := pgx.BeginFunc(b.Context(), conn, func(tx pgx.Tx) error {
-		_, err := tx.Exec(b.Context(), `select set_config('role', 'authenticated', true), set_config('request.jwt.claims',
-			'{"sub": "alice", "role": "authenticated", "app_metadata": {"tenant_id": "acme"}}', true)`)
+		_, err := tx.Exec(
+			b.Context(),
+			`select set_config('role', 'authenticated', true), set_config('request.jwt.claims',
+			'{"sub": "alice", "role": "authenticated", "app_metadata": {"tenant_id": "acme"}}', true)`,
+		)
 		if err != nil {
 			return err
 		}
