@@ -121,8 +121,6 @@ grant execute on function ledger.current_user_id(), ledger.current_tenant_id(), 
     to anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
 grant execute on function ledger.uuid7()
     to authenticated, service_role, loglineos_sidecar;
-grant execute on function ledger.may_start(text, text, text)
-    to authenticated, service_role, loglineos_sidecar;
 grant execute on function ledger.may_follow(text, text, text, text, boolean)
     to authenticated, service_role, loglineos_sidecar;
 

@@ -468,30 +468,6 @@ comment on constraint universal_registry_visibility_check on ledger.universal_re
 -- comes too late. Hence each guard asks for the existing row before it refuses, and only then.
 -- No lock is taken, nothing is notified, and the engine's rows take the shortest way.
 
-create function ledger.may_start(p_entity_type text, p_tenant_id text, p_status text)
-returns boolean
-language plpgsql
-immutable
-parallel safe
-security invoker
-set search_path = ''
-as $$
-begin
-    return case
-        when p_entity_type in ('manifest', 'key')
-            or p_tenant_id = 'system' and p_entity_type in ('function', 'provider')
-            then p_status in ('draft', 'active')
-        when p_entity_type = 'function' then p_status in ('draft', 'active', 'scheduled')
-        when p_entity_type in ('policy', 'provider') then p_status in ('draft', 'active')
-        when p_entity_type = 'request' then p_status = 'scheduled'
-        else true
-    end;
-end
-$$;
-
-comment on function ledger.may_start(text, text, text) is
-    'Whether version 0 of a span of this type may have this status. Null counts as no.';
-
 create function ledger.may_follow(
     p_entity_type text,
     p_tenant_id text,
@@ -572,6 +548,7 @@ declare
     v_is_owner boolean := false;
     v_user text;
     v_tenant text;
+    v_may_start boolean;
     v_code text;
 begin
     if new.curr_hash is not null and num_nulls(
@@ -583,7 +560,9 @@ begin
     -- The database's own columns, whatever was sent; then what is absent.
     new.accepted_at := statement_timestamp();
     new.xact := pg_catalog.pg_current_xact_id();
-    new.id := coalesce(new.id, ledger.uuid7());
+    if new.id is null then
+        new.id := ledger.uuid7();
+    end if;
     new.seq := coalesce(new.seq, 0);
     new.at := coalesce(new.at, now());
     new.visibility := coalesce(new.visibility, 'private');
@@ -653,10 +632,18 @@ begin
         when new.who ~* '^\s*system\s*:' and not ledger.is_governor() then 'LL008'
         when new.visibility = 'public' and not ledger.is_governor() then 'LL010'
     end;
-    if v_code is null and new.seq = 0
-        and new.entity_type in ('function', 'request', 'policy', 'provider', 'manifest', 'key')
-        and ledger.may_start(new.entity_type, new.tenant_id, new.status) is not true
-    then
+    -- How a life begins. What is not named here begins as it likes.
+    v_may_start := new.seq > 0 or v_code is not null or case new.entity_type
+        when 'request' then new.status = 'scheduled'
+        when 'function' then new.status in ('draft', 'active')
+            or new.status = 'scheduled' and new.tenant_id <> 'system'
+        when 'policy' then new.status in ('draft', 'active')
+        when 'provider' then new.status in ('draft', 'active')
+        when 'manifest' then new.status in ('draft', 'active')
+        when 'key' then new.status in ('draft', 'active')
+        else true
+    end;
+    if v_may_start is not true then
         v_code := 'LL003';
     end if;
 
@@ -1245,8 +1232,6 @@ grant insert on ledger.universal_registry
 grant execute on function ledger.current_user_id(), ledger.current_tenant_id(), ledger.is_governor()
     to anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
 grant execute on function ledger.uuid7()
-    to authenticated, service_role, loglineos_sidecar;
-grant execute on function ledger.may_start(text, text, text)
     to authenticated, service_role, loglineos_sidecar;
 grant execute on function ledger.may_follow(text, text, text, text, boolean)
     to authenticated, service_role, loglineos_sidecar;

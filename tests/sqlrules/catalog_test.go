@@ -150,8 +150,8 @@ func TestFunctionsAreClosed(t *testing.T) {
 func TestPoliciesAreOnePerRoleAndCommand(t *testing.T) {
 	t.Parallel()
 	l := setup(t)
-	wantLines(t, lines(l, `select case when roles = array[tableowner] then 'owner' else array_to_string(roles, ' ') end
-			|| ' ' || cmd || ' ' || permissive
+	wantLines(t, lines(l, `select case when roles = array[tableowner] then 'owner'
+			else array_to_string(roles, ' ') end || ' ' || cmd || ' ' || permissive
 		from pg_policies join pg_tables using (schemaname, tablename)
 		where schemaname = 'ledger' order by 1`),
 		"authenticated INSERT PERMISSIVE", "authenticated SELECT PERMISSIVE", "loglineos_kernel SELECT PERMISSIVE",
@@ -233,7 +233,8 @@ func TestSidecarLogin(t *testing.T) {
 	wantCode(t, sidecar.append(alice, "entity_type", "note"), "")
 	wantCode(t, sidecar.append(alice, "entity_type", "execution"), "LL004")
 	for _, statement := range []string{
-		"create table engine.cursor (i integer)", "insert into engine.cursor values (1)", "drop table engine.cursor",
+		"create table engine.cursor (i integer)", "insert into engine.cursor values (1)",
+		"drop table engine.cursor",
 		"select * from pg_replication_slots", "select system_identifier from pg_control_system()",
 		"select pg_current_wal_lsn()", "select pg_current_snapshot()",
 		"set local role loglineos_kernel",

@@ -21,12 +21,14 @@ import (
 const catalog = `
 	select 'column ' || c.relname || ' ' || a.attnum || ' ' || a.attname || ' '
 			|| format_type(a.atttypid, a.atttypmod) || ' ' || a.attnotnull || ' '
-			|| coalesce(pg_get_expr(d.adbin, d.adrelid), '-') || ' ' || coalesce(col_description(c.oid, a.attnum), '-')
+			|| coalesce(pg_get_expr(d.adbin, d.adrelid), '-') || ' '
+			|| coalesce(col_description(c.oid, a.attnum), '-')
 		from pg_attribute a join pg_class c on c.oid = a.attrelid
 		left join pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
 		where c.relnamespace = 'ledger'::regnamespace and c.relkind in ('r', 'v') and a.attnum > 0
-	union all select 'relation ' || relname || ' ' || relkind::text || ' ' || relrowsecurity || relforcerowsecurity || ' '
-			|| coalesce(reloptions::text, '-') || ' ' || coalesce(relacl::text, '-')
+	union all select 'relation ' || relname || ' ' || relkind::text
+			|| ' ' || relrowsecurity || relforcerowsecurity
+			|| ' ' || coalesce(reloptions::text, '-') || ' ' || coalesce(relacl::text, '-')
 		from pg_class where relnamespace = 'ledger'::regnamespace
 	union all select 'view ' || viewname || ' ' || definition from pg_views where schemaname = 'ledger'
 	union all select 'index ' || indexdef from pg_indexes where schemaname = 'ledger'
@@ -132,7 +134,8 @@ func TestExtensionFormInstallsTheSame(t *testing.T) {
 	installExtensionFiles(t, l)
 	run(t, l.conn, "create extension loglineos")
 	wantSameCatalog(t, l)
-	wantLines(t, lines(l, `select unnest(extconfig)::regclass::text from pg_extension where extname = 'loglineos'`),
+	wantLines(t, lines(l, `select unnest(extconfig)::regclass::text from pg_extension
+		where extname = 'loglineos'`),
 		"ledger.universal_registry")
 
 	// The publication is no member: it survives, empty, and the next installation mends it.
@@ -146,7 +149,8 @@ func TestExtensionFormInstallsTheSame(t *testing.T) {
 // the test runs. It skips where that is not possible, and says why.
 func installExtensionFiles(t *testing.T, l *ledger) {
 	t.Helper()
-	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "loglineos-extension.lock"), os.O_CREATE|os.O_RDWR, 0o666)
+	path := filepath.Join(os.TempDir(), "loglineos-extension.lock")
+	lock, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o666)
 	if err != nil {
 		t.Skipf("skipped, extension form: no lock file: %v", err)
 	}
@@ -154,7 +158,8 @@ func installExtensionFiles(t *testing.T, l *ledger) {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		t.Skipf("skipped, extension form: lock: %v", err)
 	}
-	folder := filepath.Join(ask[string](l, owner, "select setting from pg_config where name = 'SHAREDIR'"), "extension")
+	share := ask[string](l, owner, "select setting from pg_config where name = 'SHAREDIR'")
+	folder := filepath.Join(share, "extension")
 	for _, source := range []string{"../../sql/loglineos.control", "../../sql/dist/loglineos--0.1.0.sql"} {
 		text, target := read(t, source), filepath.Join(folder, filepath.Base(source))
 		if present, err := os.ReadFile(target); err == nil {
@@ -206,10 +211,11 @@ func TestMigratesForAnOwnerWithoutSuperuser(t *testing.T) {
 			l.given(boots, manifest...)
 			l.given(boots, with(manifest, "seq", 1)...)
 			wantCode(t, l.append(boots, with(manifest, "seq", 3)...), "LL002")
-			l.given(alice, "id", id(1), "entity_type", "function", "status", "active", "visibility", "tenant")
-			l.given(alice, "id", id(1), "seq", 1, "entity_type", "function", "status", "active", "visibility", "tenant")
+			function := []any{"id", id(1), "entity_type", "function", "status", "active", "visibility", "tenant"}
+			l.given(alice, function...)
+			l.given(alice, with(function, "seq", 1)...)
 			l.given(ann, "entity_type", "request", "status", "scheduled", "parent_id", id(1))
-			wantCode(t, l.append(bob, "id", id(1), "seq", 2, "entity_type", "function", "status", "active"), "LL002")
+			wantCode(t, l.append(bob, with(function, "seq", 2)...), "LL002")
 			wantCode(t, l.do(boots, "delete from ledger.universal_registry"), "LL001")
 			wantCode(t, l.do(boots, "set local role loglineos_sidecar"), "")
 			l.given(engine, "entity_type", "execution", "owner_id", "alice", "tenant_id", "t1", "who", "kernel:x")
