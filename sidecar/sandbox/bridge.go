@@ -79,7 +79,8 @@ type native = func(goja.FunctionCall) goja.Value
 // hostCall makes the function of ctx that asks the parent.
 func (t *task) hostCall(name string, ask func(name string, args []byte) goja.Value) native {
 	return func(c goja.FunctionCall) goja.Value {
-		w := jsonWriter{vm: t.vm, limit: t.start.limits.FrameBytes, stopped: &t.stopped, what: "the argument of " + name}
+		w := jsonWriter{vm: t.vm, limit: t.start.limits.FrameBytes, stopped: &t.stopped,
+			what: "the argument of " + name}
 		var err error
 		if name == "sql" {
 			err = t.writeSQL(&w, c.Arguments)
@@ -269,7 +270,8 @@ func (t *task) wait() error {
 		if m.failed != nil {
 			err = o.reject(t.hostThrown(m.failed, o.at))
 		} else if v, fault := parseJSON(t.vm, string(m.value)); fault != nil {
-			err = o.reject(t.hostThrown(&HostError{Code: CodeCrash, Message: o.name + ": " + fault.Error()}, o.at))
+			err = o.reject(t.hostThrown(&HostError{Code: CodeCrash, Message: o.name + ": " + fault.Error()},
+				o.at))
 		} else {
 			err = o.resolve(v)
 		}

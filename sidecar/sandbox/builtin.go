@@ -213,7 +213,8 @@ func (r *randomness) float() float64 {
 	return r.source.Float64()
 }
 
-// derived returns the next UUIDv8: 48 bits of the run's start in milliseconds, then a hash of seed and counter.
+// derived returns the next UUIDv8: 48 bits of the run's start in milliseconds, then a hash of seed and
+// counter.
 func (r *randomness) derived() string {
 	h := sha256.New()
 	h.Write([]byte("ctx.id\x00"))

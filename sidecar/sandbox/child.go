@@ -80,8 +80,8 @@ func startChild(s *starter, o Options, kernel bool) (*child, error) {
 	return c, nil
 }
 
-// newLink makes the wire: two pipes, the child's standard input and output. A socket would do, but each read on it
-// also wakes the poller of the side that wrote (EPOLLOUT).
+// newLink makes the wire: two pipes, the child's standard input and output. A socket would do, but each read
+// on it also wakes the poller of the side that wrote (EPOLLOUT).
 func newLink(cmd *exec.Cmd) (link io.ReadWriteCloser, given []*os.File, err error) {
 	inRead, inWrite, err := os.Pipe()
 	if err != nil {
@@ -206,8 +206,8 @@ func (c *child) handle(f frame) bool {
 	return false
 }
 
-// verdict reads the code out of a process's last words. A child is only ever killed by its parent, by the kernel for
-// want of memory, or by somebody with the right to.
+// verdict reads the code out of a process's last words. A child is only ever killed by its parent, by the
+// kernel for want of memory, or by somebody with the right to.
 func verdict(state *os.ProcessState, said string) *Error {
 	switch {
 	case state != nil && state.ExitCode() == exitMemory,

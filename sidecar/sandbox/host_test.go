@@ -32,14 +32,18 @@ func TestHostCallsReachTheHost(t *testing.T) {
 		{"sync", `return ctx.insertSpan({a: [1]}, "é")`, `{"name":"insertSpan","args":[{"a":[1]},"é"]}`},
 		{"sync without arguments", `return ctx.insertSpan().args`, `[]`},
 		{"undefined argument", `return ctx.insertSpan(undefined, 1).args`, `[null,1]`},
-		{"async in order", `return Promise.all([1, 2, 3].map((i) => ctx.find(i).then((r) => r.args[0])))`, `[1,2,3]`},
-		{"async then sync", `const a = ctx.find(1); const b = ctx.insertSpan(2); return [(await a).args[0], b.args[0]]`, `[1,2]`},
+		{"async in order", `return Promise.all([1, 2, 3].map((i) => ctx.find(i).then((r) => r.args[0])))`,
+			`[1,2,3]`},
+		{"async then sync",
+			`const a = ctx.find(1); const b = ctx.insertSpan(2); return [(await a).args[0], b.args[0]]`,
+			`[1,2]`},
 		{"sql template", "return (await ctx.sql`select ${input.n}, ${'a'}::text`).args",
 			`[{"text":"select $1, $2::text","values":[1,"a"]}]`},
 		{"sql alone", "return (await ctx.sql`select 1`).args", `[{"text":"select 1","values":[]}]`},
 		{"sql plain", "return (await ctx.sql('select $1', [5])).args", `[{"text":"select $1","values":[5]}]`},
 		{"polluted prototypes", `Object.prototype.toJSON = function () { return 1 }
-			Object.defineProperty(Object.prototype, 'args', {set(v) { throw 1 }, get() { return 2 }, configurable: true})
+			Object.defineProperty(Object.prototype, 'args', 
+				{set(v) { throw 1 }, get() { return 2 }, configurable: true})
 			delete Object.prototype.toJSON; return ctx.insertSpan(7).args`, `[7]`},
 	}
 	for _, test := range tests {
@@ -100,7 +104,8 @@ func TestWaitingIsNotJavaScriptTime(t *testing.T) {
 			return nil, ctx.Err()
 		}
 	}
-	got := p.RunCode(t.Context(), run(`await ctx.find(); ctx.insertSpan(); await ctx.find(); return 1`, host(slow)))
+	got := p.RunCode(t.Context(), run(`await ctx.find(); ctx.insertSpan(); await ctx.find(); return 1`,
+		host(slow)))
 	if got.Err != nil {
 		t.Fatalf("refused: %v", got.Err)
 	}
@@ -169,13 +174,15 @@ func TestSameSeedGivesTheSameRun(t *testing.T) {
 	p := setup(t)
 	source := `return [Math.random(), Math.random(), ctx.id(), ctx.id(), ctx.crypto.randomUUID(), crypto.randomUUID()]`
 	seed := func(b byte) func(*Run) { return func(r *Run) { r.Seed[31] = b } }
-	first, second, other := output(t, p, run(source, seed(1))), output(t, p, run(source, seed(1))), output(t, p, run(source, seed(2)))
+	first, second, other := output(t, p, run(source, seed(1))), output(t, p, run(source, seed(1))), output(t,
+		p, run(source, seed(2)))
 	if first != second || first == other {
 		t.Errorf("got %s, %s, %s", first, second, other)
 	}
 	millis := fmt.Sprintf("%012x", begin.UnixMilli())
 	millis = millis[:8] + "-" + millis[8:]
-	form := regexp.MustCompile(`^\[0\.\d+,0\.\d+,"` + millis + `-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}","` + millis + `-8.{21}",` +
+	form := regexp.MustCompile(`^\[0\.\d+,0\.\d+,"` + millis +
+		`-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}","` + millis + `-8.{21}",` +
 		`"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}",".{36}"\]$`)
 	if !form.MatchString(first) {
 		t.Errorf("got %s", first)
@@ -186,7 +193,8 @@ func TestClockStartsAtNow(t *testing.T) {
 	t.Parallel()
 	p := setup(t)
 	got := output(t, p, run(`const d = Date.now() - Date.UTC(2026, 10, 5, 12, 0, 0, 123)
-		return [d >= 0 && d < 1000, ctx.now().slice(0, 20), ctx.now().length, new Date().getTimezoneOffset(), Date.now() >= +new Date(input.n)]`))
+		return [d >= 0 && d < 1000, ctx.now().slice(0, 20), ctx.now().length,
+			new Date().getTimezoneOffset(), Date.now() >= +new Date(input.n)]`))
 	if got != `[true,"2026-11-05T12:00:00.",27,0,true]` {
 		t.Errorf("got %s", got)
 	}
@@ -199,14 +207,17 @@ func TestCrypto(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hash, _ := hex.DecodeString("af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262") // BLAKE3 of nothing
+	hash,
+		_ := hex.DecodeString("af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262") // BLAKE3 of nothing
 	sig := ed25519.Sign(private, hash)
 	r := run(fmt.Sprintf(`const { blake3, hex, toU8, verify } = ctx.crypto
 		const h = blake3(new Uint8Array(0)), sig = '%x', pub = '%x'
 		let refused = 0
-		for (const f of [() => blake3('x'), () => toU8('zz'), () => verify(1, 2, 3)]) try { f() } catch (e) { refused += e instanceof TypeError }
+		for (const f of [() => blake3('x'), () => toU8('zz'), () => verify(1, 2, 3)])
+			try { f() } catch (e) { refused += e instanceof TypeError }
 		return [hex(h), h instanceof Uint8Array, verify(sig, h, pub), verify(toU8(sig), hex(h), toU8(pub)),
-			verify(sig, blake3(h), pub), verify(sig, h, '00'), refused, hex(new Uint8Array([1, 255]).subarray(1))]`, sig, public))
+			verify(sig, blake3(h), pub), verify(sig, h, '00'),
+			refused, hex(new Uint8Array([1, 255]).subarray(1))]`, sig, public))
 	want := `["` + hex.EncodeToString(hash) + `",true,true,true,false,false,3,"ff"]`
 	if got := output(t, p, r); got != want {
 		t.Errorf("got %s, want %s", got, want)
@@ -216,7 +227,8 @@ func TestCrypto(t *testing.T) {
 func TestLogsComeWithTheResult(t *testing.T) {
 	t.Parallel()
 	p := setup(t)
-	got := p.RunCode(t.Context(), run(`ctx.log('a', 1, {b: [true]}, null, undefined); console.warn(new Error('e')); console.error('x\u0000'); throw 1`))
+	got := p.RunCode(t.Context(),
+		run(`ctx.log('a', 1, {b: [true]}, null, undefined); console.warn(new Error('e')); console.error('x\u0000'); throw 1`))
 	if got.Err == nil || len(got.Logs) != 3 {
 		t.Fatalf("got %+v", got)
 	}
@@ -232,10 +244,12 @@ func TestRunsDoNotSeeEachOther(t *testing.T) {
 	t.Parallel()
 	p := setup(t, func(o *Options) { o.Workers = 1 })
 	r := run(`const before = [typeof leaked, Object.prototype.x, [].y, Math.z, JSON.stringify({}), ctx.w]
-		globalThis.leaked = 1; Object.prototype.x = 1; Array.prototype.y = 1; Math.z = 1; JSON.stringify = () => 'bad'; ctx.w = 1
+		globalThis.leaked = 1; Object.prototype.x = 1; Array.prototype.y = 1
+		Math.z = 1; JSON.stringify = () => 'bad'; ctx.w = 1
 		return before.map(String)`)
 	for range 3 {
-		if got := output(t, p, r); got != `["undefined","undefined","undefined","undefined","{}","undefined"]` {
+		if got := output(t, p,
+			r); got != `["undefined","undefined","undefined","undefined","{}","undefined"]` {
 			t.Errorf("got %s", got)
 		}
 	}

@@ -15,8 +15,8 @@ const maxDepthIn = 1000 // of JSON from the parent; far below what the Go stack 
 
 var errJSON = errors.New("malformed JSON")
 
-// jsonReader makes a script's value out of JSON from the parent. goja's JSON.parse does the same, at a quarter
-// of the speed, and what a script did to its prototypes would show through.
+// jsonReader makes a script's value out of JSON from the parent. goja's JSON.parse does the same, at a
+// quarter of the speed, and what a script did to its prototypes would show through.
 type jsonReader struct {
 	vm  *goja.Runtime
 	s   string

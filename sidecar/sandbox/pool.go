@@ -48,10 +48,12 @@ type worker struct {
 	runs int
 }
 
-// New makes a Pool and starts its first code worker, so that an executable that cannot serve is an error here.
+// New makes a Pool and starts its first code worker, so that an executable that cannot serve is an error
+// here.
 func New(o Options) (*Pool, error) {
 	if len(os.Args) > 1 && os.Args[1] == ChildArg {
-		return nil, errors.New("make sandbox: this process is a sandbox child: main must call sandbox.Main first")
+		return nil,
+			errors.New("make sandbox: this process is a sandbox child: main must call sandbox.Main first")
 	}
 	if o.Workers <= 0 {
 		o.Workers = runtime.NumCPU()
@@ -87,8 +89,8 @@ func New(o Options) (*Pool, error) {
 	return p, nil
 }
 
-// Close kills all children and returns when they and every goroutine of the Pool are gone. Runs that are under
-// way end with the code "crash" or "cancelled".
+// Close kills all children and returns when they and every goroutine of the Pool are gone. Runs that are
+// under way end with the code "crash" or "cancelled".
 func (p *Pool) Close() {
 	p.mu.Lock()
 	already := p.closed
@@ -111,7 +113,8 @@ func (p *Pool) Close() {
 	}
 }
 
-// RunCode runs r in a code worker and waits for a free one. It returns when the run and its host calls have ended.
+// RunCode runs r in a code worker and waits for a free one. It returns when the run and its host calls have
+// ended.
 func (p *Pool) RunCode(ctx context.Context, r Run) Result {
 	if e := r.prepare(); e != nil {
 		return Result{Err: e}
@@ -257,7 +260,8 @@ func (p *Pool) spare() {
 	}()
 }
 
-// takeHost returns the kernel host and starts it if it is not there. Callers that come during a start share it.
+// takeHost returns the kernel host and starts it if it is not there. Callers that come during a start share
+// it.
 func (p *Pool) takeHost(ctx context.Context) (*child, error) {
 	for {
 		p.mu.Lock()
@@ -313,7 +317,8 @@ func (p *Pool) startReady(ctx context.Context, kernel bool) (*child, error) {
 		}
 		p.mu.Unlock()
 		p.options.Log.Warn("sandbox child did not start", "try", try, "error", err)
-		if try == startTries || ctx.Err() != nil || errors.Is(err, errClosed) || errors.Is(err, exec.ErrNotFound) ||
+		if try == startTries || ctx.Err() != nil || errors.Is(err, errClosed) || errors.Is(err,
+			exec.ErrNotFound) ||
 			errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
 			return nil, err
 		}
@@ -362,8 +367,8 @@ func (p *Pool) startOnce(ctx context.Context, kernel bool) (*child, error) {
 	return c, nil
 }
 
-// starter is the thread on which all children are started: they die with it, so it lives as long as the Pool, and
-// they inherit its NoNewPrivs, which the rest of the process must not have.
+// starter is the thread on which all children are started: they die with it, so it lives as long as the Pool,
+// and they inherit its NoNewPrivs, which the rest of the process must not have.
 type starter struct {
 	work  chan startWork
 	ended chan struct{}

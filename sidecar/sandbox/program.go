@@ -30,8 +30,8 @@ type program struct {
 	lines int
 }
 
-// recent is a set of keys bounded by number and bytes: the least recently used leave first. The parent keeps one for
-// each child as a guess of what the child has; a wrong guess costs a frame.
+// recent is a set of keys bounded by number and bytes: the least recently used leave first. The parent keeps
+// one for each child as a guess of what the child has; a wrong guess costs a frame.
 type recent[V any] struct {
 	order *list.List // of *kept[V], most recent first
 	index map[programKey]*list.Element
@@ -154,8 +154,8 @@ const noImports = "SyntaxError: import is not available, ledger code is one file
 //
 // A body returns its output; everything else falls through to $ll_entry. The inner function lets the source
 // declare names like ctx itself. `export` is no token inside a function, so goja's parser points at each
-// one; it is then overwritten by text of the same length ("export default " by "$ll_x.default= "), which moves no
-// position and cannot hit a string or a comment.
+// one; it is then overwritten by text of the same length ("export default " by "$ll_x.default= "), which
+// moves no position and cannot hit a string or a comment.
 type form struct {
 	source  string
 	entry   Entry
@@ -220,7 +220,8 @@ func (f *form) compile() (*program, *Error) {
 				return nil, f.compilerError(err)
 			}
 			// A mapped position is the author's own but for what was put above it before mapping.
-			p := &program{code: code, async: async, shift: 1 + f.shift, lines: 1 + strings.Count(f.source, "\n")}
+			p := &program{code: code, async: async, shift: 1 + f.shift, lines: 1 + strings.Count(f.source,
+				"\n")}
 			if f.mapping != nil {
 				p.shift, p.left = f.shift, 1
 			}
@@ -287,7 +288,8 @@ var (
 	exportList = regexp.MustCompile(`^export\s*\{([\w$\s,]*)\}(\s*from\b)?`)
 )
 
-// cure overwrites the export at this position of the wrapped text. It reports false if there is none that it knows.
+// cure overwrites the export at this position of the wrapped text. It reports false if there is none that it
+// knows.
 func (f *form) cure(text string, at file.Position) bool {
 	offset := f.wordAt(text, "export", at)
 	head := strings.IndexByte(text, '\n') + 1

@@ -38,7 +38,8 @@ import (
 	"time"
 )
 
-// ChildArg is os.Args[1] of a child. main(), and TestMain of tests that make a Pool, call Main when they see it.
+// ChildArg is os.Args[1] of a child. main(), and TestMain of tests that make a Pool, call Main when they see
+// it.
 const ChildArg = "sandbox-child"
 
 // The codes of a run's error: contract.md §5, and two that name an end which no script caused.
@@ -125,8 +126,8 @@ func DefaultLimits() Limits {
 // HostFunc answers a call that a script makes on ctx. args is a JSON array. It is called concurrently, from a
 // goroutine of its own, and must return when its ctx ends, which is at the latest when the run
 // ends: RunCode and RunKernel wait for it. A *HostError becomes an Error in the script with the same code;
-// any other error is logged, returned as Result.Cause, and becomes an Error with the code "crash" that does not
-// show its text.
+// any other error is logged, returned as Result.Cause, and becomes an Error with the code "crash" that does
+// not show its text.
 type HostFunc func(ctx context.Context, name string, args json.RawMessage) (json.RawMessage, error)
 
 // HostError is an error that the script may see and catch: an Error whose code is Code. Uncaught, it
@@ -143,7 +144,8 @@ type Run struct {
 	// Data is a JSON object; its keys become properties of ctx. `input` also is a name in the body form.
 	Data json.RawMessage
 	// SyncCalls and AsyncCalls name the functions of ctx that Host answers: sync ones return the value,
-	// async ones a Promise. "sql" is a tagged template: ctx.sql`… ${v}` calls ("sql", [{text: "… $1", values: [v]}]).
+	// async ones a Promise. "sql" is a tagged template: ctx.sql`… ${v}` calls ("sql", [{text: "… $1", values:
+	// [v]}]).
 	SyncCalls, AsyncCalls []string
 	Globals               map[string]json.RawMessage // extra globals, e.g. SPAN_ID
 	// Lazy are further properties of ctx that are parsed when the script first reads them: for what is

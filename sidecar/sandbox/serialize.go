@@ -75,7 +75,8 @@ func (w *jsonWriter) value(v goja.Value, key string) (bool, error) {
 }
 
 func (w *jsonWriter) overflow() error {
-	return &Error{Code: CodeLimitOutput, Message: fmt.Sprintf("%s is longer than %d bytes of JSON", w.what, w.limit)}
+	return &Error{Code: CodeLimitOutput, Message: fmt.Sprintf("%s is longer than %d bytes of JSON", w.what,
+		w.limit)}
 }
 
 func (w *jsonWriter) object(o *goja.Object, key string) (bool, error) {

@@ -16,8 +16,8 @@ const (
 	cancelGrace = 50 * time.Millisecond  // between the cancel frame and giving up on an answer
 )
 
-// session is the parent's view of one run: it counts calls, answers them through Host, and holds the timer that
-// kills the child when the child's own clock did not stop the script.
+// session is the parent's view of one run: it counts calls, answers them through Host, and holds the timer
+// that kills the child when the child's own clock did not stop the script.
 type session struct {
 	run    *Run
 	key    programKey
@@ -49,8 +49,9 @@ type session struct {
 	cause    error
 }
 
-// serve runs r in c and returns its result. abandon says what to do with a cancelled run that does not answer: false
-// kills the child, true leaves it to the timer. The second result is true if the child may serve on.
+// serve runs r in c and returns its result. abandon says what to do with a cancelled run that does not
+// answer: false kills the child, true leaves it to the timer. The second result is true if the child may
+// serve on.
 func (c *child) serve(ctx context.Context, r *Run, log *slog.Logger, abandon bool) (Result, bool) {
 	s := &session{run: r, key: keyOf(r.Program, r.Entry), child: c, log: log,
 		done: make(chan struct{}), needs: make(chan struct{}, 1)}
@@ -157,6 +158,8 @@ func (s *session) ended(o outcome) {
 		r.Err = cancelled(s.ctx)
 	case o.failed == nil && len(o.output) > s.run.Limits.OutputBytes:
 		r.Err = &Error{Code: CodeLimitOutput, Message: "the output is too long"}
+	case o.failed == nil && !json.Valid(o.output): // an honest child sends none
+		r.Err, o.worn = &Error{Code: CodeCrash, Message: "the child sent malformed JSON"}, true
 	case o.failed == nil:
 		r.Output = o.output
 	}
@@ -177,7 +180,8 @@ func (s *session) orphaned(end *Error, alone bool) {
 	e := *end
 	switch {
 	case overtime:
-		e = Error{Code: CodeTimeout, Message: fmt.Sprintf("%s did not stop within %s", s.name(), s.run.Limits.Timeout)}
+		e = Error{Code: CodeTimeout, Message: fmt.Sprintf("%s did not stop within %s", s.name(),
+			s.run.Limits.Timeout)}
 	case s.ctx.Err() != nil:
 		e = *cancelled(s.ctx)
 	case !alone:

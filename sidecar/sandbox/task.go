@@ -304,7 +304,8 @@ func (t *task) describe(value goja.Value) string {
 	return text
 }
 
-// broken turns a panic into an outcome. Interrupts and overflows that were raised outside of a call arrive here.
+// broken turns a panic into an outcome. Interrupts and overflows that were raised outside of a call arrive
+// here.
 func (t *task) broken(x any) outcome {
 	if why := t.stopped.Load(); why != nil {
 		return outcome{failed: why}
@@ -316,7 +317,8 @@ func (t *task) broken(x any) outcome {
 			if strings.Contains(fault.Error(), "makeslice") || strings.Contains(fault.Error(), "growslice") {
 				code = CodeMemory
 			}
-			return outcome{worn: true, failed: &Error{Code: code, Message: cut(t.name() + ": " + fault.Error())}}
+			return outcome{worn: true, failed: &Error{Code: code, Message: cut(t.name() + ": " +
+				fault.Error())}}
 		}
 		var overflow *goja.StackOverflowError
 		if errors.As(err, &overflow) {
@@ -327,7 +329,8 @@ func (t *task) broken(x any) outcome {
 			return outcome{failed: &Error{Code: CodeException, Message: "an error whose text cannot be read"}}
 		}
 	}
-	return outcome{worn: true, failed: &Error{Code: CodeCrash, Message: cut(fmt.Sprintf("%s: %T", t.name(), x))}}
+	return outcome{worn: true, failed: &Error{Code: CodeCrash, Message: cut(fmt.Sprintf("%s: %T", t.name(),
+		x))}}
 }
 
 // position finds the first frame in the author's source.

@@ -12,8 +12,9 @@ var moduleLike = regexp.MustCompile(`(?m)^\s*(export|import)\b`)
 
 // translate turns TypeScript, or JavaScript newer than goja, into what goja reads, with a source map.
 //
-// esbuild knows a top-level return only outside of modules and a top-level await only inside: a body is therefore
-// put into an async function first. Which of the two ways comes first is a guess; the other one is tried too.
+// esbuild knows a top-level return only outside of modules and a top-level await only inside: a body is
+// therefore put into an async function first. Which of the two ways comes first is a guess; the other one is
+// tried too.
 func translate(source string, entry Entry, typescript bool) (*program, *Error) {
 	ways := []func(string, Entry, bool) (*program, *Error){translateBody, translateModule}
 	if moduleLike.MatchString(source) {
@@ -60,9 +61,10 @@ func translateBody(source string, entry Entry, typescript bool) (*program, *Erro
 // transform runs esbuild. The source map is shifted by the wrapper's one line.
 func transform(source string, typescript bool) (code string, mapping []byte, failed *Error) {
 	options := api.TransformOptions{
-		Loader:         api.LoaderJS,
-		Target:         api.ES2022,
-		Supported:      map[string]bool{"async-generator": false, "for-await": false, "top-level-await": true},
+		Loader: api.LoaderJS,
+		Target: api.ES2022,
+		Supported: map[string]bool{"async-generator": false, "for-await": false,
+			"top-level-await": true},
 		Sourcemap:      api.SourceMapExternal,
 		SourcesContent: api.SourcesContentExclude,
 		Sourcefile:     codeName,

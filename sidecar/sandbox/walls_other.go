@@ -4,8 +4,8 @@ package sandbox
 
 import "os"
 
-// raiseWalls has nothing to raise here: fresh runtimes, the watchdog and SIGKILL are all that stands. Production
-// runs on Linux.
+// raiseWalls has nothing to raise here: fresh runtimes, the watchdog and SIGKILL are all that stands.
+// Production runs on Linux.
 func raiseWalls() (string, error) { return "none", nil }
 
 func limitData(int64) {}

@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// A frame is: length of the rest (uint32), kind (byte), run (uint32), body. Integers are little endian. Bodies
-// hold JSON as raw bytes, never as a string within JSON.
+// A frame is: length of the rest (uint32), kind (byte), run (uint32), body. Integers are little endian.
+// Bodies hold JSON as raw bytes, never as a string within JSON.
 //
 // The reader on either side never waits for a writer of its own side, so two full sockets cannot
 // block each other for ever.

@@ -34,7 +34,8 @@ func frames() [][]byte {
 	add(func(e *encoder) { appendPark(e, 6, park{seen: 3, used: time.Second}) })
 	add(func(e *encoder) { appendOutcome(e, 7, outcome{worn: true, used: 5, output: []byte(`null`)}) })
 	add(func(e *encoder) {
-		appendOutcome(e, 8, outcome{failed: &Error{"exception", "x", 3, 4}, logs: []Log{{"warn", "w", 9}, {}}})
+		appendOutcome(e, 8, outcome{failed: &Error{"exception", "x", 3, 4}, logs: []Log{{"warn", "w", 9},
+			{}}})
 	})
 	add(func(e *encoder) { e.begin(frameHello, 0); e.text("rlimits"); e.end() })
 	return list
@@ -61,7 +62,8 @@ func TestMessagesSurviveTheWire(t *testing.T) {
 	if got, ok := decodePark(body(5)); !ok || got != (park{seen: 3, used: time.Second}) {
 		t.Errorf("park: %+v", got)
 	}
-	want := outcome{failed: &Error{"exception", "x", 3, 4}, logs: []Log{{"warn", "w", 9}, {}}, output: []byte{}}
+	want := outcome{failed: &Error{"exception", "x", 3, 4}, logs: []Log{{"warn", "w", 9}, {}},
+		output: []byte{}}
 	if got, ok := decodeOutcome(body(7)); !ok || !reflect.DeepEqual(got, want) {
 		t.Errorf("outcome: %+v", got)
 	}
@@ -74,15 +76,16 @@ func TestReaderRefusesFramesOutOfBounds(t *testing.T) {
 		"too short": {4, 0, 0, 0, 'd', 1, 0, 0, 0},
 		"one over":  {5 + 11, 0, 0, 0, 'd', 1, 0, 0, 0},
 	} {
-		_, err := readFrame(bufio.NewReader(bytes.NewReader(append(head, make([]byte, 64)...))), func() int { return 10 })
+		_, err := readFrame(bufio.NewReader(bytes.NewReader(append(head, make([]byte, 64)...))),
+			func() int { return 10 })
 		if !errors.Is(err, errFrameSize) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
 
-// FuzzFrame feeds bytes to everything that decodes what the other side wrote: it must neither panic nor allocate more
-// than the input deserves, and what it accepts must survive another trip.
+// FuzzFrame feeds bytes to everything that decodes what the other side wrote: it must neither panic nor
+// allocate more than the input deserves, and what it accepts must survive another trip.
 func FuzzFrame(f *testing.F) {
 	for _, seed := range frames() {
 		f.Add(seed)
@@ -115,8 +118,10 @@ func FuzzFrame(f *testing.F) {
 
 // FuzzJSON holds the reader and the writer against encoding/json.
 func FuzzJSON(f *testing.F) {
-	for _, seed := range []string{`{"a":[1,-0,1.5e3,true,false,null,"\u00e9\ud83d\ude00\n"],"":{}}`, `[]`, `"\ud800"`, `01`, `-`,
-		`[1,]`, `{"a":1,"a":2}`, `{"__proto__":{"x":1}}`, " \t\r\n1e400 ", `9007199254740993`, "\"\x7f\"", `"\x"`, `[`, `nul`, `1.`, `"\u00"`} {
+	for _, seed := range []string{`{"a":[1,-0,1.5e3,true,false,null,"\u00e9\ud83d\ude00\n"],"":{}}`, `[]`,
+		`"\ud800"`, `01`, `-`,
+		`[1,]`, `{"a":1,"a":2}`, `{"__proto__":{"x":1}}`, " \t\r\n1e400 ", `9007199254740993`, "\"\x7f\"",
+		`"\x"`, `[`, `nul`, `1.`, `"\u00"`} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
