@@ -226,7 +226,8 @@ func (s *session) openGap(ctx context.Context, stored cursor,
 // gapSQL reads what the second snapshot sees and the first one did not. Order inside a gap is by
 // transaction, not by commit (contract.md §7).
 const gapSQL = `select id::text, seq::text, entity_type, status, owner_id, tenant_id, visibility,
-	is_deleted::text, parent_id::text, at::text, accepted_at::text, scheduled_at::text, trace_id, xact::text, curr_hash, prev_hash
+	is_deleted::text, parent_id::text, at::text, accepted_at::text, scheduled_at::text, trace_id, xact::text,
+	curr_hash, prev_hash
 	from ledger.universal_registry
 	where $1 = '' or ((xact >= pg_snapshot_xmax($1::text::pg_snapshot)
 			or xact = any(array(select pg_snapshot_xip($1::text::pg_snapshot))))
