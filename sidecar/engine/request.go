@@ -23,6 +23,7 @@ type request struct {
 	cancel    context.CancelFunc
 	held      *ledger.Group // result that waits for the mark
 	tries     int           // runs that failed for no fault of the request
+	runs      int           // tells a late result of an earlier run from that of this one
 	seqSeen   int           // the version that the WAL has named; it may not be visible yet
 }
 
@@ -202,7 +203,11 @@ func (e *Engine) dispatchRequests() {
 // there; a slow one holds up no other.
 func (e *Engine) bootRequests(batch []*request) {
 	job := Job{Kernel: batch[0].kernel}
-	byKey := make(map[span.Key]*request, len(batch))
+	type started struct {
+		r   *request
+		run int
+	}
+	byKey := make(map[span.Key]started, len(batch))
 	ctx, cancel := context.WithCancel(e.ctx)
 	for _, r := range batch {
 		r.phase, r.startedAt, r.held = running, time.Now(), nil
@@ -213,11 +218,13 @@ func (e *Engine) bootRequests(batch []*request) {
 		e.inFlight[r.id] = r
 		cause := *r.span
 		cause.Attempt = new(attemptOf(r.span))
-		byKey[cause.Key()] = r
+		r.runs++
+		byKey[cause.Key()] = started{r, r.runs}
 		job.Batch = append(job.Batch, &cause)
 	}
 	job.Emit = func(cause span.Key, group ledger.Group, failure *span.RunError) {
-		e.do(func() { e.emitted(byKey[cause], group, failure) })
+		of := byKey[cause]
+		e.do(func() { e.emitted(of.r, of.run, group, failure) })
 	}
 	e.armLate()
 	e.stats.Boots.Add(1)
@@ -229,8 +236,8 @@ func (e *Engine) bootRequests(batch []*request) {
 }
 
 // emitted takes the result of one request.
-func (e *Engine) emitted(r *request, group ledger.Group, failure *span.RunError) {
-	if r == nil || r.phase != running || r.held != nil {
+func (e *Engine) emitted(r *request, run int, group ledger.Group, failure *span.RunError) {
+	if r == nil || r.runs != run || r.phase != running || r.held != nil {
 		return
 	}
 	if failure != nil || group.Fence == nil {
