@@ -195,7 +195,7 @@ func TestWhatIsCommittedWhileNobodyListensRunsLater(t *testing.T) {
 	random := rand.New(rand.NewPCG(seedOf(t), 3))
 	const each = 20
 	cases := []struct {
-		name     string
+		name      string
 		meanwhile func(s *system)
 	}{
 		{"the slot is there", func(*system) {}},

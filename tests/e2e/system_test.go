@@ -156,7 +156,7 @@ func (s *system) as(u user, do func(ctx context.Context, tx pgx.Tx) error) error
 
 // try inserts a span as PostgREST does: the stated columns of a JSON body.
 func (s *system) try(u user, c columns) (span.Key, error) {
-	names := slices.Sorted(maps.Keys(c))
+	names, list := sorted(c)
 	body, err := json.Marshal(c)
 	if err != nil {
 		return span.Key{}, err
@@ -164,9 +164,8 @@ func (s *system) try(u user, c columns) (span.Key, error) {
 	var key span.Key
 	err = s.as(u, func(ctx context.Context, tx pgx.Tx) error {
 		var id string
-		sql := fmt.Sprintf(`insert into ledger.universal_registry (%s) select b.%s
-			from json_populate_record(null::ledger.universal_registry, $1::json) as b returning id::text, seq`,
-			strings.Join(names, ", "), strings.Join(names, ", b."))
+		sql := `insert into ledger.universal_registry (` + names + `) select ` + list + `
+			from json_populate_record(null::ledger.universal_registry, $1::json) as b returning id::text, seq`
 		if err := tx.QueryRow(ctx, sql, string(body)).Scan(&id, &key.Seq); err != nil {
 			return err
 		}
@@ -174,6 +173,12 @@ func (s *system) try(u user, c columns) (span.Key, error) {
 		return nil
 	})
 	return key, err
+}
+
+// sorted lists the stated columns, for insert and for select.
+func sorted(c columns) (names, list string) {
+	all := slices.Sorted(maps.Keys(c))
+	return strings.Join(all, ", "), "b." + strings.Join(all, ", b.")
 }
 
 func (s *system) insert(u user, c columns) span.Key {

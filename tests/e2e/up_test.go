@@ -1,0 +1,308 @@
+package e2e_test
+
+import (
+	"context"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/jackc/pgx/v5"
+)
+
+// local is one `logline up`.
+type local struct {
+	*process
+	dir string
+	env map[string]string // of DIR/up.env
+}
+
+// up starts `logline up` on dir and waits for its ready line.
+func up(t *testing.T, dir string, more ...string) *local {
+	t.Helper()
+	p := launch(t, nil, append([]string{"up", "--data-dir", dir, "--listen", "127.0.0.1:0"}, more...)...)
+	t.Cleanup(func() { stopPostgres(t, dir) })
+	eventually(t, "the ready line is there", func() bool {
+		return strings.Contains(p.out.String(), "ready      http://") || p.hasEnded()
+	})
+	if p.hasEnded() {
+		t.Fatalf("up has ended with %d:\n%s", p.code(), p.err.String())
+	}
+	l := &local{process: p, dir: dir, env: readEnv(t, filepath.Join(dir, "up.env"))}
+	p.address = l.env["LOGLINE_URL"]
+	return l
+}
+
+var export = regexp.MustCompile(`(?m)^export ([A-Z_]+)='(.*)'$`)
+
+func readEnv(t *testing.T, file string) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := map[string]string{}
+	for _, match := range export.FindAllStringSubmatch(string(text), -1) {
+		env[match[1]] = match[2]
+	}
+	return env
+}
+
+// postmaster is the pid of the Postgres of dir, 0 where none is noted.
+func postmaster(t *testing.T, dir string) int {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "pg*", "postmaster.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) == 0 {
+		return 0
+	}
+	text, err := os.ReadFile(files[0])
+	if err != nil {
+		return 0 // it has ended just now
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	pid, err := strconv.Atoi(first)
+	if err != nil {
+		return 0
+	}
+	return pid
+}
+
+// stopPostgres ends what a killed up has left.
+func stopPostgres(t *testing.T, dir string) {
+	t.Helper()
+	pid := postmaster(t, dir)
+	if pid == 0 || isGone(pid) {
+		return
+	}
+	if process, err := os.FindProcess(pid); err == nil {
+		_ = process.Signal(syscall.SIGQUIT) // it may have ended just now
+	}
+	for range 1000 {
+		if isGone(pid) {
+			return
+		}
+		pause(pollEvery)
+	}
+	t.Errorf("Postgres %d of %s does not end", pid, dir)
+}
+
+// query reads one number from the database of up.env.
+func (l *local) query(sql string) int {
+	l.t.Helper()
+	ctx, cancel := context.WithTimeout(l.t.Context(), patience)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, l.env["DATABASE_URL"])
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	var n int
+	if err := conn.QueryRow(ctx, sql).Scan(&n); err != nil {
+		l.t.Fatalf("%s: %v", sql, err)
+	}
+	return n
+}
+
+func TestUpServesStopsAndGoesOn(t *testing.T) {
+	t.Parallel()
+	dir := openDir(t)
+	first := up(t, dir)
+	checkEnv(t, first)
+	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/nowhere": 404} {
+		response, err := client().Get(first.env["LOGLINE_URL"] + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != want {
+			t.Errorf("GET %s answers %d, want %d", path, response.StatusCode, want)
+		}
+	}
+	const executions = "select count(*) from ledger.universal_registry where entity_type = 'execution'"
+	if n := first.query(executions); n != 1 {
+		t.Errorf("%d executions, want that of the example", n)
+	}
+	if !strings.Contains(first.out.String(), "Hello, Alice!") {
+		t.Errorf("the timeline of the example is not printed:\n%s", first.out.String())
+	}
+
+	second := launch(t, nil, "up", "--data-dir", dir, "--listen", "127.0.0.1:0")
+	if code := second.wait(); code != 2 {
+		t.Errorf("a second up on the same directory ends with %d, want 2", code)
+	}
+	for _, want := range []string{dir, first.env["LOGLINE_URL"], strconv.Itoa(first.pid())} {
+		if !strings.Contains(second.err.String(), want) {
+			t.Errorf("the second up says %q, want %q in it", second.err.String(), want)
+		}
+	}
+
+	postgres := postmaster(t, dir)
+	if code := first.signal(syscall.SIGINT); code != 0 {
+		t.Errorf("Ctrl-C ends with %d", code)
+	}
+	if postgres == 0 || !isGone(postgres) {
+		t.Errorf("Postgres %d outlives Ctrl-C", postgres)
+	}
+
+	third := up(t, dir, "--quiet")
+	if n := third.query(executions); n != 2 {
+		t.Errorf("%d executions after a second start, want 2: the data is kept and the example ran again", n)
+	}
+	if third.env["LOGLINE_JWT_SECRET"] != first.env["LOGLINE_JWT_SECRET"] {
+		t.Error("the secret of the tokens changes with a restart")
+	}
+	if lines := strings.Count(third.out.String(), "\n"); lines != 1 {
+		t.Errorf("--quiet prints %d lines:\n%s", lines, third.out.String())
+	}
+}
+
+// checkEnv looks at every name of contract.md §8.
+func checkEnv(t *testing.T, l *local) {
+	t.Helper()
+	info, err := os.Stat(filepath.Join(l.dir, "up.env"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode().Perm() != 0o600 {
+		t.Errorf("up.env has the mode %s", info.Mode())
+	}
+	for token, want := range map[string]user{"LOGLINE_TOKEN_ALICE": alice, "LOGLINE_TOKEN_BOB": bob} {
+		claims := jwt.MapClaims{}
+		_, err := jwt.ParseWithClaims(l.env[token], claims, func(*jwt.Token) (any, error) {
+			return []byte(l.env["LOGLINE_JWT_SECRET"]), nil
+		}, jwt.WithValidMethods([]string{"HS256"}), jwt.WithAudience("authenticated"), jwt.WithExpirationRequired())
+		if err != nil {
+			t.Errorf("%s: %v", token, err)
+			continue
+		}
+		expires, err := claims.GetExpirationTime()
+		if err != nil {
+			t.Fatal(err)
+		}
+		app, _ := claims["app_metadata"].(map[string]any)
+		if claims["sub"] != want.sub || app["tenant_id"] != want.tenant || claims["role"] != "authenticated" ||
+			time.Until(expires.Time) < 29*24*time.Hour || time.Until(expires.Time) > 31*24*time.Hour {
+			t.Errorf("%s has the claims %v", token, claims)
+		}
+	}
+	if !strings.HasPrefix(l.env["DATABASE_URL"], "postgres://") {
+		t.Errorf("DATABASE_URL is %q", l.env["DATABASE_URL"])
+	}
+	if n := l.query("select (rolsuper)::int from pg_roles where rolname = current_user"); n != 1 {
+		t.Error("DATABASE_URL is not the owner's")
+	}
+}
+
+func TestUpAdoptsThePostgresOfAKilledUp(t *testing.T) {
+	t.Parallel()
+	dir := openDir(t)
+	killed := up(t, dir, "--quiet")
+	postgres := postmaster(t, dir)
+	killAndCheckBut(t, killed.process, postgres)
+	if postgres == 0 || isGone(postgres) {
+		t.Fatalf("Postgres %d has not survived the kill of up", postgres)
+	}
+	next := up(t, dir)
+	if pid := postmaster(t, dir); pid != postgres {
+		t.Errorf("Postgres was %d and is %d", postgres, pid)
+	}
+	if !strings.Contains(next.out.String(), "adopted") {
+		t.Errorf("up does not say that it adopted Postgres:\n%s", next.out.String())
+	}
+	if code := next.signal(syscall.SIGINT); code != 0 {
+		t.Errorf("Ctrl-C ends with %d", code)
+	}
+	if !isGone(postgres) {
+		t.Errorf("the adopted Postgres %d outlives Ctrl-C", postgres)
+	}
+}
+
+// killAndCheckBut is killAndCheck, where one child is meant to live on.
+func killAndCheckBut(t *testing.T, p *process, survivor int) {
+	t.Helper()
+	children := p.children()
+	p.kill()
+	for _, pid := range children {
+		if pid != survivor {
+			eventually(t, "a child of the killed up ends", func() bool { return isGone(pid) })
+		}
+	}
+}
+
+func TestTwoUpsSideBySide(t *testing.T) {
+	t.Parallel()
+	a, b := up(t, openDir(t), "--quiet"), up(t, openDir(t), "--quiet")
+	if a.env["LOGLINE_URL"] == b.env["LOGLINE_URL"] || a.env["DATABASE_URL"] == b.env["DATABASE_URL"] ||
+		a.env["LOGLINE_JWT_SECRET"] == b.env["LOGLINE_JWT_SECRET"] {
+		t.Error("two directories share an address, a database or a secret")
+	}
+	for _, l := range []*local{a, b} {
+		l.awaitReady()
+		if code := l.signal(syscall.SIGTERM); code != 0 {
+			t.Errorf("SIGTERM ends with %d", code)
+		}
+	}
+}
+
+func TestUpNamesATakenPort(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	dir := openDir(t)
+	p := launch(t, nil, "up", "--data-dir", dir, "--listen", taken.Addr().String())
+	if code := p.wait(); code != 1 || !strings.Contains(p.err.String(), taken.Addr().String()) {
+		t.Errorf("exit %d: %s", code, p.err.String())
+	}
+	if postmaster(t, dir) != 0 {
+		t.Error("it has started Postgres before it looked at the port")
+	}
+}
+
+func TestWrongUseIsExitCode2(t *testing.T) {
+	t.Parallel()
+	cases := []struct {
+		args []string
+		code int
+		says string // on the output for 0, on the error else
+	}{
+		{nil, 0, "logline up"},
+		{[]string{"help"}, 0, "logline serve"},
+		{[]string{"--help"}, 0, "logline up"},
+		{[]string{"help", "up"}, 0, "--data-dir"},
+		{[]string{"up", "--help"}, 0, "--listen"},
+		{[]string{"serve", "-h"}, 0, "DATABASE_URL"},
+		{[]string{"version"}, 0, "."},
+		{[]string{"fly"}, 2, `"fly"`},
+		{[]string{"help", "fly"}, 2, `"fly"`},
+		{[]string{"up", "--fast"}, 2, "fast"},
+		{[]string{"up", "now"}, 2, `"now"`},
+		{[]string{"up", "--listen", "nowhere"}, 2, "host:port"},
+		{[]string{"serve", "--database", "x"}, 2, "database"},
+		{[]string{"migrate"}, 2, "DATABASE_URL"},
+		{[]string{"bootstrap"}, 2, "DATABASE_URL"},
+	}
+	for _, c := range cases {
+		t.Run(strings.Join(append([]string{"logline"}, c.args...), " "), func(t *testing.T) {
+			p := launch(t, nil, c.args...)
+			code, said := p.wait(), p.err.String()
+			if c.code == 0 {
+				said = p.out.String()
+			}
+			if code != c.code || !strings.Contains(said, c.says) {
+				t.Errorf("exit %d, want %d; it says %q, want %q in it", code, c.code, said, c.says)
+			}
+		})
+	}
+}
