@@ -10,8 +10,8 @@
 --
 -- Checks are few on purpose as well: Postgres reads each one anew for every statement, which took
 -- 2.6 microseconds a check, and sixty of them cost three times what the insert itself does. So
--- two are checked here, and all sizes and formats by one trigger (35_shape), which also says which
--- column it is and what its limit.
+-- only the fence is checked here, and all sizes and formats by one trigger (35_shape), which also says
+-- which column it is and what its limit.
 
 create table ledger.universal_registry (
     id uuid not null default nullif(null::uuid, null),
@@ -85,8 +85,7 @@ create table ledger.universal_registry (
     sig_key_id text,
     metadata jsonb,
     constraint universal_registry_pkey primary key (id, seq),
-    constraint universal_registry_seq_check check (seq >= 0),
-    constraint universal_registry_visibility_check check (visibility in ('private', 'tenant', 'public'))
+    constraint universal_registry_seq_check check (seq >= 0)
 );
 
 comment on table ledger.universal_registry is
@@ -253,5 +252,3 @@ comment on constraint universal_registry_pkey on ledger.universal_registry is
     'The fence: of two writers of one version, one wins.';
 comment on constraint universal_registry_seq_check on ledger.universal_registry is
     'Versions count from 0.';
-comment on constraint universal_registry_visibility_check on ledger.universal_registry is
-    'One of three.';

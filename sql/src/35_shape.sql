@@ -17,8 +17,8 @@ begin
     v_broken := case
         when new.entity_type !~ '^[a-z][a-z0-9_.-]{0,62}$'
             then 'entity_type: a lower-case word of at most 63 characters'
-        when new.who ~ '^\s' or char_length(new.who) not between 1 and 256
-            then 'who: 1 to 256 characters, no space in front'
+        when char_length(new.who) not between 1 and 256
+            then 'who: 1 to 256 characters'
         when char_length(new.did) > 500
             then 'did: at most 500 characters'
         when char_length(new.this) > 500
@@ -29,10 +29,10 @@ begin
             then 'at: a finite time in the years 1 to 9999'
         when jsonb_typeof(new.metadata) <> 'object' or pg_column_size(new.metadata) > 262144
             then 'metadata: a JSON object of at most 256 KiB'
-        when new.owner_id ~ '^\s' or char_length(new.owner_id) not between 1 and 200
-            then 'owner_id: 1 to 200 characters, no space in front'
-        when new.tenant_id ~ '^\s' or char_length(new.tenant_id) not between 1 and 200
-            then 'tenant_id: 1 to 200 characters, no space in front'
+        when char_length(new.owner_id) not between 1 and 200
+            then 'owner_id: 1 to 200 characters'
+        when char_length(new.tenant_id) not between 1 and 200
+            then 'tenant_id: 1 to 200 characters'
         when new.visibility not in ('private', 'tenant', 'public')
             then 'visibility: private, tenant or public'
         when new.status !~ '^[A-Za-z][A-Za-z0-9_.-]{0,62}$'
