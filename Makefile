@@ -26,6 +26,7 @@ help: ## list these commands
 	@printf '\nPG=17 make up forces a version of Postgres, 15 to 18.\n'
 
 build: .needs-go ## build bin/logline
+	@[ -e bin/logline ] || echo 'building bin/logline: about a minute the first time'
 	@CGO_ENABLED=0 go build -trimpath -o bin/logline ./sidecar
 
 up: build ## start Postgres, ledger and sidecar here and run an example; Ctrl-C stops

@@ -5,15 +5,18 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/loglineos/loglineos/sidecar/devdb"
 )
 
 // aptTimeout bounds one call of apt-get.
 const aptTimeout = 5 * time.Minute
 
-// tool is a program that some test uses, and Debian's package of it. (Postgres is not here: the
-// tests' own helper finds or fetches it.)
+// tool is a program that some test uses, and Debian's package of it. Postgres is not here: the tests'
+// own helper finds or fetches it; but pgTAP is (missingPgTAP).
 type tool struct{ program, debianPackage, usedBy string }
 
 var tools = []tool{
@@ -23,13 +26,16 @@ var tools = []tool{
 // installTools installs what is missing, on Debian as root. A failure is said and costs no test but
 // those that need the tool: they are skipped by name.
 func installTools() {
-	var packages []string
+	if os.Geteuid() != 0 || !isDebian() {
+		return
+	}
+	packages := missingPgTAP()
 	for _, t := range tools {
 		if _, err := exec.LookPath(t.program); err != nil {
 			packages = append(packages, t.debianPackage)
 		}
 	}
-	if len(packages) == 0 || os.Geteuid() != 0 || !isDebian() {
+	if len(packages) == 0 {
 		return
 	}
 	fmt.Printf("installing %s by apt-get, for tests that use it\n", strings.Join(packages, ", "))
@@ -44,6 +50,46 @@ func installTools() {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "testrun:", err)
 	}
+}
+
+// missingPgTAP lists Debian's packages of pgTAP (tests/sqlrules) for the Postgres that is installed. A
+// machine without one gets it first, here instead of in the first test that asks for it.
+func missingPgTAP() []string {
+	const installed = "/usr/lib/postgresql/*/bin/postgres"
+	found, _ := filepath.Glob(installed) // the only error is a bad pattern
+	if len(found) == 0 && os.Getenv("TEST_DATABASE_URL") == "" && os.Getenv("PG") == "" {
+		if err := startOnce(); err != nil {
+			fmt.Fprintln(os.Stderr, "testrun:", err)
+		}
+		found, _ = filepath.Glob(installed)
+	}
+	var packages []string
+	for _, program := range found {
+		major := filepath.Base(filepath.Dir(filepath.Dir(program)))
+		if _, err := os.Stat("/usr/share/postgresql/" + major + "/extension/pgtap.control"); err != nil {
+			packages = append(packages, "postgresql-"+major+"-pgtap")
+		}
+	}
+	return packages
+}
+
+// startOnce has devdb find or install Postgres.
+func startOnce() error {
+	dir, err := os.MkdirTemp("", "loglineos-testrun-")
+	if err != nil {
+		return fmt.Errorf("make a directory for Postgres: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	if err := os.Chmod(dir, 0o755); err != nil { // it runs as another user
+		return fmt.Errorf("open the directory of Postgres: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), aptTimeout)
+	defer cancel()
+	server, err := devdb.Start(ctx, devdb.Options{Dir: dir, Log: func(text string) { fmt.Println(text) }})
+	if err != nil {
+		return fmt.Errorf("look for Postgres: %w", err)
+	}
+	return server.Stop(ctx)
 }
 
 func isDebian() bool {
