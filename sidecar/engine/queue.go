@@ -10,6 +10,7 @@ import (
 // fair is the queue of requests that may run: tenants take turns, and each tenant's requests come in
 // the order in which they were queued.
 type fair struct {
+	first   []*request // whose turn has come already
 	tenants map[string][]*request
 	turn    []string // tenants with something queued
 }
@@ -24,9 +25,15 @@ func (f *fair) push(r *request) {
 	f.tenants[tenant] = append(f.tenants[tenant], r)
 }
 
+// pushFirst queues a request whose turn has come before.
+func (f *fair) pushFirst(r *request) { f.first = append(f.first, r) }
+
 // pop takes up to n requests that have the same kernel, one a tenant and turn.
 func (f *fair) pop(n int) []*request {
 	var batch []*request
+	for len(batch) < n && len(f.first) > 0 && (len(batch) == 0 || f.first[0].kernel == batch[0].kernel) {
+		batch, f.first = append(batch, f.first[0]), f.first[1:]
+	}
 	for len(batch) < n && len(f.turn) > 0 {
 		tenant := f.turn[0]
 		queue := f.tenants[tenant]
@@ -50,6 +57,7 @@ func (f *fair) remove(r *request) {
 	if r.phase != queued {
 		return
 	}
+	f.first = slices.DeleteFunc(f.first, func(other *request) bool { return other == r })
 	tenant := r.span.TenantID
 	queue := slices.DeleteFunc(f.tenants[tenant], func(other *request) bool { return other == r })
 	if len(queue) > 0 {

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/loglineos/loglineos/sidecar/ledger"
@@ -19,6 +20,7 @@ type request struct {
 	phase     phase
 	isMarked  bool // a running version of this attempt is committed
 	isMarking bool // it is being committed
+	isOrphan  bool // found open at a take-over: claimed before it runs, and not before its turn
 	startedAt time.Time
 	cancel    context.CancelFunc
 	held      *ledger.Group // result that waits for the mark
@@ -195,7 +197,9 @@ func (e *Engine) dispatchRequests() {
 		if len(batch) == 0 {
 			return
 		}
-		e.bootRequests(batch)
+		if batch = slices.DeleteFunc(batch, e.claim); len(batch) > 0 {
+			e.bootRequests(batch)
+		}
 	}
 }
 

@@ -12,7 +12,8 @@ import (
 
 // Lead makes the engine the one that works: it reads the database clock, the policies in force and
 // every open request. Requests that were open under a sidecar before are claimed with a visible running
-// version, and the attempt counts. It returns when all are known; their runs go on behind it.
+// version when their turn comes, and the attempt counts. It returns when all are known; their runs go on
+// behind it.
 func (e *Engine) Lead(ctx context.Context) error {
 	before := time.Now()
 	databaseNow, err := e.config.Ledger.Now(ctx)
@@ -106,9 +107,22 @@ func (e *Engine) adopt(ctx context.Context, page []*span.Span, seen map[span.ID]
 				e.place(r)
 				continue
 			}
-			e.takeOver(r)
+			r.isOrphan, r.phase = true, queued
+			e.ready.push(r)
 		}
 	})
+}
+
+// claim takes an orphan over when its turn to run has come, and keeps its place in flight until the
+// claim is committed. One that only waits costs no attempt when this sidecar is lost, too.
+func (e *Engine) claim(r *request) bool {
+	if !r.isOrphan {
+		return false
+	}
+	r.isOrphan, r.phase = false, reading
+	e.inFlight[r.id] = r
+	e.takeOver(r)
+	return true
 }
 
 // kernelOf returns the kernel that runs open requests like row: that of the trigger which matched it
@@ -188,7 +202,12 @@ func (e *Engine) marked(r *request, version *span.Span, outcome ledger.Outcome) 
 		group := *r.held
 		r.held = nil
 		e.finish(r, group)
-	case r.phase != running:
+	case r.phase == running:
+	case e.inFlight[r.id] == r: // claimed in its turn
+		delete(e.inFlight, r.id)
+		r.phase = queued
+		e.ready.pushFirst(r)
+	default:
 		r.phase = queued
 		e.ready.push(r)
 	}
