@@ -244,7 +244,7 @@ func TestSIGTERMLetsARunFinish(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	sidecar := s.serve("LOGLINE_DRAIN_MS=60000")
-	c := function(`let n = 0; for (let i = 0; i < 2e7; i++) n += i; return n;`)
+	c := function(`let n = 0; for (let i = 0; i < 5e6; i++) n += i; return n;`)
 	s.insert(alice, c)
 	s.awaitRunning(c["trace_id"].(string))
 	if code := sidecar.signal(syscall.SIGTERM); code != 0 {
