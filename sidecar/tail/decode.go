@@ -1,6 +1,8 @@
 package tail
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -36,7 +38,7 @@ type decoder struct {
 func newDecoder() *decoder { return &decoder{relations: map[uint32][]string{}} }
 
 func (d *decoder) decode(raw []byte) (event, error) {
-	message, err := pglogrepl.Parse(raw)
+	message, err := parse(raw)
 	if err != nil {
 		return event{}, fmt.Errorf("decode pgoutput message: %w", err)
 	}
@@ -50,7 +52,53 @@ func (d *decoder) decode(raw []byte) (event, error) {
 	case *pglogrepl.InsertMessage:
 		return d.insert(m)
 	}
-	return event{}, nil // origins, types and messages carry nothing for us
+	return event{}, nil
+}
+
+// parse is pglogrepl.Parse for the messages that matter; nil for the others. Parse itself reads past the
+// end of a message that is cut off, and believes every length in it.
+func parse(raw []byte) (message pglogrepl.Message, err error) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			err = fmt.Errorf("message of %d bytes: %v", len(raw), fault)
+		}
+	}()
+	if len(raw) == 0 {
+		return nil, errors.New("message of 0 bytes")
+	}
+	switch pglogrepl.MessageType(raw[0]) {
+	case pglogrepl.MessageTypeInsert:
+		if !isWholeInsert(raw) {
+			return nil, fmt.Errorf("insert of %d bytes is cut off", len(raw))
+		}
+	case pglogrepl.MessageTypeBegin, pglogrepl.MessageTypeCommit, pglogrepl.MessageTypeRelation:
+	default: // origins, types, truncations and messages carry nothing for us
+		return nil, nil
+	}
+	return pglogrepl.Parse(raw)
+}
+
+// isWholeInsert walks the tuple: kind and relation (5 bytes), 'N', the number of columns (2 bytes), and of
+// each column its form and, where it has a value, a length of 4 bytes and the value.
+func isWholeInsert(raw []byte) bool {
+	if len(raw) < 8 {
+		return false
+	}
+	rest := raw[8:]
+	for range binary.BigEndian.Uint16(raw[6:8]) {
+		if len(rest) == 0 {
+			return false
+		}
+		form := rest[0]
+		rest = rest[1:]
+		if form == pglogrepl.TupleDataTypeText || form == pglogrepl.TupleDataTypeBinary {
+			if len(rest) < 4 || uint64(len(rest)-4) < uint64(binary.BigEndian.Uint32(rest)) {
+				return false
+			}
+			rest = rest[4+binary.BigEndian.Uint32(rest):]
+		}
+	}
+	return true
 }
 
 func (d *decoder) relation(m *pglogrepl.RelationMessage) error {
