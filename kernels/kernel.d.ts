@@ -84,7 +84,8 @@ export interface Ctx {
   env: { APP_USER_ID: string; APP_TENANT_ID: string };
   /**
    * Buffers a span; it is written when the run ends well. The host derives the id from the cause and
-   * sets owner, tenant, visibility, who, at, hash and signature.
+   * sets owner, tenant, visibility, who, at, hash and signature. In a kernel a refusal is thrown when
+   * the returned span is first read, and ends the run where it never is.
    */
   insertSpan(partial: Partial<Span>, origin?: Origin): Span;
   /** The next version of a request of the batch. Its seq may still move by one (a `running` mark). */

@@ -16,8 +16,8 @@ export default async function main(ctx) {
       if (!result.ok) throw result.error;
       const actions = result.output === null ? [] : result.output;
       if (!Array.isArray(actions)) throw new Error("on(span, ctx) must return an array of actions");
-      const drafts = actions.map(toDraft);
-      for (const draft of drafts) ctx.insertSpan(draft, origin);
+      const spans = actions.map(toDraft).map((draft) => ctx.insertSpan(draft, origin));
+      for (const { id } of spans) ctx.log("emitted", id); // a refusal is thrown here, not later
     } catch (error) {
       ctx.insertSpan(
         {

@@ -41,6 +41,11 @@ func (t *task) build() error {
 			return err
 		}
 	}
+	for _, name := range t.start.deferred {
+		if err := t.ctx.Set(name, t.hostCall(name, t.callDeferred)); err != nil {
+			return err
+		}
+	}
 	for i, name := range t.start.lazyNames {
 		if err := t.defineLazy(name, t.start.lazy[i]); err != nil {
 			return err
@@ -260,6 +265,11 @@ func (t *task) wait() error {
 	}
 	list := t.early
 	t.early = nil
+	for _, m := range list { // first, because settling a promise runs script that may look at them
+		if d := t.deferred[m.id]; d != nil {
+			d.reply = &m
+		}
+	}
 	for _, m := range list {
 		o, ok := t.open[m.id]
 		if !ok {

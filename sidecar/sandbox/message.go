@@ -31,6 +31,7 @@ type start struct {
 	seed        [32]byte
 	limits      Limits
 	sync, async []string
+	deferred    []string
 	globalNames []string
 	globals     [][]byte
 	lazyNames   []string
@@ -61,6 +62,7 @@ func appendStart(e *encoder, id uint32, key programKey, r *Run, withSource bool)
 	}
 	e.texts(r.SyncCalls)
 	e.texts(r.AsyncCalls)
+	e.texts(r.DeferredCalls)
 	for _, values := range []map[string]json.RawMessage{r.Globals, r.Lazy} {
 		e.uint(uint64(len(values)))
 		for _, name := range slices.Sorted(maps.Keys(values)) {
@@ -92,7 +94,7 @@ func decodeStart(body []byte) (start, bool) {
 		&s.limits.FrameBytes, &s.limits.HostCalls} {
 		*n = int(d.int())
 	}
-	s.sync, s.async = d.texts(), d.texts()
+	s.sync, s.async, s.deferred = d.texts(), d.texts(), d.texts()
 	for range d.count() {
 		s.globalNames = append(s.globalNames, d.text())
 		s.globals = append(s.globals, d.bytes())
@@ -185,6 +187,7 @@ type outcome struct {
 	output []byte
 	failed *Error
 	logs   []Log
+	unseen []uint32 // deferred calls whose answer the script never looked at
 }
 
 func appendOutcome(e *encoder, run uint32, o outcome) {
@@ -204,6 +207,10 @@ func appendOutcome(e *encoder, run uint32, o outcome) {
 		e.text(l.Message)
 		e.int(int64(l.At))
 	}
+	e.uint(uint64(len(o.unseen)))
+	for _, id := range o.unseen {
+		e.uint(uint64(id))
+	}
 	e.raw(o.output)
 	e.end()
 }
@@ -216,6 +223,9 @@ func decodeOutcome(body []byte) (outcome, bool) {
 	}
 	for range d.count() {
 		o.logs = append(o.logs, Log{Level: d.text(), Message: d.text(), At: time.Duration(d.int())})
+	}
+	for range d.count() {
+		o.unseen = append(o.unseen, uint32(d.uint()))
 	}
 	o.output = d.body
 	return o, !d.bad && (o.failed != nil || len(o.output) > 0)

@@ -147,7 +147,11 @@ type Run struct {
 	// async ones a Promise. "sql" is a tagged template: ctx.sql`… ${v}` calls ("sql", [{text: "… $1", values:
 	// [v]}]).
 	SyncCalls, AsyncCalls []string
-	Globals               map[string]json.RawMessage // extra globals, e.g. SPAN_ID
+	// DeferredCalls answer an object that the script need not wait for: its members are fetched when the
+	// script first reads one. A refusal is thrown then, or, where the script never looks, ends the run.
+	// Host is asked for a run's deferred calls one after another, in their order.
+	DeferredCalls []string
+	Globals       map[string]json.RawMessage // extra globals, e.g. SPAN_ID
 	// Lazy are further properties of ctx that are parsed when the script first reads them: for what is
 	// large and rarely read.
 	Lazy map[string]json.RawMessage

@@ -44,7 +44,10 @@ type session struct {
 	waited   time.Duration
 	begun    time.Time
 	timer    *time.Timer
-	late     bool // the kill timer fired once
+	unseen   []uint32              // deferred calls that the script never looked at
+	refused  map[uint32]*HostError // deferred calls that Host refused
+	before   chan struct{}         // closed when the deferred call before is answered
+	late     bool                  // the kill timer fired once
 	overtime bool
 	cause    error
 }
@@ -79,7 +82,26 @@ func (c *child) serve(ctx context.Context, r *Run, log *slog.Logger, abandon boo
 	if s.answered || !abandon {
 		s.timer.Stop()
 	}
-	return s.result, s.reusable
+	return s.judged(), s.reusable
+}
+
+// judged is the result, after the refusals that the script did not wait to see. The caller holds s.mu.
+func (s *session) judged() Result {
+	if len(s.unseen) == 0 || s.result.Err != nil {
+		return s.result
+	}
+	s.mu.Unlock()
+	s.hosts.Wait() // they came before the outcome, so they have been started
+	s.mu.Lock()
+	s.result.Cause = s.cause
+	slices.Sort(s.unseen)
+	for _, id := range s.unseen {
+		if refusal := s.refused[id]; refusal != nil {
+			s.result.Output, s.result.Err = nil, &Error{Code: refusal.Code, Message: refusal.Message}
+			break
+		}
+	}
+	return s.result
 }
 
 // admit registers the session. It reports false if the child is gone.
@@ -150,6 +172,7 @@ func (s *session) settle(r Result, reusable bool) {
 func (s *session) ended(o outcome) {
 	s.mu.Lock()
 	s.answered = true
+	s.unseen = o.unseen
 	s.timer.Stop()
 	s.mu.Unlock()
 	r := Result{Err: o.failed, Logs: o.logs, JSTime: o.used}
@@ -275,16 +298,35 @@ func (s *session) called(c call) bool {
 	if over {
 		return true
 	}
-	declared := slices.Contains(s.run.AsyncCalls, c.name) || slices.Contains(s.run.SyncCalls, c.name)
+	isDeferred := slices.Contains(s.run.DeferredCalls, c.name)
+	declared := isDeferred || slices.Contains(s.run.AsyncCalls, c.name) ||
+		slices.Contains(s.run.SyncCalls, c.name)
 	if again || tooMany || !declared || len(c.args) > s.run.Limits.FrameBytes {
 		s.hosts.Done()
 		return false
 	}
+	before, after := s.turn(isDeferred)
 	go func() {
 		defer s.hosts.Done()
+		if before != nil {
+			<-before
+		}
 		s.answer(c)
+		if after != nil {
+			close(after)
+		}
 	}()
 	return true
+}
+
+// turn gives a deferred call its place behind the one before. Only the child's reader calls it.
+func (s *session) turn(isDeferred bool) (before, after chan struct{}) {
+	if !isDeferred {
+		return nil, nil
+	}
+	before, after = s.before, make(chan struct{})
+	s.before = after
+	return before, after
 }
 
 func (s *session) answer(c call) {
@@ -309,6 +351,12 @@ func (s *session) answer(c call) {
 		m.value = value
 	}
 	s.mu.Lock()
+	if m.failed != nil && slices.Contains(s.run.DeferredCalls, c.name) {
+		if s.refused == nil {
+			s.refused = map[uint32]*HostError{}
+		}
+		s.refused[c.id] = m.failed
+	}
 	if s.sent++; s.waits {
 		now := time.Now()
 		s.waits, s.late = false, false

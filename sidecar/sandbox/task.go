@@ -34,8 +34,9 @@ type task struct {
 	calls    int
 	seen     uint64            // replies taken from the inbox
 	open     map[uint32]opened // asynchronous calls without reply
-	early    []reply           // replies that came while a synchronous call was waiting
-	hostErr  []thrown          // the errors made from replies, to know them again
+	deferred map[uint32]*deferred
+	early    []reply  // replies that came while a synchronous call was waiting
+	hostErr  []thrown // the errors made from replies, to know them again
 	logs     []Log
 	logBytes int
 	random   *randomness
@@ -99,6 +100,11 @@ func (t *task) execute() (o outcome) {
 		}
 		o.used = t.clock.turn(clockStopped)
 		o.logs = t.logs
+		for id, d := range t.deferred {
+			if d.object == nil {
+				o.unseen = append(o.unseen, id)
+			}
+		}
 	}()
 	output, failed := t.run()
 	return outcome{output: output, failed: failed}
