@@ -43,6 +43,7 @@ type Stage0 struct {
 	manifest atomic.Pointer[governed]
 	mu       sync.Mutex
 	kernels  map[span.ID]*kernel
+	drops    int // of kernels, because a version of one was committed
 	boots    *bootCounter
 }
 
@@ -199,19 +200,28 @@ func (s *Stage0) Observe(ctx context.Context, row *span.Published) error {
 
 // observeKernel drops the kernel that row is a version of, once row can be read.
 func (s *Stage0) observeKernel(ctx context.Context, row *span.Published) error {
-	s.mu.Lock()
-	_, known := s.kernels[row.ID]
-	s.mu.Unlock()
-	if !known {
+	manifest := s.manifest.Load()
+	if manifest == nil || !manifest.names(row.ID) {
 		return nil
 	}
 	if _, err := s.config.Ledger.LoadVisible(ctx, []span.Key{row.Key()}); err != nil {
 		return err
 	}
 	s.mu.Lock()
+	s.drops++
 	delete(s.kernels, row.ID)
 	s.mu.Unlock()
 	return nil
+}
+
+// names reports whether id is a kernel of the manifest.
+func (g *governed) names(id span.ID) bool {
+	for _, kernel := range g.Kernels {
+		if kernel == id {
+			return true
+		}
+	}
+	return false
 }
 
 // Prefetch starts to read versions that a run will soon need.
@@ -229,7 +239,7 @@ func (s *Stage0) kernel(ctx context.Context, manifest *governed, name string) (*
 		return nil, &span.RunError{Code: span.RunNotFound, Message: "the manifest names no kernel " + name}
 	}
 	s.mu.Lock()
-	found := s.kernels[id]
+	found, drops := s.kernels[id], s.drops
 	s.mu.Unlock()
 	if found == nil {
 		rows, err := s.config.Ledger.InForce(ctx, []span.ID{id})
@@ -239,7 +249,10 @@ func (s *Stage0) kernel(ctx context.Context, manifest *governed, name string) (*
 		found = &kernel{name: name, span: rows[id]}
 		found.err = verifyKernel(manifest, id, rows[id])
 		s.mu.Lock()
-		s.kernels[id] = found
+		// What was read or judged before a change must not outlive it.
+		if s.drops == drops && s.manifest.Load() == manifest {
+			s.kernels[id] = found
+		}
 		s.mu.Unlock()
 	}
 	if found.err != nil {
