@@ -56,6 +56,9 @@ func New(ctx context.Context, c *config.Config, log *slog.Logger) (_ *App, err e
 	if a.pool, err = sandbox.New(sandbox.Options{Workers: c.Workers, Log: log}); err != nil {
 		return nil, fmt.Errorf("start the sandbox: %w", err)
 	}
+	if err = a.pool.Warm(ctx); err != nil {
+		return nil, err
+	}
 	var incarnation span.ID
 	rand.Read(incarnation[:]) // never fails: crypto/rand
 	a.stage0 = stage0.New(

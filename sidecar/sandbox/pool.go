@@ -410,3 +410,15 @@ func (s *starter) stop() {
 	close(s.work)
 	<-s.ended
 }
+
+// Warm starts the kernel host and a code worker, so that the first run does not wait for them. Its
+// error says why no child can live here.
+func (p *Pool) Warm(ctx context.Context) error {
+	empty := Run{Program: Program{Name: "warm-up", Source: "return null"}}
+	for _, run := range []func(context.Context, Run) Result{p.RunKernel, p.RunCode} {
+		if result := run(ctx, empty); result.Err != nil {
+			return fmt.Errorf("start a sandbox child: %w", result.Err)
+		}
+	}
+	return nil
+}
