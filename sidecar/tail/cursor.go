@@ -93,11 +93,19 @@ func (s *session) bookkeep(ctx, sessionCtx context.Context) error {
 			}
 		case <-ticker.C:
 		}
-		if silence := time.Since(time.Unix(0, s.lastSeen.Load())); silence > silenceMax &&
-			s.phase.Load() == Streaming {
+		if silence := s.silence(time.Now()); silence > silenceMax {
 			return fmt.Errorf("no word from the server for %d s: reconnecting", int(silence.Seconds()))
 		}
 	}
+}
+
+// silence is how long the stream has waited for a word of the server.
+func (t *Tail) silence(now time.Time) time.Duration {
+	since := t.waiting.Load()
+	if since == 0 {
+		return 0
+	}
+	return now.Sub(time.Unix(0, since))
 }
 
 // advance moves the cursor. A mark is taken (snapshot first, then the WAL's end, so that whatever

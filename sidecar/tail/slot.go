@@ -59,7 +59,7 @@ func (s *session) open(ctx context.Context) error {
 	if err != nil {
 		return explainReplication(replication.User, fmt.Errorf("identify the system: %w", err))
 	}
-	s.systemID, s.timeline = identity.SystemID, identity.Timeline
+	s.systemID, s.timeline, s.user = identity.SystemID, identity.Timeline, replication.User
 	return nil
 }
 
@@ -239,7 +239,7 @@ func (s *session) explainCreate(ctx context.Context, err error) error {
 				"drop one that is no longer needed (select slot_name, active from pg_replication_slots) " +
 					"or raise max_replication_slots", err}
 		case "42501":
-			return explainReplication(s.config.ReplicationURL, err)
+			return explainReplication(s.user, err)
 		}
 	}
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {

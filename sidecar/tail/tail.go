@@ -75,12 +75,12 @@ const (
 
 // Tail is one follower. Make it with New, run it once with Run.
 type Tail struct {
-	config   Config
-	handler  Handler
-	phase    atomic.Value // Phase
-	fault    atomic.Value // string: the last error, "" when streaming
-	rows     atomic.Int64
-	lastSeen atomic.Int64 // Unix nanoseconds of the last message
+	config  Config
+	handler Handler
+	phase   atomic.Value // Phase
+	fault   atomic.Value // string: the last error, "" when streaming
+	rows    atomic.Int64
+	waiting atomic.Int64 // since when it waits for a message, in Unix nanoseconds; 0 while it does not
 }
 
 // New returns a tail that is not running yet.
@@ -140,7 +140,7 @@ func (t *Tail) session(ctx context.Context, led *bool) error {
 	*led = true
 	t.fault.Store("")
 	t.phase.Store(CatchingUp)
-	t.lastSeen.Store(time.Now().UnixNano())
+	t.waiting.Store(0)
 	t.config.Log.Info("replication slot taken", "slot", t.config.Slot, "from", s.cursor.lsn.String(), "gap_scan",
 		gap.reason)
 
@@ -179,6 +179,7 @@ type session struct {
 	sql         *pgx.Conn // used by start, then by the bookkeeper alone
 	systemID    string
 	timeline    int32
+	user        string // of the replication connection
 	cursor      cursor // as stored; after start owned by the bookkeeper
 	progress    *Progress
 	dirty       atomic.Bool // rows came since the last mark
@@ -204,11 +205,12 @@ func (s *session) read(ctx context.Context) error {
 	decoder := newDecoder()
 	var transaction *Position
 	for {
+		s.waiting.Store(time.Now().UnixNano())
 		message, err := s.replication.ReceiveMessage(ctx)
+		s.waiting.Store(0) // a handler that blocks is no silence of the server
 		if err != nil {
 			return fmt.Errorf("receive from the slot: %w", err)
 		}
-		s.lastSeen.Store(time.Now().UnixNano())
 		data, ok := message.(*pgproto3.CopyData)
 		if !ok {
 			if refusal, ok := message.(*pgproto3.ErrorResponse); ok {

@@ -176,8 +176,8 @@ func TestIdleSlotHoldsBackNoWAL(t *testing.T) {
 func TestHugeTransactionWithSlowHandlerKeepsTheSession(t *testing.T) {
 	t.Parallel()
 	f := setup(t, map[string]string{"logical_decoding_work_mem": "64MB"})
-	const rows = 200_000
-	seen, slow := 0, time.NewTimer(7*time.Second)
+	const rows = 100_000
+	seen, slow := 0, time.NewTimer(6*time.Second)
 	defer slow.Stop()
 	w := f.follow(t, func(w *follower) {
 		w.onRow = func(*span.Published) {
@@ -186,7 +186,7 @@ func TestHugeTransactionWithSlowHandlerKeepsTheSession(t *testing.T) {
 			}
 		}
 	}).streams(t)
-	slow.Reset(7 * time.Second)
+	slow.Reset(6 * time.Second)
 	exec(t, f.conn, "alter table ledger.universal_registry disable trigger all")
 	exec(t, f.conn, `insert into ledger.universal_registry (id, seq, entity_type, who, at, xact, accepted_at,
 			owner_id, tenant_id, visibility, is_deleted)
