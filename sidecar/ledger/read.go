@@ -89,8 +89,22 @@ func (l *Ledger) InForce(ctx context.Context, ids []span.ID) (map[span.ID]*span.
 	return byID(spans), nil
 }
 
-// Requests reads requests as they stand now: the first version, which holds the input, with seq,
-// status, attempt and hash of the latest one. An id without a row is absent.
+// NextEffective returns the earliest future effective_at of the versions of ids, by the database's clock;
+// the zero time where there is none.
+func (l *Ledger) NextEffective(ctx context.Context, ids []span.ID) (time.Time, error) {
+	var next *time.Time
+	err := l.pool.QueryRow(ctx, `select min(effective_at) from ledger.universal_registry
+		where id = any($1::text[]::uuid[]) and effective_at > clock_timestamp()`, texts(ids)).Scan(&next)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read the next effective time: %w", err)
+	}
+	if next == nil {
+		return time.Time{}, nil
+	}
+	return *next, nil
+}
+
+// Requests reads requests as they stand now: the latest version, with input and metadata of the first. An id without a row is absent.
 func (l *Ledger) Requests(ctx context.Context, ids []span.ID) (map[span.ID]*span.Span, error) {
 	latest, err := l.Latest(ctx, ids)
 	if err != nil {
@@ -110,9 +124,30 @@ func (l *Ledger) Requests(ctx context.Context, ids []span.ID) (map[span.ID]*span
 		return nil, err
 	}
 	for key, s := range first {
-		latest[key.ID].Input = s.Input
+		completeRequest(latest[key.ID], s)
 	}
 	return latest, l.countAttempts(ctx, latest)
+}
+
+// completeRequest gives now what a later version may leave out: the engine's carries no input, and an
+// owner's (cancel_requested, scheduled) need not say which function it is.
+func completeRequest(now, first *span.Span) {
+	now.Input, now.Metadata = first.Input, first.Metadata
+	if now.ParentID == nil {
+		now.ParentID = first.ParentID
+	}
+	if now.RelatedTo == nil {
+		now.RelatedTo = first.RelatedTo
+	}
+	if now.TraceID == nil {
+		now.TraceID = first.TraceID
+	}
+	if now.PolicyID == nil {
+		now.PolicyID = first.PolicyID
+	}
+	if now.This == nil {
+		now.This = first.This
+	}
 }
 
 // countAttempts gives a request that was scheduled anew (redriven) the attempt after its last one: an

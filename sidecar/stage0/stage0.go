@@ -41,9 +41,11 @@ type Stage0 struct {
 	config   Config
 	versions *versions
 	manifest atomic.Pointer[governed]
+	reload   sync.Mutex // one reading of the manifest at a time: an older one never comes last
 	mu       sync.Mutex
 	kernels  map[span.ID]*kernel
-	drops    int // of kernels, because a version of one was committed
+	drops    int       // of kernels, because a version of one was committed
+	nextAt   time.Time // when a version takes force by the clock alone; zero: none is known
 	boots    *bootCounter
 }
 
@@ -82,6 +84,11 @@ func (s *Stage0) Manifest() *span.Manifest {
 // Reload reads the manifest and puts it in force. A manifest with a fault does not take force: the
 // one before stays, and the fault is returned and recorded as an incident span.
 func (s *Stage0) Reload(ctx context.Context) error {
+	s.reload.Lock()
+	defer s.reload.Unlock()
+	if err := s.noteEffective(ctx, span.ManifestID); err != nil {
+		return err
+	}
 	found, err := s.config.Ledger.InForce(ctx, []span.ID{span.ManifestID})
 	if err != nil {
 		return fmt.Errorf("read the manifest: %w", err)
@@ -107,6 +114,55 @@ func (s *Stage0) Reload(ctx context.Context) error {
 	s.mu.Unlock()
 	s.config.Log.Info("manifest in force", "seq", row.Seq, "version", manifest.Version)
 	return nil
+}
+
+// noteEffective notes when the next version of id takes force. It comes before the one in force is read,
+// so that none falls between the two.
+func (s *Stage0) noteEffective(ctx context.Context, id span.ID) error {
+	next, err := s.config.Ledger.NextEffective(ctx, []span.ID{id})
+	if err != nil || next.IsZero() {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.nextAt.IsZero() || next.Before(s.nextAt) {
+		s.nextAt = next
+	}
+	return nil
+}
+
+// refresh puts into force what has become effective since it was committed.
+func (s *Stage0) refresh(ctx context.Context) error {
+	s.mu.Lock()
+	at := s.nextAt
+	isDue := !at.IsZero() && !time.Now().Before(at)
+	if isDue {
+		s.nextAt = time.Time{}
+		s.drops++
+		clear(s.kernels)
+	}
+	s.mu.Unlock()
+	if !isDue {
+		return nil
+	}
+	err := s.tolerate(s.Reload(ctx))
+	if err != nil {
+		s.mu.Lock()
+		s.nextAt = at
+		s.mu.Unlock()
+	}
+	return err
+}
+
+// tolerate logs the refusal of a manifest, which leaves the one before in force, and returns other errors.
+func (s *Stage0) tolerate(err error) error {
+	var refusal *span.RunError
+	var malformed *span.Refusal
+	if errors.As(err, &refusal) || errors.As(err, &malformed) {
+		s.config.Log.Error("manifest refused; the one before stays in force", "error", err)
+		return nil
+	}
+	return err
 }
 
 func readManifest(row *span.Span) (*governed, error) {
@@ -176,6 +232,9 @@ func (s *Stage0) Verify(ctx context.Context) error {
 // Observe keeps what is cached in step with the ledger. It must be called for every row, in order,
 // before the row is routed.
 func (s *Stage0) Observe(ctx context.Context, row *span.Published) error {
+	if err := s.refresh(ctx); err != nil {
+		return err
+	}
 	switch row.EntityType {
 	case "manifest":
 		if row.ID != span.ManifestID {
@@ -184,13 +243,7 @@ func (s *Stage0) Observe(ctx context.Context, row *span.Published) error {
 		if _, err := s.config.Ledger.LoadVisible(ctx, []span.Key{row.Key()}); err != nil {
 			return err
 		}
-		var refusal *span.RunError
-		var malformed *span.Refusal
-		if err := s.Reload(ctx); errors.As(err, &refusal) || errors.As(err, &malformed) {
-			s.config.Log.Error("manifest refused; the one before stays in force", "error", err)
-		} else if err != nil {
-			return err
-		}
+		return s.tolerate(s.Reload(ctx))
 	case "function":
 		s.versions.observe(row.Key())
 		return s.observeKernel(ctx, row)
@@ -242,6 +295,9 @@ func (s *Stage0) kernel(ctx context.Context, manifest *governed, name string) (*
 	found, drops := s.kernels[id], s.drops
 	s.mu.Unlock()
 	if found == nil {
+		if err := s.noteEffective(ctx, id); err != nil {
+			return nil, err
+		}
 		rows, err := s.config.Ledger.InForce(ctx, []span.ID{id})
 		if err != nil {
 			return nil, fmt.Errorf("load kernel %s: %w", name, err)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/loglineos/loglineos/sidecar/span"
 )
@@ -147,6 +148,42 @@ func TestAKernelsNextVersionChangesBehaviorWithoutARestart(t *testing.T) {
 		t.Errorf("boot events for versions %v, want 0 and 1", booted)
 	}
 	judge(t, s)
+}
+
+func TestAVersionTakesForceAtItsTime(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.serve()
+	s.run(alice, `return 1;`)
+	due := span.NewTime(one[time.Time](s, "select clock_timestamp() + interval '1500 ms'"))
+	kernel, manifest := s.next(span.RunCodeID), s.next(span.ManifestID)
+	kernel.Code, kernel.EffectiveAt = new("// later\n"+*kernel.Code), &due
+	manifest.EffectiveAt = &due
+	manifest.Metadata = json.RawMessage(strings.Replace(string(manifest.Metadata), `"slow_ms": 5000`,
+		`"slow_ms": 0`, 1))
+	s.publish(kernel, manifest)
+	seqOf := func(execution *span.Span) int {
+		var record audit
+		if err := json.Unmarshal(execution.Metadata, &record); err != nil {
+			t.Fatal(err)
+		}
+		return record.Run.Kernels[len(record.Run.Kernels)-1].Seq
+	}
+	early := s.run(alice, `return 1;`).execution(t)
+	if early.AcceptedAt.Before(due.Time) && seqOf(early) != 0 {
+		t.Error("the kernel is in force before its time")
+	}
+	eventually(t, "the time has come", func() bool {
+		return one[time.Time](s, "select clock_timestamp()").After(due.Time)
+	})
+	const slow = `let n = 0; for (let i = 0; i < 100000; i++) n += i; return n;`
+	late := s.run(alice, slow).execution(t)
+	if seqOf(late) != 1 {
+		t.Errorf("the kernel is version %d after its time, want 1", seqOf(late))
+	}
+	if marks := s.read("entity_type = 'status_patch' and parent_id = $1", late.ID.String()); len(marks) != 1 {
+		t.Errorf("the manifest is not in force after its time: %d slow marks, want 1", len(marks))
+	}
 }
 
 func TestATamperedKernelIsRefused(t *testing.T) {
