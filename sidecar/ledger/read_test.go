@@ -139,7 +139,7 @@ func TestEveryColumnComesBackThroughEveryDoor(t *testing.T) {
 	if err != nil || len(requests) != 1 {
 		t.Fatalf("got %d spans, %v", len(requests), err)
 	}
-	wantSame(t, "Requests", requests[want.ID], want, "input")
+	wantSame(t, "Requests", requests[want.ID], want, "input", "metadata") // those of version 0
 	if string(requests[want.ID].Input) != `{"n": 1}` {
 		t.Errorf("Requests: the input is %s, want that of version 0", requests[want.ID].Input)
 	}
