@@ -86,34 +86,16 @@ func list(patterns []string) ([]string, error) {
 
 // noRace says why the race detector cannot run, "" where it can.
 func noRace() string {
-	out, err := exec.Command("go", "env", "CC").Output()
-	if err != nil {
-		return "go env CC does not answer"
+	out, err := exec.Command("go", "env", "CC", "CGO_ENABLED").Output()
+	words := strings.Fields(string(out))
+	if err != nil || len(words) < 2 {
+		return "go env CC CGO_ENABLED has no answer"
 	}
-	compiler := strings.TrimSpace(string(out))
-	if _, err := exec.LookPath(compiler); err != nil {
-		return "no C compiler (" + compiler + ")"
+	if _, err := exec.LookPath(words[0]); err != nil {
+		return "no C compiler (" + words[0] + ")"
+	}
+	if words[len(words)-1] == "0" {
+		return "CGO_ENABLED is 0"
 	}
 	return ""
-}
-
-// goTest runs `go test -json -count=1 args` and returns its exit code.
-func goTest(r *report, args []string) (int, error) {
-	command := exec.Command("go", append([]string{"test", "-json", "-count=1"}, args...)...)
-	command.Stderr = os.Stderr
-	stdout, err := command.StdoutPipe()
-	if err != nil {
-		return 1, fmt.Errorf("run go test: %w", err)
-	}
-	if err := command.Start(); err != nil {
-		return 1, fmt.Errorf("run go test: %w", err)
-	}
-	readErr := r.read(stdout)
-	var exit *exec.ExitError
-	if err := command.Wait(); errors.As(err, &exit) {
-		return max(exit.ExitCode(), 1), readErr
-	} else if err != nil {
-		return 1, fmt.Errorf("run go test: %w", err)
-	}
-	return 0, readErr
 }
