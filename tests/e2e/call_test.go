@@ -76,7 +76,8 @@ func (s *system) public(code string) span.ID {
 	s.t.Helper()
 	return span.MustID(one[string](s, `insert into ledger.universal_registry
 		(entity_type, status, name, language, code, owner_id, tenant_id, visibility)
-		values ('function', 'active', 'public', 'javascript', $1, 'erin', 'initech', 'public') returning id::text`, code))
+		values ('function', 'active', 'public', 'javascript', $1, 'erin', 'initech', 'public')
+		returning id::text`, code))
 }
 
 func TestResultsAreSeenByThoseWhoMay(t *testing.T) {

@@ -28,7 +28,8 @@ func TestAKernelOffTheWhitelistDoesNotBoot(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	sidecar := s.serve()
-	for name, id := range map[string]span.ID{"run_code": span.RunCodeID, "request_worker": span.RequestWorkerID} {
+	kernels := map[string]span.ID{"run_code": span.RunCodeID, "request_worker": span.RequestWorkerID}
+	for name, id := range kernels {
 		t.Run(name, func(t *testing.T) {
 			s.run(alice, `return 1;`)
 			s.govern(forbid(id))
@@ -234,11 +235,13 @@ func TestClientsDoNotGovern(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	kernel := s.latest(span.RunCodeID)
-	s.refused(alice, span.CodeWriter, columns{"entity_type": "manifest", "status": "active", "metadata": columns{}})
+	s.refused(alice, span.CodeWriter, columns{"entity_type": "manifest", "status": "active",
+		"metadata": columns{}})
 	s.refused(alice, span.CodeReservedID, columns{"id": "00000000-0000-4000-8000-0000000000bb",
 		"entity_type": "function", "status": "active", "code": "return 1;"})
-	s.refused(alice, span.CodeNotOwner, columns{"id": kernel.ID, "seq": kernel.Seq + 1, "entity_type": "function",
-		"status": "active", "code": "return 1;", "owner_id": "system", "tenant_id": "system"})
+	s.refused(alice, span.CodeNotOwner, columns{"id": kernel.ID, "seq": kernel.Seq + 1,
+		"entity_type": "function", "status": "active", "code": "return 1;", "owner_id": "system", "tenant_id": "system"})
 	s.refused(alice, span.CodeWriter, columns{"entity_type": "execution", "status": "complete"})
-	s.refused(alice, span.CodeReservedEngine, function("return 1;", columns{"metadata": columns{"engine": columns{}}}))
+	s.refused(alice, span.CodeReservedEngine,
+		function("return 1;", columns{"metadata": columns{"engine": columns{}}}))
 }

@@ -25,7 +25,8 @@ func TestABadFunctionIsOneErrorAndHarmsNobody(t *testing.T) {
 		line int
 	}{
 		{"does not parse", "const a = 1;\nconst b = ;\nreturn a;", nil, span.RunSyntax, 2},
-		{"is no TypeScript", "const a: number = 1;\nreturn a +;", columns{"language": "typescript"}, span.RunSyntax, 2},
+		{"is no TypeScript", "const a: number = 1;\nreturn a +;", columns{"language": "typescript"},
+			span.RunSyntax, 2},
 		{"throws", "\n\nthrow new Error('boom');", nil, span.RunException, 3},
 		{"throws what is no error", "throw { a: 1 };", nil, span.RunException, 0},
 		{"rejects", "return Promise.reject(new TypeError('late'));", nil, span.RunException, 0},
@@ -45,8 +46,10 @@ func TestABadFunctionIsOneErrorAndHarmsNobody(t *testing.T) {
 			span.RunLimitSource, 0},
 		{"emits an execution", `ctx.insertSpan({ entity_type: "execution" });`, nil, span.RunDenied, 0},
 		{"emits a manifest", `ctx.insertSpan({ entity_type: "manifest", status: "active" });`, nil, span.RunDenied, 0},
-		{"emits for another user", `ctx.insertSpan({ entity_type: "note", owner_id: "bob" });`, nil, span.RunDenied, 0},
-		{"emits an unknown column", `ctx.insertSpan({ entity_type: "note", color: "red" });`, nil, span.RunDenied, 0},
+		{"emits for another user", `ctx.insertSpan({ entity_type: "note", owner_id: "bob" });`, nil,
+			span.RunDenied, 0},
+		{"emits an unknown column", `ctx.insertSpan({ entity_type: "note", color: "red" });`, nil,
+			span.RunDenied, 0},
 		{"emits what the ledger refuses", `ctx.insertSpan({ entity_type: "note", name: "n".repeat(501) });`, nil,
 			span.RunDenied, 0},
 		{"emits a NUL", `ctx.insertSpan({ entity_type: "note", content: { a: "\u0000" } });`, nil,
@@ -56,7 +59,8 @@ func TestABadFunctionIsOneErrorAndHarmsNobody(t *testing.T) {
 		{"asks for SQL", "return ctx.sql`select 1`;", nil, span.RunException, 0},
 		{"asks for the network", `return fetch("http://127.0.0.1");`, nil, span.RunException, 0},
 		{"asks for a module", `return require("fs").readFileSync("/etc/passwd");`, nil, span.RunException, 0},
-		{"is written in a language that nobody runs", "print(1)", columns{"language": "python"}, span.RunNotAllowed, 0},
+		{"is written in a language that nobody runs", "print(1)", columns{"language": "python"},
+			span.RunNotAllowed, 0},
 		{"is not what was hashed", "return 1;", nil, span.RunHashMismatch, 0},
 	}
 	traces := make([]string, len(cases))

@@ -47,13 +47,14 @@ func TestAPolicyActsOncePerSpanInTheSpansName(t *testing.T) {
 	alert := s.emitted("alert", trace, 1)[0]
 	if alert.OwnerID != "carol" || alert.TenantID != "acme" || alert.Visibility != "tenant" ||
 		alert.PolicyID == nil || *alert.PolicyID != key.ID || text(alert.Name) != "alert for an order" {
-		t.Errorf("the alert is of %s, %s, %s by policy %v, named %s", alert.OwnerID, alert.TenantID, alert.Visibility,
-			alert.PolicyID, text(alert.Name))
+		t.Errorf("the alert is of %s, %s, %s by policy %v, named %s", alert.OwnerID, alert.TenantID,
+			alert.Visibility, alert.PolicyID, text(alert.Name))
 	}
 	sameJSON(t, alert.Content, `{"amount": 7}`)
 	accepted := s.latest(cause.ID).AcceptedAt.Time
 	want := span.Derive("policy", accepted, []span.ID{key.ID, cause.ID}, int64(key.Seq), int64(cause.Seq), 0)
-	if meta, _ := alert.Engine(); alert.ID != want || meta == nil || meta.Cause != cause || meta.Root != cause.ID {
+	meta, _ := alert.Engine()
+	if alert.ID != want || meta == nil || meta.Cause != cause || meta.Root != cause.ID {
 		t.Errorf("the alert is %s with metadata.engine %+v, derived is %s of %v", alert.ID, meta, want, cause)
 	}
 

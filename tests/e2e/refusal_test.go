@@ -69,7 +69,8 @@ func TestASidecarThatCannotWorkSaysWhyAtOnce(t *testing.T) {
 	}{
 		{"no schema", []string{"DATABASE_URL=" + bare.SidecarURL}, 1, []string{"logline migrate"}},
 		{"no manifest", []string{"DATABASE_URL=" + withoutManifest.SidecarURL}, 1, []string{"logline bootstrap"}},
-		{"a login that may not replicate", []string{"DATABASE_URL=" + login("plain", "in role loglineos_sidecar")}, 1,
+		{"a login that may not replicate",
+			[]string{"DATABASE_URL=" + login("plain", "in role loglineos_sidecar")}, 1,
 			[]string{`"plain"`, "may not replicate", "alter role", "replication"}},
 		{"a login that may not become the sidecar", []string{"DATABASE_URL=" + login("stranger", "replication")}, 1,
 			[]string{`"stranger"`, "may not become loglineos_sidecar", "grant"}},
@@ -144,7 +145,8 @@ func pgbouncer(t *testing.T) string {
 		return path
 	}
 	if os.Geteuid() == 0 {
-		install := exec.CommandContext(t.Context(), "apt-get", "install", "-y", "--no-install-recommends", "pgbouncer")
+		install := exec.CommandContext(t.Context(), "apt-get", "install", "-y", "--no-install-recommends",
+			"pgbouncer")
 		install.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 		if said, err := install.CombinedOutput(); err != nil {
 			t.Logf("apt-get install pgbouncer: %v\n%s", err, tailOf(string(said)))
@@ -175,8 +177,9 @@ listen_port = %[5]d
 unix_socket_dir =
 auth_type = any
 pool_mode = %[6]s
-ignore_startup_parameters = extra_float_digits, lock_timeout, statement_timeout, idle_in_transaction_session_timeout
-`, db.Name, target.Hostname(), target.Port(), password, port, mode)
+ignore_startup_parameters = %[7]s
+`, db.Name, target.Hostname(), target.Port(), password, port, mode,
+		"extra_float_digits, lock_timeout, statement_timeout, idle_in_transaction_session_timeout")
 	file := filepath.Join(dir, "pgbouncer.ini")
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -257,7 +258,8 @@ type querier interface {
 }
 
 func query(ctx context.Context, q querier, view, where string, args []any) ([]*span.Span, error) {
-	rows, err := q.Query(ctx, "select to_json(r)::text from "+view+" as r where "+where+" order by r.id, r.seq", args...)
+	sql := "select to_json(r)::text from " + view + " as r where " + where + " order by r.id, r.seq"
+	rows, err := q.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read spans: %w", err)
 	}
@@ -284,7 +286,8 @@ func (r run) last() *span.Span    { return r.versions[len(r.versions)-1] }
 func (r run) execution(t testing.TB) *span.Span {
 	t.Helper()
 	if len(r.executions) != 1 {
-		t.Fatalf("request %s, %s, has %d executions, want 1", r.request().ID, r.last().StatusText(), len(r.executions))
+		t.Fatalf("request %s, %s, has %d executions, want 1", r.request().ID, r.last().StatusText(),
+			len(r.executions))
 	}
 	return r.executions[0]
 }
@@ -404,7 +407,8 @@ func failure(t testing.TB, execution *span.Span) span.RunError {
 	t.Helper()
 	var fault span.RunError
 	if execution.Error == nil {
-		t.Fatalf("execution %s is %s, output %s: want an error", execution.ID, execution.StatusText(), execution.Output)
+		t.Fatalf("execution %s is %s, output %s: want an error", execution.ID, execution.StatusText(),
+			execution.Output)
 	}
 	if err := json.Unmarshal(execution.Error, &fault); err != nil {
 		t.Fatalf("decode the error %s: %v", execution.Error, err)
@@ -416,7 +420,7 @@ func failure(t testing.TB, execution *span.Span) span.RunError {
 func sameJSON(t testing.TB, got json.RawMessage, want string) {
 	t.Helper()
 	var a, b any
-	if json.Unmarshal(got, &a) != nil || json.Unmarshal([]byte(want), &b) != nil || fmt.Sprint(a) != fmt.Sprint(b) {
+	if json.Unmarshal(got, &a) != nil || json.Unmarshal([]byte(want), &b) != nil || !reflect.DeepEqual(a, b) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
