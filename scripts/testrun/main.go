@@ -99,3 +99,24 @@ func noRace() string {
 	}
 	return ""
 }
+
+// goTest runs `go test -json -count=1 args` and returns its exit code.
+func goTest(r *report, args []string) (int, error) {
+	command := exec.Command("go", append([]string{"test", "-json", "-count=1"}, args...)...)
+	command.Stderr = os.Stderr
+	stdout, err := command.StdoutPipe()
+	if err != nil {
+		return 1, fmt.Errorf("run go test: %w", err)
+	}
+	if err := command.Start(); err != nil {
+		return 1, fmt.Errorf("run go test: %w", err)
+	}
+	readErr := r.read(stdout)
+	var exit *exec.ExitError
+	if err := command.Wait(); errors.As(err, &exit) {
+		return max(exit.ExitCode(), 1), readErr
+	} else if err != nil {
+		return 1, fmt.Errorf("run go test: %w", err)
+	}
+	return 0, readErr
+}
