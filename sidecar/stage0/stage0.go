@@ -106,7 +106,15 @@ func (s *Stage0) Reload(ctx context.Context) error {
 	manifest, err := readManifest(row)
 	if err != nil {
 		s.incident(ctx, row, "manifest refused", err)
-		return fmt.Errorf("take manifest version %d into force: %w", row.Seq, err)
+		refused := fmt.Errorf("take manifest version %d into force: %w", row.Seq, err)
+		if s.manifest.Load() != nil || isRevoked(err) {
+			return refused
+		}
+		if manifest, err = s.soundBefore(ctx, row); err != nil || manifest == nil {
+			return errors.Join(refused, err)
+		}
+		s.config.Log.Error("manifest refused; the one before stays in force", "error", refused)
+		row = &span.Span{ID: manifest.key.ID, Seq: manifest.key.Seq}
 	}
 	s.manifest.Store(manifest)
 	s.mu.Lock()
@@ -114,6 +122,36 @@ func (s *Stage0) Reload(ctx context.Context) error {
 	s.mu.Unlock()
 	s.config.Log.Info("manifest in force", "seq", row.Seq, "version", manifest.Version)
 	return nil
+}
+
+// soundBefore returns the newest manifest before row that may be in force, nil where there is none: a
+// restart must not change which one is.
+func (s *Stage0) soundBefore(ctx context.Context, row *span.Span) (*governed, error) {
+	for key := row.Key(); key.Seq > 0; {
+		key.Seq--
+		found, err := s.config.Ledger.Load(ctx, []span.Key{key})
+		if err != nil {
+			return nil, fmt.Errorf("read manifest version %d: %w", key.Seq, err)
+		}
+		before := found[key]
+		if before == nil || before.EffectiveAt != nil && before.EffectiveAt.After(time.Now()) {
+			continue
+		}
+		manifest, err := readManifest(before)
+		if err == nil {
+			return manifest, nil
+		}
+		if isRevoked(err) {
+			break
+		}
+	}
+	return nil, nil
+}
+
+// isRevoked reports whether a manifest was refused because its governor took it back.
+func isRevoked(err error) bool {
+	var refusal *span.RunError
+	return errors.As(err, &refusal) && refusal.Code == span.RunRevoked
 }
 
 // noteEffective notes when the next version of id takes force. It comes before the one in force is read,

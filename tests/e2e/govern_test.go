@@ -91,6 +91,21 @@ func TestAMalformedManifestNeverTakesForce(t *testing.T) {
 	}
 }
 
+// Which manifest is in force must not depend on when the sidecar was started.
+func TestARestartDoesNotPutAMalformedManifestInForce(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	sidecar := s.serve()
+	sameJSON(t, s.run(alice, `return 1;`).execution(t).Output, `1`)
+	for range 2 {
+		s.govern(func(m map[string]any) { m["allowed_boot_ids"] = "all" })
+	}
+	sameJSON(t, s.run(alice, `return 2;`).execution(t).Output, `2`)
+	killAndCheck(t, sidecar)
+	s.serve()
+	sameJSON(t, s.run(alice, `return 3;`).execution(t).Output, `3`)
+}
+
 func TestAKernelsNextVersionChangesBehaviorWithoutARestart(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
@@ -240,8 +255,9 @@ func TestClientsDoNotGovern(t *testing.T) {
 	s.refused(alice, span.CodeReservedID, columns{"id": "00000000-0000-4000-8000-0000000000bb",
 		"entity_type": "function", "status": "active", "code": "return 1;"})
 	s.refused(alice, span.CodeNotOwner, columns{"id": kernel.ID, "seq": kernel.Seq + 1,
-		"entity_type": "function", "status": "active", "code": "return 1;", "owner_id": "system", "tenant_id": "system"})
+		"entity_type": "function", "status": "active", "code": "return 1;", "owner_id": "system",
+		"tenant_id": "system"})
 	s.refused(alice, span.CodeWriter, columns{"entity_type": "execution", "status": "complete"})
-	s.refused(alice, span.CodeReservedEngine,
-		function("return 1;", columns{"metadata": columns{"engine": columns{}}}))
+	s.refused(alice, span.CodeReservedEngine, function("return 1;",
+		columns{"metadata": columns{"engine": columns{}}}))
 }
