@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/loglineos/loglineos/sidecar/app"
 	"github.com/loglineos/loglineos/sidecar/config"
@@ -84,12 +85,27 @@ func usage(out io.Writer) {
 	fmt.Fprint(out, "\n`logline help COMMAND` says more. Start with `logline up`.\n")
 }
 
-// interruptible returns a context that ends at the first SIGINT or SIGTERM; a second one ends the
-// process at once.
+// impatient is how long after the first signal a second one counts: some senders (timeout, make) send
+// the same one twice at once.
+const impatient = time.Second
+
+// interruptible returns a context that ends at the first SIGINT or SIGTERM; another one, later, ends the
+// process at once. The goroutine lives as long as the process.
 func interruptible() (context.Context, context.CancelFunc) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
-	return ctx, stop
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		first := time.Now()
+		cancel()
+		for range signals {
+			if time.Since(first) > impatient {
+				os.Exit(130)
+			}
+		}
+	}()
+	return ctx, cancel
 }
 
 // parse reads flags. help is the whole text of --help.
