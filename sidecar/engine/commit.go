@@ -151,11 +151,16 @@ func (e *Engine) committed(batch []*commit, outcomes []ledger.Outcome, rows int)
 			if row.EntityType != "request" {
 				continue
 			}
-			if outcome.Err != nil || !outcome.Won || existing[place] {
+			switch {
+			case outcome.Err != nil || !outcome.Won:
 				delete(e.own, row.Key())
-				continue
+			case !existing[place]:
+				e.admitOwn(row, false)
+			case e.own[row.Key()]: // it will still come
+				delete(e.own, row.Key())
+			default: // it came while the commit was tried, and was passed over as our own
+				e.admitOwn(row, true)
 			}
-			e.admitOwn(row)
 		}
 		c.outcome(outcome)
 	}

@@ -139,23 +139,35 @@ func (e *Engine) Run(ctx context.Context, drain time.Duration) {
 	e.drain(drain, cancel)
 }
 
-// drain waits until nothing is under way. After the deadline what still runs is cancelled.
+// drain waits until nothing is under way. After the deadline what still runs is cancelled: it stays open
+// in the ledger, and its rows undisposed.
 func (e *Engine) drain(limit time.Duration, cancel context.CancelFunc) {
 	e.draining = true
 	deadline := time.NewTimer(limit)
 	defer deadline.Stop()
-	for !e.idle() {
+	for isLate := false; !isLate && !e.idle(); {
 		select {
 		case event := <-e.events:
 			event()
 			e.flush()
 		case <-deadline.C:
 			e.config.Log.Warn("drain time is over; the rest stays open in the ledger", "in_flight", len(e.inFlight))
-			cancel()
+			isLate = true
 		}
 	}
 	cancel()
-	e.work.Wait()
+	ended := make(chan struct{})
+	go func() {
+		e.work.Wait()
+		close(ended)
+	}()
+	for {
+		select {
+		case <-e.events: // of work that has ended: nobody acts on it any more
+		case <-ended:
+			return
+		}
+	}
 }
 
 func (e *Engine) idle() bool {

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -39,8 +40,9 @@ const (
 	committing // its result is being committed
 )
 
-// admitOwn opens a request that this sidecar has just committed: no need to wait for its row.
-func (e *Engine) admitOwn(row *span.Span) {
+// admitOwn opens a request that this sidecar has just committed: no need to wait for its row. One that
+// was there already may have moved on, and is read.
+func (e *Engine) admitOwn(row *span.Span, wasThere bool) {
 	manifest := e.config.Manifest()
 	if manifest == nil || e.open[row.ID] != nil {
 		return
@@ -50,7 +52,13 @@ func (e *Engine) admitOwn(row *span.Span) {
 		At: row.At, ScheduledAt: row.ScheduledAt, TraceID: row.TraceID, CurrHash: row.CurrHash}
 	for i := range manifest.Triggers {
 		if trigger := &manifest.Triggers[i]; trigger.When.Matches(published) {
-			e.place(&request{id: row.ID, kernel: trigger.Kernel, span: row})
+			r := &request{id: row.ID, kernel: trigger.Kernel, span: row}
+			if !wasThere {
+				e.place(r)
+				return
+			}
+			e.open[r.id] = r
+			e.loading = append(e.loading, r)
 			return
 		}
 	}
@@ -197,20 +205,30 @@ func (e *Engine) dispatchRequests() {
 		if len(batch) == 0 {
 			return
 		}
-		if batch = slices.DeleteFunc(batch, e.claim); len(batch) > 0 {
+		if batch = slices.DeleteFunc(slices.DeleteFunc(batch, e.claim), e.bootAlone); len(batch) > 0 {
 			e.bootRequests(batch)
 		}
 	}
+}
+
+// bootAlone runs a request on its own whose run has failed before: if that was its fault, it costs no other.
+func (e *Engine) bootAlone(r *request) bool {
+	if r.tries > 0 {
+		e.bootRequests([]*request{r})
+	}
+	return r.tries > 0
+}
+
+// started tells the runs of a request apart: a late word of an earlier one does not count.
+type started struct {
+	r   *request
+	run int
 }
 
 // bootRequests runs the requests' kernel. Each request's result comes on its own, as soon as it is
 // there; a slow one holds up no other.
 func (e *Engine) bootRequests(batch []*request) {
 	job := Job{Kernel: batch[0].kernel}
-	type started struct {
-		r   *request
-		run int
-	}
 	byKey := make(map[span.Key]started, len(batch))
 	ctx, cancel := context.WithCancel(e.ctx)
 	for _, r := range batch {
@@ -235,7 +253,7 @@ func (e *Engine) bootRequests(batch []*request) {
 	e.start(func(context.Context) {
 		err := e.config.Boot(ctx, job)
 		cancel()
-		e.do(func() { e.requestsBooted(batch, err) })
+		e.do(func() { e.requestsBooted(slices.Collect(maps.Values(byKey)), err) })
 	})
 }
 
@@ -257,17 +275,28 @@ func (e *Engine) emitted(r *request, run int, group ledger.Group, failure *span.
 	e.finish(r, group)
 }
 
-// requestsBooted deals with the requests of a run that gave no result.
-func (e *Engine) requestsBooted(batch []*request, err error) {
-	var refusal *span.RunError
-	for _, r := range batch {
-		if r.phase != running || r.held != nil || e.inFlight[r.id] != r {
-			continue
+// requestsBooted deals with the requests of a run that gave no result. Where the kernel failed on several,
+// they are halved until the one at fault stands alone.
+func (e *Engine) requestsBooted(batch []started, err error) {
+	var left []*request
+	for _, of := range batch {
+		r := of.r
+		if r.runs == of.run && r.phase == running && r.held == nil && e.inFlight[r.id] == r {
+			left = append(left, r)
 		}
+	}
+	var refusal *span.RunError
+	isRefused := errors.As(err, &refusal)
+	if isRefused && len(left) > 1 && !e.draining {
+		e.bootRequests(left[:len(left)/2])
+		e.bootRequests(left[len(left)/2:])
+		return
+	}
+	for _, r := range left {
 		switch {
 		case err == nil:
 			e.fail(r, &span.RunError{Code: span.RunException, Message: "the kernel passed the request over"})
-		case errors.As(err, &refusal):
+		case isRefused && len(left) == 1:
 			e.fail(r, refusal)
 		case e.draining:
 			delete(e.inFlight, r.id) // stays open in the ledger

@@ -1,0 +1,150 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// queue pushes requests named by tenant and number, such as a1.
+func queue(f *fair, names ...string) map[string]*request {
+	all := map[string]*request{}
+	for i, name := range names {
+		r := &request{id: idOf(i), kernel: "k", phase: queued, span: &span.Span{TenantID: name[:1], Name: &name}}
+		if strings.HasSuffix(name, "!") {
+			r.kernel = "other"
+		}
+		all[name] = r
+		f.push(r)
+	}
+	return all
+}
+
+func popped(f *fair, n int) string {
+	var names []string
+	for _, r := range f.pop(n) {
+		names = append(names, *r.span.Name)
+	}
+	return strings.Join(names, " ")
+}
+
+func TestTenantsTakeTurns(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, pushed string
+		n            int
+		want         []string
+	}{
+		{"one tenant in order", "a1 a2 a3", 2, []string{"a1 a2", "a3", ""}},
+		{"a flood waits", "a1 a2 a3 a4 a5 b1 c1 c2", 3, []string{"a1 b1 c1", "a2 c2 a3", "a4 a5", ""}},
+		{"the turn goes on between batches", "a1 a2 b1 b2 c1 c2", 1, []string{"a1", "b1", "c1", "a2", "b2", "c2", ""}},
+		{"one kernel a batch", "a1 b1! c1 a2 b2", 9, []string{"a1", "b1!", "c1 a2 b2", ""}},
+		{"nothing", "", 4, []string{""}},
+	} {
+		f := newFair()
+		queue(f, strings.Fields(c.pushed)...)
+		for i, want := range c.want {
+			if got := popped(f, c.n); got != want {
+				t.Errorf("%s: batch %d is %q, want %q", c.name, i, got, want)
+			}
+		}
+	}
+}
+
+func TestRemovedRequestsAreNotServed(t *testing.T) {
+	t.Parallel()
+	f := newFair()
+	all := queue(f, "a1", "a2", "b1", "c1", "c2")
+	f.remove(all["a1"])
+	f.remove(all["b1"])
+	all["c2"].phase = running
+	f.remove(all["c2"]) // not queued: untouched
+	f.remove(all["b1"]) // twice is no harm
+	if got := popped(f, 9); got != "a2 c1 c2" {
+		t.Errorf("got %q", got)
+	}
+	queue(f, "b2")
+	if got := popped(f, 9); got != "b2" {
+		t.Errorf("a tenant that was emptied: got %q", got)
+	}
+}
+
+// Whatever is pushed and removed, each request comes out once, in its tenant's order.
+func TestNobodyIsForgotten(t *testing.T) {
+	t.Parallel()
+	f := newFair()
+	var names []string
+	for i := range 200 {
+		names = append(names, fmt.Sprintf("%c%03d", 'a'+i%7, i))
+	}
+	all := queue(f, names...)
+	want := map[string]bool{}
+	for i, name := range names {
+		if i%3 == 0 {
+			f.remove(all[name])
+			continue
+		}
+		want[name] = true
+	}
+	last := map[byte]string{}
+	for batch := f.pop(5); len(batch) > 0; batch = f.pop(5) {
+		for _, r := range batch {
+			name := *r.span.Name
+			if !want[name] || name <= last[name[0]] {
+				t.Errorf("%s comes after %s", name, last[name[0]])
+			}
+			delete(want, name)
+			last[name[0]] = name
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("forgotten: %v", want)
+	}
+}
+
+func TestAgendaGivesWhatIsDueInOrder(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	a := newAgenda(func() {})
+	defer a.stop()
+	all := map[int]*request{}
+	for _, minute := range []int{5, 1, 3, 2, 4} {
+		all[minute] = &request{id: idOf(minute), phase: waiting}
+		a.add(now.Add(time.Duration(minute)*time.Minute), all[minute])
+	}
+	a.remove(all[2])
+	all[3].phase = running
+	a.remove(all[3]) // does not wait any more: untouched
+	due := a.take(now.Add(3 * time.Minute))
+	if !slices.Equal(due, []*request{all[1], all[3]}) {
+		t.Errorf("got %v", due)
+	}
+	if due := a.take(now.Add(3 * time.Minute)); due != nil {
+		t.Errorf("again: %v", due)
+	}
+	if due := a.take(now.Add(time.Hour)); !slices.Equal(due, []*request{all[4], all[5]}) {
+		t.Errorf("the rest: %v", due)
+	}
+}
+
+func TestAgendaWakesForTheEarliest(t *testing.T) {
+	t.Parallel()
+	woken := make(chan struct{}, 10)
+	a := newAgenda(func() { woken <- struct{}{} })
+	defer a.stop()
+	now := time.Now()
+	a.add(now.Add(time.Hour), &request{phase: waiting})
+	a.add(now.Add(10*time.Millisecond), &request{phase: waiting}) // earlier than what the timer is set for
+	select {
+	case <-woken:
+	case <-time.After(patience):
+		t.Fatal("not woken")
+	}
+	if due := a.take(time.Now()); len(due) != 1 {
+		t.Errorf("%d are due", len(due))
+	}
+}
