@@ -1,0 +1,147 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/loglineos/loglineos/sidecar/ledger"
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// policyOf drafts an active policy.
+func policyOf(owner, tenant, when string) func(*span.Span) {
+	return func(s *span.Span) {
+		s.OwnerID, s.TenantID, s.Status, s.Metadata = owner, tenant, new("active"), json.RawMessage(when)
+		s.Visibility, s.ParentID = "tenant", nil
+	}
+}
+
+func noteOf(owner, tenant, visibility string) func(*span.Span) {
+	return func(s *span.Span) {
+		s.OwnerID, s.TenantID, s.Visibility, s.Status, s.ParentID = owner, tenant, visibility, new("open"), nil
+	}
+}
+
+const ofNotes = `{"when":{"entity_type":"note"}}`
+
+// judged collects which policies judged which spans, in order.
+func (b *bench) judged() (pairs []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, job := range b.boots {
+		if job.Kernel != policyKernel {
+			continue
+		}
+		var input struct {
+			Matches []struct {
+				Span   span.Key  `json:"span"`
+				Policy policyKey `json:"policy"`
+			} `json:"matches"`
+		}
+		if err := json.Unmarshal(job.Input, &input); err != nil {
+			b.t.Error(err)
+		}
+		for _, m := range input.Matches {
+			pairs = append(pairs, fmt.Sprintf("%x@%d:%x", m.Policy.ID[4:6], m.Policy.Seq, m.Span.ID[4:6]))
+		}
+	}
+	return pairs
+}
+
+func silent(context.Context, Job) error { return nil }
+
+func TestPoliciesJudgeWhatTheirOwnerMayRead(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(b *bench) { b.kernels[policyKernel] = silent })
+	rows := []*span.Span{
+		b.put(1, "policy", policyOf("alice", "t1", ofNotes)),
+		b.put(2, "policy", policyOf("bob", "t1", ofNotes)),
+		b.put(3, "policy", policyOf("alice", "t2", ofNotes)),
+		b.put(4, "policy", policyOf("system", "system", ofNotes)),
+		b.put(5, "policy", policyOf("alice", "t1", `{"when":{"entity_type":"task"}}`)),
+		b.put(6, "policy", policyOf("alice", "t1", ofNotes), func(s *span.Span) { s.Status = new("draft") }),
+		b.put(0x11, "note", noteOf("alice", "t1", "private")),
+		b.put(0x12, "note", noteOf("alice", "t1", "tenant")),
+		b.put(0x13, "note", noteOf("eve", "t3", "private")),
+	}
+	eventually(t, "all are disposed of", b.deliver(rows...))
+	want := []string{"0001@0:0011", "0004@0:0011", "0001@0:0012", "0002@0:0012", "0004@0:0012", "0004@0:0013"}
+	if got := b.judged(); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	b.lead() // the policies come from the ledger as well
+	eventually(t, "it is disposed of", b.deliver(b.put(0x14, "note", noteOf("eve", "t3", "private"))))
+	if got := b.judged(); got[len(got)-1] != "0004@0:0014" || len(got) != len(want)+1 {
+		t.Errorf("after a take-over: got %v", got)
+	}
+}
+
+// A span is judged by the version that is in force at its place in the stream.
+func TestPolicyVersionsTakeForceInOrder(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(b *bench) { b.kernels[policyKernel] = silent })
+	first := b.put(1, "policy", policyOf("alice", "t1", ofNotes))
+	version := func(seq int, status, when string) *span.Span {
+		s := *b.latest(first.ID)
+		s.Seq, s.PrevHash, s.Status, s.Metadata = seq, s.CurrHash, &status, json.RawMessage(when)
+		b.append(ledger.Group{Fence: &s})
+		return &s
+	}
+	own := b.put(0x15, "note", noteOf("alice", "t1", "private"), func(s *span.Span) { s.PolicyID = &first.ID })
+	notes := make([]*span.Span, 6)
+	for i := range notes {
+		notes[i] = b.put(0x20+i, "note", noteOf("alice", "t1", "private"))
+	}
+	second := version(1, "active", ofNotes)
+	broken := version(2, "active", `{"when":{"nonsense":1}}`)
+	third := version(3, "active", ofNotes)
+	archived := version(4, "archived", ofNotes)
+	eventually(t, "all are disposed of", b.deliver(notes[0], first, notes[1], second, notes[2], first, notes[3], broken,
+		notes[4], third, own, archived, notes[5]))
+	want := []string{"0001@0:0021", "0001@1:0022", "0001@1:0023"}
+	if got := b.judged(); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	var fault string
+	if err := b.connect().QueryRow(t.Context(), `select error->>'message' from ledger.universal_registry
+		where entity_type = 'incident'`).Scan(&fault); err != nil || !strings.Contains(fault, "nonsense") {
+		t.Errorf("the malformed condition: got %q, %v", fault, err)
+	}
+}
+
+// Policies run one batch at a time, in commit order, and what engine types tell is never judged.
+func TestPolicyLaneKeepsCommitOrder(t *testing.T) {
+	t.Parallel()
+	running := make(chan struct{}, 1)
+	b := setup(t, func(b *bench) {
+		b.kernels[policyKernel] = func(context.Context, Job) error {
+			select {
+			case running <- struct{}{}:
+			default:
+				b.t.Error("two policy runs at once")
+			}
+			<-running
+			return nil
+		}
+	})
+	var rows, bookkeeping []*span.Span
+	for i := range 150 {
+		rows = append(rows, b.put(0x100+i, "note", noteOf("alice", "t1", "private")))
+	}
+	for i, entityType := range []string{"execution", "incident", "metric", "policy_error"} {
+		bookkeeping = append(bookkeeping, b.put(i, entityType, noteOf("alice", "t1", "private")))
+	}
+	b.deliver(b.put(0xa, "policy", policyOf("alice", "t1", `{}`)))
+	eventually(t, "all are disposed of", b.deliver(append(bookkeeping, rows...)...))
+	var want []string
+	for i := range rows {
+		want = append(want, fmt.Sprintf("000a@0:%04x", 0x100+i))
+	}
+	if got := b.judged(); !slices.Equal(got, want) {
+		t.Errorf("got %v", got)
+	}
+}
