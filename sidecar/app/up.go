@@ -64,7 +64,8 @@ func Listen(addr string) (net.Listener, error) {
 // up is one run of `logline up`.
 type up struct {
 	UpOptions
-	env map[string]string // what DIR/up.env will hold
+	env  map[string]string // what DIR/up.env will hold
+	data string            // where the data is; "" for a database of somebody else's
 }
 
 // Up starts Postgres, ledger and sidecar, runs the example, and serves until ctx ends.
@@ -147,6 +148,7 @@ func (u *up) startPostgres(ctx context.Context) (func() error, string, error) {
 		defer cancel()
 		return server.Stop(stopCtx)
 	}
+	u.data = server.Data()
 	state := "started"
 	if server.Adopted {
 		state = "found running, adopted"
@@ -210,7 +212,7 @@ func (u *up) serve(ctx context.Context, ownerURL string, listener net.Listener) 
 	case err = <-ended:
 	}
 	if err == nil {
-		u.say("stopped; the data stays in %s", u.Dir)
+		u.say("stopped%s", strings.TrimSuffix("; the data stays in "+u.data, "; the data stays in "))
 	}
 	return err
 }

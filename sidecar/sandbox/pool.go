@@ -39,7 +39,6 @@ type Pool struct {
 	hosting  chan struct{}       // closed when a start of the host that is under way has ended
 	failures int                 // starts in a row that gave no hello
 	retryAt  time.Time
-	failure  error
 }
 
 // worker is a code worker at rest or in use.

@@ -146,8 +146,11 @@ func (s *session) acknowledge(ctx context.Context) error {
 	if disposed, quiet := s.progress.Disposed(); quiet && !s.dirty.Load() {
 		position = max(position, disposed)
 	}
-	err := pglogrepl.SendStandbyStatusUpdate(ctx, s.replication,
-		pglogrepl.StandbyStatusUpdate{WALWritePosition: position})
+	err := pglogrepl.SendStandbyStatusUpdate(ctx, s.replication, pglogrepl.StandbyStatusUpdate{
+		WALWritePosition: position,
+		// A server that hears from us every second says nothing by itself.
+		ReplyRequested: s.silence(time.Now()) > askAfter,
+	})
 	if err != nil {
 		return fmt.Errorf("acknowledge to the slot: %w", err)
 	}

@@ -121,7 +121,6 @@ type follower struct {
 	mu    sync.Mutex
 	rows  []*span.Published
 	leads int
-	logs  []string
 	hold  func(*span.Published) bool // rows whose Done waits for release
 	held  []*Position
 	onRow func(*span.Published)

@@ -122,8 +122,8 @@ func explainReplication(user string, err error) error {
 
 // slot is a row of pg_replication_slots.
 type slot struct {
-	exists, lost, mine bool
-	confirmed          pglogrepl.LSN
+	exists, lost bool
+	confirmed    pglogrepl.LSN
 }
 
 func (s *session) readSlot(ctx context.Context) (slot, error) {

@@ -36,6 +36,7 @@ import (
 const (
 	bookkeepEvery = time.Second            // standby status and cursor
 	standbyEvery  = 500 * time.Millisecond // how often a standby tries to take the slot
+	askAfter      = 3 * time.Second        // no message for so long: ask for one
 	silenceMax    = 15 * time.Second       // no message for so long: the connection is dead
 	backoffMin    = 100 * time.Millisecond
 	backoffMax    = 5 * time.Second

@@ -69,7 +69,7 @@ type system struct {
 func start(b *testing.B) *system {
 	b.Helper()
 	ctx := b.Context()
-	server, err := devdb.Start(ctx, devdb.Options{Dir: b.TempDir(), DieWithParent: true,
+	server, err := devdb.Start(ctx, devdb.Options{Dir: openDir(b), DieWithParent: true,
 		Settings: map[string]string{"shared_buffers": "512MB"}})
 	must(b, err)
 	b.Cleanup(func() { must(b, server.Stop(context.Background())) })
@@ -87,6 +87,16 @@ func start(b *testing.B) *system {
 	login.User = url.UserPassword("loglineos_sidecar", "bench")
 	s.serve(b, login.String())
 	return s
+}
+
+// openDir is a folder that the user Postgres runs as can reach, unlike b.TempDir.
+func openDir(b *testing.B) string {
+	b.Helper()
+	dir, err := os.MkdirTemp("", "loglineos-bench-")
+	must(b, err)
+	b.Cleanup(func() { must(b, os.RemoveAll(dir)) })
+	must(b, os.Chmod(dir, 0o755))
+	return dir
 }
 
 // serve runs the sidecar: the binary, or, with LOGLINE_BENCH_INPROCESS set, the same code in this process,
