@@ -22,6 +22,7 @@ type invocation struct {
 	order    []span.Key
 	matched  map[[2]span.Key]bool // (policy, cause) pairs that ctx.input names
 	emit     func(span.Key, ledger.Group, *span.RunError)
+	cancel   func(span.Key) context.Context
 
 	mu     sync.Mutex
 	groups map[span.Key]*draft
@@ -42,7 +43,7 @@ type issuing struct{ kind string }
 
 func newInvocation(s *Stage0, m *governed, k *kernel, job Job, parent *invocation) *invocation {
 	inv := &invocation{
-		stage0: s, manifest: m, kernel: k, parent: parent, emit: job.Emit,
+		stage0: s, manifest: m, kernel: k, parent: parent, emit: job.Emit, cancel: job.Cancel,
 		causes: make(map[span.Key]*span.Span, len(job.Batch)), groups: map[span.Key]*draft{},
 		matched: matchesOf(job.Input),
 	}
@@ -170,7 +171,7 @@ func (inv *invocation) find(ctx context.Context, scope ledger.Scope,
 		return nil, err
 	}
 	spans, err := inv.stage0.config.Ledger.Find(ctx, scope, filter, limit)
-	if errors.Is(err, ledger.ErrFilter) {
+	if errors.Is(err, ledger.ErrFilter) || ledger.IsRefusal(err) { // a value that is no uuid, for example
 		return nil, denied("%s", err)
 	}
 	if err != nil {
