@@ -137,6 +137,9 @@ func (c *Config) check() []error {
 	for _, v := range []struct{ name, value string }{
 		{"DATABASE_URL", c.DatabaseURL}, {"REPLICATION_URL", c.ReplicationURL},
 	} {
+		if v.name == "REPLICATION_URL" && v.value == c.DatabaseURL {
+			continue // by default, and told above
+		}
 		if cause := urlFault(v.value); cause != "" {
 			refuse(v.name, cause, "write postgres://user:password@host:5432/database")
 		}

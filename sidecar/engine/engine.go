@@ -50,6 +50,7 @@ type Job struct {
 	Batch  []*span.Span
 	Input  json.RawMessage
 	Emit   func(cause span.Key, group ledger.Group, err *span.RunError)
+	Cancel func(cause span.Key) context.Context
 }
 
 // Config is what the engine works with. Every function may be called concurrently.

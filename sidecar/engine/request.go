@@ -21,6 +21,7 @@ type request struct {
 	phase     phase
 	isMarked  bool // a running version of this attempt is committed
 	isMarking bool // it is being committed
+	markSeq   int  // the version of that mark
 	isOrphan  bool // found open at a take-over: claimed before it runs, and not before its turn
 	startedAt time.Time
 	cancel    context.CancelFunc
@@ -157,6 +158,11 @@ func (e *Engine) place(r *request) {
 		e.advance(r, "cancelled", "")
 		return
 	case "running", "blocked":
+		if r.isMarked && r.span.Seq == r.markSeq {
+			r.phase = queued // our own mark: this is one more try of the same attempt
+			e.ready.push(r)
+			return
+		}
 		// Somebody's who is gone, or who will lose the fence: taken over with a visible version.
 		e.takeOver(r)
 		return
@@ -223,6 +229,7 @@ func (e *Engine) bootAlone(r *request) bool {
 type started struct {
 	r   *request
 	run int
+	ctx context.Context // ends when this run alone is to stop
 }
 
 // bootRequests runs the requests' kernel. Each request's result comes on its own, as soon as it is
@@ -233,21 +240,22 @@ func (e *Engine) bootRequests(batch []*request) {
 	ctx, cancel := context.WithCancel(e.ctx)
 	for _, r := range batch {
 		r.phase, r.startedAt, r.held = running, time.Now(), nil
-		r.cancel = func() {}
-		if len(batch) == 1 {
-			r.cancel = cancel
+		runCtx, stop := context.WithCancel(ctx)
+		if r.cancel = stop; len(batch) == 1 {
+			r.cancel = cancel // of the kernel, too
 		}
 		e.inFlight[r.id] = r
 		cause := *r.span
 		cause.Attempt = new(attemptOf(r.span))
 		r.runs++
-		byKey[cause.Key()] = started{r, r.runs}
+		byKey[cause.Key()] = started{r, r.runs, runCtx}
 		job.Batch = append(job.Batch, &cause)
 	}
 	job.Emit = func(cause span.Key, group ledger.Group, failure *span.RunError) {
 		of := byKey[cause]
 		e.do(func() { e.emitted(of.r, of.run, group, failure) })
 	}
+	job.Cancel = func(cause span.Key) context.Context { return byKey[cause].ctx }
 	e.armLate()
 	e.stats.Boots.Add(1)
 	e.start(func(context.Context) {
@@ -324,13 +332,19 @@ func (e *Engine) again(r *request, fault error) {
 func (e *Engine) fail(r *request, failure *span.RunError) {
 	group, err := e.config.Failure(withAttempt(r.span), failure)
 	if err != nil {
-		e.config.Log.Error("request cannot be ended", "id", r.id.String(), "error", err)
-		delete(e.inFlight, r.id)
-		delete(e.open, r.id)
+		e.abandon(r, err)
 		return
 	}
 	e.stats.Refused.Add(1)
 	e.finish(r, group)
+}
+
+// abandon forgets a request that this sidecar can neither run nor end: it stays open in the ledger, and
+// the log says why.
+func (e *Engine) abandon(r *request, fault error) {
+	e.config.Log.Error("request cannot be moved on", "id", r.id.String(), "error", fault)
+	delete(e.inFlight, r.id)
+	delete(e.open, r.id)
 }
 
 func withAttempt(s *span.Span) *span.Span {
@@ -362,8 +376,7 @@ func (e *Engine) finished(r *request, group ledger.Group, outcome ledger.Outcome
 	status := group.Fence.StatusText()
 	switch {
 	case outcome.Err != nil && r.tries > transientTries:
-		e.config.Log.Error("request cannot be ended", "id", r.id.String(), "error", outcome.Err)
-		delete(e.open, r.id)
+		e.abandon(r, outcome.Err)
 	case outcome.Err != nil:
 		// The ledger refuses what the run appended. The run is over; its end says why.
 		r.tries = transientTries + 1

@@ -175,7 +175,7 @@ func (e *Engine) mark(r *request, attempt int) {
 	version := r.span.NextRequest("sidecar:"+e.config.Node, "running")
 	version.Did, version.Attempt = new("claimed"), &attempt
 	if err := version.Seal(version.PrevHash); err != nil {
-		e.config.Log.Error("request cannot be claimed", "id", r.id.String(), "error", err)
+		e.abandon(r, err)
 		return
 	}
 	r.isMarking = true
@@ -184,19 +184,20 @@ func (e *Engine) mark(r *request, attempt int) {
 
 func (e *Engine) marked(r *request, version *span.Span, outcome ledger.Outcome) {
 	r.isMarking = false
-	if outcome.Err != nil {
-		e.config.Log.Error("request cannot be claimed", "id", r.id.String(), "error", outcome.Err)
-	}
 	if outcome.Err != nil || !outcome.Won {
 		if r.phase == running && r.cancel != nil {
 			r.cancel()
 		}
 		r.held = nil
+		if outcome.Err != nil {
+			e.abandon(r, outcome.Err)
+			return
+		}
 		e.lost(r)
 		return
 	}
 	e.moved(r, version)
-	r.isMarked = true
+	r.isMarked, r.markSeq = true, version.Seq
 	switch {
 	case r.held != nil:
 		group := *r.held
@@ -222,7 +223,7 @@ func (e *Engine) advance(r *request, status, reason string) {
 		version.Error, _ = json.Marshal(&span.RunError{Code: span.RunCrash, Message: reason})
 	}
 	if err := version.Seal(version.PrevHash); err != nil {
-		e.config.Log.Error("request cannot be ended", "id", r.id.String(), "error", err)
+		e.abandon(r, err)
 		return
 	}
 	r.phase = committing

@@ -25,6 +25,8 @@ type Job struct {
 	// Emit takes what the run appends for one cause, hashed, as soon as it is complete; or why there
 	// is nothing. It is called at most once per cause, from several goroutines.
 	Emit func(cause span.Key, group ledger.Group, err *span.RunError)
+	// Cancel returns a context that ends when what runs for this cause alone is to stop. It may be nil.
+	Cancel func(cause span.Key) context.Context
 }
 
 // Boot runs a kernel. It returns nil when the kernel ended well; a *span.RunError when Stage-0

@@ -68,7 +68,8 @@ func (inv *invocation) runKernel(ctx context.Context, name string, target runTar
 		return nil, denied("run: kernels are nested 4 deep at most")
 	}
 	started := time.Now()
-	job := Job{Kernel: name, Batch: []*span.Span{cause}, Input: target.Input, Emit: inv.emit}
+	job := Job{Kernel: name, Batch: []*span.Span{cause}, Input: target.Input, Emit: inv.emit,
+		Cancel: inv.cancel}
 	result, err := inv.stage0.boot(ctx, inv.manifest, job, inv)
 	answer := &RunResult{Spans: []*span.Span{}, DurationMs: time.Since(started).Milliseconds()}
 	if refusal, ok := err.(*span.RunError); ok {
@@ -115,7 +116,9 @@ func (inv *invocation) runCode(ctx context.Context, target runTarget, cause *spa
 	if err != nil {
 		return nil, err
 	}
-	result := inv.stage0.config.Pool.RunCode(ctx, run)
+	runCtx, stop := inv.cancellable(ctx, cause.Key())
+	defer stop()
+	result := inv.stage0.config.Pool.RunCode(runCtx, run)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -173,6 +176,19 @@ func (inv *invocation) issue(cause span.Key, spans []*span.Span) {
 	defer inv.mu.Unlock()
 	for _, s := range spans {
 		inv.group(cause).issued[s.ID] = issuing{kind: "function"}
+	}
+}
+
+// cancellable is ctx that also ends when this cause alone is cancelled.
+func (inv *invocation) cancellable(ctx context.Context, cause span.Key) (context.Context, func()) {
+	if inv.cancel == nil {
+		return ctx, func() {}
+	}
+	runCtx, cancel := context.WithCancel(ctx)
+	release := context.AfterFunc(inv.cancel(cause), cancel)
+	return runCtx, func() {
+		release()
+		cancel()
 	}
 }
 
