@@ -16,7 +16,7 @@ import (
 // Group is what one cause writes, all or nothing.
 //
 // Fence, where there is one, is a version (seq > 0) whose primary key decides: if somebody else
-// holds that key, nothing of the group is written (design.md §4.4). Rows are first versions with
+// holds that key, nothing of the group is written (docs/decisions.md). Rows are first versions with
 // derived ids; a row that exists already stays as it is.
 type Group struct {
 	Fence *span.Span

@@ -5,7 +5,7 @@
 // business, which rows are allowed is the database's.
 //
 // Every connection works as the role loglineos_sidecar, also where the login is another one
-// (contract.md §2), with UTC, ISO dates and bounded waits.
+// (docs/contract.md §2), with UTC, ISO dates and bounded waits.
 package ledger
 
 import (

@@ -42,7 +42,7 @@ import (
 // it.
 const ChildArg = "sandbox-child"
 
-// The codes of a run's error: contract.md §5, and two that name an end which no script caused.
+// The codes of a run's error: docs/contract.md §5, and two that name an end which no script caused.
 const (
 	CodeSyntax          = "syntax"           // the source is no program of a known form
 	CodeException       = "exception"        // the script threw, or its promise was rejected
@@ -107,7 +107,7 @@ type Limits struct {
 	ResultsBytes int // JSON of one host call's answer
 }
 
-// DefaultLimits returns the limits of design.md §6.
+// DefaultLimits returns the limits that a manifest may lower.
 func DefaultLimits() Limits {
 	return Limits{
 		Timeout:      30 * time.Second,

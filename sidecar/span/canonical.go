@@ -38,7 +38,7 @@ func sortedHashedColumns() []hashedColumn {
 	return hashed
 }
 
-// Canonical returns the bytes that are hashed (contract.md §3): the RFC 8785 form of an object
+// Canonical returns the bytes that are hashed (docs/contract.md §3): the RFC 8785 form of an object
 // with "$canon" and every column that is not null, but curr_hash, signature, accepted_at and xact.
 //
 //   - uuid: 36 lower case characters. Arrays in order; an empty array is not null.

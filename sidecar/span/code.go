@@ -26,7 +26,7 @@ const (
 	CodeImport         Code = "LL018" // the import door is in the wrong state
 )
 
-// RunCode says why a run of ledger code did not complete (contract.md §5).
+// RunCode says why a run of ledger code did not complete (docs/contract.md §5).
 type RunCode string
 
 // The outcomes of a run other than success, and of Stage-0 before it.

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// timeLayout is the one text form of a time: UTC, six fraction digits, Z (contract.md §3).
+// timeLayout is the one text form of a time: UTC, six fraction digits, Z (docs/contract.md §3).
 const timeLayout = "2006-01-02T15:04:05.000000Z"
 
 // Time is a timestamptz: microseconds, always UTC.
@@ -51,7 +51,7 @@ func ParseTime(text string) (Time, error) {
 }
 
 // Decimal is a numeric column: exact decimal text. JSON carries it as a number and reads it from
-// a number or a string; the canonical form writes it as a string (contract.md §3).
+// a number or a string; the canonical form writes it as a string (docs/contract.md §3).
 type Decimal string
 
 // MarshalJSON writes the number.

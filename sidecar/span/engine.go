@@ -11,7 +11,7 @@ import (
 const MaxDepth = 16
 
 // EngineTypes are the entity types that only the engine writes, and request: the bookkeeping that
-// by the word "<engine-written types>" a trigger leaves out (contract.md §1 and §4). It must not
+// by the word "<engine-written types>" a trigger leaves out (docs/contract.md §1 and §4). It must not
 // be changed.
 var EngineTypes = []string{
 	"boot_event", "checkpoint", "epoch", "execution", "incident", "metric", "policy_cursor",

@@ -91,7 +91,7 @@ func (g *Grant) allows(action, object string) bool {
 	return action == ActionInsert && slices.Contains(g.Objects, "*") && isClientWritable(object)
 }
 
-// isClientWritable reports whether clients may append seq 0 of entityType (contract.md §1).
+// isClientWritable reports whether clients may append seq 0 of entityType (docs/contract.md §1).
 func isClientWritable(entityType string) bool {
 	return isTypeName(entityType) && !IsEngineType(entityType) && entityType != "manifest" && entityType != "key"
 }

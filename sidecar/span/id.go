@@ -99,7 +99,7 @@ func Derive(kind string, at time.Time, uuids []ID, integers ...int64) ID {
 	return id
 }
 
-// The fixed ids of the system's own spans (design.md §7).
+// The fixed ids of the system's own spans.
 var (
 	ManifestID      = MustID("00000000-0000-4000-8000-0000000000aa")
 	Stage0ID        = MustID("00000000-0000-4000-8000-0000000000ff")

@@ -62,7 +62,7 @@ const (
 	AuditFull AuditLog = "full"
 )
 
-// Limits are those of the sandbox for one run (design.md §6). A manifest may lower them;
+// Limits are those of the sandbox for one run (docs/decisions.md). A manifest may lower them;
 // IOTimeoutMs it may raise to 300000.
 type Limits struct {
 	MemoryMB    int // memory_mb

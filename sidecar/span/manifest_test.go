@@ -9,7 +9,7 @@ import (
 
 const functionID = "0198c0de-0000-7000-8000-00000000000f"
 
-// contractManifest is the example of contract.md §4, with each other key stated once.
+// contractManifest is the example of docs/contract.md §4, with each other key stated once.
 const contractManifest = `{
   "version": "2", "created_at": "2026-01-01", "created_by": "seed",
   "kernels": {

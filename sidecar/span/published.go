@@ -8,7 +8,7 @@ import (
 	"strconv"
 )
 
-// Published is what the publication carries of one row (contract.md §2): enough to route it, no
+// Published is what the publication carries of one row (docs/contract.md §2): enough to route it, no
 // body. A nil pointer is NULL.
 type Published struct {
 	ID          ID
@@ -52,7 +52,7 @@ func (p *Published) Span() *Span {
 // column, or a column after not_, with one value or a list of them; null stands for NULL. A list
 // holds where one of its values is equal; not_ turns that around, also for NULL. In a list for
 // entity_type the word "<engine-written types>" stands for EngineTypes. The zero When matches every
-// row. Manifest triggers and metadata.when of policies take this form (contract.md §4).
+// row. Manifest triggers and metadata.when of policies take this form (docs/contract.md §4).
 type When struct{ conditions []condition }
 
 // engineTypesWord stands for EngineTypes in a list of entity types.

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// AttemptsMax is how many sidecars a request may outlive before it is dead (contract.md §6).
+// AttemptsMax is how many sidecars a request may outlive before it is dead (docs/contract.md §6).
 const AttemptsMax = 3
 
 // terminalStatuses end a request; only an owner's redrive goes on from dead.

@@ -172,7 +172,7 @@ func seedOf(kind string, causes []*span.Span) [32]byte {
 	return [32]byte(hash.Sum(nil))
 }
 
-// runRecord is metadata.run of an execution: the audit of what ran (contract.md §6).
+// runRecord is metadata.run of an execution: the audit of what ran (docs/contract.md §6).
 type runRecord struct {
 	Function  *versionRef   `json:"function,omitempty"`
 	Kernels   []kernelRef   `json:"kernels"`

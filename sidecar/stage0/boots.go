@@ -11,7 +11,7 @@ import (
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
-// bootCounter counts boots per kernel version and minute: one boot_event each (contract.md §6).
+// bootCounter counts boots per kernel version and minute: one boot_event each (docs/contract.md §6).
 type bootCounter struct {
 	mu     sync.Mutex
 	counts map[bootKey]*bootCount

@@ -85,7 +85,7 @@ func (d *draft) discard(policy span.Key) {
 	}
 }
 
-// derive gives a kernel's span its id and completes it (contract.md §1).
+// derive gives a kernel's span its id and completes it (docs/contract.md §1).
 func (inv *invocation) derive(s, cause *span.Span, policy span.Key, group *draft) error {
 	at := acceptedAt(cause)
 	who := "kernel:" + inv.kernel.name

@@ -23,7 +23,7 @@ type runTarget struct {
 	Cause *keyText        `json:"cause"`
 }
 
-// RunResult is what ctx.run answers (contract.md §5).
+// RunResult is what ctx.run answers (docs/contract.md §5).
 type RunResult struct {
 	OK         bool            `json:"ok"`
 	Output     json.RawMessage `json:"output,omitempty"`

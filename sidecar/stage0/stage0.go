@@ -7,7 +7,7 @@
 //
 // It owns the whitelist, the verification of code, the host side of ctx, the completion of what code
 // appends (id from the cause; owner, tenant and visibility of the cause) and boot events. It refuses
-// with a code of contract.md §5. It does not know when something runs, and it commits nothing but boot
+// with a code of docs/contract.md §5. It does not know when something runs, and it commits nothing but boot
 // events and incidents: groups go to whoever asked for the run.
 package stage0
 

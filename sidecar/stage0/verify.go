@@ -8,7 +8,7 @@ import (
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
-// verifyKernel decides whether row may boot as a kernel. The order is that of contract.md: on the
+// verifyKernel decides whether row may boot as a kernel. The order is that of docs/contract.md: on the
 // whitelist, exists, not revoked, in force, hash.
 func verifyKernel(manifest *governed, id span.ID, row *span.Span) *span.RunError {
 	if !slices.Contains(manifest.AllowedBootIDs, id) {
@@ -70,7 +70,7 @@ func verifyHash(row *span.Span, required bool) *span.RunError {
 	return nil
 }
 
-// readable is the rule of row level security for one row (contract.md §2).
+// readable is the rule of row level security for one row (docs/contract.md §2).
 func readable(row *span.Span, owner, tenant string) bool {
 	switch row.Visibility {
 	case "public":

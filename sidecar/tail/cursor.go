@@ -235,7 +235,7 @@ func (s *session) openGap(ctx context.Context, stored cursor,
 }
 
 // gapSQL reads what the second snapshot sees and the first one did not. Order inside a gap is by
-// transaction, not by commit (contract.md §7).
+// transaction, not by commit (docs/contract.md §7).
 const gapSQL = `select id::text, seq::text, entity_type, status, owner_id, tenant_id, visibility,
 	is_deleted::text, parent_id::text, at::text, accepted_at::text, scheduled_at::text, trace_id, xact::text,
 	curr_hash, prev_hash

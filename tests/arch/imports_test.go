@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// mayImport is the third column of design.md §8: the folders of the module that each folder may
+// mayImport is the third column of CONTRIBUTING.md: the folders of the module that each folder may
 // import, outside its tests. Anyone may import sidecar/metrics.
 var mayImport = map[string][]string{
 	"sidecar": {"sidecar/app", "sidecar/cli", "sidecar/config", "sidecar/sandbox"},
@@ -75,7 +75,7 @@ func TestPackagesImportDownwardsOnly(t *testing.T) {
 	for _, f := range source(t).files {
 		folder, known := folderOf(f.dir)
 		if !known && !inTestsOrScripts(f.dir) {
-			t.Errorf("%s: the folder %s is not in the layout (design.md §8)", f.path, f.dir)
+			t.Errorf("%s: the folder %s is not in the layout (CONTRIBUTING.md)", f.path, f.dir)
 		}
 		for _, imported := range f.imports {
 			target, inside := strings.CutPrefix(imported, module)

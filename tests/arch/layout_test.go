@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// topLevel are the entries of the repository's root (design.md §8). Dotfiles and what .gitignore
+// topLevel are the entries of the repository's root (CONTRIBUTING.md). Dotfiles and what .gitignore
 // leaves out may stand beside them.
 var topLevel = []string{
 	"README.md", "Makefile", "go.mod", "go.sum", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md",

@@ -1,5 +1,5 @@
 // Package arch_test holds the layout and the style rules that a machine can hold: who may import
-// whom (design.md §8), and the limits of house-style.md. It reads the source as text and syntax,
+// whom (CONTRIBUTING.md), and the limits of CONTRIBUTING.md. It reads the source as text and syntax,
 // builds nothing, and takes well below a second. A package that does not exist breaks no rule.
 //
 // To add a rule: one test that names it, over source(t), with the mend in the message.

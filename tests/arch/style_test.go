@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// The limits of house-style.md. A tab counts as one column, as in lll. Lengths of files and
+// The limits of CONTRIBUTING.md. A tab counts as one column, as in lll. Lengths of files and
 // functions do not bind tests (tables), nor does any of them bind generated files. A line with a
 // struct tag cannot be broken, a long literal in a test's table need not be.
 const (

@@ -277,7 +277,7 @@ func TestSIGTERMDoesNotWaitForEver(t *testing.T) {
 	judge(t, s)
 }
 
-// takeoverMax is the limit of design.md §10. A busy machine may need several tries.
+// takeoverMax is the limit of docs/decisions.md. A busy machine may need several tries.
 const takeoverMax = 2 * time.Second
 
 func TestASecondSidecarStandsByAndTakesOver(t *testing.T) {

@@ -165,7 +165,7 @@ func TestUpServesStopsAndGoesOn(t *testing.T) {
 	}
 }
 
-// checkEnv looks at every name of contract.md §8.
+// checkEnv looks at every name of docs/contract.md §8.
 func checkEnv(t *testing.T, l *local) {
 	t.Helper()
 	info, err := os.Stat(filepath.Join(l.dir, "up.env"))

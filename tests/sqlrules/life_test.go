@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// life is the transitions of one type as contract.md §1 has them; every pair that is not named is refused.
+// life is the transitions of one type as docs/contract.md §1 has them; every pair that is not named is refused.
 type life struct {
 	who     actor
 	entity  string
@@ -55,7 +55,7 @@ func lives() map[string]life {
 	}
 }
 
-// Every pair of statuses of every type, against contract.md §1. The first of the pair is put there by a
+// Every pair of statuses of every type, against docs/contract.md §1. The first of the pair is put there by a
 // session without guards, so that all states can be reached.
 func TestTransitions(t *testing.T) {
 	t.Parallel()

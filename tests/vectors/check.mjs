@@ -1,4 +1,4 @@
-// A second implementation of derived ids, canonical spans and BLAKE3, written from contract.md and
+// A second implementation of derived ids, canonical spans and BLAKE3, written from docs/contract.md and
 // the BLAKE3 paper (§2, github.com/BLAKE3-team/BLAKE3-specs), to check ids.json and canonical.json.
 // Node 20, no dependencies. Exit code 1 and one line for each difference.
 import { createHash } from 'node:crypto';
