@@ -52,11 +52,8 @@ func (inv *invocation) insertSpan(raw, rawOrigin json.RawMessage) (*span.Span, e
 	}
 	if ofFunction {
 		delete(group.issued, draftSpan.ID)
-		err = complete(draftSpan, cause, issued.kind, draftSpan.ID, "user:"+cause.OwnerID)
-	} else {
-		err = inv.derive(draftSpan, cause, policy, group)
-	}
-	if err != nil {
+		draftSpan = issued // as it was emitted: a kernel inserts or drops it, and changes nothing
+	} else if err := inv.derive(draftSpan, cause, policy, group); err != nil {
 		return nil, err
 	}
 	group.rows = append(group.rows, draftSpan)
@@ -68,7 +65,7 @@ func (inv *invocation) insertSpan(raw, rawOrigin json.RawMessage) (*span.Span, e
 func (inv *invocation) group(cause span.Key) *draft {
 	group := inv.groups[cause]
 	if group == nil {
-		group = &draft{ordinal: map[span.Key]int{}, issued: map[span.ID]issuing{}}
+		group = &draft{ordinal: map[span.Key]int{}, issued: map[span.ID]*span.Span{}}
 		inv.groups[cause] = group
 	}
 	return group

@@ -34,12 +34,9 @@ type draft struct {
 	rows     []*span.Span
 	policies []span.Key // per row: the policy version whose action it is, or zero
 	ordinal  map[span.Key]int
-	record   *runRecord          // of the last function that ran for this cause
-	issued   map[span.ID]issuing // spans that a function emitted, not yet inserted
+	record   *runRecord             // of the last function that ran for this cause
+	issued   map[span.ID]*span.Span // spans that a function emitted, complete, and not yet inserted
 }
-
-// issuing is a span that the function itself emitted: its id and kind are settled.
-type issuing struct{ kind string }
 
 func newInvocation(s *Stage0, m *governed, k *kernel, job Job, parent *invocation) *invocation {
 	inv := &invocation{

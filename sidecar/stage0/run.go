@@ -175,7 +175,7 @@ func (inv *invocation) issue(cause span.Key, spans []*span.Span) {
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
 	for _, s := range spans {
-		inv.group(cause).issued[s.ID] = issuing{kind: "function"}
+		inv.group(cause).issued[s.ID] = s
 	}
 }
 
