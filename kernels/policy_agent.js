@@ -17,7 +17,8 @@ export default async function main(ctx) {
       const actions = result.output === null ? [] : result.output;
       if (!Array.isArray(actions)) throw new Error("on(span, ctx) must return an array of actions");
       const spans = actions.map(toDraft).map((draft) => ctx.insertSpan(draft, origin));
-      for (const { id } of spans) ctx.log("emitted", id); // a refusal is thrown here, not later
+      const refused = spans.map(refusalOf).filter((error) => error !== null); // none is left for later
+      if (refused.length > 0) throw refused[0];
     } catch (error) {
       ctx.insertSpan(
         {
@@ -34,6 +35,16 @@ export default async function main(ctx) {
         { ...origin, discard: true },
       );
     }
+  }
+}
+
+/** @param {import("./kernel").Span} span as insertSpan answered it: a refusal is thrown when it is read */
+function refusalOf(span) {
+  try {
+    void span.id;
+    return null;
+  } catch (error) {
+    return error;
   }
 }
 

@@ -253,6 +253,9 @@ var ErrTooManyRows = errors.New("the result has more rows than allowed")
 // ErrStatementTimeout is returned by Query when the statement ran longer than 2 s.
 var ErrStatementTimeout = errors.New("the statement ran longer than 2 s")
 
+// ErrValue is returned by Query for a value that does not fit its place in the statement.
+var ErrValue = errors.New("a value does not fit its place in the statement")
+
 // Query runs one statement of a kernel that holds the sql grant: read-only, under scope's rights,
 // at most rowsMax rows, statement timeout 2 s. Each row is an object of JSON values.
 func (l *Ledger) Query(ctx context.Context, scope Scope, text string, values []any,
@@ -285,6 +288,9 @@ func (l *Ledger) Query(ctx context.Context, scope Scope, text string, values []a
 	var verdict *pgconn.PgError
 	if errors.As(err, &verdict) && verdict.Code == "57014" && ctx.Err() == nil {
 		return nil, ErrStatementTimeout
+	}
+	if err != nil && strings.Contains(err.Error(), "failed to encode args[") { // pgx has no type for it
+		return nil, fmt.Errorf("%w: %w", ErrValue, err)
 	}
 	return result, err
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/loglineos/loglineos/sidecar/ledger"
@@ -40,8 +41,24 @@ func (s *Stage0) Boot(ctx context.Context, job Job) error {
 	if manifest == nil {
 		return errors.New("no manifest is in force")
 	}
+	job.Emit = onceForEach(job.Emit)
 	_, err := s.boot(ctx, manifest, job, nil)
 	return err
+}
+
+// onceForEach lets the first word on each cause through: of nested kernels that fail, each has one.
+func onceForEach(emit func(span.Key, ledger.Group, *span.RunError)) func(span.Key, ledger.Group, *span.RunError) {
+	var mu sync.Mutex
+	told := map[span.Key]bool{}
+	return func(cause span.Key, group ledger.Group, err *span.RunError) {
+		mu.Lock()
+		isFirst := !told[cause]
+		told[cause] = true
+		mu.Unlock()
+		if isFirst {
+			emit(cause, group, err)
+		}
+	}
 }
 
 func (s *Stage0) boot(ctx context.Context, manifest *governed, job Job,

@@ -221,7 +221,7 @@ func (inv *invocation) sql(ctx context.Context, raw json.RawMessage) (any, error
 	switch {
 	case errors.Is(err, ledger.ErrTooManyRows):
 		return nil, &sandbox.HostError{Code: string(span.RunLimitRows), Message: err.Error()}
-	case ledger.IsRefusal(err), errors.Is(err, ledger.ErrStatementTimeout):
+	case ledger.IsRefusal(err), errors.Is(err, ledger.ErrStatementTimeout), errors.Is(err, ledger.ErrValue):
 		return nil, denied("sql: %s", err)
 	case err != nil:
 		return nil, err
