@@ -55,6 +55,10 @@ type Outcome struct {
 // ends with Outcome.Err; the others are written. An error of Append itself means that the outcome
 // is unknown (connection, shutdown, timeout): calling it again with the same groups is safe.
 // Inserted spans get their AcceptedAt.
+//
+// Where the groups are nothing but new requests, the commit does not wait for the disk. A crash of the
+// server may then take them back, and they come again, the same: the cursor, and every result, is committed
+// after them and waits, so the row that caused them is read once more.
 func (l *Ledger) Append(ctx context.Context, groups []Group) ([]Outcome, error) {
 	outcomes, err := appendOn(ctx, l.pool, groups)
 	if err == nil {
@@ -160,8 +164,9 @@ func outcomesOf(groups []Group, inserted map[span.Key]string) ([]Outcome, error)
 
 // batch is the rows of some groups, in key order, with the columns that any of them states.
 type batch struct {
-	rows    []batchRow
-	columns []span.Column
+	rows      []batchRow
+	columns   []span.Column
+	isRelaxed bool // new requests alone
 }
 
 type batchRow struct {
@@ -171,13 +176,15 @@ type batchRow struct {
 }
 
 func newBatch(groups []Group) *batch {
-	b := &batch{}
+	b := &batch{isRelaxed: true}
 	for _, group := range groups {
 		if group.Fence != nil {
+			b.isRelaxed = false
 			b.rows = append(b.rows, batchRow{span: group.Fence, isFence: true})
 		}
 		for _, row := range group.Rows {
 			b.rows = append(b.rows, batchRow{span: row, fence: group.Fence})
+			b.isRelaxed = b.isRelaxed && row.EntityType == "request"
 		}
 	}
 	slices.SortFunc(b.rows, func(x, y batchRow) int {
@@ -238,7 +245,14 @@ func (b *batch) sql() string {
 		fmt.Fprintf(&arrays, ", $%d::text[]", i+3)
 	}
 	insert := "insert into ledger.universal_registry (" + names.String() + ")\n\tselect " + casts.String()
-	return `with input as materialized (
+	relax, last := "", ""
+	if b.isRelaxed { // read at the commit, so it may be set by the statement that is committed
+		relax = `relaxed as materialized (
+	select set_config('synchronous_commit', 'off', true) as is_set
+), `
+		last = " where (select r.is_set from relaxed r) = 'off'"
+	}
+	return `with ` + relax + `input as materialized (
 	select * from unnest($1::bool[], $2::text[]` + arrays.String() + `)
 		with ordinality as t(is_fence, fence_id` + aliases.String() + `, place)
 ), won as (
@@ -256,5 +270,5 @@ func (b *batch) sql() string {
 )
 select id::text, seq, accepted_at::text from won
 union all
-select id::text, seq, accepted_at::text from rest`
+select id::text, seq, accepted_at::text from rest` + last
 }

@@ -57,7 +57,8 @@ func TestExistingNamesTheRowsThatWereThere(t *testing.T) {
 	rows := []*span.Span{note(t, idOf(3)), note(t, idOf(1)), note(t, idOf(2))}
 	mustAppend(t, l, Group{Rows: rows[:1]}, Group{Rows: rows[2:]})
 	outcomes := mustAppend(t, l, Group{Rows: rows}, Group{}, Group{Rows: []*span.Span{note(t, idOf(4))}})
-	if !slices.Equal(outcomes[0].Existing, []int{0, 2}) || outcomes[1].Existing != nil || outcomes[2].Existing != nil {
+	if !slices.Equal(outcomes[0].Existing, []int{0, 2}) || outcomes[1].Existing != nil ||
+		outcomes[2].Existing != nil {
 		t.Errorf("got %+v, want rows 0 and 2 of the first group", outcomes)
 	}
 	if n := count(t, conn); n != 4 {
@@ -219,7 +220,8 @@ func TestFaultOnTheWayIsNoVerdict(t *testing.T) {
 		t.Errorf("%d rows", n)
 	}
 	exec(t, conn, "begin; lock table ledger.universal_registry")
-	if _, err := l.Append(t.Context(), []Group{{Rows: []*span.Span{note(t, idOf(2))}}}); err == nil || IsRefusal(err) {
+	if _, err := l.Append(t.Context(), []Group{{Rows: []*span.Span{note(t, idOf(2))}}}); err == nil ||
+		IsRefusal(err) {
 		t.Errorf("behind a lock: got %v, want an error that is no verdict", err)
 	}
 	exec(t, conn, "rollback")

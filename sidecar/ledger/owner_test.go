@@ -37,7 +37,8 @@ func small(t testing.TB) []Migration {
 		"m/readme.md": {Data: []byte("no migration")},
 	}
 	migrations, err := Migrations(files, "m")
-	if err != nil || len(migrations) != 2 || migrations[0].Version != "20260101000000" || migrations[1].Name != "second_part" {
+	if err != nil || len(migrations) != 2 || migrations[0].Version != "20260101000000" ||
+		migrations[1].Name != "second_part" {
 		t.Fatalf("got %v, %v", migrations, err)
 	}
 	return migrations
@@ -119,7 +120,8 @@ func TestMigrateKeepsAnOlderHistory(t *testing.T) {
 func TestBrokenMigrationLeavesNothing(t *testing.T) {
 	t.Parallel()
 	db := pgtest.Empty(t)
-	broken := append(small(t)[:1], Migration{"20260103000000", "broken", "create table public.half (n int); select 1/0;"},
+	broken := append(small(t)[:1], Migration{"20260103000000", "broken",
+		"create table public.half (n int); select 1/0;"},
 		Migration{"20260104000000", "never", "create table public.never (n int)"})
 	applied, err := owner(t, db.URL).Migrate(t.Context(), broken)
 	if err == nil || len(applied) != 1 || !strings.Contains(err.Error(), "20260103000000_broken") {
@@ -220,7 +222,8 @@ func TestPublishTwiceAtOnceReportsTheLoser(t *testing.T) {
 		t.Errorf("%d changed, %d lost, %d versions", changed, lost, n)
 	}
 	if ask[bool](t, conn, `select exists (select from ledger.universal_registry r where r.seq > 0 and r.prev_hash
-		is distinct from (select p.curr_hash from ledger.universal_registry p where p.id = r.id and p.seq = r.seq - 1))`) {
+		is distinct from (select p.curr_hash from ledger.universal_registry p where p.id = r.id and p.seq = r.seq -
+			1))`) {
 		t.Error("the chain is broken")
 	}
 }

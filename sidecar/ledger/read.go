@@ -104,7 +104,8 @@ func (l *Ledger) NextEffective(ctx context.Context, ids []span.ID) (time.Time, e
 	return *next, nil
 }
 
-// Requests reads requests as they stand now: the latest version, with input and metadata of the first. An id without a row is absent.
+// Requests reads requests as they stand now: the latest version, with input and metadata of the first. An
+// id without a row is absent.
 func (l *Ledger) Requests(ctx context.Context, ids []span.ID) (map[span.ID]*span.Span, error) {
 	latest, err := l.Latest(ctx, ids)
 	if err != nil {

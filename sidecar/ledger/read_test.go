@@ -50,7 +50,8 @@ func full(t testing.TB, first *span.Span) *span.Span {
 	s.Confidence = new(span.Decimal("0.12"))
 	hash := strings.Repeat("0f", 32)
 	s.CompiledHash, s.PublicKey = &hash, new(strings.Repeat("a1", 32))
-	for _, short := range []**string{&s.Severity, &s.Kind, &s.Version, &s.Language, &s.Runtime, &s.Unit, &s.SigAlg} {
+	for _, short := range []**string{&s.Severity, &s.Kind, &s.Version, &s.Language, &s.Runtime, &s.Unit,
+		&s.SigAlg} {
 		*short = new("𝕌'\\\"")
 	}
 	s.ParentID, s.Xact, s.AcceptedAt = first.ParentID, nil, nil
@@ -304,7 +305,8 @@ func TestFindSeesWhatItsScopeMayRead(t *testing.T) {
 			t.Errorf("%v finds %q, want %q", scope, got, want)
 		}
 	}
-	if _, err := l.Find(t.Context(), Scope{"alice", "t1"}, Filter{"code": {"x"}}, 1); !errors.Is(err, ErrFilter) {
+	if _, err := l.Find(t.Context(), Scope{"alice", "t1"}, Filter{"code": {"x"}}, 1); !errors.Is(err,
+		ErrFilter) {
 		t.Errorf("got %v", err)
 	}
 	found, err := l.Find(t.Context(), Scope{"alice", "t1"}, Filter{"name": {"0", "2", "1"}}, 1)
@@ -329,18 +331,22 @@ func TestQueryReadsOnlyAndIsBounded(t *testing.T) {
 		!strings.Contains(string(encoded), `"seq":0`) || !strings.Contains(string(encoded), `Z"`) {
 		t.Errorf("a row in JavaScript is %s, %v: want ids and times as texts", encoded, err)
 	}
-	if _, err := l.Query(t.Context(), scope, "select generate_series(1, 11)", nil, 10); !errors.Is(err, ErrTooManyRows) {
+	if _, err := l.Query(t.Context(), scope, "select generate_series(1, 11)", nil, 10); !errors.Is(err,
+		ErrTooManyRows) {
 		t.Errorf("11 rows of 10: %v", err)
 	}
-	if rows, err := l.Query(t.Context(), scope, "select generate_series(1, 10)", nil, 10); err != nil || len(rows) != 10 {
+	if rows, err := l.Query(t.Context(), scope, "select generate_series(1, 10)", nil, 10); err != nil ||
+		len(rows) != 10 {
 		t.Errorf("10 rows of 10: %v", err)
 	}
-	if _, err := l.Query(t.Context(), scope, "select pg_sleep(30)", nil, 10); !errors.Is(err, ErrStatementTimeout) {
+	if _, err := l.Query(t.Context(), scope, "select pg_sleep(30)", nil, 10); !errors.Is(err,
+		ErrStatementTimeout) {
 		t.Errorf("a long statement: %v", err)
 	}
 	for _, write := range []string{
 		"insert into ledger.universal_registry (entity_type) values ('note')", "create table x (y int)",
-		"create temp table x (y int)", "select 1; select 2", "select * from engine.cursor", "delete from ledger.history",
+		"create temp table x (y int)", "select 1; select 2", "select * from engine.cursor",
+		"delete from ledger.history",
 	} {
 		if _, err := l.Query(t.Context(), scope, write, nil, 10); !IsRefusal(err) {
 			t.Errorf("%s: %v", write, err)
