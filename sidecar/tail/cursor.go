@@ -60,7 +60,7 @@ func (s *session) storeCursor(ctx context.Context, c cursor) error {
 	if err != nil {
 		return fmt.Errorf("store the cursor: %w", err)
 	}
-	s.cursor = c
+	s.cursor, s.storedAt = c, time.Now()
 	return nil
 }
 
@@ -71,7 +71,7 @@ func (s *session) bookkeep(ctx, sessionCtx context.Context) error {
 	defer ticker.Stop()
 	var mark *cursor
 	for {
-		if err := s.advance(sessionCtx, &mark); err != nil {
+		if err := s.advance(sessionCtx, &mark, false); err != nil {
 			return err
 		}
 		if err := s.acknowledge(sessionCtx); err != nil {
@@ -81,7 +81,7 @@ func (s *session) bookkeep(ctx, sessionCtx context.Context) error {
 		case <-ctx.Done():
 			stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 			defer cancel()
-			if err := s.advance(stopCtx, &mark); err != nil {
+			if err := s.advance(stopCtx, &mark, true); err != nil {
 				return err
 			}
 			return s.acknowledge(stopCtx)
@@ -110,10 +110,10 @@ func (t *Tail) silence(now time.Time) time.Duration {
 
 // advance moves the cursor. A mark is taken (snapshot first, then the WAL's end, so that whatever
 // the snapshot sees commits before that end), and stored once everything before it is disposed of.
-func (s *session) advance(ctx context.Context, mark **cursor) error {
+func (s *session) advance(ctx context.Context, mark **cursor, isLast bool) error {
 	if *mark == nil {
 		if !s.dirty.Swap(false) {
-			return nil
+			return s.advanceIdle(ctx, isLast)
 		}
 		c := cursor{systemID: s.systemID, timeline: s.timeline}
 		var lsn string
@@ -139,15 +139,26 @@ func (s *session) advance(ctx context.Context, mark **cursor) error {
 	return nil
 }
 
-// acknowledge tells the server what it may forget: never more than the stored cursor while rows
-// flow, and everything when the ledger is quiet, so that an idle slot holds back no WAL.
-func (s *session) acknowledge(ctx context.Context) error {
-	position := s.cursor.lsn
-	if disposed, quiet := s.progress.Disposed(); quiet && !s.dirty.Load() {
-		position = max(position, disposed)
+// advanceIdle moves the cursor over WAL without rows of ours, so that an idle slot holds back none. What
+// its snapshot sees stays as it is. Neither often nor for little, but at the end: storing makes WAL itself.
+func (s *session) advanceIdle(ctx context.Context, isLast bool) error {
+	disposed, quiet := s.progress.Disposed()
+	if !quiet || s.dirty.Load() || s.cursor.snapshot == "" || disposed <= s.cursor.lsn {
+		return nil
 	}
+	if !isLast && (disposed-s.cursor.lsn < idleBytes || time.Since(s.storedAt) < idleEvery) {
+		return nil
+	}
+	c := s.cursor
+	c.lsn = disposed
+	return s.storeCursor(ctx, c)
+}
+
+// acknowledge tells the server what it may forget: never more than the stored cursor, so that the next
+// start finds the slot where the cursor says.
+func (s *session) acknowledge(ctx context.Context) error {
 	err := pglogrepl.SendStandbyStatusUpdate(ctx, s.replication, pglogrepl.StandbyStatusUpdate{
-		WALWritePosition: position,
+		WALWritePosition: s.cursor.lsn,
 		// A server that hears from us every second says nothing by itself.
 		ReplyRequested: s.silence(time.Now()) > askAfter,
 	})

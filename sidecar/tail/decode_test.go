@@ -88,7 +88,8 @@ func TestDecodesARealStream(t *testing.T) {
 	if now != seeds {
 		t.Errorf("the server sends %s, the seeds are %s: run go test -run RealStream -update", now, seeds)
 	}
-	if len(decoded) != 2 || decoded[0].ID.String() != id || decoded[1].ScheduledAt.String() != "2026-01-02T01:04:05.678901Z" {
+	if len(decoded) != 2 || decoded[0].ID.String() != id ||
+		decoded[1].ScheduledAt.String() != "2026-01-02T01:04:05.678901Z" {
 		t.Errorf("got %+v", decoded)
 	}
 }
@@ -144,7 +145,8 @@ func TestColumnsAreKeyedByName(t *testing.T) {
 		t.Fatalf("a column more: %v", err)
 	}
 	event, err := d.decode(inserted(1, append(row, "its value")...))
-	if err != nil || event.row.Seq != 7 || !event.row.IsDeleted || event.row.EntityType != "note" || event.row.Status != nil {
+	if err != nil || event.row.Seq != 7 || !event.row.IsDeleted || event.row.EntityType != "note" ||
+		event.row.Status != nil {
 		t.Fatalf("got %+v, %v", event.row, err)
 	}
 }

@@ -52,8 +52,10 @@ func TestSetupErrorsNameCauseAndMend(t *testing.T) {
 			`alter role "plain" replication`},
 		"no login": {func(c *Config) { c.ReplicationURL = wrong.String() }, `refuses the login "nobody"`,
 			"correct its password"},
-		"slot in use":  {func(c *Config) { c.Slot = "physical" }, `slot "physical" belongs to another use`, "LOGLINE_SLOT"},
-		"database url": {func(c *Config) { c.DatabaseURL = "postgres://%zz" }, "DATABASE_URL is malformed", "postgres://"},
+		"slot in use": {func(c *Config) { c.Slot = "physical" }, `slot "physical" belongs to another use`,
+			"LOGLINE_SLOT"},
+		"database url": {func(c *Config) { c.DatabaseURL = "postgres://%zz" }, "DATABASE_URL is malformed",
+			"postgres://"},
 		"replication url": {func(c *Config) { c.ReplicationURL = "postgres://%zz" }, "REPLICATION_URL is malformed",
 			"postgres://"},
 		"prepare": {func(c *Config) {
@@ -76,7 +78,8 @@ func TestSetupErrorForWALLevel(t *testing.T) {
 	t.Parallel()
 	f := setup(t, map[string]string{"wal_level": "replica"})
 	setup := f.refusal(t, func(*Config) {})
-	if !strings.Contains(setup.Cause, "wal_level=replica") || !strings.Contains(setup.Mend, "restart the server") {
+	if !strings.Contains(setup.Cause, "wal_level=replica") || !strings.Contains(setup.Mend,
+		"restart the server") {
 		t.Errorf("got %q", setup.Error())
 	}
 }
@@ -86,7 +89,8 @@ func TestSetupErrorForSlots(t *testing.T) {
 	f := setup(t, map[string]string{"max_replication_slots": "1"})
 	exec(t, f.conn, "select pg_create_physical_replication_slot('the_only_one')")
 	setup := f.refusal(t, func(*Config) {})
-	if !strings.Contains(setup.Cause, "every replication slot") || !strings.Contains(setup.Mend, "max_replication_slots") {
+	if !strings.Contains(setup.Cause, "every replication slot") || !strings.Contains(setup.Mend,
+		"max_replication_slots") {
 		t.Errorf("got %q", setup.Error())
 	}
 }
@@ -119,7 +123,8 @@ func TestExplainsPoolersAndNoSecrets(t *testing.T) {
 		"nobody":      {errors.New("connection refused"), "connect to REPLICATION_URL"},
 		"not allowed": {&pgconn.PgError{Code: "42501"}, `the login "me" of REPLICATION_URL may not replicate`},
 	} {
-		if err := explainReplication("me", c.err); !strings.Contains(err.Error(), c.want) || !errors.Is(err, c.err) {
+		if err := explainReplication("me", c.err); !strings.Contains(err.Error(), c.want) || !errors.Is(err,
+			c.err) {
 			t.Errorf("%s: got %q", name, err)
 		}
 	}
@@ -153,7 +158,8 @@ func TestBlockedHandlerIsNoSilenceOfTheServer(t *testing.T) {
 		t.Errorf("while the handler blocks: %s", got)
 	}
 	close(goOn)
-	eventually(t, "it waits again", func() bool { return w.tail.silence(time.Now().Add(time.Hour)) > time.Minute })
+	eventually(t, "it waits again",
+		func() bool { return w.tail.silence(time.Now().Add(time.Hour)) > time.Minute })
 }
 
 // The server is killed without warning; after its restart the tail goes on and nothing is lost.

@@ -188,7 +188,9 @@ func (s *session) start(ctx context.Context) (gap, error) {
 				"publication_names '" + strings.ReplaceAll(s.config.Publication, "'", "''") + "'"},
 		})
 		if err == nil {
-			s.cursor = stored
+			if found.conn == nil {
+				s.cursor = stored
+			} // else it says nothing about this slot, and may even be of another cluster
 			return found, nil
 		}
 		found.close()

@@ -41,6 +41,8 @@ const (
 	backoffMin    = 100 * time.Millisecond
 	backoffMax    = 5 * time.Second
 	slotWait      = 5 * time.Second // creating a slot waits for open write transactions
+	idleEvery     = 5 * time.Second // how often the cursor moves over WAL without rows of ours,
+	idleBytes     = 64 << 10        // and over how much of it at least
 )
 
 // Config says where to read from.
@@ -182,6 +184,7 @@ type session struct {
 	timeline    int32
 	user        string // of the replication connection
 	cursor      cursor // as stored; after start owned by the bookkeeper
+	storedAt    time.Time
 	progress    *Progress
 	dirty       atomic.Bool // rows came since the last mark
 	replyNow    chan struct{}

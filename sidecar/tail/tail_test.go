@@ -87,7 +87,8 @@ func TestEveryPublishedColumnArrives(t *testing.T) {
 	}
 	plain := &span.Span{ID: span.MustID("018f0000-0000-7000-8000-0000000000ff"), EntityType: "note",
 		Who: "user:alice", At: at, OwnerID: "a", TenantID: "t", Visibility: "private"}
-	for _, group := range []ledger.Group{{Rows: []*span.Span{first}}, {Fence: next}, {Rows: []*span.Span{plain}}} {
+	for _, group := range []ledger.Group{{Rows: []*span.Span{first}}, {Fence: next},
+		{Rows: []*span.Span{plain}}} {
 		if _, err := l.Append(t.Context(), []ledger.Group{group}); err != nil {
 			t.Fatal(err)
 		}
@@ -149,7 +150,10 @@ func TestSlotNeverPassesAnUndisposedRow(t *testing.T) {
 		return len(replies) >= 4
 	})
 	w.release()
-	eventually(t, "the slot moves on after Done", func() bool { return ask[bool](t, f.conn, passed, f.db.Name, end) })
+	eventually(t, "the slot moves on after Done", func() bool {
+		return ask[bool](t, f.conn, passed, f.db.Name,
+			end)
+	})
 }
 
 func TestIdleSlotHoldsBackNoWAL(t *testing.T) {
@@ -355,6 +359,52 @@ func TestLostCursorBringsEverything(t *testing.T) {
 			t.Errorf("after %s: got %v, want %v", loss, got, want)
 		}
 		w.end()
+	}
+}
+
+// A cursor of another cluster, brought by a restore, may be far ahead of this one's WAL: it says nothing to
+// this slot.
+func TestCursorOfAnotherClusterMovesNoSlot(t *testing.T) {
+	t.Parallel()
+	f := setup(t, nil)
+	exec(t, f.conn, `set role loglineos_sidecar; `+cursorSQL+`; reset role;
+		insert into engine.cursor values ('`+f.db.Name+`', '1', 1, 'F/0', '3:3:')`)
+	w := f.follow(t).streams(t)
+	replies := map[string]bool{}
+	eventually(t, "the tail reports three times", func() bool {
+		replies[ask[string](t, f.conn, "select reply_time::text from pg_stat_replication")] = true
+		return len(replies) >= 3
+	})
+	id := insert(t, f.conn, "row")
+	eventually(t, "the row comes", func() bool { return slices.Contains(w.ids(), id) })
+	w.end()
+	again := f.follow(t).streams(t)
+	last := insert(t, f.conn, "last")
+	eventually(t, "the stream goes on", func() bool { return slices.Contains(again.ids(), last) })
+}
+
+// After a clean stop of an idle tail the slot brings what came meanwhile, once: no scan is due.
+func TestCleanStopLeavesNoGap(t *testing.T) {
+	t.Parallel()
+	f := setup(t, nil)
+	w := f.follow(t).streams(t)
+	w.receives(t, insert(t, f.conn, "0"))
+	f.settled(t)
+	exec(t, f.conn, "create table public.other as select generate_series(1, 10000)")
+	end := ask[string](t, f.conn, "select pg_current_wal_insert_lsn()::text")
+	eventually(t, "the tail has seen what others wrote", func() bool {
+		return ask[bool](t, f.conn, "select sent_lsn >= $1::text::pg_lsn from pg_stat_replication", end)
+	})
+	w.end()
+	var missed []string
+	for range 5 {
+		missed = append(missed, insert(t, f.conn, "meanwhile"))
+	}
+	again := f.follow(t).streams(t)
+	last := insert(t, f.conn, "last")
+	eventually(t, "the stream goes on", func() bool { return slices.Contains(again.ids(), last) })
+	if got := again.ids(); !slices.Equal(got, append(missed, last)) {
+		t.Errorf("got %v, want %v and %s", got, missed, last)
 	}
 }
 
