@@ -69,7 +69,8 @@ func (i *instrumenter) walk(v reflect.Value) {
 	case reflect.Struct:
 		for n := range v.NumField() {
 			// Lists of declarations name nodes that stand in the tree as well.
-			if field := v.Type().Field(n); field.IsExported() && field.Name != "DeclarationList" && field.Name != "File" {
+			if field := v.Type().Field(n); field.IsExported() && field.Name != "DeclarationList" &&
+				field.Name != "File" {
 				i.walk(v.Field(n))
 			}
 		}

@@ -146,7 +146,8 @@ func play(t *testing.T, pool *sandbox.Pool, source string, c *testCase) (expecta
 	if input == nil {
 		input = json.RawMessage("null")
 	}
-	data, err := json.Marshal(map[string]json.RawMessage{"batch": c.Batch, "input": input, "env": json.RawMessage("{}")})
+	data, err := json.Marshal(map[string]json.RawMessage{"batch": c.Batch, "input": input,
+		"env": json.RawMessage("{}")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -352,7 +353,8 @@ func TestStyleRulesCanFail(t *testing.T) {
 	for fault, code := range map[string]string{
 		"uses Date, whose clock differs": "Date.now()", "uses Math.random": "Math.random()",
 		"imports": "import x from 'y'", "uses globals": "globalThis.x", "declares var or let": "  let x",
-		"compares loosely": "if (a == b)", "is not indented by 2 spaces": "   x", "has space at a line's end": "x \n",
+		"compares loosely": "if (a == b)", "is not indented by 2 spaces": "   x",
+		"has space at a line's end": "x \n",
 	} {
 		if !forbidden[fault].MatchString(code) {
 			t.Errorf("%q passes: %s", code, fault)
@@ -387,7 +389,8 @@ func TestKernelsHaveTheTypesOfKernelDTS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	flags := []string{"--noEmit", "--checkJs", "--allowJs", "--strict", "--target", "es2022", "--module", "es2022",
+	flags := []string{"--noEmit", "--checkJs", "--allowJs", "--strict", "--target", "es2022", "--module",
+		"es2022",
 		"--moduleResolution", "bundler", "--noUnusedLocals", "--useUnknownInCatchVariables", "false"}
 	out, err := exec.CommandContext(t.Context(), tsc, append(flags, files...)...).CombinedOutput()
 	if err != nil {

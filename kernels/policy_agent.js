@@ -8,7 +8,9 @@
  */
 export default async function main(ctx) {
   for (const match of ctx.input.matches) {
-    const span = ctx.batch.find((s) => s.id === match.span[0] && s.seq === match.span[1]);
+    const span = /** @type {import("./kernel").Span} */ (
+      ctx.batch.find((s) => s.id === match.span[0] && s.seq === match.span[1])
+    );
     const cause = { id: span.id, seq: span.seq };
     const origin = { cause, policy: match.policy };
     const result = await ctx.run({ ...match.policy, input: { span }, cause });

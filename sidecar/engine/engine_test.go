@@ -188,7 +188,8 @@ func TestRefusedResultEndsAsAnExecutionError(t *testing.T) {
 	b.want(bad, "scheduled error", "error1")
 	var code string
 	if err := b.connect().QueryRow(t.Context(), `select error->>'code' || ' ' || (error->>'message' like '%visibility%')
-		from ledger.universal_registry where entity_type = 'execution' and status = 'error'`).Scan(&code); err != nil ||
+		from ledger.universal_registry where entity_type = 'execution' and status =
+			'error'`).Scan(&code); err != nil ||
 		code != "denied true" {
 		t.Errorf("got %q, %v", code, err)
 	}
@@ -321,7 +322,8 @@ func TestLongRunGetsARunningVersion(t *testing.T) {
 	b.want(request.ID, "scheduled running complete", "complete1")
 	middle := b.loaded(span.Key{ID: request.ID, Seq: 1})
 	if last.Seq != 2 || *last.PrevHash != *middle.CurrHash || *middle.PrevHash != *request.CurrHash ||
-		last.VerifyHash() != nil || middle.VerifyHash() != nil || middle.Who != "sidecar:one" || *middle.Attempt != 1 {
+		last.VerifyHash() != nil || middle.VerifyHash() != nil || middle.Who != "sidecar:one" ||
+		*middle.Attempt != 1 {
 		t.Errorf("the chain is %+v after %+v", last, middle)
 	}
 	// Its own versions that come back change nothing.
@@ -334,7 +336,8 @@ func TestFunctionWithNetworkIsMarkedBeforeItStarts(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	manifest := *b.manifest
-	manifest.Grants = map[string][]span.Grant{idOf(0xffff).String(): {{Action: span.ActionFetch, Objects: []string{"h:1"}}}}
+	manifest.Grants = map[string][]span.Grant{idOf(0xffff).String(): {{Action: span.ActionFetch,
+		Objects: []string{"h:1"}}}}
 	status := make(chan string, 2)
 	two := b.start(func(n *bench) {
 		n.manifest = &manifest

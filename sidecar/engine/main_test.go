@@ -196,7 +196,8 @@ func failure(request *span.Span, fault *span.RunError) (ledger.Group, error) {
 }
 
 func derived(entityType string, cause *span.Span, id span.ID) *span.Span {
-	metadata, err := span.SetEngine(nil, span.EngineMeta{Cause: cause.Key(), Root: cause.ID, Depth: 1, Kind: entityType})
+	metadata, err := span.SetEngine(nil, span.EngineMeta{Cause: cause.Key(), Root: cause.ID, Depth: 1,
+		Kind: entityType})
 	if err != nil {
 		panic(err)
 	}
@@ -249,7 +250,8 @@ func (b *bench) append(group ledger.Group) {
 func (b *bench) cancelRequested(s *span.Span) *span.Span {
 	b.t.Helper()
 	exec(b.t, b.connect(), `insert into ledger.universal_registry (id, seq, entity_type, who, owner_id, tenant_id,
-		visibility, status) values ($1::text::uuid, $2, 'request', 'user:alice', $3, $4, 'private', 'cancel_requested')`,
+		visibility, status) values ($1::text::uuid, $2, 'request', 'user:alice', $3, $4, 'private',
+			'cancel_requested')`,
 		s.ID.String(), s.Seq+1, s.OwnerID, s.TenantID)
 	return b.latest(s.ID)
 }
@@ -307,7 +309,8 @@ func (b *bench) becomes(id span.ID, status string) (s *span.Span) {
 func (b *bench) versions(id span.ID) (versions, executions string) {
 	b.t.Helper()
 	err := b.connect().QueryRow(b.t.Context(), `select
-		(select coalesce(string_agg(status, ' ' order by seq), '') from ledger.universal_registry where id = $1::text::uuid),
+		(select coalesce(string_agg(status, ' ' order by seq), '') from ledger.universal_registry where id =
+			$1::text::uuid),
 		(select coalesce(string_agg(status || coalesce(attempt, 0), ' ' order by attempt), '')
 			from ledger.universal_registry where entity_type = 'execution'
 			and metadata->'engine'->'cause'->>0 = $1)`, id.String()).Scan(&versions, &executions)

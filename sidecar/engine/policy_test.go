@@ -100,12 +100,14 @@ func TestPolicyVersionsTakeForceInOrder(t *testing.T) {
 	broken := version(2, "active", `{"when":{"nonsense":1}}`)
 	third := version(3, "active", ofNotes)
 	archived := version(4, "archived", ofNotes)
-	eventually(t, "all are disposed of", b.deliver(notes[0], first, notes[1], second, notes[2], first, notes[3], broken,
+	eventually(t, "all are disposed of", b.deliver(notes[0], first, notes[1], second, notes[2], first, notes[3],
+		broken,
 		notes[4], third, own, archived, notes[5]))
 	want := []string{"0001@0:0021", "0001@1:0022", "0001@1:0023"}
 	if got := b.judged(); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
+	b.quiet()
 	var fault string
 	if err := b.connect().QueryRow(t.Context(), `select error->>'message' from ledger.universal_registry
 		where entity_type = 'incident'`).Scan(&fault); err != nil || !strings.Contains(fault, "nonsense") {

@@ -41,7 +41,8 @@ func TestTenantsTakeTurns(t *testing.T) {
 	}{
 		{"one tenant in order", "a1 a2 a3", 2, []string{"a1 a2", "a3", ""}},
 		{"a flood waits", "a1 a2 a3 a4 a5 b1 c1 c2", 3, []string{"a1 b1 c1", "a2 c2 a3", "a4 a5", ""}},
-		{"the turn goes on between batches", "a1 a2 b1 b2 c1 c2", 1, []string{"a1", "b1", "c1", "a2", "b2", "c2", ""}},
+		{"the turn goes on between batches", "a1 a2 b1 b2 c1 c2", 1, []string{"a1", "b1", "c1", "a2", "b2", "c2",
+			""}},
 		{"one kernel a batch", "a1 b1! c1 a2 b2", 9, []string{"a1", "b1!", "c1 a2 b2", ""}},
 		{"nothing", "", 4, []string{""}},
 	} {

@@ -57,7 +57,8 @@ func TestTakeOverGoesOnWithInputAndAttempt(t *testing.T) {
 	running := b.follow(b.put(2, "request", input), "running", attempt(1))
 	ended := b.follow(b.put(3, "request"), "complete")
 	cancelled := b.cancelRequested(b.put(4, "request"))
-	later := b.put(5, "request", func(s *span.Span) { s.ScheduledAt = new(span.NewTime(time.Now().Add(time.Hour))) })
+	later := b.put(5, "request",
+		func(s *span.Span) { s.ScheduledAt = new(span.NewTime(time.Now().Add(time.Hour))) })
 	b.lead()
 	b.becomes(fresh.ID, "complete")
 	b.becomes(running.ID, "complete")
@@ -87,7 +88,8 @@ func TestTakeOverReadsEveryPage(t *testing.T) {
 	function := b.put(0xffff, "function", func(s *span.Span) { s.Status, s.ParentID = new("active"), nil })
 	exec(t, b.connect(), `insert into ledger.universal_registry (id, entity_type, who, owner_id, tenant_id, status,
 			parent_id)
-		select ('018f0000-' || lpad(to_hex(n), 4, '0') || '-7000-8000-000000000000')::uuid, 'request', 'user:a', 'alice',
+		select ('018f0000-' || lpad(to_hex(n), 4, '0') || '-7000-8000-000000000000')::uuid, 'request', 'user:a',
+			'alice',
 			't1', 'scheduled', $1::text::uuid
 		from generate_series(1, 1100) n`, function.ID.String())
 	b.lead()
@@ -104,7 +106,8 @@ func TestCancelRequested(t *testing.T) {
 	t.Run("while it waits", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t)
-		request := b.put(1, "request", func(s *span.Span) { s.ScheduledAt = new(span.NewTime(time.Now().Add(time.Hour))) })
+		request := b.put(1, "request",
+			func(s *span.Span) { s.ScheduledAt = new(span.NewTime(time.Now().Add(time.Hour))) })
 		b.deliver(request)
 		eventually(t, "it waits", func() bool { return b.engine.Stats().Open.Load() == 1 })
 		eventually(t, "the wish is disposed of", b.deliver(b.cancelRequested(request)))

@@ -47,7 +47,8 @@ func (s *Stage0) Boot(ctx context.Context, job Job) error {
 }
 
 // onceForEach lets the first word on each cause through: of nested kernels that fail, each has one.
-func onceForEach(emit func(span.Key, ledger.Group, *span.RunError)) func(span.Key, ledger.Group, *span.RunError) {
+func onceForEach(emit func(span.Key, ledger.Group, *span.RunError)) func(
+	span.Key, ledger.Group, *span.RunError) {
 	var mu sync.Mutex
 	told := map[span.Key]bool{}
 	return func(cause span.Key, group ledger.Group, err *span.RunError) {

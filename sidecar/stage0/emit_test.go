@@ -54,7 +54,8 @@ func TestKernelsSpansAreCompletedByTheHost(t *testing.T) {
 			want, kind = span.Derive("request", at, []span.ID{cause.ID}, 0), "request"
 		}
 		meta, ok := row.Engine()
-		if row.ID != want || !ok || *meta != (span.EngineMeta{Cause: cause.Key(), Root: cause.ID, Depth: 1, Kind: kind}) {
+		if row.ID != want || !ok || *meta != (span.EngineMeta{Cause: cause.Key(), Root: cause.ID, Depth: 1,
+			Kind: kind}) {
 			t.Errorf("row %d: id %s, want %s; engine %+v", i, row.ID, want, meta)
 		}
 		if row.OwnerID != "alice" || row.TenantID != "t1" || row.Seq != 0 || row.Who != "kernel:observer_bot" ||
@@ -65,7 +66,8 @@ func TestKernelsSpansAreCompletedByTheHost(t *testing.T) {
 	if rows[0].Visibility != "tenant" || rows[1].Visibility != "private" || rows[2].Visibility != "tenant" {
 		t.Errorf("visibility: %s %s %s", rows[0].Visibility, rows[1].Visibility, rows[2].Visibility)
 	}
-	if *rows[0].TraceID != "trace" || *rows[1].TraceID != "own" || rows[0].At.String() != "2020-01-02T03:04:05.000000Z" ||
+	if *rows[0].TraceID != "trace" || *rows[1].TraceID != "own" ||
+		rows[0].At.String() != "2020-01-02T03:04:05.000000Z" ||
 		!strings.Contains(string(rows[0].Metadata), `"mine":1`) || !rows[3].At.Equal(cause.At.Time) {
 		t.Errorf("got %+v", rows)
 	}
@@ -79,31 +81,35 @@ func TestKernelCallsThatAreDenied(t *testing.T) {
 	t.Parallel()
 	const foreign = "018f0000-0077-7000-8000-000000000000"
 	for name, c := range map[string]struct{ code, message string }{
-		`ctx.insertSpan({entity_type: "execution"})`:                                  {"denied", "does not grant insertSpan:execution"},
-		`ctx.insertSpan({entity_type: "manifest"})`:                                   {"denied", "does not grant"},
-		`ctx.insertSpan({entity_type: "note", id: "` + foreign + `"})`:                {"denied", "host derives the id"},
-		`ctx.insertSpan({entity_type: "note", owner_id: "bob"})`:                      {"denied", "takes owner and tenant"},
-		`ctx.insertSpan({entity_type: "note", tenant_id: "t2"})`:                      {"denied", "takes owner and tenant"},
-		`ctx.insertSpan({entity_type: "note", nonsense: 1})`:                          {"denied", "no column"},
-		`ctx.insertSpan({entity_type: "note", metadata: [1]})`:                        {"denied", "metadata"},
-		`ctx.insertSpan({entity_type: "note", duration_ms: -1})`:                      {"denied", "duration_ms"},
-		`ctx.insertSpan(null)`:                                                        {"denied", "object of columns"},
-		`ctx.insertSpan({entity_type: "note"}, 7)`:                                    {"denied", "origin"},
-		`ctx.insertSpan({entity_type: "note"}, {cause: {id: "` + foreign + `"}})`:     {"denied", "not in the batch"},
-		`ctx.insertSpan({entity_type: "note"}, {policy: {id: "` + foreign + `"}})`:    {"denied", "was not matched"},
-		`for (let i = 0; i < 101; i++) ctx.insertSpan({entity_type: "note"})`:         {"limit.spans", "more than 100"},
-		`ctx.version("` + foreign + `", {status: "complete"})`:                        {"denied", "not in the batch"},
-		`ctx.version("x", {status: "complete"})`:                                      {"denied", "id of a span"},
-		`ctx.version(ctx.batch[0].id, {status: "complete"})`:                          {"denied", "does not grant version:function"},
-		"await ctx.sql`select 1`":                                                     {"denied", "does not grant sql"},
-		`await ctx.run({id: "` + foreign + `"})`:                                      {"denied", "does not grant run"},
-		`await ctx.find({code: "x"})`:                                                 {"denied", "cannot be filtered"},
-		`await ctx.find({id: "x"})`:                                                   {"denied", "uuid"},
-		`await ctx.find({name: {a: 1}})`:                                              {"denied", "text or a list"},
-		`await ctx.find({name: ["a", 1]})`:                                            {"denied", "text or a list"},
-		`await ctx.find("x")`:                                                         {"denied", "object of columns"},
-		`await ctx.find({}, 0)`:                                                       {"denied", "1 to 1000"},
-		`await ctx.find({}, 1.5)`:                                                     {"denied", "1 to 1000"},
+		`ctx.insertSpan({entity_type: "execution"})`: {"denied", "does not grant insertSpan:execution"},
+		`ctx.insertSpan({entity_type: "manifest"})`:  {"denied", "does not grant"},
+		`ctx.insertSpan({entity_type: "note", id: "` + foreign + `"})`: {"denied",
+			"host derives the id"},
+		`ctx.insertSpan({entity_type: "note", owner_id: "bob"})`: {"denied", "takes owner and tenant"},
+		`ctx.insertSpan({entity_type: "note", tenant_id: "t2"})`: {"denied", "takes owner and tenant"},
+		`ctx.insertSpan({entity_type: "note", nonsense: 1})`:     {"denied", "no column"},
+		`ctx.insertSpan({entity_type: "note", metadata: [1]})`:   {"denied", "metadata"},
+		`ctx.insertSpan({entity_type: "note", duration_ms: -1})`: {"denied", "duration_ms"},
+		`ctx.insertSpan(null)`:                                   {"denied", "object of columns"},
+		`ctx.insertSpan({entity_type: "note"}, 7)`:               {"denied", "origin"},
+		`ctx.insertSpan({entity_type: "note"}, {cause: {id: "` + foreign + `"}})`: {"denied",
+			"not in the batch"},
+		`ctx.insertSpan({entity_type: "note"}, {policy: {id: "` + foreign + `"}})`: {"denied",
+			"was not matched"},
+		`for (let i = 0; i < 101; i++) ctx.insertSpan({entity_type: "note"})`: {"limit.spans", "more than 100"},
+		`ctx.version("` + foreign + `", {status: "complete"})`: {"denied",
+			"not in the batch"},
+		`ctx.version("x", {status: "complete"})`:             {"denied", "id of a span"},
+		`ctx.version(ctx.batch[0].id, {status: "complete"})`: {"denied", "does not grant version:function"},
+		"await ctx.sql`select 1`":                            {"denied", "does not grant sql"},
+		`await ctx.run({id: "` + foreign + `"})`:             {"denied", "does not grant run"},
+		`await ctx.find({code: "x"})`:                        {"denied", "cannot be filtered"},
+		`await ctx.find({id: "x"})`:                          {"denied", "uuid"},
+		`await ctx.find({name: {a: 1}})`:                     {"denied", "text or a list"},
+		`await ctx.find({name: ["a", 1]})`:                   {"denied", "text or a list"},
+		`await ctx.find("x")`:                                {"denied", "object of columns"},
+		`await ctx.find({}, 0)`:                              {"denied", "1 to 1000"},
+		`await ctx.find({}, 1.5)`:                            {"denied", "1 to 1000"},
 		`try { ctx.insertSpan({entity_type: "execution"}).id } catch (e) { throw e }`: {"denied", "does not grant"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -123,7 +129,8 @@ func TestBatchOfSeveralNeedsACause(t *testing.T) {
 	b := setup(t, grants("insertSpan:*"), kernelOf(`
 		let refused;
 		try { ctx.insertSpan({entity_type: "note"}).id } catch (error) { refused = error.code }
-		for (const {id, seq} of ctx.batch.slice(1)) ctx.insertSpan({entity_type: "note", name: refused}, {cause: {id, seq}});`))
+		for (const {id, seq} of ctx.batch.slice(1)) ctx.insertSpan({entity_type: "note", name: refused}, {cause:
+			{id, seq}});`))
 	batch := []*span.Span{b.put(1, "function"), b.put(2, "function", func(s *span.Span) { s.OwnerID = "bob" }),
 		b.put(3, "function", func(s *span.Span) { s.TenantID = "t2" })}
 	results, err := b.boot("observer_bot", "", batch...)
@@ -194,7 +201,8 @@ func TestKernelCannotForgeTheAudit(t *testing.T) {
 			t.Fatal(err)
 		}
 		run := metadata.Run
-		if !metadata.Mine || run.Function.ID != f.ID || *run.Function.CurrHash != *f.CurrHash || len(run.Seed) != 64 ||
+		if !metadata.Mine || run.Function.ID != f.ID || *run.Function.CurrHash != *f.CurrHash ||
+			len(run.Seed) != 64 ||
 			run.StartedAt == nil || len(run.Calls) != 1 || len(run.Logs) != 1 || *x.Attempt != 1 {
 			t.Errorf("got %s", x.Metadata)
 		}

@@ -55,7 +55,8 @@ func TestFindSeesWhatTheCauseMayRead(t *testing.T) {
 	// A batch of several owners is read as the system, which owns nothing of theirs.
 	kernel := setup(t, grants("insertSpan:note"), kernelOf(`
 		const all = await ctx.find({entity_type: "note"});
-		for (const {id, seq} of ctx.batch) ctx.insertSpan({entity_type: "note", name: all.map((s) => s.name).sort().join()},
+		for (const {id, seq} of ctx.batch) ctx.insertSpan({entity_type: "note", name: all.map((s) =>
+			s.name).sort().join()},
 			{cause: {id, seq}});`))
 	kernel.note(1, "own", "alice", "t1", "private")
 	kernel.note(5, "public", "eve", "t3", "public")
@@ -104,7 +105,8 @@ func TestSQLIsForKernelsWithTheGrant(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
-		"one": "[map[a:1 b:x c:<nil>]]", "mine": fmt.Sprintf("[map[id:%s name:own]]", idOf(1)), "many": "limit.rows",
+		"one": "[map[a:1 b:x c:<nil>]]", "mine": fmt.Sprintf("[map[id:%s name:own]]", idOf(1)),
+		"many": "limit.rows",
 		"slow": "denied", "insert": "denied", "syntax": "denied", "value": "denied",
 	} {
 		if fmt.Sprint(got[name]) != want {
@@ -122,8 +124,9 @@ func TestSQLIsForKernelsWithTheGrant(t *testing.T) {
 
 func TestNestedKernels(t *testing.T) {
 	t.Parallel()
-	b := setup(t, map[string]any{"grants": map[string]any{"observer_bot": []string{"run"}, "run_code": []string{"run",
-		"insertSpan:execution", "version:request"}}}, kernelOf(`
+	b := setup(t, map[string]any{"grants": map[string]any{"observer_bot": []string{"run"},
+		"run_code": []string{"run",
+			"insertSpan:execution", "version:request"}}}, kernelOf(`
 		const results = [];
 		for (const {id, seq} of ctx.batch) {
 			const result = await ctx.run({id: ctx.manifest.kernels.run_code, cause: {id, seq}});
@@ -146,7 +149,8 @@ func TestNestedKernels(t *testing.T) {
 	clear(b.Stage0.kernels)
 	b.Stage0.mu.Unlock()
 	results, err = b.boot("observer_bot", "", batch[0])
-	if err != nil || results[batch[0].Key()].err == nil || results[batch[0].Key()].err.Code != span.RunHashMismatch {
+	if err != nil || results[batch[0].Key()].err == nil ||
+		results[batch[0].Key()].err.Code != span.RunHashMismatch {
 		t.Errorf("a nested kernel that is refused: %+v, %v", results, err)
 	}
 }
@@ -195,7 +199,8 @@ func TestPolicies(t *testing.T) {
 	var got []string
 	at := cause.AcceptedAt.Time
 	for _, row := range results[cause.Key()].group.Rows {
-		got = append(got, fmt.Sprint(row.EntityType, " ", deref(row.Name), " ", row.Who == "policy:"+row.PolicyID.String()))
+		got = append(got, fmt.Sprint(row.EntityType, " ", deref(row.Name), " ",
+			row.Who == "policy:"+row.PolicyID.String()))
 		if row.OwnerID != "alice" || row.ID == (span.ID{}) {
 			t.Errorf("got %+v", row)
 		}
@@ -215,7 +220,8 @@ func TestPolicies(t *testing.T) {
 	if err != nil || outcomes[0].Err != nil {
 		t.Errorf("the ledger: %+v, %v", outcomes, err)
 	}
-	kernel := setup(t, grants("run"), kernelOf(`return (await ctx.run({id: "`+unmatched.ID.String()+`", seq: 0})).error.code`))
+	kernel := setup(t, grants("run"), kernelOf(`return (await ctx.run({id: "`+unmatched.ID.String()+`", seq:
+		0})).error.code`))
 	kernel.put(5, "policy", func(s *span.Span) { s.Code = unmatched.Code })
 	if _, err := kernel.boot("observer_bot", "", kernel.put(6, "note")); err != nil {
 		t.Error(err)

@@ -87,7 +87,10 @@ func setup(t testing.TB, manifest map[string]any, code map[string]string) *bench
 		if !replaced {
 			source = kernel.Source
 		}
-		want = append(want, system(kernel.ID, "function", func(s *span.Span) { s.Name, s.Code = &kernel.Name, &source }))
+		want = append(want, system(kernel.ID, "function", func(s *span.Span) {
+			s.Name, s.Code = &kernel.Name,
+				&source
+		}))
 	}
 	b.publish(want...)
 	b.Stage0 = New(Config{Ledger: l, Pool: shared, Node: "test", Incarnation: idOf(0xeeee),
@@ -107,7 +110,8 @@ func (w logWriter) Write(line []byte) (int, error) {
 }
 
 func system(id span.ID, entityType string, change ...func(*span.Span)) *span.Span {
-	s := &span.Span{ID: id, EntityType: entityType, Who: "system:test", At: span.NewTime(time.Now()), OwnerID: "system",
+	s := &span.Span{ID: id, EntityType: entityType, Who: "system:test", At: span.NewTime(time.Now()),
+		OwnerID:  "system",
 		TenantID: "system", Visibility: "public", Status: new("active")}
 	for _, c := range change {
 		c(s)
@@ -163,7 +167,10 @@ func (b *bench) function(n int, code string, change ...func(*span.Span)) *span.S
 // request appends a request for function, and returns it as the engine hands it over.
 func (b *bench) request(n int, function span.ID, change ...func(*span.Span)) *span.Span {
 	b.t.Helper()
-	change = append([]func(*span.Span){func(s *span.Span) { s.Status, s.ParentID = new("scheduled"), &function }},
+	change = append([]func(*span.Span){func(s *span.Span) {
+		s.Status, s.ParentID = new("scheduled"),
+			&function
+	}},
 		change...)
 	s := b.put(n, "request", change...)
 	s.Attempt = new(1)

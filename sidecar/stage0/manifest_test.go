@@ -17,7 +17,8 @@ func (b *bench) observe(id span.ID) {
 		b.t.Fatal(err)
 	}
 	row := found[id]
-	if err := b.Observe(b.t.Context(), &span.Published{ID: id, Seq: row.Seq, EntityType: row.EntityType}); err != nil {
+	if err := b.Observe(b.t.Context(), &span.Published{ID: id, Seq: row.Seq,
+		EntityType: row.EntityType}); err != nil {
 		b.t.Fatal(err)
 	}
 }
@@ -39,7 +40,8 @@ func TestMalformedManifestNeverTakesForce(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil, nil)
 	for i, broken := range []map[string]any{
-		{"nonsense": 1}, {"policy": map[string]any{"slow_ms": -1}}, {"grants": map[string]any{"run_code": []string{"fly"}}},
+		{"nonsense": 1}, {"policy": map[string]any{"slow_ms": -1}},
+		{"grants": map[string]any{"run_code": []string{"fly"}}},
 		{"triggers": []any{map[string]any{"kernel": "nobody"}}},
 	} {
 		b.publish(b.manifestSpan(document(t, broken)))

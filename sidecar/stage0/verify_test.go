@@ -51,7 +51,10 @@ func TestKernelRefusals(t *testing.T) {
 		"draft": {func(b *bench) { b.tamper("status = 'draft'", span.ObserverBotID) }, "observer_bot",
 			span.RunNotEffective, "not active"},
 		"revoked": {func(b *bench) {
-			b.publish(system(span.ObserverBotID, "function", func(s *span.Span) { s.Code, s.Status = &note, new("revoked") }))
+			b.publish(system(span.ObserverBotID, "function", func(s *span.Span) {
+				s.Code, s.Status = &note,
+					new("revoked")
+			}))
 		}, "observer_bot", span.RunRevoked, "revoked"},
 		"whitelist": {func(b *bench) {
 			b.publish(b.manifestSpan(document(t, map[string]any{"allowed_boot_ids": []span.ID{span.RunCodeID}})))
@@ -106,10 +109,11 @@ func TestFunctionRefusals(t *testing.T) {
 		"no code":         {func(s *span.Span) { s.Code = nil }, "", span.RunNotFound, "may read"},
 		"not a function":  {func(s *span.Span) { s.EntityType = "note" }, "", span.RunNotAllowed, "type note"},
 		"policy":          {func(s *span.Span) { s.EntityType = "policy" }, "", span.RunNotAllowed, "not matched"},
-		"archived":        {func(s *span.Span) { s.EntityType, s.Status = "task", new("x") }, "", span.RunNotAllowed, "task"},
-		"was archived":    {func(*span.Span) {}, "status = 'archived'", span.RunRevoked, "archived"},
-		"language":        {func(s *span.Span) { s.Language = new("cobol") }, "", span.RunNotAllowed, "cobol"},
-		"tampered":        {func(*span.Span) {}, "code = 'return 2'", span.RunHashMismatch, "not what was hashed"},
+		"archived": {func(s *span.Span) { s.EntityType, s.Status = "task", new("x") }, "",
+			span.RunNotAllowed, "task"},
+		"was archived": {func(*span.Span) {}, "status = 'archived'", span.RunRevoked, "archived"},
+		"language":     {func(s *span.Span) { s.Language = new("cobol") }, "", span.RunNotAllowed, "cobol"},
+		"tampered":     {func(*span.Span) {}, "code = 'return 2'", span.RunHashMismatch, "not what was hashed"},
 		"too early": {func(s *span.Span) { s.EffectiveAt = new(span.NewTime(time.Now().Add(time.Hour))) }, "",
 			span.RunNotEffective, "takes force at"},
 	} {
@@ -149,8 +153,9 @@ func TestUnsignedIsRefusedWhereSignaturesAreRequired(t *testing.T) {
 
 func TestRunOutcomesHaveTheirCodes(t *testing.T) {
 	t.Parallel()
-	b := setup(t, map[string]any{"policy": map[string]any{"timeout_ms": 300}, "limits": map[string]any{"spans": 3,
-		"output_bytes": 1000, "log_bytes": 1000, "source_bytes": 2000, "sql_calls": 5}}, nil)
+	b := setup(t, map[string]any{"policy": map[string]any{"timeout_ms": 300},
+		"limits": map[string]any{"spans": 3,
+			"output_bytes": 1000, "log_bytes": 1000, "source_bytes": 2000, "sql_calls": 5}}, nil)
 	n := 10
 	for name, c := range map[string]struct {
 		source string
@@ -219,7 +224,8 @@ func TestPinnedVersionRunsAndLatestFollowsTheTail(t *testing.T) {
 	if err := group.Seal(); err != nil {
 		t.Fatal(err)
 	}
-	if outcomes, err := b.config.Ledger.Append(t.Context(), []ledger.Group{group}); err != nil || !outcomes[0].Won {
+	if outcomes, err := b.config.Ledger.Append(t.Context(), []ledger.Group{group}); err != nil ||
+		!outcomes[0].Won {
 		t.Fatal(outcomes, err)
 	}
 	if err := b.Observe(t.Context(), &span.Published{ID: first.ID, Seq: 1, EntityType: "function"}); err != nil {
