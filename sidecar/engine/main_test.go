@@ -320,9 +320,15 @@ func (b *bench) versions(id span.ID) (versions, executions string) {
 	return versions, executions
 }
 
+// want compares them. On a busy machine any run may take long enough for a running version: it counts only
+// where it is asked for.
 func (b *bench) want(id span.ID, versions, executions string) {
 	b.t.Helper()
-	if v, x := b.versions(id); v != versions || x != executions {
+	v, x := b.versions(id)
+	if !strings.Contains(versions, "running") {
+		v = strings.Replace(v, " running", "", 1)
+	}
+	if v != versions || x != executions {
 		b.t.Errorf("%s: versions %q and executions %q, want %q and %q", id, v, x, versions, executions)
 	}
 }

@@ -135,14 +135,14 @@ func TestCancelRequested(t *testing.T) {
 		b := setup(t)
 		b.mu.Lock()
 		b.kernels["request_worker"] = func(ctx context.Context, job Job) error {
-			b.cancelRequested(job.Batch[0])
+			b.cancelRequested(b.becomes(job.Batch[0].ID, "running"))
 			return b.complete(ctx, job)
 		}
 		b.mu.Unlock()
 		request := b.put(1, "request")
 		b.deliver(request)
 		b.becomes(request.ID, "cancelled")
-		b.want(request.ID, "scheduled cancel_requested cancelled", "")
+		b.want(request.ID, "scheduled running cancel_requested cancelled", "")
 	})
 	t.Run("of a request that nobody knew", func(t *testing.T) {
 		t.Parallel()
