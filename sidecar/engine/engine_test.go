@@ -74,7 +74,8 @@ func TestTwoSidecarsMakeOneTerminalVersion(t *testing.T) {
 	for _, id := range ids {
 		// A slow run may be taken over by the other: the attempt then counts.
 		v, x := one.versions(id)
-		if strings.Count(v, "complete") != 1 || !strings.HasSuffix(v, "complete") || strings.Contains(x, " ") || x == "" {
+		if strings.Count(v, "complete") != 1 || !strings.HasSuffix(v, "complete") || strings.Contains(x, " ") ||
+			x == "" {
 			t.Errorf("%s: versions %q, executions %q", id, v, x)
 		}
 	}
