@@ -26,7 +26,7 @@ var errClosed = errors.New("the sandbox is closed")
 type Pool struct {
 	options Options
 	starter *starter
-	slots   chan struct{} // one place for each code worker
+	places  *turns // one for each code worker
 	closing context.Context
 	close   context.CancelFunc
 	running sync.WaitGroup // runs, and starts of spares
@@ -77,7 +77,7 @@ func New(o Options) (*Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pool{options: o, starter: s, slots: make(chan struct{}, o.Workers), children: map[*child]struct{}{}}
+	p := &Pool{options: o, starter: s, places: newTurns(o.Workers), children: map[*child]struct{}{}}
 	p.closing, p.close = context.WithCancel(context.Background())
 	first, err := p.startReady(p.closing, false)
 	if err != nil {
@@ -122,14 +122,13 @@ func (p *Pool) RunCode(ctx context.Context, r Run) Result {
 		return refused(errClosed)
 	}
 	defer p.running.Done()
-	select {
-	case p.slots <- struct{}{}:
-	case <-ctx.Done():
-		return Result{Err: cancelled(ctx)}
-	case <-p.closing.Done():
+	if !p.places.take(ctx, p.closing, r.Tenant) {
+		if ctx.Err() != nil {
+			return Result{Err: cancelled(ctx)}
+		}
 		return refused(errClosed)
 	}
-	defer func() { <-p.slots }()
+	defer p.places.leave(r.Tenant)
 	w, err := p.take(ctx, r.Tenant)
 	if err != nil {
 		if ctx.Err() != nil {

@@ -1,0 +1,98 @@
+package sandbox
+
+import (
+	"context"
+	"testing"
+	"time"
+)
+
+// wants starts a take and returns a channel that is closed when the place is there.
+func wants(t *testing.T, turns *turns, ctx context.Context, tenant string) <-chan struct{} {
+	t.Helper()
+	got := make(chan struct{})
+	before := waitingFor(turns, tenant)
+	go func() {
+		if turns.take(ctx, context.Background(), tenant) {
+			close(got)
+		}
+	}()
+	deadline := time.After(10 * time.Second)
+	ticker := time.NewTicker(time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-got:
+			return got
+		case <-deadline:
+			t.Fatalf("%s neither waits nor has a place", tenant)
+		case <-ticker.C:
+			if waitingFor(turns, tenant) > before {
+				return got
+			}
+		}
+	}
+}
+
+func waitingFor(turns *turns, tenant string) int {
+	turns.mu.Lock()
+	defer turns.mu.Unlock()
+	return len(turns.waiting[tenant])
+}
+
+func has(got <-chan struct{}) bool {
+	select {
+	case <-got:
+		return true
+	default:
+		return false
+	}
+}
+
+func TestNoTenantHoldsTheLastPlace(t *testing.T) {
+	t.Parallel()
+	turns := newTurns(3)
+	first, second := wants(t, turns, t.Context(), "a"), wants(t, turns, t.Context(), "a")
+	third := wants(t, turns, t.Context(), "a")
+	if !has(first) || !has(second) || has(third) {
+		t.Fatal("want two of three places for one tenant")
+	}
+	if !has(wants(t, turns, t.Context(), "b")) {
+		t.Fatal("another tenant found no place")
+	}
+	turns.leave("a")
+	<-third
+}
+
+func TestTenantsTakeTurns(t *testing.T) {
+	t.Parallel()
+	turns := newTurns(1)
+	<-wants(t, turns, t.Context(), "a")
+	a1, a2 := wants(t, turns, t.Context(), "a"), wants(t, turns, t.Context(), "a")
+	b := wants(t, turns, t.Context(), "b")
+	turns.leave("a")
+	<-a1
+	if has(b) || has(a2) {
+		t.Fatal("more places than there are")
+	}
+	turns.leave("a")
+	<-b
+	turns.leave("b")
+	<-a2
+}
+
+func TestWhoGivesUpLosesNoPlace(t *testing.T) {
+	t.Parallel()
+	turns := newTurns(1)
+	<-wants(t, turns, t.Context(), "a")
+	ctx, cancel := context.WithCancel(t.Context())
+	wants(t, turns, ctx, "b")
+	c := wants(t, turns, t.Context(), "c")
+	cancel()
+	turns.leave("a")
+	<-c
+	turns.leave("c")
+	if turns.mu.Lock(); turns.free != 1 || len(turns.held) != 0 {
+		t.Errorf("%d free, %v held", turns.free, turns.held)
+	}
+	turns.mu.Unlock()
+}
