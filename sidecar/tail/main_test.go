@@ -2,6 +2,7 @@ package tail
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -17,7 +18,14 @@ import (
 	"github.com/loglineos/loglineos/tests/pgtest"
 )
 
-func TestMain(m *testing.M) { os.Exit(pgtest.Run(m)) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	// These tests wait for seconds of clocks (bookkeeping, server timeouts) and compute little.
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
+	}
+	os.Exit(pgtest.Run(m))
+}
 
 const patience = 60 * time.Second // for what should take a second, on a machine that others use too
 
