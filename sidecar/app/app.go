@@ -144,6 +144,9 @@ func (a *App) recordBoots(ctx context.Context) {
 	}
 }
 
+// Hurry makes a stop wait for nothing: what runs stays open in the ledger and is taken over.
+func (a *App) Hurry() { a.engine.Hurry() }
+
 // Close ends the children and the connections.
 func (a *App) Close() {
 	if a.pool != nil {

@@ -35,7 +35,9 @@ const (
 type UpOptions struct {
 	Dir, Listen, DatabaseURL string
 	Quiet                    bool
-	Out, Err                 io.Writer
+	// Now ends when a stop is to wait for nothing.
+	Now      context.Context
+	Out, Err io.Writer
 }
 
 // RunningError says that another process serves the same directory.
@@ -183,15 +185,15 @@ func (u *up) serve(ctx context.Context, ownerURL string, listener net.Listener) 
 	if err := u.writeEnv(ownerURL); err != nil {
 		return err
 	}
-	level := slog.LevelInfo
-	if u.Quiet {
-		level = slog.LevelWarn
-	}
-	log := slog.New(slog.NewTextHandler(u.Err, &slog.HandlerOptions{Level: level}))
 	c, err := config.LoadFor(sidecarURL)
 	if err != nil {
 		return err
 	}
+	level := slog.LevelWarn // the lines above tell the rest
+	if os.Getenv("LOGLINE_LOG_LEVEL") != "" {
+		level = c.Level()
+	}
+	log := slog.New(slog.NewTextHandler(u.Err, &slog.HandlerOptions{Level: level}))
 	sidecar, err := New(ctx, c, log)
 	if err != nil {
 		return err
@@ -199,6 +201,7 @@ func (u *up) serve(ctx context.Context, ownerURL string, listener net.Listener) 
 	defer sidecar.Close()
 	runCtx, stop := context.WithCancel(ctx)
 	defer stop()
+	defer context.AfterFunc(u.Now, sidecar.Hurry)()
 	ended := make(chan error, 1)
 	go func() { ended <- sidecar.Run(runCtx, listener) }()
 	if err := u.present(ctx, sidecar, owner, ended); err != nil {
@@ -207,7 +210,7 @@ func (u *up) serve(ctx context.Context, ownerURL string, listener net.Listener) 
 	}
 	select {
 	case <-ctx.Done():
-		u.say("\nstopping")
+		u.say("\nstopping   what runs may finish, at most %d s; Ctrl-C again stops at once", c.DrainMs/1000)
 		err = <-ended
 	case err = <-ended:
 	}

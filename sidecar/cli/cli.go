@@ -22,8 +22,12 @@ import (
 // command is one word after logline.
 type command struct {
 	name, summary, help string
-	run                 func(ctx context.Context, args []string, out, errOut io.Writer) error
+	run                 func(s signals, args []string, out, errOut io.Writer) error
 }
+
+// signals are the two wishes of whoever started the process: stop ends at the first SIGINT or SIGTERM,
+// now at the second, when nothing is to be waited for.
+type signals struct{ stop, now context.Context }
 
 func commands() []command {
 	return []command{
@@ -47,6 +51,9 @@ func Main(args []string, out, errOut io.Writer) int {
 		usage(out)
 		return 0
 	}
+	if args[0] == "--version" {
+		args[0] = "version"
+	}
 	if args[0] == "help" {
 		args = []string{args[1], "--help"}
 	}
@@ -54,9 +61,7 @@ func Main(args []string, out, errOut io.Writer) int {
 		if c.name != args[0] {
 			continue
 		}
-		ctx, stop := interruptible()
-		defer stop()
-		return exitCode(c.run(ctx, args[1:], out, errOut), errOut)
+		return exitCode(c.run(listen(), args[1:], out, errOut), errOut)
 	}
 	fmt.Fprintf(errOut, "logline: there is no command %q; `logline help` lists them\n", args[0])
 	return 2
@@ -85,27 +90,30 @@ func usage(out io.Writer) {
 	fmt.Fprint(out, "\n`logline help COMMAND` says more. Start with `logline up`.\n")
 }
 
-// impatient is how long after the first signal a second one counts: some senders (timeout, make) send
-// the same one twice at once.
+// impatient is how long after a signal the next one counts: some senders (timeout, make) send the same
+// one twice at once.
 const impatient = time.Second
 
-// interruptible returns a context that ends at the first SIGINT or SIGTERM; another one, later, ends the
-// process at once. The goroutine lives as long as the process.
-func interruptible() (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(context.Background())
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+// listen takes SIGINT and SIGTERM. The third one ends the process at once. The goroutine lives as long as
+// the process.
+func listen() signals {
+	stop, cancelStop := context.WithCancel(context.Background())
+	now, cancelNow := context.WithCancel(context.Background())
+	received := make(chan os.Signal, 1)
+	signal.Notify(received, os.Interrupt, syscall.SIGTERM)
 	go func() {
-		<-signals
-		first := time.Now()
-		cancel()
-		for range signals {
-			if time.Since(first) > impatient {
-				os.Exit(130)
+		wishes := []func(){cancelStop, cancelNow, func() { os.Exit(130) }}
+		var last time.Time
+		for len(wishes) > 0 {
+			<-received
+			if now := time.Now(); now.Sub(last) > impatient {
+				last = now
+				wishes[0]()
+				wishes = wishes[1:]
 			}
 		}
 	}()
-	return ctx, cancel
+	return signals{stop, now}
 }
 
 // parse reads flags. help is the whole text of --help.
@@ -141,7 +149,7 @@ const versionHelp = `Usage: logline version
 Prints the release, and the commit where the build knows it.
 `
 
-func runVersion(_ context.Context, args []string, out, _ io.Writer) error {
+func runVersion(_ signals, args []string, out, _ io.Writer) error {
 	if err := parse("version", versionHelp, args, out, nil); err != nil {
 		return err
 	}

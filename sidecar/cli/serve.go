@@ -31,7 +31,8 @@ Example:
     DATABASE_URL=postgres://loglineos_sidecar:…@db.example:5432/postgres logline serve
 `
 
-func runServe(ctx context.Context, args []string, out, errOut io.Writer) error {
+func runServe(s signals, args []string, out, errOut io.Writer) error {
+	ctx := s.stop
 	if err := parse("serve", serveHelp, args, out, nil); err != nil {
 		return err
 	}
@@ -50,6 +51,7 @@ func runServe(ctx context.Context, args []string, out, errOut io.Writer) error {
 		return err
 	}
 	defer sidecar.Close()
+	defer context.AfterFunc(s.now, sidecar.Hurry)()
 	log.Info("sidecar started", "version", app.Version(), "node", c.Node, "listen", listener.Addr().String())
 	err = sidecar.Run(ctx, listener)
 	log.Info("sidecar stopped")
@@ -90,7 +92,8 @@ func ownerCommand(name, help string, args []string, out io.Writer) (string, erro
 	return url, nil
 }
 
-func runMigrate(ctx context.Context, args []string, out, _ io.Writer) error {
+func runMigrate(s signals, args []string, out, _ io.Writer) error {
+	ctx := s.stop
 	url, err := ownerCommand("migrate", migrateHelp, args, out)
 	if err != nil {
 		return err
@@ -110,7 +113,8 @@ func runMigrate(ctx context.Context, args []string, out, _ io.Writer) error {
 	return err
 }
 
-func runBootstrap(ctx context.Context, args []string, out, _ io.Writer) error {
+func runBootstrap(s signals, args []string, out, _ io.Writer) error {
+	ctx := s.stop
 	url, err := ownerCommand("bootstrap", bootstrapHelp, args, out)
 	if err != nil {
 		return err
@@ -154,8 +158,8 @@ Example:
     . /tmp/a/up.env && psql "$DATABASE_URL"
 `
 
-func runUp(ctx context.Context, args []string, out, errOut io.Writer) error {
-	options := app.UpOptions{Out: out, Err: errOut}
+func runUp(s signals, args []string, out, errOut io.Writer) error {
+	options := app.UpOptions{Out: out, Err: errOut, Now: s.now}
 	err := parse("up", upHelp, args, out, func(flags *flag.FlagSet) {
 		flags.StringVar(&options.Dir, "data-dir", ".logline", "")
 		flags.StringVar(&options.Listen, "listen", "127.0.0.1:8787", "")
@@ -168,7 +172,7 @@ func runUp(ctx context.Context, args []string, out, errOut io.Writer) error {
 	if _, _, err := net.SplitHostPort(options.Listen); err != nil {
 		return &usageError{fmt.Sprintf("--listen %q: want host:port, for example 127.0.0.1:8787", options.Listen)}
 	}
-	err = app.Up(ctx, options)
+	err = app.Up(s.stop, options)
 	if errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EACCES) {
 		return fmt.Errorf("%w; choose a folder that can be written to with --data-dir", err)
 	}

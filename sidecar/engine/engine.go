@@ -77,6 +77,8 @@ type Engine struct {
 	config Config
 	events chan func()
 	slots  chan struct{} // one per item that is not disposed of
+	hurry  chan struct{} // closed by Hurry
+	once   sync.Once
 	work   sync.WaitGroup
 	ctx    context.Context // of the work; set by Run before anything is started
 
@@ -112,6 +114,7 @@ func New(config Config) *Engine {
 	}
 	e := &Engine{
 		config: config, events: make(chan func(), 1024), slots: make(chan struct{}, itemsMax),
+		hurry: make(chan struct{}),
 		lanes: map[string]*lane{}, open: map[span.ID]*request{}, ready: newFair(), inFlight: map[span.ID]*request{},
 		own: map[span.Key]bool{}, policies: map[span.ID]*policy{},
 	}
@@ -140,6 +143,9 @@ func (e *Engine) Run(ctx context.Context, drain time.Duration) {
 	e.drain(drain, cancel)
 }
 
+// Hurry ends a drain at once, or makes the next one short. It may be called at any time.
+func (e *Engine) Hurry() { e.once.Do(func() { close(e.hurry) }) }
+
 // drain waits until nothing is under way. After the deadline what still runs is cancelled: it stays open
 // in the ledger, and its rows undisposed.
 func (e *Engine) drain(limit time.Duration, cancel context.CancelFunc) {
@@ -153,6 +159,8 @@ func (e *Engine) drain(limit time.Duration, cancel context.CancelFunc) {
 			e.flush()
 		case <-deadline.C:
 			e.config.Log.Warn("drain time is over; the rest stays open in the ledger", "in_flight", len(e.inFlight))
+			isLate = true
+		case <-e.hurry:
 			isLate = true
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
@@ -50,15 +51,39 @@ func (e *Engine) setPolicy(row *span.Span) {
 	e.policies[row.ID] = &policy{row.ID, row.Seq, row.OwnerID, row.TenantID, row.Visibility, when}
 }
 
-// policyFault takes a policy with a malformed condition out, visibly.
+// policyFault takes a policy with a malformed condition out, and tells its owner: one policy_error for
+// each version.
 func (e *Engine) policyFault(row *span.Span, fault error) {
 	delete(e.policies, row.ID)
-	published := &span.Published{ID: row.ID, Seq: row.Seq, At: row.At, AcceptedAt: row.At}
+	at := row.At
 	if row.AcceptedAt != nil {
-		published.AcceptedAt = *row.AcceptedAt
+		at = *row.AcceptedAt
 	}
-	it := &item{row: published, left: newCount(2), done: func() {}}
-	e.laneFailed(e.lane(policyKernel), it, &span.RunError{Code: span.RunSyntax, Message: fault.Error()})
+	failure, err := json.Marshal(&span.RunError{Code: span.RunSyntax, Message: fault.Error()})
+	var metadata json.RawMessage
+	if err == nil {
+		metadata, err = span.SetEngine(nil,
+			span.EngineMeta{Cause: row.Key(), Root: row.ID, Depth: 1, Kind: "policy_error"})
+	}
+	report := &span.Span{
+		ID:         span.Derive("policy_error", at.Time, []span.ID{row.ID}, int64(row.Seq)),
+		EntityType: "policy_error", Who: "sidecar:" + e.config.Node, Did: new("failed"), This: new("policy.when"),
+		At: row.At, OwnerID: row.OwnerID, TenantID: row.TenantID, Visibility: row.Visibility,
+		Status: new("error"), ParentID: &row.ID, PolicyID: &row.ID, RelatedTo: []span.ID{row.ID},
+		TraceID: row.TraceID, Error: failure, Metadata: metadata,
+	}
+	if err == nil {
+		err = report.Seal(nil)
+	}
+	if err != nil {
+		e.config.Log.Error("policy_error not recorded", "policy", row.ID.String(), "error", err)
+		return
+	}
+	e.submit(ledger.Group{Rows: []*span.Span{report}}, func(outcome ledger.Outcome) {
+		if outcome.Err != nil {
+			e.config.Log.Error("policy_error not recorded", "policy", row.ID.String(), "error", outcome.Err)
+		}
+	})
 }
 
 // matchPolicies returns the policies that must judge row. A policy of the system acts in each

@@ -110,7 +110,7 @@ func TestPolicyVersionsTakeForceInOrder(t *testing.T) {
 	b.quiet()
 	var fault string
 	if err := b.connect().QueryRow(t.Context(), `select error->>'message' from ledger.universal_registry
-		where entity_type = 'incident'`).Scan(&fault); err != nil || !strings.Contains(fault, "nonsense") {
+		where entity_type = 'policy_error' and owner_id = 'alice'`).Scan(&fault); err != nil || !strings.Contains(fault, "nonsense") {
 		t.Errorf("the malformed condition: got %q, %v", fault, err)
 	}
 }

@@ -28,21 +28,32 @@ func (f *fair) push(r *request) {
 // pushFirst queues a request whose turn has come before.
 func (f *fair) pushFirst(r *request) { f.first = append(f.first, r) }
 
+func (f *fair) empty() bool { return len(f.first) == 0 && len(f.turn) == 0 }
+
 // pop takes up to n requests that have the same kernel, one a tenant and turn.
-func (f *fair) pop(n int) []*request {
+func (f *fair) pop(n int) []*request { return f.popWithin(n, func(string) int { return n }) }
+
+// popWithin is pop where room says how many more a tenant may have. One without room keeps its turn.
+func (f *fair) popWithin(n int, room func(tenant string) int) []*request {
 	var batch []*request
+	taken := map[string]int{}
 	for len(batch) < n && len(f.first) > 0 && (len(batch) == 0 || f.first[0].kernel == batch[0].kernel) {
 		batch, f.first = append(batch, f.first[0]), f.first[1:]
 	}
-	for len(batch) < n && len(f.turn) > 0 {
-		tenant := f.turn[0]
+	for next := 0; len(batch) < n && next < len(f.turn); {
+		tenant := f.turn[next]
 		queue := f.tenants[tenant]
+		if room(tenant) <= taken[tenant] {
+			next++
+			continue
+		}
 		if len(batch) > 0 && queue[0].kernel != batch[0].kernel {
 			break
 		}
 		batch = append(batch, queue[0])
+		taken[tenant]++
 		queue[0] = nil
-		f.turn = f.turn[1:]
+		f.turn = slices.Delete(f.turn, next, next+1)
 		if queue = queue[1:]; len(queue) == 0 {
 			delete(f.tenants, tenant)
 			continue

@@ -149,3 +149,22 @@ func TestAgendaWakesForTheEarliest(t *testing.T) {
 		t.Errorf("%d are due", len(due))
 	}
 }
+
+func TestATenantWithoutRoomKeepsItsTurn(t *testing.T) {
+	t.Parallel()
+	f := newFair()
+	queue(f, "a1", "a2", "a3", "b1", "c1")
+	room := func(tenant string) int {
+		return map[string]int{"a": 1, "b": 0, "c": 5}[tenant]
+	}
+	var names []string
+	for _, r := range f.popWithin(9, room) {
+		names = append(names, *r.span.Name)
+	}
+	if got := strings.Join(names, " "); got != "a1 c1" {
+		t.Errorf("got %q", got)
+	}
+	if got := popped(f, 9); got != "b1 a2 a3" {
+		t.Errorf("with room for all: got %q", got)
+	}
+}

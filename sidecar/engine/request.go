@@ -17,18 +17,19 @@ type request struct {
 	kernel string
 	// span is the request as it stands: the first version's input, the latest one's seq, hash, status.
 	// It is nil while the body is being read.
-	span      *span.Span
-	phase     phase
-	isMarked  bool // a running version of this attempt is committed
-	isMarking bool // it is being committed
-	markSeq   int  // the version of that mark
-	isOrphan  bool // found open at a take-over: claimed before it runs, and not before its turn
-	startedAt time.Time
-	cancel    context.CancelFunc
-	held      *ledger.Group // result that waits for the mark
-	tries     int           // runs that failed for no fault of the request
-	runs      int           // tells a late result of an earlier run from that of this one
-	seqSeen   int           // the version that the WAL has named; it may not be visible yet
+	span        *span.Span
+	phase       phase
+	isMarked    bool // a running version of this attempt is committed
+	isMarking   bool // it is being committed
+	markSeq     int  // the version of that mark
+	isOrphan    bool // found open at a take-over: claimed before it runs, and not before its turn
+	startedAt   time.Time
+	isCancelled bool // its owner wants it to end
+	cancel      context.CancelFunc
+	held        *ledger.Group // result that waits for the mark
+	tries       int           // runs that failed for no fault of the request
+	runs        int           // tells a late result of an earlier run from that of this one
+	seqSeen     int           // the version that the WAL has named; it may not be visible yet
 }
 
 type phase int
@@ -98,6 +99,7 @@ func (e *Engine) observeRequest(row *span.Published) {
 		e.open[row.ID] = r
 		e.loading = append(e.loading, r)
 	case status == "cancel_requested" && r.phase == running:
+		r.isCancelled = true
 		r.cancel() // its result would lose the fence anyway
 	case status == "cancel_requested" && (r.phase == queued || r.phase == waiting):
 		e.remove(r)
@@ -205,11 +207,25 @@ func attemptOf(s *span.Span) int {
 	return *s.Attempt
 }
 
+// dispatchRequests starts what may run. No tenant holds more than half of the places, so that another
+// finds one when it comes.
 func (e *Engine) dispatchRequests() {
-	for !e.draining && len(e.inFlight) < e.config.InFlightMax {
-		batch := e.ready.pop(min(requestBatch, e.config.InFlightMax-len(e.inFlight)))
+	if e.draining || e.ready.empty() {
+		return
+	}
+	held := map[string]int{}
+	for _, r := range e.inFlight {
+		held[r.span.TenantID]++
+	}
+	most := max(e.config.InFlightMax/2, 1)
+	for len(e.inFlight) < e.config.InFlightMax {
+		batch := e.ready.popWithin(min(requestBatch, e.config.InFlightMax-len(e.inFlight)),
+			func(tenant string) int { return most - held[tenant] })
 		if len(batch) == 0 {
 			return
+		}
+		for _, r := range batch {
+			held[r.span.TenantID]++
 		}
 		if batch = slices.DeleteFunc(slices.DeleteFunc(batch, e.claim), e.bootAlone); len(batch) > 0 {
 			e.bootRequests(batch)
@@ -302,6 +318,8 @@ func (e *Engine) requestsBooted(batch []started, err error) {
 	}
 	for _, r := range left {
 		switch {
+		case r.isCancelled:
+			e.lost(r)
 		case err == nil:
 			e.fail(r, &span.RunError{Code: span.RunException, Message: "the kernel passed the request over"})
 		case isRefused && len(left) == 1:
