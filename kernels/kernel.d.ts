@@ -1,9 +1,12 @@
 /**
- * What a kernel, a function and a policy see (contract: one `ctx`; functions and policies get a part).
+ * What code sees: functions and policies get `FunctionCtx`, kernels the whole `Ctx`.
  *
  * Code is an `export default`, a `globalThis.default` or a top-level `main(ctx)`; a function may also
- * be a body with `return` that sees `input`; a policy is `on(span, ctx)`. There are no imports, no
- * clock and no randomness but `ctx.now()` and `ctx.id()`.
+ * be a body with `return` that sees `input` and `ctx`; a policy is `on(span, ctx)`. It is JavaScript, or
+ * TypeScript where the column `language` says so. Beside the language itself there is `console`, whose
+ * lines go where those of `ctx.log` go, and `crypto`, which is `ctx.crypto`. There is no `import`, no
+ * `require`, no `fetch`, no `setTimeout`. `Date` and `Math.random` start from what the host settles, so
+ * that a run can be repeated; kernels use `ctx.now()` and `ctx.id()` instead.
  */
 
 /** One version of one thing: a row of ledger.universal_registry. Absent is SQL NULL. */
@@ -75,38 +78,100 @@ export interface RunResult {
   spans: Partial<Span>[];
 }
 
-export interface Ctx {
-  /** The spans to act on (kernels). */
-  batch: Span[];
+/**
+ * What a filter of `find` may name. Each entry holds where the column is the text, or one of the list;
+ * all entries hold. Any other column is refused with the code `denied`.
+ */
+export type Filter = Partial<
+  Record<
+    | "id"
+    | "entity_type"
+    | "status"
+    | "parent_id"
+    | "trace_id"
+    | "owner_id"
+    | "tenant_id"
+    | "visibility"
+    | "name"
+    | "kind"
+    | "this"
+    | "did"
+    | "policy_id"
+    | "session_id",
+    string | string[]
+  >
+>;
+
+/**
+ * What a function or a policy gets.
+ *
+ *     // Counts the caller's open orders (a hundred at most), and names the oldest of them.
+ *     export default async function main(ctx) {
+ *       const orders = await ctx.find({ entity_type: "order", status: ["new", "paid"] });
+ *       ctx.log("found", orders.length);
+ *       ctx.insertSpan({ entity_type: "note", name: "counted", metadata: { count: orders.length } });
+ *       return { count: orders.length, oldest: orders.length > 0 ? orders[orders.length - 1].id : null };
+ *     }
+ */
+export interface FunctionCtx {
+  /** The request's input, else the function's own; `{span}` in a policy. null where there is none. */
   input: any;
-  manifest: Manifest;
-  /** Owner and tenant of the cause. */
+  /** Owner and tenant of the cause: of the request, or of the span that the policy is shown. */
   env: { APP_USER_ID: string; APP_TENANT_ID: string };
+  /** Empty: only a kernel gets spans in this way. */
+  batch: Span[];
+  manifest: Manifest;
   /**
-   * Buffers a span; it is written when the run ends well. The host derives the id from the cause and
-   * sets owner, tenant, visibility, who, at, hash and signature. In a kernel a refusal is thrown when
-   * the returned span is first read, and ends the run where it never is.
+   * Keeps a span of a type of your own until the run ends well; at most 50 a run. The host derives the id
+   * and sets owner, tenant, visibility (never wider than the cause's), who, at and hash. A type that the
+   * engine writes is refused. A policy returns `{emit_span: {…}}` instead: what it inserts is dropped.
    */
-  insertSpan(partial: Partial<Span>, origin?: Origin): Span;
-  /** The next version of a request of the batch. Its seq may still move by one (a `running` mark). */
-  version(id: string, changes: Partial<Span>): Span;
-  /** Current spans that the cause may read, newest first; at most 1000, 100 by default. */
-  find(filter: Record<string, string | string[]>, limit?: number): Promise<Span[]>;
-  /** Kernels with the `sql` grant only: one read-only statement, 10,000 rows, 2 s. */
-  sql(strings: TemplateStringsArray, ...values: unknown[]): Promise<{ rows: any[] }>;
-  /** Kernels only: runs a function, a policy or another kernel. */
-  run(
-    target: { id: string; seq?: number; input?: unknown; cause?: Key },
-    options?: { timeout_ms?: number },
-  ): Promise<RunResult>;
+  insertSpan(partial: Partial<Span>): Span;
+  /**
+   * Current spans that the caller may read (in a tenant's policy: its owner), newest first; at most 1000,
+   * 100 by default. What this run has inserted is not there yet.
+   */
+  find(filter: Filter, limit?: number): Promise<Span[]>;
+  /** The time in UTC, with six fraction digits and Z. */
   now(): string;
+  /** A fresh id. The same cause gives the same ids in the same order. */
   id(): string;
+  /**
+   * Writes a line into `metadata.run.logs` of the execution, as {level, message, at}: `at` is nanoseconds
+   * since the run's start. 64 KiB a run. A policy's lines are not kept.
+   */
   log(...values: unknown[]): void;
   crypto: {
     blake3(bytes: Uint8Array): Uint8Array;
     hex(bytes: Uint8Array): string;
     toU8(hex: string): Uint8Array;
-    verify(signature: Uint8Array, hash: Uint8Array, publicKey: Uint8Array): boolean;
+    /** Ed25519. Each argument may be hex as well. */
+    verify(
+      signature: Uint8Array | string,
+      hash: Uint8Array | string,
+      publicKey: Uint8Array | string,
+    ): boolean;
     randomUUID(): string;
   };
+}
+
+/** What a kernel gets. */
+export interface Ctx extends FunctionCtx {
+  /** The spans to act on. */
+  batch: Span[];
+  /**
+   * Buffers a span; it is written when the run ends well. The host derives the id from the cause and
+   * sets owner, tenant, visibility, who, at, hash and signature. A refusal is thrown when the returned
+   * span is first read, and ends the run where it never is.
+   */
+  insertSpan(partial: Partial<Span>, origin?: Origin): Span;
+  /** The next version of a request of the batch. Its seq may still move by one (a `running` mark). */
+  version(id: string, changes: Partial<Span>): Span;
+  /** Needs the `sql` grant: one read-only statement, 10,000 rows, 2 s. */
+  sql(strings: TemplateStringsArray, ...values: unknown[]): Promise<{ rows: any[] }>;
+  /** Runs a function, a policy or another kernel. */
+  run(
+    target: { id: string; seq?: number; input?: unknown; cause?: Key },
+    options?: { timeout_ms?: number },
+  ): Promise<RunResult>;
 }

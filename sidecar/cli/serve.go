@@ -24,11 +24,21 @@ environment alone (.env.example lists every variable):
     LOGLINE_LISTEN    where /healthz and /readyz answer; default 127.0.0.1:8787
 
 A second sidecar on the same slot stands by and takes over when the first one is gone. SIGTERM or
-Ctrl-C stops it: what runs may finish (LOGLINE_DRAIN_MS), the rest is taken over.
+Ctrl-C stops it: what runs may finish (LOGLINE_DRAIN_MS), the rest is taken over; a second one, at
+least a second later, waits for nothing.
+
+Before the first time, as a superuser; then restart Postgres:
+
+    alter system set wal_level = 'logical';
+
+and after ` + "`logline migrate` and `logline bootstrap`" + `, make the login:
+
+    create role app login replication password '…';
+    grant loglineos_sidecar to app;
 
 Example:
 
-    DATABASE_URL=postgres://loglineos_sidecar:…@db.example:5432/postgres logline serve
+    DATABASE_URL=postgres://app:…@db.example:5432/postgres logline serve
 `
 
 func runServe(s signals, args []string, out, errOut io.Writer) error {
@@ -147,7 +157,8 @@ production.
 
     --data-dir DIR   data and DIR/up.env with the connection strings; default .logline
     --listen ADDR    where /healthz and /readyz answer; default 127.0.0.1:8787
-    --database URL   use this Postgres instead, as its owner; it must have wal_level=logical
+    --database URL   use this Postgres instead, as a superuser (for another login: logline help
+                     serve); it must have wal_level=logical
     --quiet          print nothing but errors and the ready line
 
 PG=15, 16, 17 or 18 forces a version of Postgres.
