@@ -40,7 +40,8 @@ func TestLoadFillsDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.ReplicationURL != databaseURL || c.Listen != "127.0.0.1:8787" || c.Slot != "loglineos" ||
-		c.Node != node || c.Workers != max(4, 2*runtime.NumCPU()) || c.Level() != slog.LevelInfo || c.DrainMs != 10000 {
+		c.Node != node || c.Workers != max(4, 2*runtime.NumCPU()) ||
+		c.Level() != slog.LevelInfo || c.DrainMs != 10000 {
 		t.Errorf("got %v", c)
 	}
 }

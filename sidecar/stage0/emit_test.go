@@ -29,7 +29,7 @@ func TestKernelsSpansAreCompletedByTheHost(t *testing.T) {
 		ctx.insertSpan({entity_type: "metric", owner_id: "alice", tenant_id: "t1"});
 		ctx.insertSpan({entity_type: "request"});`))
 	cause := b.put(1, "function", func(s *span.Span) { s.Visibility, s.TraceID = "tenant", new("trace") })
-	results, err := b.boot("observer_bot", "", cause)
+	_, err := b.boot("observer_bot", "", cause)
 	if err == nil {
 		t.Fatal("* grants requests")
 	}
@@ -39,7 +39,8 @@ func TestKernelsSpansAreCompletedByTheHost(t *testing.T) {
 	if err := b.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if results, err = b.boot("observer_bot", "", cause); err != nil {
+	results, err := b.boot("observer_bot", "", cause)
+	if err != nil {
 		t.Fatal(err)
 	}
 	rows := results[cause.Key()].group.Rows

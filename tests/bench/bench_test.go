@@ -208,7 +208,8 @@ func (s *system) watch(b *testing.B) <-chan arrival {
 		pglogrepl.CreateReplicationSlotOptions{Temporary: true, Mode: pglogrepl.LogicalReplication})
 	must(b, err)
 	must(b, pglogrepl.StartReplication(ctx, conn, "bench_reader", 0, pglogrepl.StartReplicationOptions{
-		Mode: pglogrepl.LogicalReplication, PluginArgs: []string{"proto_version '1'", "publication_names 'loglineos'"}}))
+		Mode:       pglogrepl.LogicalReplication,
+		PluginArgs: []string{"proto_version '1'", "publication_names 'loglineos'"}}))
 	arrivals := make(chan arrival, 100_000)
 	go func() {
 		defer close(arrivals)

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// life is the transitions of one type as docs/contract.md §1 has them; every pair that is not named is refused.
+// life is the transitions of one type as docs/contract.md §1 has them; every pair that is not named is
+// refused.
 type life struct {
 	who     actor
 	entity  string
