@@ -250,13 +250,14 @@ func TestHelper(t *testing.T) {
 	runs := []func(context.Context, Run) Result{p.RunCode, p.RunCode, p.RunKernel}
 	var ready, all sync.WaitGroup
 	ready.Add(len(runs))
-	for _, do := range runs {
+	for i, do := range runs {
 		all.Go(func() {
 			r := run("ctx.insertSpan(); for (;;);", host(func(context.Context, string,
 				json.RawMessage) (json.RawMessage, error) {
 				ready.Done()
 				return nil, nil
 			}))
+			r.Tenant = strconv.Itoa(i) // one tenant would get one of two workers
 			if mode == "die" {
 				r.Limits = Limits{}
 			}
