@@ -75,7 +75,13 @@ func New(ctx context.Context, c *config.Config, log *slog.Logger) (_ *App, err e
 		DatabaseURL: c.DatabaseURL, ReplicationURL: c.ReplicationURL, Slot: c.Slot, Publication: c.Publication,
 		Prepare: ledger.AssumeRole, Log: log,
 	}, tail.Handler{
-		Lead: a.engine.Lead,
+		Lead: func(ctx context.Context) error {
+			if err := a.stage0.Lead(ctx); err != nil {
+				return err
+			}
+			return a.engine.Lead(ctx)
+		},
+		Lose: a.engine.Lose,
 		Row: func(ctx context.Context, row *span.Published, position *tail.Position) error {
 			if err := a.stage0.Observe(ctx, row); err != nil {
 				return err

@@ -80,7 +80,8 @@ own the database (on Supabase: postgres).
 const bootstrapHelp = `Usage: logline bootstrap [--database URL]
 
 Publishes the five kernels into the ledger, each as its next version where its code has changed, and
-the default manifest where there is none. Running it again changes nothing. The login must own the
+the default manifest where there is none. Running it again changes nothing. A kernel whose newest
+version a governor wrote is kept, and said so. The login must own the
 database (on Supabase: postgres).
 
     --database URL   default: DATABASE_URL
@@ -140,8 +141,11 @@ func runBootstrap(s signals, args []string, out, _ io.Writer) error {
 	}
 	for _, p := range published {
 		state := "unchanged"
-		if p.Changed {
+		switch {
+		case p.Changed:
 			state = "published"
+		case p.Kept:
+			state = "kept"
 		}
 		fmt.Fprintf(out, "%-10s %-16s version %d  %s\n", state, *p.Span.Name, p.Span.Seq, *p.Span.CurrHash)
 	}

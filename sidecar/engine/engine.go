@@ -41,7 +41,10 @@ const (
 	loadBatchMax   = 500
 	backoffMin     = 100 * time.Millisecond
 	backoffMax     = 5 * time.Second
-	transientTries = 3 // runs of a request that fail for no fault of its own, before it ends as crash
+	laneBytesMax   = 2 << 20          // bodies of the spans of one run of another kernel
+	crashTries     = 5                // runs of one span that lose their process, before it ends as an incident
+	foreignWait    = 30 * time.Second // a version by somebody else is left alone for so long
+	transientTries = 3                // runs of a request that fail for no fault of its own
 )
 
 // Job asks for one run of a kernel; the fields are those of stage0.Job.
@@ -84,6 +87,7 @@ type Engine struct {
 
 	// All below belongs to the loop.
 	draining    bool
+	isDeposed   bool // another sidecar may lead: start nothing
 	lanes       map[string]*lane
 	open        map[span.ID]*request
 	ready       *fair
@@ -206,6 +210,7 @@ type item struct {
 	left    *atomic.Int32 // triggers that have not disposed of it
 	done    func()
 	tries   int
+	most    int // how many such may share a run, after one that failed; 0 is no limit
 }
 
 func (i *item) dispose(e *Engine) {
@@ -283,7 +288,7 @@ func (e *Engine) route(row *span.Published, done func()) {
 // dispatch starts whatever can start. It is called after every event.
 func (e *Engine) dispatch() {
 	e.load()
-	for _, l := range e.lanes {
+	for _, l := range e.lanes { // each looks at isDeposed itself
 		e.dispatchLane(l)
 	}
 	e.dispatchRequests()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/loglineos/loglineos/sidecar/ledger"
@@ -13,10 +14,11 @@ import (
 
 // lane is the queue of one kernel that reacts to rows other than requests.
 type lane struct {
-	kernel  string
-	waiting []*item
-	running int
-	runsMax int
+	kernel   string
+	waiting  []*item
+	running  int
+	runsMax  int
+	isPaused bool // after a fault on the way; nothing overtakes what failed
 }
 
 func (e *Engine) lane(kernel string) *lane {
@@ -34,13 +36,19 @@ func (e *Engine) lane(kernel string) *lane {
 func (l *lane) add(it *item) { l.waiting = append(l.waiting, it) }
 
 func (e *Engine) dispatchLane(l *lane) {
-	for l.running < l.runsMax && len(l.waiting) > 0 && !e.draining {
+	for l.running < l.runsMax && len(l.waiting) > 0 && !l.isPaused && !e.draining && !e.isDeposed {
 		n := min(len(l.waiting), laneBatchMax)
+		if most := l.waiting[0].most; most > 0 {
+			n = min(n, most)
+		}
 		batch := l.waiting[:n:n]
 		l.waiting = l.waiting[n:]
 		e.bootLane(l, batch)
 	}
 }
+
+// errTooLarge says that a batch is to be halved before it is run.
+var errTooLarge = errors.New("the spans of the batch are too large for one run")
 
 // laneResult is what a run of a lane's kernel gave.
 type laneResult struct {
@@ -66,8 +74,14 @@ func (e *Engine) runLane(ctx context.Context, kernel string, batch []*item) lane
 		return result
 	}
 	job := Job{Kernel: kernel}
+	bytes := 0
 	for _, it := range batch {
 		job.Batch = append(job.Batch, it.span)
+		bytes += len(it.span.Input) + len(it.span.Output) + len(it.span.Content) + len(it.span.Metadata)
+	}
+	if bytes > laneBytesMax && len(batch) > 1 {
+		result.err = errTooLarge
+		return result
 	}
 	if kernel == policyKernel {
 		if job.Input, result.err = matchInput(batch); result.err != nil || job.Input == nil {
@@ -122,10 +136,14 @@ func (e *Engine) laneBooted(l *lane, batch []*item, result laneResult) {
 	var refusal *span.RunError
 	switch {
 	case result.err == nil:
-	case errors.As(result.err, &refusal) && len(batch) > 1:
-		half := len(batch) / 2
-		e.bootLane(l, batch[:half])
-		e.bootLane(l, batch[half:])
+	case len(batch) > 1 && (errors.As(result.err, &refusal) || errors.Is(result.err, errTooLarge)):
+		for _, it := range batch { // back in front, in their order, and half as many at once
+			it.most = (len(batch) + 1) / 2
+		}
+		l.waiting = append(slices.Clone(batch), l.waiting...)
+		return
+	case errors.As(result.err, &refusal) && refusal.Code == span.RunCrash && batch[0].tries < crashTries:
+		e.laneRetry(l, batch, result.err) // the child may have died under somebody else's run
 		return
 	case errors.As(result.err, &refusal):
 		e.laneFailed(l, batch[0], refusal)
@@ -164,7 +182,9 @@ func (e *Engine) laneRetry(l *lane, batch []*item, fault error) {
 	delay := backoff(batch[0].tries)
 	e.config.Log.Warn("kernel run failed, trying again", "kernel", l.kernel, "error", fault, "in_ms",
 		delay.Milliseconds())
-	e.after(delay, func() { l.waiting = append(append([]*item{}, batch...), l.waiting...) })
+	l.waiting = append(slices.Clone(batch), l.waiting...)
+	l.isPaused = true
+	e.after(delay, func() { l.isPaused = false })
 }
 
 // laneFailed records that a kernel could not deal with one span, and disposes of it.

@@ -118,7 +118,7 @@ func matchInput(batch []*item) (json.RawMessage, error) {
 	var matches []match
 	for _, it := range batch {
 		for _, p := range slices.SortedFunc(slices.Values(it.matches), comparePolicies) {
-			if it.span.PolicyID == nil || *it.span.PolicyID != p.id {
+			if !emittedBy(it.span, p) {
 				matches = append(matches, match{it.row.Key(), policyKey{p.id, p.seq}})
 			}
 		}
@@ -131,6 +131,13 @@ func matchInput(batch []*item) (json.RawMessage, error) {
 		return nil, fmt.Errorf("encode the matches: %w", err)
 	}
 	return encoded, nil
+}
+
+// emittedBy reports whether s is of p's own making. The column policy_id says so only on derived spans:
+// clients may state it on theirs.
+func emittedBy(s *span.Span, p *policy) bool {
+	meta, derived := s.Engine()
+	return derived && meta.Kind == "policy" && s.PolicyID != nil && *s.PolicyID == p.id
 }
 
 func comparePolicies(a, b *policy) int { return bytes.Compare(a.id[:], b.id[:]) }

@@ -80,6 +80,29 @@ func TestPoliciesJudgeWhatTheirOwnerMayRead(t *testing.T) {
 	}
 }
 
+// madeBy is the metadata of a span that the engine derived from cause.
+func madeBy(t *testing.T, kind string, cause *span.Span) json.RawMessage {
+	t.Helper()
+	meta := span.EngineMeta{Cause: cause.Key(), Root: cause.ID, Depth: 1, Kind: kind}
+	metadata, err := span.SetEngine(nil, meta)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return metadata
+}
+
+// A column that a client may state keeps no policy away.
+func TestAStatedPolicyIsNoShield(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(b *bench) { b.kernels[policyKernel] = silent })
+	rule := b.put(1, "policy", policyOf("alice", "t1", ofNotes))
+	note := b.put(0x11, "note", noteOf("alice", "t1", "private"), func(s *span.Span) { s.PolicyID = &rule.ID })
+	eventually(t, "all are disposed of", b.deliver(rule, note))
+	if got := b.judged(); !slices.Equal(got, []string{"0001@0:0011"}) {
+		t.Errorf("got %v", got)
+	}
+}
+
 // A span is judged by the version that is in force at its place in the stream.
 func TestPolicyVersionsTakeForceInOrder(t *testing.T) {
 	t.Parallel()
@@ -91,7 +114,9 @@ func TestPolicyVersionsTakeForceInOrder(t *testing.T) {
 		b.append(ledger.Group{Fence: &s})
 		return &s
 	}
-	own := b.put(0x15, "note", noteOf("alice", "t1", "private"), func(s *span.Span) { s.PolicyID = &first.ID })
+	own := b.put(0x15, "note", noteOf("alice", "t1", "private"), func(s *span.Span) {
+		s.PolicyID, s.Metadata = &first.ID, madeBy(t, "policy", first)
+	})
 	notes := make([]*span.Span, 6)
 	for i := range notes {
 		notes[i] = b.put(0x20+i, "note", noteOf("alice", "t1", "private"))

@@ -21,6 +21,7 @@ type request struct {
 	phase       phase
 	isMarked    bool // a running version of this attempt is committed
 	isMarking   bool // it is being committed
+	foreignSeq  int  // the version of another sidecar that was seen standing
 	markSeq     int  // the version of that mark
 	isOrphan    bool // found open at a take-over: claimed before it runs, and not before its turn
 	startedAt   time.Time
@@ -111,7 +112,7 @@ func (e *Engine) observeRequest(row *span.Published) {
 
 // load reads the bodies of requests that others committed, many at once.
 func (e *Engine) load() {
-	if e.isLoading || len(e.loading) == 0 || e.draining {
+	if e.isLoading || len(e.loading) == 0 || e.draining || e.isDeposed {
 		return
 	}
 	n := min(len(e.loading), loadBatchMax)
@@ -154,6 +155,10 @@ func (e *Engine) loaded(batch []*request, found map[span.ID]*span.Span, err erro
 
 // place puts a request whose body is known where it belongs.
 func (e *Engine) place(r *request) {
+	if e.isDeposed {
+		e.remove(r)
+		return
+	}
 	e.open[r.id] = r
 	switch r.span.StatusText() {
 	case "cancel_requested":
@@ -165,13 +170,14 @@ func (e *Engine) place(r *request) {
 			e.ready.push(r)
 			return
 		}
-		// Somebody's who is gone, or who will lose the fence: taken over with a visible version.
-		e.takeOver(r)
+		e.placeForeign(r)
 		return
 	}
 	now := time.Now().Add(e.clockOffset)
 	if at := r.span.ScheduledAt; at != nil && at.After(now) {
-		r.phase = waiting
+		slim := *r.span // the body is read again when it is due
+		slim.Input, slim.Metadata, slim.Content = nil, nil, nil
+		r.span, r.phase = &slim, waiting
 		e.due.add(at.Add(-e.clockOffset), r)
 		return
 	}
@@ -184,11 +190,28 @@ func (e *Engine) place(r *request) {
 	e.ready.push(r)
 }
 
-// wake queues the requests that have come due.
+// placeForeign deals with a version that another sidecar appended. Either this one no longer leads, and
+// will learn it within seconds, or that one is a late riser, who is left alone for a while: taking the
+// request at once would have two sidecars play it to and fro until its attempts are used up.
+func (e *Engine) placeForeign(r *request) {
+	if r.foreignSeq == r.span.Seq {
+		e.takeOver(r)
+		return
+	}
+	r.foreignSeq, r.phase = r.span.Seq, reading
+	e.after(foreignWait, func() {
+		if e.open[r.id] == r && r.phase == reading {
+			e.loading = append(e.loading, r)
+		}
+	})
+}
+
+// wake reads the requests that have come due.
 func (e *Engine) wake() {
 	for _, r := range e.due.take(time.Now()) {
 		if r.phase == waiting {
-			e.place(r)
+			r.phase = reading
+			e.loading = append(e.loading, r)
 		}
 	}
 }
@@ -210,7 +233,7 @@ func attemptOf(s *span.Span) int {
 // dispatchRequests starts what may run. No tenant holds more than half of the places, so that another
 // finds one when it comes.
 func (e *Engine) dispatchRequests() {
-	if e.draining || e.ready.empty() {
+	if e.draining || e.isDeposed || e.ready.empty() {
 		return
 	}
 	held := map[string]int{}
@@ -322,6 +345,8 @@ func (e *Engine) requestsBooted(batch []started, err error) {
 			e.lost(r)
 		case err == nil:
 			e.fail(r, &span.RunError{Code: span.RunException, Message: "the kernel passed the request over"})
+		case isRefused && refusal.Code == span.RunCrash:
+			e.again(r, refusal) // the child may have died under somebody else's run
 		case isRefused && len(left) == 1:
 			e.fail(r, refusal)
 		case e.draining:
@@ -427,6 +452,10 @@ func (e *Engine) lost(r *request) {
 	e.stats.FencesLost.Add(1)
 	e.config.Log.Info("another writer moved the request on", "id", r.id.String(), "seq", r.span.Seq+1)
 	delete(e.inFlight, r.id)
+	if e.isDeposed {
+		e.remove(r)
+		return
+	}
 	r.isMarked, r.phase = false, reading
 	e.loading = append(e.loading, r)
 }

@@ -26,6 +26,7 @@ func (e *Engine) Lead(ctx context.Context) error {
 		return fmt.Errorf("read the active policies: %w", err)
 	}
 	if err := e.tell(ctx, func() {
+		e.isDeposed = false
 		e.clockOffset = offset
 		clear(e.own) // their rows may have gone to another sidecar's stream
 		clear(e.policies)
@@ -55,6 +56,28 @@ func (e *Engine) Lead(ctx context.Context) error {
 			if !seen[id] && (r.phase == queued || r.phase == waiting) && !e.own[r.span.Key()] {
 				e.remove(r)
 			}
+		}
+	})
+}
+
+// Lose is called when the slot is lost: another sidecar may lead from now on. What runs goes on, and the
+// fence decides about its result; nothing new is started, and the rows that wait are forgotten: the slot
+// brings them again, to whoever leads.
+func (e *Engine) Lose(ctx context.Context) {
+	// An error says that the engine has stopped: then there is nothing to forget.
+	_ = e.tell(ctx, func() {
+		e.isDeposed = true
+		for id, r := range e.open {
+			if e.inFlight[id] == nil {
+				e.remove(r)
+			}
+		}
+		e.loading = nil
+		for _, l := range e.lanes {
+			for _, it := range l.waiting {
+				it.dispose(e)
+			}
+			l.waiting = nil
 		}
 	})
 }

@@ -13,12 +13,13 @@ import (
 type Publication struct {
 	Span    *span.Span // as it stands in the ledger now
 	Changed bool       // a version was appended
+	Kept    bool       // it differs, and stays: a governor wrote the version that stands
 }
 
 // Publish brings system spans (kernels, the manifest) to the wanted content: a span that is missing
-// becomes seq 0, one that differs becomes the next version, hashed and chained; one that is equal stays.
-// Seq and hashes of want are set here. Two at a time are safe: the second meets the primary key and
-// reports it.
+// becomes seq 0, one that differs becomes the next version, hashed and chained. One that is equal stays, and
+// so does one whose newest version somebody else wrote: a governor's word outlasts an upgrade. Seq and
+// hashes of want are set here. Two at a time are safe: the second meets the primary key and reports it.
 func (o *Owner) Publish(ctx context.Context, want []*span.Span) ([]Publication, error) {
 	ids := make([]span.ID, len(want))
 	for i, s := range want {
@@ -32,8 +33,8 @@ func (o *Owner) Publish(ctx context.Context, want []*span.Span) ([]Publication, 
 	var rows []*span.Span
 	for i, s := range want {
 		current := found[s.ID]
-		if current != nil && sameContent(current, s) {
-			result[i] = Publication{Span: current}
+		if current != nil && (sameContent(current, s) || current.Who != s.Who) {
+			result[i] = Publication{Span: current, Kept: !sameContent(current, s)}
 			continue
 		}
 		var previous *string

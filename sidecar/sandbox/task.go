@@ -122,7 +122,7 @@ func (t *task) run() ([]byte, *Error) {
 	t.vm.SetMaxCallStackSize(t.start.limits.StackFrames)
 	t.vm.SetParserOptions(parser.WithDisableSourceMaps)
 	if err := t.build(); err != nil {
-		return nil, &Error{Code: CodeCrash, Message: "build ctx: " + err.Error()}
+		return nil, &Error{Code: CodeNotSerializable, Message: cut("ctx cannot be built: " + err.Error())}
 	}
 	value, err := t.enter(program)
 	if err == nil {

@@ -91,9 +91,20 @@ func (g *Grant) allows(action, object string) bool {
 	return action == ActionInsert && slices.Contains(g.Objects, "*") && isClientWritable(object)
 }
 
-// isClientWritable reports whether clients may append seq 0 of entityType (docs/contract.md §1).
+// isClientWritable reports whether insertSpan:* reaches entityType: what clients may append, but for
+// what governs or runs.
 func isClientWritable(entityType string) bool {
-	return isTypeName(entityType) && !IsEngineType(entityType) && entityType != "manifest" && entityType != "key"
+	return isTypeName(entityType) && !IsEngineType(entityType) && !IsGoverning(entityType)
+}
+
+// IsGoverning reports whether spans of entityType run, or rule what runs: code may append them only on
+// behalf of its own owner, or it would act as somebody else.
+func IsGoverning(entityType string) bool {
+	switch entityType {
+	case "manifest", "key", "function", "policy", "provider":
+		return true
+	}
+	return strings.HasPrefix(entityType, "prompt_")
 }
 
 // parseHost reads host:port and returns it in lower case. Wildcards are refused.

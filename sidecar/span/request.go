@@ -1,6 +1,7 @@
 package span
 
 import (
+	"encoding/json"
 	"slices"
 	"time"
 )
@@ -21,7 +22,16 @@ func (s *Span) NextRequest(who, status string) *Span {
 		ID: s.ID, Seq: s.Seq + 1, EntityType: "request", Who: who, This: s.This, At: NewTime(time.Now()),
 		OwnerID: s.OwnerID, TenantID: s.TenantID, Visibility: s.Visibility, Status: &status,
 		ParentID: s.ParentID, RelatedTo: s.RelatedTo, TraceID: s.TraceID, PolicyID: s.PolicyID, Name: s.Name,
-		Attempt: s.Attempt, ScheduledAt: s.ScheduledAt, IdempotencyKey: s.IdempotencyKey, Metadata: s.Metadata,
-		PrevHash: s.CurrHash,
+		Attempt: s.Attempt, ScheduledAt: s.ScheduledAt, IdempotencyKey: s.IdempotencyKey,
+		Metadata: carried(s.Metadata), PrevHash: s.CurrHash,
 	}
+}
+
+// carried is metadata where it can be hashed; a client's need not be, and no request may be stuck for it.
+// The first version keeps it in any case.
+func carried(metadata json.RawMessage) json.RawMessage {
+	if metadata == nil || CheckJSON(metadata) != nil {
+		return nil
+	}
+	return metadata
 }

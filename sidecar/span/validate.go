@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 )
 
@@ -34,9 +33,9 @@ type textRule struct {
 var textRules = map[string]textRule{
 	"entity_type": {1, 63, isTypeName, "a lower case letter, then letters, digits, _ . -"},
 	"status":      {1, 63, isStatus, "a letter, then letters, digits, _ . -"},
-	"who":         {1, 256, startsVisibly, "no space in front"},
-	"owner_id":    {1, 200, startsVisibly, "no space in front"},
-	"tenant_id":   {1, 200, startsVisibly, "no space in front"},
+	"who":         {least: 1, most: 256},
+	"owner_id":    {least: 1, most: 200},
+	"tenant_id":   {least: 1, most: 200},
 	"visibility":  {1, 7, isOneOf("private", "tenant", "public"), "private, tenant or public"},
 	"sensitivity": {1, 8, isOneOf("public", "internal", "secret", "pii"), "public, internal, secret or pii"},
 	"layer": {1, 9, isOneOf("session", "temporary", "permanent", "shared", "local"),
@@ -256,11 +255,6 @@ func isTypeName(name string) bool {
 func isStatus(text string) bool { return isTypeName(strings.ToLower(text)) && isASCII(text) }
 
 func isASCII(text string) bool { return utf8.RuneCountInString(text) == len(text) }
-
-func startsVisibly(text string) bool {
-	first, _ := utf8.DecodeRuneInString(text)
-	return !unicode.IsSpace(first)
-}
 
 func isOneOf(values ...string) func(string) bool {
 	return func(text string) bool { return slices.Contains(values, text) }

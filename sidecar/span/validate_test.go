@@ -37,7 +37,6 @@ func TestValidateRefuses(t *testing.T) {
 		"entity_type is empty":             func(s *Span) { s.EntityType = "" },
 		`entity_type: found "Function"`:    func(s *Span) { s.EntityType = "Function" },
 		"who is empty":                     func(s *Span) { s.Who = "" },
-		`owner_id: found " a"`:             func(s *Span) { s.OwnerID = " a" },
 		`visibility: found "all"`:          func(s *Span) { s.Visibility = "all" },
 		`status: found "1"`:                func(s *Span) { s.Status = new("1") },
 		"status has 64 characters":         func(s *Span) { s.Status = new(strings.Repeat("a", 64)) },

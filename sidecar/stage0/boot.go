@@ -143,8 +143,8 @@ func outcome(ctx context.Context, label string, result sandbox.Result) error {
 		return fmt.Errorf("%s: %w", label, result.Cause)
 	case result.Err == nil:
 		return nil
-	case result.Err.Code == sandbox.CodeCrash || result.Err.Code == sandbox.CodeCancelled:
-		return fmt.Errorf("%s lost its process: %s", label, result.Err.Message)
+	case result.Err.Code == sandbox.CodeCancelled:
+		return fmt.Errorf("%s was cancelled: %s", label, result.Err.Message)
 	}
 	return runError(result.Err)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/loglineos/loglineos/sidecar/ledger"
@@ -93,23 +94,28 @@ func (inv *invocation) derive(s, cause *span.Span, policy span.Key, group *draft
 	ordinal := int64(group.ordinal[policy])
 	switch {
 	case policy != span.Key{}:
+		if span.IsGoverning(s.EntityType) {
+			return denied("a policy may not append a %s: it would act as the owner of what triggered it",
+				s.EntityType)
+		}
 		group.ordinal[policy]++
 		s.PolicyID = &policy.ID
 		id := span.Derive("policy", at, []span.ID{policy.ID, cause.ID}, int64(policy.Seq), int64(cause.Seq),
 			ordinal)
-		return complete(s, cause, "policy", id, "policy:"+policy.ID.String())
+		return inv.complete(s, cause, "policy", id, "policy:"+policy.ID.String())
 	case s.EntityType == "request" && cause.EntityType == "function":
 		s.At = cause.At
-		return complete(s, cause, "request", span.Derive("request", at, []span.ID{cause.ID}, int64(cause.Seq)), who)
+		id := span.Derive("request", at, []span.ID{cause.ID}, int64(cause.Seq))
+		return inv.complete(s, cause, "request", id, who)
 	case s.EntityType == "execution" && cause.EntityType == "request":
 		s.Attempt = cause.Attempt
 		if err := group.audit(s, inv); err != nil {
 			return err
 		}
-		return complete(s, cause, "execution", span.Derive("execution", at, []span.ID{cause.ID}, step), who)
+		return inv.complete(s, cause, "execution", span.Derive("execution", at, []span.ID{cause.ID}, step), who)
 	}
 	group.ordinal[policy]++
-	return complete(s, cause, inv.kernel.name,
+	return inv.complete(s, cause, inv.kernel.name,
 		span.Derive(inv.kernel.name, at, []span.ID{cause.ID}, step, ordinal), who)
 }
 
@@ -133,6 +139,21 @@ func (d *draft) audit(s *span.Span, inv *invocation) error {
 	}
 	s.Metadata = encoded
 	return nil
+}
+
+// complete sets what no code decides, and counts the span against its root.
+func (inv *invocation) complete(s, cause *span.Span, kind string, id span.ID, who string) error {
+	if !span.IsEngineType(s.EntityType) && !inv.stage0.roots.add(rootOf(cause)) {
+		return denied("more than %d spans come from %s: something triggers itself", rootSpansMax, rootOf(cause))
+	}
+	return complete(s, cause, kind, id, who)
+}
+
+func rootOf(cause *span.Span) span.ID {
+	if above, derived := cause.Engine(); derived {
+		return above.Root
+	}
+	return cause.ID
 }
 
 // complete sets what no code decides: id, owner, tenant, visibility, who, at and metadata.engine.
@@ -240,7 +261,9 @@ func (inv *invocation) emitAll(emit func(span.Key, ledger.Group, *span.RunError)
 // refused what it appended. One execution, one terminal version.
 func (s *Stage0) Failure(request *span.Span, failure *span.RunError) (ledger.Group, error) {
 	who := "sidecar:" + s.config.Node
-	encoded, err := json.Marshal(failure)
+	shown := *failure
+	shown.Message = clip(strings.ToValidUTF8(strings.ReplaceAll(failure.Message, "\x00", ""), ""), 4000)
+	encoded, err := json.Marshal(shown)
 	if err != nil {
 		return ledger.Group{}, fmt.Errorf("encode the error: %w", err)
 	}

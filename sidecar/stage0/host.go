@@ -42,7 +42,9 @@ func newInvocation(s *Stage0, m *governed, k *kernel, job Job, parent *invocatio
 	inv := &invocation{
 		stage0: s, manifest: m, kernel: k, parent: parent, emit: job.Emit, cancel: job.Cancel,
 		causes: make(map[span.Key]*span.Span, len(job.Batch)), groups: map[span.Key]*draft{},
-		matched: matchesOf(job.Input),
+	}
+	if parent == nil { // the engine's word; a nested kernel's input is anybody's
+		inv.matched = matchesOf(job.Input)
 	}
 	for _, cause := range job.Batch {
 		inv.causes[cause.Key()] = cause

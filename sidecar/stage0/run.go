@@ -47,6 +47,10 @@ func (inv *invocation) run(ctx context.Context, rawTarget, rawOptions json.RawMe
 		return nil, err
 	}
 	for name, id := range inv.manifest.Kernels {
+		if id == target.ID && cause.EntityType == "request" && cause.ParentID != nil && *cause.ParentID == id {
+			return &RunResult{Spans: []*span.Span{}, Error: refuse(span.RunNotAllowed,
+				"%s is a kernel: a request cannot call it", name)}, nil
+		}
 		if id == target.ID {
 			return inv.runKernel(ctx, name, target, cause)
 		}
@@ -108,6 +112,10 @@ func (inv *invocation) runCode(ctx context.Context, target runTarget, cause *spa
 		return answer, nil
 	}
 	record.Function = &versionRef{row.ID, row.Seq, row.CurrHash}
+	if refusal := inv.refuseInput(cause, row); refusal != nil {
+		answer.Input, answer.Error = nil, refusal
+		return answer, nil
+	}
 	if answer.Input == nil && row.EntityType == "function" {
 		answer.Input = row.Input
 	}
@@ -126,6 +134,9 @@ func (inv *invocation) runCode(ctx context.Context, target runTarget, cause *spa
 		return nil, result.Cause
 	}
 	record.Logs = result.Logs
+	if row.EntityType == "policy" {
+		inv.stage0.breaker.note(row.Key(), result.Err)
+	}
 	answer.DurationMs = result.Duration.Milliseconds()
 	if result.Err != nil {
 		answer.Error = runError(result.Err)
@@ -192,6 +203,22 @@ func (inv *invocation) cancellable(ctx context.Context, cause span.Key) (context
 	}
 }
 
+// refuseInput refuses an input that JavaScript would change, such as a number that no double is exactly;
+// and a policy that has just run out of time several times.
+func (inv *invocation) refuseInput(cause, row *span.Span) *span.RunError {
+	if row.EntityType == "policy" {
+		return inv.stage0.breaker.refuse(row.Key())
+	}
+	input := cause.Input
+	if cause.EntityType != "request" || input == nil {
+		input = row.Input
+	}
+	if err := span.CheckJSON(input); input != nil && err != nil {
+		return refuse(span.RunNotSerializable, "input: %s", err.Error())
+	}
+	return nil
+}
+
 // codeRun is the host side of one run of a stranger's code.
 type codeRun struct {
 	inv    *invocation
@@ -217,8 +244,9 @@ func (c *codeRun) prepare(input json.RawMessage, timeoutMs int) (sandbox.Run, er
 		Now: c.record.StartedAt.Time, Seed: seed, Tenant: c.cause.TenantID, Host: c.host,
 		Limits: limitsOf(manifest.Manifest, c.row, timeoutMs),
 	}
-	if c.row.EntityType == "policy" {
-		run.Entry = sandbox.EntryPolicy
+	if c.row.EntityType == "policy" { // it answers with actions, and appends nothing by itself
+		run.Entry, run.SyncCalls = sandbox.EntryPolicy, nil
+		run.Limits.Timeout = min(run.Limits.Timeout, policyTimeout)
 	}
 	return run, nil
 }
@@ -291,13 +319,20 @@ func (c *codeRun) insertSpan(raw json.RawMessage) (*span.Span, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.EntityType == "" || span.IsEngineType(s.EntityType) || s.EntityType == "manifest" ||
-		s.EntityType == "key" {
-		return nil, denied("a function may not write spans of type %q", s.EntityType)
+	if s.EntityType == "" {
+		return nil, denied("insertSpan: state entity_type")
+	}
+	if span.IsEngineType(s.EntityType) || s.EntityType == "manifest" || s.EntityType == "key" {
+		return nil, denied("a function may not write spans of type %s", s.EntityType)
 	}
 	if !s.ID.IsZero() {
 		return nil, denied("insertSpan: the host derives the id; leave it out")
 	}
+	if span.IsGoverning(s.EntityType) && !sameOwner(c.row, c.cause) {
+		return nil, denied("a %s may be appended by its owner's own code only, and this run is %s's",
+			s.EntityType, c.cause.OwnerID)
+	}
+	s.PolicyID = nil // the engine's to state
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.spans) >= c.inv.manifest.Limits.Spans {
@@ -310,12 +345,14 @@ func (c *codeRun) insertSpan(raw json.RawMessage) (*span.Span, error) {
 	}
 	id := span.Derive("function", acceptedAt(c.cause), []span.ID{c.cause.ID, c.row.ID}, attempt,
 		int64(len(c.spans)))
-	if err := complete(s, c.cause, "function", id, "user:"+c.cause.OwnerID); err != nil {
+	if err := c.inv.complete(s, c.cause, "function", id, "client:function:"+c.row.ID.String()); err != nil {
 		return nil, err
 	}
 	c.spans = append(c.spans, s)
 	return s, nil
 }
+
+func sameOwner(a, b *span.Span) bool { return a.OwnerID == b.OwnerID && a.TenantID == b.TenantID }
 
 // present turns JSON null and absence into nil.
 func present(raw json.RawMessage) json.RawMessage {

@@ -47,6 +47,8 @@ type Stage0 struct {
 	drops    int       // of kernels, because a version of one was committed
 	nextAt   time.Time // when a version takes force by the clock alone; zero: none is known
 	boots    *bootCounter
+	roots    rootCounter
+	breaker  breaker
 }
 
 // governed is the manifest in force, in the forms that runs need.
@@ -313,6 +315,16 @@ func (g *governed) names(id span.ID) bool {
 		}
 	}
 	return false
+}
+
+// Lead forgets what another sidecar's turn may have made stale, and reads the manifest anew. It must be
+// called before the engine leads: a standby has seen no row.
+func (s *Stage0) Lead(ctx context.Context) error {
+	s.versions.forgetLatest()
+	s.mu.Lock()
+	clear(s.kernels)
+	s.mu.Unlock()
+	return s.tolerate(s.Reload(ctx))
 }
 
 // Prefetch starts to read versions that a run will soon need.

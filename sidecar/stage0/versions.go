@@ -153,6 +153,13 @@ func (v *versions) current(ctx context.Context, id span.ID) (*span.Span, error) 
 	return spans[0], nil
 }
 
+// forgetLatest drops what is known of latest versions; the versions themselves never change.
+func (v *versions) forgetLatest() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	clear(v.latest)
+}
+
 // observe notes that a version of a function was committed, and returns the latest that is known.
 func (v *versions) observe(key span.Key) int {
 	v.mu.Lock()

