@@ -6,8 +6,9 @@ import (
 	"sync"
 )
 
-// turns hands out the places of code workers. No tenant holds the last one, so that another that comes
-// finds a place at once; tenants that wait take turns, and each one's runs come in their order.
+// turns hands out the places of code workers. Of three places or more no tenant holds the last one, so that
+// another that comes finds a place at once; tenants that wait take turns, and each one's runs come in
+// their order.
 type turns struct {
 	mu      sync.Mutex
 	free    int
@@ -18,7 +19,7 @@ type turns struct {
 }
 
 func newTurns(places int) *turns {
-	return &turns{free: places, most: max(places-1, 1), held: map[string]int{},
+	return &turns{free: places, most: max(places-1, 2), held: map[string]int{},
 		waiting: map[string][]chan struct{}{}}
 }
 

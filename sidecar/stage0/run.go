@@ -47,7 +47,8 @@ func (inv *invocation) run(ctx context.Context, rawTarget, rawOptions json.RawMe
 		return nil, err
 	}
 	for name, id := range inv.manifest.Kernels {
-		if id == target.ID && cause.EntityType == "request" && cause.ParentID != nil && *cause.ParentID == id {
+		isCalled := inv.parent != nil && cause.ParentID != nil && *cause.ParentID == id
+		if id == target.ID && isCalled {
 			return &RunResult{Spans: []*span.Span{}, Error: refuse(span.RunNotAllowed,
 				"%s is a kernel: a request cannot call it", name)}, nil
 		}
