@@ -138,7 +138,7 @@ func TestRunEndsWithItsCode(t *testing.T) {
 		{"cyclic argument", "const a = []; a[0] = a; ctx.insertSpan(a)", []func(*Run){host(echo)},
 			Error{CodeNotSerializable, "argument of insertSpan", 1, 0}},
 		{"bad data", "return 1", []func(*Run){func(r *Run) { r.Data = json.RawMessage(`{"a":`) }},
-			Error{CodeCrash, "parse data", 0, 0}},
+			Error{CodeNotSerializable, "parse data", 0, 0}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -404,7 +404,9 @@ func TestCleanStopLeavesNoGap(t *testing.T) {
 	again := f.follow(t).streams(t)
 	last := insert(t, f.conn, "last")
 	eventually(t, "the stream goes on", func() bool { return slices.Contains(again.ids(), last) })
-	if got := again.ids(); !slices.Equal(got, append(missed, last)) {
+	// What the last cursor did not cover may come once more.
+	got := slices.DeleteFunc(again.ids(), func(id string) bool { return slices.Contains(w.ids(), id) })
+	if !slices.Equal(got, append(missed, last)) {
 		t.Errorf("got %v, want %v and %s", got, missed, last)
 	}
 }

@@ -96,7 +96,8 @@ func TestEveryRequestEnds(t *testing.T) {
 		more columns
 		code string // "" is complete
 	}{
-		{"metadata that no double holds", alice, columns{"metadata": json.RawMessage(`{"order": 9007199254740993}`)}, ""},
+		{"metadata that no double holds", alice,
+			columns{"metadata": json.RawMessage(`{"order": 9007199254740993}`)}, ""},
 		{"input that no double holds", alice, columns{"input": json.RawMessage(`{"n": 9007199254740993}`)},
 			"not_serializable"},
 		{"a user with a space in front", user{" eve", "acme"}, nil, ""},
