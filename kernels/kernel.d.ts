@@ -122,9 +122,9 @@ export interface FunctionCtx {
   batch: Span[];
   manifest: Manifest;
   /**
-   * Keeps a span of a type of your own until the run ends well; at most 50 a run. The host derives the id
-   * and sets owner, tenant, visibility (never wider than the cause's), who, at and hash. A type that the
-   * engine writes is refused. A policy returns `{emit_span: {…}}` instead: what it inserts is dropped.
+   * Functions only; a policy answers with actions, `[{ emit_span: {…} }]`. Buffers a span: it is written with
+   * the execution, or not at all. The host derives the id and sets owner, tenant, visibility, who, at. What
+   * runs or rules (function, policy, provider, prompt_*) a function may append for its own owner alone.
    */
   insertSpan(partial: Partial<Span>): Span;
   /**
