@@ -31,6 +31,8 @@ const KernelRole = "loglineos_kernel"
 // Ledger is a pool of connections to the ledger. It is safe for concurrent use.
 type Ledger struct {
 	pool *pgxpool.Pool
+	// reads bounds what kernels read at once, so that a connection is left for commits.
+	reads chan struct{}
 }
 
 // Open connects to databaseURL and checks that this login can do the sidecar's work: a session
@@ -49,7 +51,7 @@ func Open(ctx context.Context, databaseURL string, connectionsMax int32) (*Ledge
 	if err != nil {
 		return nil, fmt.Errorf("open the ledger: %w", err)
 	}
-	ledger := &Ledger{pool}
+	ledger := &Ledger{pool, make(chan struct{}, max(connectionsMax/3, 1))}
 	if err := ledger.check(ctx); err != nil {
 		pool.Close()
 		return nil, err

@@ -251,7 +251,7 @@ func (l *Ledger) Find(ctx context.Context, scope Scope, filter Filter, limit int
 // ErrTooManyRows is returned by Query when the result is longer than its cap.
 var ErrTooManyRows = errors.New("the result has more rows than allowed")
 
-// ErrStatementTimeout is returned by Query when the statement ran longer than 2 s.
+// ErrStatementTimeout is returned by Find and Query when the statement ran longer than 2 s.
 var ErrStatementTimeout = errors.New("the statement ran longer than 2 s")
 
 // ErrValue is returned by Query for a value that does not fit its place in the statement.
@@ -263,9 +263,6 @@ func (l *Ledger) Query(ctx context.Context, scope Scope, text string, values []a
 	rowsMax int) ([]map[string]any, error) {
 	var result []map[string]any
 	err := l.within(ctx, scope, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "set local statement_timeout = 2000"); err != nil {
-			return fmt.Errorf("limit the statement: %w", err)
-		}
 		rows, err := tx.Query(ctx, text, values...)
 		if err != nil {
 			return fmt.Errorf("run the statement: %w", err)
@@ -286,10 +283,6 @@ func (l *Ledger) Query(ctx context.Context, scope Scope, text string, values []a
 		}
 		return rows.Err()
 	})
-	var verdict *pgconn.PgError
-	if errors.As(err, &verdict) && verdict.Code == "57014" && ctx.Err() == nil {
-		return nil, ErrStatementTimeout
-	}
 	if err != nil && strings.Contains(err.Error(), "failed to encode args[") { // pgx has no type for it
 		return nil, fmt.Errorf("%w: %w", ErrValue, err)
 	}
@@ -311,9 +304,16 @@ func plain(value any) any {
 	return value
 }
 
-// within runs read in a read-only transaction as the kernel role under scope. It always rolls back:
-// what a statement SET would otherwise stay with the connection, and so reach the next to use it.
+// within runs read in a read-only transaction as the kernel role under scope, each statement 2 s at most.
+// It always rolls back: what a statement SET would otherwise stay with the connection, and so reach the
+// next to use it.
 func (l *Ledger) within(ctx context.Context, scope Scope, read func(pgx.Tx) error) error {
+	select {
+	case l.reads <- struct{}{}:
+		defer func() { <-l.reads }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	tx, err := l.pool.BeginTx(ctx, pgx.TxOptions{AccessMode: pgx.ReadOnly})
 	if err != nil {
 		return fmt.Errorf("begin to read: %w", err)
@@ -321,14 +321,19 @@ func (l *Ledger) within(ctx context.Context, scope Scope, read func(pgx.Tx) erro
 	// A connection that cannot roll back is closed by the pool.
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
 	if _, err := tx.Exec(ctx, `select set_config('app.user_id', $1, true),
-			set_config('app.tenant_id', $2, true)`,
+			set_config('app.tenant_id', $2, true), set_config('statement_timeout', '2000', true)`,
 		scope.UserID, scope.TenantID); err != nil {
 		return fmt.Errorf("set the scope: %w", err)
 	}
 	if _, err := tx.Exec(ctx, "set local role "+KernelRole); err != nil {
 		return fmt.Errorf("become %s: %w", KernelRole, err)
 	}
-	return read(tx)
+	err = read(tx)
+	var verdict *pgconn.PgError
+	if errors.As(err, &verdict) && verdict.Code == "57014" && ctx.Err() == nil {
+		return ErrStatementTimeout
+	}
+	return err
 }
 
 func texts(ids []span.ID) []string {
