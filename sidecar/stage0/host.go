@@ -170,7 +170,10 @@ func (inv *invocation) find(ctx context.Context, scope ledger.Scope,
 		return nil, err
 	}
 	spans, err := inv.stage0.config.Ledger.Find(ctx, scope, filter, limit)
-	if errors.Is(err, ledger.ErrStatementTimeout) || errors.Is(err, ledger.ErrFilter) || ledger.IsRefusal(err) { // a value that is no uuid, for example
+	switch {
+	case errors.Is(err, ledger.ErrFilter), errors.Is(err, ledger.ErrStatementTimeout):
+		return nil, denied("%s", err)
+	case ledger.IsRefusal(err): // a value that is no uuid, for example
 		return nil, denied("%s", err)
 	}
 	if err != nil {
