@@ -38,6 +38,7 @@ func main() {
 // run tests packages in two passes, because the race detector is a matter of a whole build.
 func run(race, packages, flags []string) (int, error) {
 	installTools()
+	installNodePackages()
 	r := newReport(os.Stdout)
 	all, err := list(packages)
 	if err != nil {

@@ -12,8 +12,11 @@ import (
 	"github.com/loglineos/loglineos/sidecar/devdb"
 )
 
-// aptTimeout bounds one call of apt-get.
-const aptTimeout = 5 * time.Minute
+// Bounds of one call of apt-get, and of npm.
+const (
+	aptTimeout = 5 * time.Minute
+	npmTimeout = 2 * time.Minute
+)
 
 // tool is a program that some test uses, and Debian's package of it. Postgres is not here: the tests'
 // own helper finds or fetches it; but pgTAP is (missingPgTAP).
@@ -49,6 +52,28 @@ func installTools() {
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "testrun:", err)
+	}
+}
+
+// nodeDir holds the npm packages that tests use, with a lock file.
+const nodeDir = "tests/node"
+
+// installNodePackages installs the npm packages of tests/node where npm is there and they are not. A failure
+// costs only the tests that use them: they are skipped by name.
+func installNodePackages() {
+	if _, err := os.Stat(filepath.Join(nodeDir, "node_modules")); err == nil {
+		return
+	}
+	if _, err := exec.LookPath("npm"); err != nil {
+		return
+	}
+	fmt.Println("installing the packages of " + nodeDir + " by npm, for tests that use them")
+	ctx, cancel := context.WithTimeout(context.Background(), npmTimeout)
+	defer cancel()
+	command := exec.CommandContext(ctx, "npm", "ci", "--prefix", nodeDir, "--no-audit", "--no-fund")
+	if out, err := command.CombinedOutput(); err != nil {
+		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+		fmt.Fprintf(os.Stderr, "testrun: run npm ci: %v: %s\n", err, lines[len(lines)-1])
 	}
 }
 
