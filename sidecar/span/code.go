@@ -14,7 +14,7 @@ const (
 	CodeNotOwner       Code = "LL006" // owner_id or tenant_id differ from the claims
 	CodeReservedID     Code = "LL007" // system prefix, version 8, nil or max UUID
 	CodeReservedWho    Code = "LL008" // who with kernel:, policy:, sidecar:, system:
-	CodeReservedEngine Code = "LL009" // metadata.engine is written by the engine only
+	CodeReservedEngine Code = "LL009" // metadata.engine, policy_id and attempt are the engine's
 	CodeVisibility     Code = "LL010" // visibility public without the governing right
 	CodeEventTime      Code = "LL011" // at outside the tolerance
 	CodeConflict       Code = "LL012" // the same id and seq with other content (in DETAIL of 23505)

@@ -622,7 +622,7 @@ begin
                 '00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff'
             ) then 'LL007'
         when new.who ~* '^\s*(kernel|policy|sidecar)\s*:' then 'LL008'
-        when new.metadata ? 'engine' then 'LL009'
+        when new.metadata ? 'engine' or num_nonnulls(new.policy_id, new.attempt) > 0 then 'LL009'
         when not v_is_owner
             and new.at not between now() - interval '30 days' and now() + interval '5 minutes'
             then 'LL011'
@@ -686,7 +686,7 @@ begin
             when 'LL007' then 'id ' || new.id
                 || ' is a system id, a derived (version 8), the nil or the max id'
             when 'LL008' then 'who "' || left(new.who, 60) || '" is reserved'
-            when 'LL009' then 'metadata.engine is written by the engine only'
+            when 'LL009' then 'metadata.engine, policy_id and attempt are written by the engine only'
             when 'LL010' then 'visibility public needs the governing right'
             when 'LL011' then 'at ' || new.at || ' is outside -30 days to +5 minutes of now'
             when 'LL014' then 'version 0 states a prev_hash, but nothing is before it'
@@ -708,7 +708,7 @@ begin
             when 'LL006' then 'Leave owner_id and tenant_id out: they are filled from the token.'
             when 'LL007' then 'Leave id out, or state a version 7 or version 4 UUID.'
             when 'LL008' then 'Leave who out, or state user:<id> or client:<name>.'
-            when 'LL009' then 'Leave the key engine out of metadata.'
+            when 'LL009' then 'Leave the key engine out of metadata, and policy_id and attempt out.'
             when 'LL010' then 'State visibility tenant or private.'
             when 'LL011' then 'Leave at out, mend the clock, or keep the old time in metadata.'
             when 'LL014' then 'Leave prev_hash out.'

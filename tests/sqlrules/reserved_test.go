@@ -66,6 +66,8 @@ func TestReservedWords(t *testing.T) {
 		{"metadata.engine", alice, note("metadata", `{"engine":{"depth":0}}`), "LL009"},
 		{"metadata.engine null", alice, note("metadata", `{"engine":null}`), "LL009"},
 		{"metadata.engine, owner", owner, stated("metadata", `{"engine":{}}`), "LL009"},
+		{"policy_id", alice, note("policy_id", "018f0000-0000-7000-8000-000000000001"), "LL009"},
+		{"attempt", alice, note("attempt", 2147483647), "LL009"},
 		{"metadata.engine, engine", engine, stated("metadata", `{"engine":{"depth":0}}`), ""},
 		{"a deeper engine", alice, note("metadata", `{"a":{"engine":1}}`), ""},
 
