@@ -16,6 +16,9 @@ import (
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
+// kernelWait bounds what a kernel may wait for its host calls.
+const kernelWait = time.Hour
+
 // Job asks for one run of a kernel over a batch of causes.
 type Job struct {
 	Kernel string
@@ -90,8 +93,9 @@ func (inv *invocation) kernelRun(job Job) (sandbox.Run, error) {
 	}
 	limits := sandbox.DefaultLimits()
 	limits.Timeout = time.Duration(manifest.Policy.TimeoutMs) * time.Millisecond
-	// A kernel waits for the runs that it starts, each with its own limits.
-	limits.IOTimeout = limits.Timeout + 2*time.Duration(manifest.Limits.IOTimeoutMs)*time.Millisecond
+	// A kernel waits for the runs that it starts, each with its own limits, and for the turn of each: behind
+	// a tenant's own endless functions that may be long, and none of them may end for it.
+	limits.IOTimeout = kernelWait
 	run := sandbox.Run{
 		Program: programOf(inv.kernel.span, "kernel "+inv.kernel.name),
 		Entry:   sandbox.EntryFunction,
