@@ -178,9 +178,6 @@ func (a *App) Status(ctx context.Context) httpapi.Status {
 	return status
 }
 
-// Stats returns the engine's counters.
-func (a *App) Stats() *engine.Stats { return a.engine.Stats() }
-
 // release is the version of the source; the changelog has an entry for each.
 const release = "0.1.0"
 

@@ -81,35 +81,30 @@ const bootstrapHelp = `Usage: logline bootstrap [--database URL]
 
 Publishes the five kernels into the ledger, each as its next version where its code has changed, and
 the default manifest where there is none. Running it again changes nothing. A kernel whose newest
-version a governor wrote is kept, and said so. The login must own the
-database (on Supabase: postgres).
+version a governor wrote is kept, and said so. The login must own the database (on Supabase: postgres).
 
     --database URL   default: DATABASE_URL
 `
 
-// ownerCommand parses --database and opens the owner's session.
-func ownerCommand(name, help string, args []string, out io.Writer) (string, error) {
+// openOwner parses --database and opens the owner's session.
+func openOwner(ctx context.Context, name, help string, args []string, out io.Writer) (*ledger.Owner, error) {
 	var url string
 	err := parse(name, help, args, out, func(flags *flag.FlagSet) { flags.StringVar(&url, "database", "", "") })
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	if url == "" {
 		url = config.DatabaseURL()
 	}
 	if url == "" {
-		return "", &usageError{"set DATABASE_URL, or give --database postgres://user:password@host:5432/database"}
+		return nil, &usageError{"set DATABASE_URL, or give --database postgres://user:password@host:5432/database"}
 	}
-	return url, nil
+	return ledger.OpenOwner(ctx, url)
 }
 
 func runMigrate(s signals, args []string, out, _ io.Writer) error {
 	ctx := s.stop
-	url, err := ownerCommand("migrate", migrateHelp, args, out)
-	if err != nil {
-		return err
-	}
-	owner, err := ledger.OpenOwner(ctx, url)
+	owner, err := openOwner(ctx, "migrate", migrateHelp, args, out)
 	if err != nil {
 		return err
 	}
@@ -126,11 +121,7 @@ func runMigrate(s signals, args []string, out, _ io.Writer) error {
 
 func runBootstrap(s signals, args []string, out, _ io.Writer) error {
 	ctx := s.stop
-	url, err := ownerCommand("bootstrap", bootstrapHelp, args, out)
-	if err != nil {
-		return err
-	}
-	owner, err := ledger.OpenOwner(ctx, url)
+	owner, err := openOwner(ctx, "bootstrap", bootstrapHelp, args, out)
 	if err != nil {
 		return err
 	}

@@ -32,6 +32,7 @@ type finder struct {
 	account *account
 	cache   string // of unpacked packages
 	log     func(string)
+	usual   func() []string // folders to look in beside PATH
 }
 
 // find puts the cache where the dropped user can reach it: root's home is mostly closed.
@@ -48,7 +49,7 @@ func find(ctx context.Context, options Options) (binaries, error) {
 			return binaries{}, fmt.Errorf("find postgres: %w", err)
 		}
 	}
-	return finder{account: user, cache: cache, log: options.Log}.find(ctx, options.Version)
+	return finder{account: user, cache: cache, log: options.Log, usual: usualDirs}.find(ctx, options.Version)
 }
 
 // find goes through the three ways in order: what is there, apt-get, npm. major may be empty: any.
@@ -125,7 +126,7 @@ func (f finder) local(ctx context.Context, major string) (binaries, error) {
 		}
 	}
 	var refused error
-	for _, dir := range usualDirs() {
+	for _, dir := range f.usual() {
 		found, err := f.probe(ctx, dir)
 		if err != nil {
 			refused = err

@@ -18,7 +18,6 @@ type policy struct {
 	id            span.ID
 	seq           int
 	owner, tenant string
-	visibility    string
 	when          span.When
 }
 
@@ -48,7 +47,7 @@ func (e *Engine) setPolicy(row *span.Span) {
 		e.policyFault(row, err)
 		return
 	}
-	e.policies[row.ID] = &policy{row.ID, row.Seq, row.OwnerID, row.TenantID, row.Visibility, when}
+	e.policies[row.ID] = &policy{row.ID, row.Seq, row.OwnerID, row.TenantID, when}
 }
 
 // policyFault takes a policy with a malformed condition out, and tells its owner: one policy_error for

@@ -30,11 +30,9 @@ func (f *fair) pushFirst(r *request) { f.first = append(f.first, r) }
 
 func (f *fair) empty() bool { return len(f.first) == 0 && len(f.turn) == 0 }
 
-// pop takes up to n requests that have the same kernel, one a tenant and turn.
-func (f *fair) pop(n int) []*request { return f.popWithin(n, func(string) int { return n }) }
-
-// popWithin is pop where room says how many more a tenant may have. One without room keeps its turn.
-func (f *fair) popWithin(n int, room func(tenant string) int) []*request {
+// pop takes up to n requests that have the same kernel, one a tenant and turn. room says how many more a
+// tenant may have; one without room keeps its turn.
+func (f *fair) pop(n int, room func(tenant string) int) []*request {
 	var batch []*request
 	taken := map[string]int{}
 	for len(batch) < n && len(f.first) > 0 && (len(batch) == 0 || f.first[0].kernel == batch[0].kernel) {

@@ -24,9 +24,11 @@ func queue(f *fair, names ...string) map[string]*request {
 	return all
 }
 
+func anyRoom(string) int { return 1 << 20 }
+
 func popped(f *fair, n int) string {
 	var names []string
-	for _, r := range f.pop(n) {
+	for _, r := range f.pop(n, anyRoom) {
 		names = append(names, *r.span.Name)
 	}
 	return strings.Join(names, " ")
@@ -92,7 +94,7 @@ func TestNobodyIsForgotten(t *testing.T) {
 		want[name] = true
 	}
 	last := map[byte]string{}
-	for batch := f.pop(5); len(batch) > 0; batch = f.pop(5) {
+	for batch := f.pop(5, anyRoom); len(batch) > 0; batch = f.pop(5, anyRoom) {
 		for _, r := range batch {
 			name := *r.span.Name
 			if !want[name] || name <= last[name[0]] {
@@ -158,7 +160,7 @@ func TestATenantWithoutRoomKeepsItsTurn(t *testing.T) {
 		return map[string]int{"a": 1, "b": 0, "c": 5}[tenant]
 	}
 	var names []string
-	for _, r := range f.popWithin(9, room) {
+	for _, r := range f.pop(9, room) {
 		names = append(names, *r.span.Name)
 	}
 	if got := strings.Join(names, " "); got != "a1 c1" {

@@ -242,7 +242,7 @@ func (e *Engine) dispatchRequests() {
 	}
 	most := max(e.config.InFlightMax/2, 1)
 	for len(e.inFlight) < e.config.InFlightMax {
-		batch := e.ready.popWithin(min(requestBatch, e.config.InFlightMax-len(e.inFlight)),
+		batch := e.ready.pop(min(requestBatch, e.config.InFlightMax-len(e.inFlight)),
 			func(tenant string) int { return most - held[tenant] })
 		if len(batch) == 0 {
 			return

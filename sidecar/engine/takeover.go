@@ -240,12 +240,16 @@ func (e *Engine) marked(r *request, version *span.Span, outcome ledger.Outcome) 
 // advance appends a version that ends a request without a run: cancelled, dead.
 func (e *Engine) advance(r *request, status, reason string) {
 	version := r.span.NextRequest("sidecar:"+e.config.Node, status)
+	var err error
 	if reason != "" {
 		version.Reason = &reason
 		// An error in the form of a run's, so that readers need to know one form only.
-		version.Error, _ = json.Marshal(&span.RunError{Code: span.RunCrash, Message: reason})
+		version.Error, err = json.Marshal(&span.RunError{Code: span.RunCrash, Message: reason})
 	}
-	if err := version.Seal(version.PrevHash); err != nil {
+	if err == nil {
+		err = version.Seal(version.PrevHash)
+	}
+	if err != nil {
 		e.abandon(r, err)
 		return
 	}

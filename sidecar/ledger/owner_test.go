@@ -188,8 +188,20 @@ func TestPublishIsIdempotentAndChains(t *testing.T) {
 	if !second.Changed || second.Span.Seq != 1 || *second.Span.PrevHash != *first.Span.CurrHash {
 		t.Fatalf("got %+v", second)
 	}
+	governed := system("return 3")
+	governed.Who = "user:gina"
+	governed.Seq = 2
+	if err := governed.Seal(second.Span.CurrHash); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := appendOn(t.Context(), conn, []Group{{Rows: []*span.Span{governed}}}); err != nil {
+		t.Fatal(err)
+	}
+	if kept := publish(system("return 4")); kept.Changed || !kept.Kept || kept.Span.Seq != 2 {
+		t.Fatalf("over a governor's version: got %+v", kept)
+	}
 	stored, err := l.Latest(t.Context(), []span.ID{span.RunCodeID})
-	if err != nil || *stored[span.RunCodeID].Code != "return 2" || stored[span.RunCodeID].VerifyHash() != nil {
+	if err != nil || *stored[span.RunCodeID].Code != "return 3" || stored[span.RunCodeID].VerifyHash() != nil {
 		t.Fatalf("got %v, %v", stored, err)
 	}
 }

@@ -12,6 +12,10 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == ChildArg {
 		Main()
 	}
+	if mode := os.Getenv("SANDBOX_HELPER"); mode != "" {
+		helperMain(mode)
+		return
+	}
 	os.Exit(m.Run())
 }
 

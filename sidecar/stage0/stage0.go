@@ -322,6 +322,7 @@ func (g *governed) names(id span.ID) bool {
 func (s *Stage0) Lead(ctx context.Context) error {
 	s.versions.forgetLatest()
 	s.mu.Lock()
+	s.drops++ // what is being read now is not kept either
 	clear(s.kernels)
 	s.mu.Unlock()
 	return s.tolerate(s.Reload(ctx))

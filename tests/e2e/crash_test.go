@@ -277,6 +277,30 @@ func TestSIGTERMDoesNotWaitForEver(t *testing.T) {
 	judge(t, s)
 }
 
+// A second signal, later than a sender's repetition of the first, ends the wait.
+func TestASecondSIGTERMWaitsForNothing(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	sidecar := s.serve("LOGLINE_DRAIN_MS=600000")
+	c := function(gated, columns{"input": "e"})
+	trace := c["trace_id"].(string)
+	s.insert(alice, c)
+	s.awaitRunning(trace)
+	must(t, syscall.Kill(sidecar.pid(), syscall.SIGTERM))
+	first := time.Now()
+	eventually(t, "a repetition would count", func() bool { return time.Since(first) > 1200*time.Millisecond })
+	if sidecar.hasEnded() {
+		t.Fatal("one signal does not wait for the run")
+	}
+	if code := sidecar.signal(syscall.SIGTERM); code != 0 {
+		t.Errorf("two signals end with %d", code)
+	}
+	s.openGate(alice, "e")
+	s.serve()
+	sameJSON(t, s.settled(trace, 1)[0].execution(t).Output, `"through"`)
+	judge(t, s)
+}
+
 // takeoverMax is the limit of docs/decisions.md. A busy machine may need several tries.
 const takeoverMax = 2 * time.Second
 

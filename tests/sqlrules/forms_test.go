@@ -241,7 +241,8 @@ func TestPgTAP(t *testing.T) {
 	t.Parallel()
 	l := setup(t)
 	if !ask[bool](l, owner, "select exists (select from pg_available_extensions where name = 'pgtap')") {
-		t.Skip("skipped, pgTAP: the server has no extension pgtap (apt-get install postgresql-15-pgtap)")
+		major := ask[string](l, owner, "select current_setting('server_version_num')::int / 10000 || ''")
+		t.Skipf("skipped, pgTAP: the server has no extension pgtap (Debian's package postgresql-%s-pgtap)", major)
 	}
 	files, err := filepath.Glob("../../supabase/tests/database/*.sql")
 	if err != nil || len(files) == 0 {
