@@ -41,6 +41,12 @@ func setup(t testing.TB, settings map[string]string) *fixture {
 	return &fixture{db, connect(t, db.URL)}
 }
 
+// reportedAt is when the tail last reported, "" before it has.
+func (f *fixture) reportedAt(t testing.TB) string {
+	t.Helper()
+	return ask[string](t, f.conn, "select coalesce(max(reply_time)::text, '') from pg_stat_replication")
+}
+
 func connect(t testing.TB, url string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)

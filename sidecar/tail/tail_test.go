@@ -145,7 +145,7 @@ func TestSlotNeverPassesAnUndisposedRow(t *testing.T) {
 	const passed = "select confirmed_flush_lsn >= $2::text::pg_lsn from pg_replication_slots where slot_name = $1"
 	replies := map[string]bool{}
 	eventually(t, "the tail reports four times", func() bool {
-		replies[ask[string](t, f.conn, "select reply_time::text from pg_stat_replication")] = true
+		replies[f.reportedAt(t)] = true
 		if ask[bool](t, f.conn, passed, f.db.Name, end) {
 			t.Fatalf("the slot is at %s, past the undisposed row that ends at %s",
 				ask[string](t, f.conn, confirmed, f.db.Name), end)
@@ -373,7 +373,7 @@ func TestCursorOfAnotherClusterMovesNoSlot(t *testing.T) {
 	w := f.follow(t).streams(t)
 	replies := map[string]bool{}
 	eventually(t, "the tail reports three times", func() bool {
-		replies[ask[string](t, f.conn, "select reply_time::text from pg_stat_replication")] = true
+		replies[f.reportedAt(t)] = true
 		return len(replies) >= 3
 	})
 	id := insert(t, f.conn, "row")
