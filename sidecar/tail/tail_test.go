@@ -145,7 +145,9 @@ func TestSlotNeverPassesAnUndisposedRow(t *testing.T) {
 	const passed = "select confirmed_flush_lsn >= $2::text::pg_lsn from pg_replication_slots where slot_name = $1"
 	replies := map[string]bool{}
 	eventually(t, "the tail reports four times", func() bool {
-		replies[f.reportedAt(t)] = true
+		if at := f.reportedAt(t); at != "" {
+			replies[at] = true
+		}
 		if ask[bool](t, f.conn, passed, f.db.Name, end) {
 			t.Fatalf("the slot is at %s, past the undisposed row that ends at %s",
 				ask[string](t, f.conn, confirmed, f.db.Name), end)
@@ -373,7 +375,9 @@ func TestCursorOfAnotherClusterMovesNoSlot(t *testing.T) {
 	w := f.follow(t).streams(t)
 	replies := map[string]bool{}
 	eventually(t, "the tail reports three times", func() bool {
-		replies[f.reportedAt(t)] = true
+		if at := f.reportedAt(t); at != "" {
+			replies[at] = true
+		}
 		return len(replies) >= 3
 	})
 	id := insert(t, f.conn, "row")
