@@ -1,10 +1,13 @@
-// Command sqlbuild joins sql/src into the forms in which the ledger is shipped:
+// Command sqlbuild joins sql/src into the forms in which the ledger is shipped. The body runs on an
+// empty database and on one of the version before, where sql/upgrade has gone before it:
 //
-//	sql/src/*.sql + sql/wrap/migration_* ──► supabase/migrations/20261123000000_loglineos_0_1_0.sql
-//	                sql/wrap/extension_* ──► sql/dist/loglineos--0.1.0.sql
-//	                sql/wrap/paste_*     ──► sql/dist/loglineos.sql
+//	sql/upgrade/A--B.sql + sql/src/*.sql + sql/wrap/migration_* ──► supabase/migrations/<stamp>_loglineos_B.sql
+//	sql/upgrade/A--B.sql + sql/src/*.sql + sql/wrap/upgrade_*   ──► sql/dist/loglineos--A--B.sql
+//	                       sql/src/*.sql + sql/wrap/extension_* ──► sql/dist/loglineos--B.sql
+//	sql/upgrade/A--B.sql + sql/src/*.sql + sql/wrap/paste_*     ──► sql/dist/loglineos.sql
 //
-// With -check it writes nothing and exits 1 if a file is stale.
+// The files of earlier versions stay as they were released. With -check it writes nothing and exits 1 if
+// a file is stale.
 package main
 
 import (
@@ -15,14 +18,30 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
-// forms maps each wrap (head and tail) to the file that it makes.
-var forms = []struct{ wrap, target string }{
-	{"migration", "supabase/migrations/20261123000000_loglineos_0_1_0.sql"},
-	{"extension", "sql/dist/loglineos--0.1.0.sql"},
-	{"paste", "sql/dist/loglineos.sql"},
+// The version that sql/src is, and the one before it.
+const (
+	version = "0.2.0"
+	before  = "0.1.0"
+	stamp   = "20261124000000" // the migration's version in supabase_migrations.schema_migrations
+)
+
+// form is one shipped file: the wrap around the body, and whether it upgrades.
+type form struct {
+	wrap, target string
+	upgrades     bool
 }
+
+var forms = []form{
+	{"migration", "supabase/migrations/" + stamp + "_loglineos_" + underscored + ".sql", true},
+	{"extension", "sql/dist/loglineos--" + version + ".sql", false},
+	{"upgrade", "sql/dist/loglineos--" + before + "--" + version + ".sql", true},
+	{"paste", "sql/dist/loglineos.sql", true},
+}
+
+const underscored = "0_2_0"
 
 func main() {
 	root := flag.String("root", ".", "the checkout")
@@ -41,7 +60,7 @@ func run(root string, check bool) error {
 	}
 	var stale []error
 	for _, form := range forms {
-		text, err := wrap(root, form.wrap, body)
+		text, err := form.text(root, body)
 		if err != nil {
 			return err
 		}
@@ -84,19 +103,37 @@ func join(root string) ([]byte, error) {
 	return bytes.Join(parts, []byte("\n")), nil
 }
 
-// wrap returns body between the head and the tail of the form.
-func wrap(root, form string, body []byte) ([]byte, error) {
-	head, err := os.ReadFile(filepath.Join(root, "sql/wrap", form+"_head.sql"))
-	if err != nil {
-		return nil, fmt.Errorf("read head: %w", err)
+// text returns the body between the head and the tail of the form, with the versions filled in.
+func (f form) text(root string, body []byte) ([]byte, error) {
+	parts := [][]byte{}
+	add := func(path string) error {
+		part, err := os.ReadFile(filepath.Join(root, path))
+		if err != nil {
+			return fmt.Errorf("read part: %w", err)
+		}
+		if len(part) > 0 {
+			parts = append(parts, part)
+		}
+		return nil
 	}
-	tail, err := os.ReadFile(filepath.Join(root, "sql/wrap", form+"_tail.sql"))
-	if err != nil {
-		return nil, fmt.Errorf("read tail: %w", err)
+	if err := add("sql/wrap/" + f.wrap + "_head.sql"); err != nil {
+		return nil, err
 	}
-	text := slices.Concat(head, body)
-	if len(tail) > 0 {
-		text = slices.Concat(text, []byte("\n"), tail)
+	if f.upgrades {
+		if err := add("sql/upgrade/" + before + "--" + version + ".sql"); err != nil {
+			return nil, err
+		}
+		parts = append(parts, []byte("\n"))
 	}
-	return text, nil
+	parts = append(parts, body)
+	tail := len(parts)
+	if err := add("sql/wrap/" + f.wrap + "_tail.sql"); err != nil {
+		return nil, err
+	}
+	if len(parts) > tail {
+		parts = slices.Insert(parts, tail, []byte("\n"))
+	}
+	filled := strings.NewReplacer("@version@", version, "@version_@", underscored, "@before@", before,
+		"@stamp@", stamp).Replace(string(slices.Concat(parts...)))
+	return []byte(filled), nil
 }

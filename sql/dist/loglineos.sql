@@ -1,4 +1,4 @@
--- LogLineOS 0.1.0: paste this whole file into a SQL editor and run it, once.
+-- LogLineOS 0.2.0: paste this whole file into a SQL editor and run it, once.
 -- Generated from sql/src by scripts/sqlbuild. Do not edit.
 
 begin;
@@ -13,14 +13,18 @@ begin
 end
 $guard$;
 
+-- 0.1.0 to 0.2.0: what the body does not replace by itself.
+
+-- Made anew by the body, because a view's columns and a function's parameters can not be changed in place.
+
 -- 00 schemas: where things live.
 
-create schema ledger;
+create schema if not exists ledger;
 
 comment on schema ledger is
     'The append-only truth of LogLineOS: one table of spans, its views, its accessors. Exposed to clients.';
 
-create schema engine;
+create schema if not exists engine;
 
 comment on schema engine is
     'Working memory of the sidecar: cursors, leases, counters. Disposable: rebuilt from the ledger. '
@@ -96,7 +100,7 @@ $roles$;
 -- once a transaction of a pooled session has used it, hence nullif everywhere. app.user_id and
 -- app.tenant_id are believed of the sidecar's own roles only: a client can set any setting.
 
-create function ledger.current_user_id()
+create or replace function ledger.current_user_id()
 returns text
 language plpgsql
 stable
@@ -116,7 +120,7 @@ comment on function ledger.current_user_id() is
     'The caller''s user: the claim sub of the verified token; for the sidecar''s roles app.user_id. '
     'Null without.';
 
-create function ledger.current_tenant_id()
+create or replace function ledger.current_tenant_id()
 returns text
 language plpgsql
 stable
@@ -143,7 +147,7 @@ comment on function ledger.current_tenant_id() is
     'The caller''s tenant: the claim app_metadata.tenant_id, else tenant_id; for the sidecar''s roles '
     'app.tenant_id. Null without.';
 
-create function ledger.is_governor()
+create or replace function ledger.is_governor()
 returns boolean
 language plpgsql
 stable
@@ -175,7 +179,7 @@ comment on function ledger.is_governor() is
 
 -- 15 uuid7: ids that sort by time (RFC 9562 §5.7). Postgres 18 has one built in; 15 to 17 have not.
 
-create function ledger.uuid7()
+create or replace function ledger.uuid7()
 returns uuid
 language plpgsql
 volatile
@@ -224,7 +228,7 @@ comment on function ledger.uuid7() is
 -- only the fence is checked here, and all sizes and formats by one trigger (35_shape), which also says
 -- which column it is and what its limit.
 
-create table ledger.universal_registry (
+create table if not exists ledger.universal_registry (
     id uuid not null default nullif(null::uuid, null),
     seq integer not null default nullif(null::integer, null),
     entity_type text not null,
@@ -477,7 +481,7 @@ comment on constraint universal_registry_seq_check on ledger.universal_registry 
 -- comes too late. Hence each guard asks for the existing row before it refuses, and only then.
 -- No lock is taken, nothing is notified, and the engine's rows take the shortest way.
 
-create function ledger.may_follow(
+create or replace function ledger.may_follow(
     p_entity_type text,
     p_tenant_id text,
     p_before text,
@@ -545,7 +549,7 @@ comment on function ledger.may_follow(text, text, text, text, boolean) is
 -- Written for speed, since every insert pays for it: Postgres prepares each expression of a trigger
 -- anew in each transaction, so few long expressions are cheaper than many short ones, and the words
 -- of a refusal are put together only when there is one.
-create function ledger.admit_span()
+create or replace function ledger.admit_span()
 returns trigger
 language plpgsql
 volatile
@@ -724,7 +728,7 @@ comment on function ledger.admit_span() is
     'Decides by current_user whether this role may append this span at all, fills what it left out, '
     'and stamps accepted_at and xact.';
 
-create function ledger.is_callable(p_function_id uuid, p_owner_id text, p_tenant_id text)
+create or replace function ledger.is_callable(p_function_id uuid, p_owner_id text, p_tenant_id text)
 returns boolean
 language plpgsql
 stable
@@ -758,7 +762,7 @@ comment on function ledger.is_callable(uuid, text, text) is
 -- Definer: the version before may be hidden from the caller and must stay hidden, and whether a
 -- function is in use is told by its newest version, also where the caller may read an older one only.
 -- What comes out is an error that is the same for a missing and for a foreign id.
-create function ledger.follow_version()
+create or replace function ledger.follow_version()
 returns trigger
 language plpgsql
 volatile
@@ -862,7 +866,7 @@ comment on function ledger.follow_version() is
     'allowed change of status; the right prev_hash) and whether a client''s request may call its '
     'parent.';
 
-create trigger universal_registry_before_insert_1_admit
+create or replace trigger universal_registry_before_insert_1_admit
     before insert on ledger.universal_registry
     for each row
     execute function ledger.admit_span();
@@ -870,7 +874,7 @@ create trigger universal_registry_before_insert_1_admit
 comment on trigger universal_registry_before_insert_1_admit on ledger.universal_registry is
     'Who may write what; fills and stamps. First.';
 
-create trigger universal_registry_before_insert_2_follow
+create or replace trigger universal_registry_before_insert_2_follow
     before insert on ledger.universal_registry
     for each row
     when (new.seq > 0 or new.entity_type = 'request')
@@ -889,7 +893,7 @@ alter table ledger.universal_registry
 -- Two expressions: Postgres prepares each one anew in each transaction that uses it. Null passes a rule.
 -- Why this is not sixty checks: 20_registry.
 
-create function ledger.check_shape()
+create or replace function ledger.check_shape()
 returns trigger
 language plpgsql
 volatile
@@ -1063,7 +1067,7 @@ $$;
 comment on function ledger.check_shape() is
     'Refuses a malformed span and names the column and its limit.';
 
-create trigger universal_registry_before_insert_3_shape
+create or replace trigger universal_registry_before_insert_3_shape
     before insert on ledger.universal_registry
     for each row
     execute function ledger.check_shape();
@@ -1081,7 +1085,7 @@ alter table ledger.universal_registry
 -- The row triggers are for the paths that fire no statement triggers: the apply worker of a logical
 -- replication. An owner or a superuser can still drop all this; that is detected, not prevented.
 
-create function ledger.refuse_change()
+create or replace function ledger.refuse_change()
 returns trigger
 language plpgsql
 volatile
@@ -1100,7 +1104,7 @@ $$;
 comment on function ledger.refuse_change() is
     'Refuses every update, delete and truncate.';
 
-create trigger universal_registry_before_change_row
+create or replace trigger universal_registry_before_change_row
     before update or delete on ledger.universal_registry
     for each row
     execute function ledger.refuse_change();
@@ -1108,7 +1112,7 @@ create trigger universal_registry_before_change_row
 comment on trigger universal_registry_before_change_row on ledger.universal_registry is
     'Append-only, also for a replication worker.';
 
-create trigger universal_registry_before_change_statement
+create or replace trigger universal_registry_before_change_statement
     before update or delete or truncate on ledger.universal_registry
     for each statement
     execute function ledger.refuse_change();
@@ -1129,6 +1133,7 @@ alter table ledger.universal_registry
 alter table ledger.universal_registry enable row level security;
 alter table ledger.universal_registry force row level security;
 
+drop policy if exists universal_registry_select_authenticated on ledger.universal_registry;
 create policy universal_registry_select_authenticated on ledger.universal_registry
     for select
     to authenticated
@@ -1145,6 +1150,7 @@ create policy universal_registry_select_authenticated on ledger.universal_regist
 comment on policy universal_registry_select_authenticated on ledger.universal_registry is
     'A client reads its own rows, the tenant rows of its tenant, and public rows.';
 
+drop policy if exists universal_registry_insert_authenticated on ledger.universal_registry;
 create policy universal_registry_insert_authenticated on ledger.universal_registry
     for insert
     to authenticated
@@ -1157,6 +1163,7 @@ create policy universal_registry_insert_authenticated on ledger.universal_regist
 comment on policy universal_registry_insert_authenticated on ledger.universal_registry is
     'A client appends as itself in its tenant; a governor also as the system.';
 
+drop policy if exists universal_registry_select_service on ledger.universal_registry;
 create policy universal_registry_select_service on ledger.universal_registry
     for select
     to service_role
@@ -1165,6 +1172,7 @@ create policy universal_registry_select_service on ledger.universal_registry
 comment on policy universal_registry_select_service on ledger.universal_registry is
     'A backend reads everything (on Supabase by BYPASSRLS, elsewhere by this).';
 
+drop policy if exists universal_registry_insert_service on ledger.universal_registry;
 create policy universal_registry_insert_service on ledger.universal_registry
     for insert
     to service_role
@@ -1173,6 +1181,7 @@ create policy universal_registry_insert_service on ledger.universal_registry
 comment on policy universal_registry_insert_service on ledger.universal_registry is
     'A backend appends for any user it states; what it may append, the triggers say.';
 
+drop policy if exists universal_registry_select_sidecar on ledger.universal_registry;
 create policy universal_registry_select_sidecar on ledger.universal_registry
     for select
     to loglineos_sidecar
@@ -1181,6 +1190,7 @@ create policy universal_registry_select_sidecar on ledger.universal_registry
 comment on policy universal_registry_select_sidecar on ledger.universal_registry is
     'The engine reads everything.';
 
+drop policy if exists universal_registry_insert_sidecar on ledger.universal_registry;
 create policy universal_registry_insert_sidecar on ledger.universal_registry
     for insert
     to loglineos_sidecar
@@ -1189,6 +1199,7 @@ create policy universal_registry_insert_sidecar on ledger.universal_registry
 comment on policy universal_registry_insert_sidecar on ledger.universal_registry is
     'The engine appends for the owner of the cause; what it may append, the triggers say.';
 
+drop policy if exists universal_registry_select_kernel on ledger.universal_registry;
 create policy universal_registry_select_kernel on ledger.universal_registry
     for select
     to loglineos_kernel
@@ -1207,6 +1218,9 @@ comment on policy universal_registry_select_kernel on ledger.universal_registry 
 
 -- Where the owner has neither superuser nor BYPASSRLS, FORCE binds it, and it needs policies to boot
 -- the system and to look up the version before. A new owner needs them anew.
+drop policy if exists universal_registry_select_owner on ledger.universal_registry;
+drop policy if exists universal_registry_insert_owner on ledger.universal_registry;
+
 do $owner$
 begin
     execute format(
@@ -1253,7 +1267,7 @@ grant usage, create on schema engine to loglineos_sidecar;
 
 -- Definer: the newest version may be hidden from a reader of an older one, and then the older one is
 -- no longer what is. The parameters have no names so that PostgREST can not offer it as a call.
-create function ledger.has_version(uuid, integer)
+create or replace function ledger.has_version(uuid, integer)
 returns boolean
 language plpgsql
 stable
@@ -1274,7 +1288,7 @@ $$;
 comment on function ledger.has_version(uuid, integer) is
     'Whether this version of this span exists, whoever may read it. For visible_timeline.';
 
-create view ledger.visible_timeline
+create or replace view ledger.visible_timeline
 with (security_invoker = true, security_barrier = true)
 as
 select
@@ -1294,7 +1308,7 @@ where not r.is_deleted
 comment on view ledger.visible_timeline is
     'The newest version of every span that the reader may see and that is not deleted.';
 
-create view ledger.history
+create or replace view ledger.history
 with (security_invoker = true, security_barrier = true)
 as
 select
@@ -1342,27 +1356,27 @@ grant execute on function ledger.has_version(uuid, integer)
 
 -- 70 indexes: few, for each insert pays for each one. GIN indexes are the user's own choice.
 
-create index universal_registry_tenant_type_at_idx
+create index if not exists universal_registry_tenant_type_at_idx
     on ledger.universal_registry (tenant_id, entity_type, at desc);
 
 comment on index ledger.universal_registry_tenant_type_at_idx is
     'The timeline of a tenant, by type, newest first.';
 
-create index universal_registry_parent_idx
+create index if not exists universal_registry_parent_idx
     on ledger.universal_registry (parent_id)
     where parent_id is not null;
 
 comment on index ledger.universal_registry_parent_idx is
     'Requests and executions of a function.';
 
-create index universal_registry_trace_idx
+create index if not exists universal_registry_trace_idx
     on ledger.universal_registry (trace_id)
     where trace_id is not null;
 
 comment on index ledger.universal_registry_trace_idx is
     'All spans of one flow.';
 
-create index universal_registry_xact_idx
+create index if not exists universal_registry_xact_idx
     on ledger.universal_registry (xact);
 
 comment on index ledger.universal_registry_xact_idx is
@@ -1371,7 +1385,7 @@ comment on index ledger.universal_registry_xact_idx is
 -- Every version that was ever open is in here: the scan leaves out those that have a version after
 -- them, an anti-join with the primary key on (id, seq + 1) in the same order. Ids begin with a time,
 -- so a scan may also begin at one.
-create index universal_registry_open_request_idx
+create index if not exists universal_registry_open_request_idx
     on ledger.universal_registry (id, seq)
     where entity_type = 'request'
         and status in ('scheduled', 'running', 'retry', 'blocked', 'cancel_requested');
@@ -1422,7 +1436,7 @@ create table if not exists supabase_migrations.schema_migrations (
     name text
 );
 insert into supabase_migrations.schema_migrations (version, name)
-values ('20261123000000', 'loglineos_0_1_0')
+values ('20261124000000', 'loglineos_0_2_0')
 on conflict do nothing;
 
 commit;

@@ -1,11 +1,11 @@
 -- 00 schemas: where things live.
 
-create schema ledger;
+create schema if not exists ledger;
 
 comment on schema ledger is
     'The append-only truth of LogLineOS: one table of spans, its views, its accessors. Exposed to clients.';
 
-create schema engine;
+create schema if not exists engine;
 
 comment on schema engine is
     'Working memory of the sidecar: cursors, leases, counters. Disposable: rebuilt from the ledger. '

@@ -4,7 +4,7 @@
 -- once a transaction of a pooled session has used it, hence nullif everywhere. app.user_id and
 -- app.tenant_id are believed of the sidecar's own roles only: a client can set any setting.
 
-create function ledger.current_user_id()
+create or replace function ledger.current_user_id()
 returns text
 language plpgsql
 stable
@@ -24,7 +24,7 @@ comment on function ledger.current_user_id() is
     'The caller''s user: the claim sub of the verified token; for the sidecar''s roles app.user_id. '
     'Null without.';
 
-create function ledger.current_tenant_id()
+create or replace function ledger.current_tenant_id()
 returns text
 language plpgsql
 stable
@@ -51,7 +51,7 @@ comment on function ledger.current_tenant_id() is
     'The caller''s tenant: the claim app_metadata.tenant_id, else tenant_id; for the sidecar''s roles '
     'app.tenant_id. Null without.';
 
-create function ledger.is_governor()
+create or replace function ledger.is_governor()
 returns boolean
 language plpgsql
 stable

@@ -1,6 +1,6 @@
 -- 15 uuid7: ids that sort by time (RFC 9562 §5.7). Postgres 18 has one built in; 15 to 17 have not.
 
-create function ledger.uuid7()
+create or replace function ledger.uuid7()
 returns uuid
 language plpgsql
 volatile

@@ -13,7 +13,7 @@
 -- only the fence is checked here, and all sizes and formats by one trigger (35_shape), which also says
 -- which column it is and what its limit.
 
-create table ledger.universal_registry (
+create table if not exists ledger.universal_registry (
     id uuid not null default nullif(null::uuid, null),
     seq integer not null default nullif(null::integer, null),
     entity_type text not null,

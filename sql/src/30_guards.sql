@@ -11,7 +11,7 @@
 -- comes too late. Hence each guard asks for the existing row before it refuses, and only then.
 -- No lock is taken, nothing is notified, and the engine's rows take the shortest way.
 
-create function ledger.may_follow(
+create or replace function ledger.may_follow(
     p_entity_type text,
     p_tenant_id text,
     p_before text,
@@ -79,7 +79,7 @@ comment on function ledger.may_follow(text, text, text, text, boolean) is
 -- Written for speed, since every insert pays for it: Postgres prepares each expression of a trigger
 -- anew in each transaction, so few long expressions are cheaper than many short ones, and the words
 -- of a refusal are put together only when there is one.
-create function ledger.admit_span()
+create or replace function ledger.admit_span()
 returns trigger
 language plpgsql
 volatile
@@ -258,7 +258,7 @@ comment on function ledger.admit_span() is
     'Decides by current_user whether this role may append this span at all, fills what it left out, '
     'and stamps accepted_at and xact.';
 
-create function ledger.is_callable(p_function_id uuid, p_owner_id text, p_tenant_id text)
+create or replace function ledger.is_callable(p_function_id uuid, p_owner_id text, p_tenant_id text)
 returns boolean
 language plpgsql
 stable
@@ -292,7 +292,7 @@ comment on function ledger.is_callable(uuid, text, text) is
 -- Definer: the version before may be hidden from the caller and must stay hidden, and whether a
 -- function is in use is told by its newest version, also where the caller may read an older one only.
 -- What comes out is an error that is the same for a missing and for a foreign id.
-create function ledger.follow_version()
+create or replace function ledger.follow_version()
 returns trigger
 language plpgsql
 volatile
@@ -396,7 +396,7 @@ comment on function ledger.follow_version() is
     'allowed change of status; the right prev_hash) and whether a client''s request may call its '
     'parent.';
 
-create trigger universal_registry_before_insert_1_admit
+create or replace trigger universal_registry_before_insert_1_admit
     before insert on ledger.universal_registry
     for each row
     execute function ledger.admit_span();
@@ -404,7 +404,7 @@ create trigger universal_registry_before_insert_1_admit
 comment on trigger universal_registry_before_insert_1_admit on ledger.universal_registry is
     'Who may write what; fills and stamps. First.';
 
-create trigger universal_registry_before_insert_2_follow
+create or replace trigger universal_registry_before_insert_2_follow
     before insert on ledger.universal_registry
     for each row
     when (new.seq > 0 or new.entity_type = 'request')

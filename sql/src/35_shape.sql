@@ -3,7 +3,7 @@
 -- Two expressions: Postgres prepares each one anew in each transaction that uses it. Null passes a rule.
 -- Why this is not sixty checks: 20_registry.
 
-create function ledger.check_shape()
+create or replace function ledger.check_shape()
 returns trigger
 language plpgsql
 volatile
@@ -177,7 +177,7 @@ $$;
 comment on function ledger.check_shape() is
     'Refuses a malformed span and names the column and its limit.';
 
-create trigger universal_registry_before_insert_3_shape
+create or replace trigger universal_registry_before_insert_3_shape
     before insert on ledger.universal_registry
     for each row
     execute function ledger.check_shape();

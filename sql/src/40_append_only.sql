@@ -5,7 +5,7 @@
 -- The row triggers are for the paths that fire no statement triggers: the apply worker of a logical
 -- replication. An owner or a superuser can still drop all this; that is detected, not prevented.
 
-create function ledger.refuse_change()
+create or replace function ledger.refuse_change()
 returns trigger
 language plpgsql
 volatile
@@ -24,7 +24,7 @@ $$;
 comment on function ledger.refuse_change() is
     'Refuses every update, delete and truncate.';
 
-create trigger universal_registry_before_change_row
+create or replace trigger universal_registry_before_change_row
     before update or delete on ledger.universal_registry
     for each row
     execute function ledger.refuse_change();
@@ -32,7 +32,7 @@ create trigger universal_registry_before_change_row
 comment on trigger universal_registry_before_change_row on ledger.universal_registry is
     'Append-only, also for a replication worker.';
 
-create trigger universal_registry_before_change_statement
+create or replace trigger universal_registry_before_change_statement
     before update or delete or truncate on ledger.universal_registry
     for each statement
     execute function ledger.refuse_change();

@@ -7,6 +7,7 @@
 alter table ledger.universal_registry enable row level security;
 alter table ledger.universal_registry force row level security;
 
+drop policy if exists universal_registry_select_authenticated on ledger.universal_registry;
 create policy universal_registry_select_authenticated on ledger.universal_registry
     for select
     to authenticated
@@ -23,6 +24,7 @@ create policy universal_registry_select_authenticated on ledger.universal_regist
 comment on policy universal_registry_select_authenticated on ledger.universal_registry is
     'A client reads its own rows, the tenant rows of its tenant, and public rows.';
 
+drop policy if exists universal_registry_insert_authenticated on ledger.universal_registry;
 create policy universal_registry_insert_authenticated on ledger.universal_registry
     for insert
     to authenticated
@@ -35,6 +37,7 @@ create policy universal_registry_insert_authenticated on ledger.universal_regist
 comment on policy universal_registry_insert_authenticated on ledger.universal_registry is
     'A client appends as itself in its tenant; a governor also as the system.';
 
+drop policy if exists universal_registry_select_service on ledger.universal_registry;
 create policy universal_registry_select_service on ledger.universal_registry
     for select
     to service_role
@@ -43,6 +46,7 @@ create policy universal_registry_select_service on ledger.universal_registry
 comment on policy universal_registry_select_service on ledger.universal_registry is
     'A backend reads everything (on Supabase by BYPASSRLS, elsewhere by this).';
 
+drop policy if exists universal_registry_insert_service on ledger.universal_registry;
 create policy universal_registry_insert_service on ledger.universal_registry
     for insert
     to service_role
@@ -51,6 +55,7 @@ create policy universal_registry_insert_service on ledger.universal_registry
 comment on policy universal_registry_insert_service on ledger.universal_registry is
     'A backend appends for any user it states; what it may append, the triggers say.';
 
+drop policy if exists universal_registry_select_sidecar on ledger.universal_registry;
 create policy universal_registry_select_sidecar on ledger.universal_registry
     for select
     to loglineos_sidecar
@@ -59,6 +64,7 @@ create policy universal_registry_select_sidecar on ledger.universal_registry
 comment on policy universal_registry_select_sidecar on ledger.universal_registry is
     'The engine reads everything.';
 
+drop policy if exists universal_registry_insert_sidecar on ledger.universal_registry;
 create policy universal_registry_insert_sidecar on ledger.universal_registry
     for insert
     to loglineos_sidecar
@@ -67,6 +73,7 @@ create policy universal_registry_insert_sidecar on ledger.universal_registry
 comment on policy universal_registry_insert_sidecar on ledger.universal_registry is
     'The engine appends for the owner of the cause; what it may append, the triggers say.';
 
+drop policy if exists universal_registry_select_kernel on ledger.universal_registry;
 create policy universal_registry_select_kernel on ledger.universal_registry
     for select
     to loglineos_kernel
@@ -85,6 +92,9 @@ comment on policy universal_registry_select_kernel on ledger.universal_registry 
 
 -- Where the owner has neither superuser nor BYPASSRLS, FORCE binds it, and it needs policies to boot
 -- the system and to look up the version before. A new owner needs them anew.
+drop policy if exists universal_registry_select_owner on ledger.universal_registry;
+drop policy if exists universal_registry_insert_owner on ledger.universal_registry;
+
 do $owner$
 begin
     execute format(

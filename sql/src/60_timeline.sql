@@ -2,7 +2,7 @@
 
 -- Definer: the newest version may be hidden from a reader of an older one, and then the older one is
 -- no longer what is. The parameters have no names so that PostgREST can not offer it as a call.
-create function ledger.has_version(uuid, integer)
+create or replace function ledger.has_version(uuid, integer)
 returns boolean
 language plpgsql
 stable
@@ -23,7 +23,7 @@ $$;
 comment on function ledger.has_version(uuid, integer) is
     'Whether this version of this span exists, whoever may read it. For visible_timeline.';
 
-create view ledger.visible_timeline
+create or replace view ledger.visible_timeline
 with (security_invoker = true, security_barrier = true)
 as
 select
@@ -43,7 +43,7 @@ where not r.is_deleted
 comment on view ledger.visible_timeline is
     'The newest version of every span that the reader may see and that is not deleted.';
 
-create view ledger.history
+create or replace view ledger.history
 with (security_invoker = true, security_barrier = true)
 as
 select

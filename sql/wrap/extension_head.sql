@@ -1,4 +1,4 @@
--- LogLineOS 0.1.0 as an extension.
+-- LogLineOS @version@ as an extension.
 -- Generated from sql/src by scripts/sqlbuild. Do not edit.
 \echo Use "create extension loglineos" to load this file. \quit
 

@@ -1,4 +1,4 @@
--- LogLineOS 0.1.0: paste this whole file into a SQL editor and run it, once.
+-- LogLineOS @version@: paste this whole file into a SQL editor and run it, once.
 -- Generated from sql/src by scripts/sqlbuild. Do not edit.
 
 begin;

@@ -6,7 +6,7 @@ create table if not exists supabase_migrations.schema_migrations (
     name text
 );
 insert into supabase_migrations.schema_migrations (version, name)
-values ('20261123000000', 'loglineos_0_1_0')
+values ('@stamp@', 'loglineos_@version_@')
 on conflict do nothing;
 
 commit;
