@@ -30,8 +30,15 @@ comment on schema engine is
     'Working memory of the sidecar: cursors, leases, counters. Disposable: rebuilt from the ledger. '
     'Never exposed.';
 
+create schema if not exists ledger_private;
+
+comment on schema ledger_private is
+    'What views and guards need of the owner''s rights. Never exposed; nothing in it is for clients to '
+    'call by name.';
+
 -- Nothing in here is for everybody. What a role gets, it gets by name in 50_access.
 revoke all on schema ledger from public;
+revoke all on schema ledger_private from public;
 revoke all on schema engine from public;
 
 -- 05 roles: who may come in at all.
@@ -1246,7 +1253,7 @@ revoke all on all tables in schema ledger from public, anon, authenticated, serv
 revoke all on all tables in schema ledger from loglineos_sidecar, loglineos_kernel;
 revoke all on all functions in schema ledger from public, anon, authenticated, service_role;
 
-grant usage on schema ledger
+grant usage on schema ledger, ledger_private
     to anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
 grant select on ledger.universal_registry
     to anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;

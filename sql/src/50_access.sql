@@ -120,7 +120,7 @@ revoke all on all tables in schema ledger from public, anon, authenticated, serv
 revoke all on all tables in schema ledger from loglineos_sidecar, loglineos_kernel;
 revoke all on all functions in schema ledger from public, anon, authenticated, service_role;
 
-grant usage on schema ledger
+grant usage on schema ledger, ledger_private
     to anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
 grant select on ledger.universal_registry
     to anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;

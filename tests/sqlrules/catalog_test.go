@@ -70,7 +70,8 @@ func TestEverythingIsCommented(t *testing.T) {
 	l := setup(t)
 	silent := lines(l, `
 		select 'schema ' || nspname from pg_namespace
-			where nspname in ('ledger', 'engine') and obj_description(oid, 'pg_namespace') is null
+			where nspname in ('ledger', 'ledger_private', 'engine')
+			and obj_description(oid, 'pg_namespace') is null
 		union all select 'relation ' || c.relname from pg_class c
 			where c.relnamespace = 'ledger'::regnamespace and c.relkind in ('r', 'v', 'i')
 			and obj_description(c.oid, 'pg_class') is null and c.relname not like '%pkey'
@@ -79,7 +80,8 @@ func TestEverythingIsCommented(t *testing.T) {
 			where c.relnamespace = 'ledger'::regnamespace and c.relkind in ('r', 'v') and a.attnum > 0
 			and col_description(c.oid, a.attnum) is null
 		union all select 'function ' || oid::regprocedure from pg_proc
-			where pronamespace = 'ledger'::regnamespace and obj_description(oid, 'pg_proc') is null
+			where pronamespace in ('ledger'::regnamespace, 'ledger_private'::regnamespace)
+			and obj_description(oid, 'pg_proc') is null
 		union all select 'constraint ' || conname from pg_constraint
 			where connamespace = 'ledger'::regnamespace and contype in ('c', 'p')
 			and obj_description(oid, 'pg_constraint') is null
@@ -117,8 +119,10 @@ func TestGrantsAreExactly(t *testing.T) {
 	schema := func(name string) []string {
 		return lines(l, of("pg_namespace", "nspacl", "nspowner", "c.nspname = '"+name+"'"))
 	}
-	wantLines(t, schema("ledger"), "anon USAGE", "authenticated USAGE", "loglineos_kernel USAGE",
-		"loglineos_sidecar USAGE", "service_role USAGE")
+	for _, name := range []string{"ledger", "ledger_private"} {
+		wantLines(t, schema(name), "anon USAGE", "authenticated USAGE", "loglineos_kernel USAGE",
+			"loglineos_sidecar USAGE", "service_role USAGE")
+	}
 	wantLines(t, schema("engine"), "loglineos_sidecar CREATE USAGE")
 }
 
