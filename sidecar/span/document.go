@@ -248,12 +248,14 @@ func (d *document) grants(o object, m *Manifest) {
 	inner := d.object(o.pathOf("grants"), raw)
 	for _, holder := range slices.Sorted(maps.Keys(inner.members)) {
 		path := inner.pathOf(clip(holder))
-		name := holder
-		if _, known := m.Kernels[holder]; !known {
+		name, forms := holder, codeGrantForms
+		if isIdentity(holder) {
+			forms = userGrantForms
+		} else if _, known := m.Kernels[holder]; !known {
 			id, err := ParseID(holder)
 			if err != nil {
-				d.fault(path, "is neither a kernel of this manifest nor a function id",
-					"name a key of kernels, or a UUID")
+				d.fault(path, "is neither a kernel of this manifest, nor a function id, nor a user or tenant",
+					"name a key of kernels, a UUID, user:<user id> or tenant:<tenant id>")
 				continue
 			}
 			name = id.String()
@@ -261,8 +263,11 @@ func (d *document) grants(o object, m *Manifest) {
 		for i, element := range d.list(path, inner.members[holder], false) {
 			text, _ := textOf(element)
 			grant, err := ParseGrant(text)
+			if err == nil && (grant.Action == ActionPublish) != isIdentity(holder) {
+				err = fmt.Errorf("%.60q is no right of this holder", text)
+			}
 			if err != nil {
-				d.fault(fmt.Sprintf("%s[%d]", path, i), err.Error(), "write "+grantForms)
+				d.fault(fmt.Sprintf("%s[%d]", path, i), err.Error(), "write "+forms)
 				continue
 			}
 			m.Grants[name] = append(m.Grants[name], grant)

@@ -6,10 +6,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
-// Grant is one right of a kernel or a function: an action, and the objects it reaches. Its text
-// forms are
+// Grant is one right of a kernel, a function, a user or a tenant: an action, and the objects it reaches.
+// Its text forms are
 //
 //	run                         run a function
 //	reserve                     reserve quota
@@ -18,9 +19,14 @@ import (
 //	version:a,b                 append the next version of spans of the types a and b
 //	fetch:host:port             reach one host
 //	secret:NAME                 have the host fill in one secret
+//	visibility:public           append spans that everybody reads
+//	visibility:public:a,b       the same, of the types a and b only
+//
+// The last two are for users and tenants, and the database alone goes by them
+// (ledger_private.may_publish); the others are for kernels and functions.
 type Grant struct {
 	Action  string
-	Objects []string // nil for run, reserve and sql
+	Objects []string // nil for run, reserve, sql and visibility:public
 }
 
 // The actions of a Grant.
@@ -32,13 +38,20 @@ const (
 	ActionVersion = "version"
 	ActionFetch   = "fetch"
 	ActionSecret  = "secret"
+	ActionPublish = "visibility:public"
 )
 
-const grantForms = "run, reserve, sql, insertSpan:<types>, version:<types>, fetch:<host>:<port> " +
-	"or secret:<NAME>"
+const (
+	codeGrantForms = "run, reserve, sql, insertSpan:<types>, version:<types>, fetch:<host>:<port> " +
+		"or secret:<NAME>"
+	userGrantForms = "visibility:public or visibility:public:<types>"
+)
 
 // ParseGrant reads one grant. The error says what is wrong with it.
 func ParseGrant(text string) (Grant, error) {
+	if object, found := strings.CutPrefix(text, ActionPublish); found {
+		return parsePublish(object)
+	}
 	action, object, hasObject := strings.Cut(text, ":")
 	grant := Grant{Action: action}
 	switch action {
@@ -70,6 +83,35 @@ func ParseGrant(text string) (Grant, error) {
 		return grant, nil
 	}
 	return Grant{}, fmt.Errorf("%.40q is no action", action)
+}
+
+// parsePublish reads what stands behind visibility:public, nothing or a colon and types.
+func parsePublish(object string) (Grant, error) {
+	grant := Grant{Action: ActionPublish}
+	if object == "" {
+		return grant, nil
+	}
+	types, found := strings.CutPrefix(object, ":")
+	if !found {
+		return Grant{}, fmt.Errorf("%.40q is no action", ActionPublish+object)
+	}
+	grant.Objects = strings.Split(types, ",")
+	for _, entityType := range grant.Objects {
+		if !isTypeName(entityType) {
+			return Grant{}, fmt.Errorf("%.40q is no entity type", entityType)
+		}
+	}
+	return grant, nil
+}
+
+// isIdentity reports whether holder names a user or a tenant, as user:<user id> or tenant:<tenant id>.
+func isIdentity(holder string) bool {
+	for _, prefix := range []string{"user:", "tenant:"} {
+		if name, found := strings.CutPrefix(holder, prefix); found {
+			return name != "" && utf8.RuneCountInString(name) <= textRules["owner_id"].most
+		}
+	}
+	return false
 }
 
 // String returns the text form of g.

@@ -16,7 +16,7 @@ type Manifest struct {
 	Policy         Policy
 	Features       Features
 	Triggers       []Trigger          // all matching ones run
-	Grants         map[string][]Grant // by kernel name or function id; absent means none
+	Grants         map[string][]Grant // by kernel name, function id, user:<id> or tenant:<id>; absent means none
 	Limits         Limits
 	EventTime      EventTime
 }
@@ -124,9 +124,9 @@ func ParseManifest(raw json.RawMessage) (*Manifest, error) {
 	return m, nil
 }
 
-// Allows reports whether the manifest grants action on object to holder, a kernel name or the
-// text of a function id. object is an entity type, host:port or a secret's name, and "" for run,
-// reserve and sql. It allocates nothing.
+// Allows reports whether the manifest grants action on object to holder: a kernel name, the text of
+// a function id, user:<user id> or tenant:<tenant id>. object is an entity type, host:port or a
+// secret's name, and "" for run, reserve and sql. It allocates nothing.
 func (m *Manifest) Allows(holder, action, object string) bool {
 	grants := m.Grants[holder]
 	for i := range grants {

@@ -33,6 +33,8 @@ const contractManifest = `{
     "provider_exec": ["fetch:API.openai.com:443", "secret:OPENAI_API_KEY",
       "insertSpan:provider_execution,metric"],
     "policy_agent": ["insertSpan:*", "version:request", "sql"],
+    "user:alice": ["visibility:public"],
+    "tenant:t1": ["visibility:public:note,prompt_block"],
     "0198C0DE-0000-7000-8000-00000000000F": ["fetch:example.com:443"]}}`
 
 func contractExample(t testing.TB) *Manifest {
@@ -96,6 +98,10 @@ func TestManifestAllows(t *testing.T) {
 		{"policy_agent", ActionVersion, "function", false},
 		{functionID, ActionFetch, "example.com:443", true},
 		{functionID, ActionInsert, "note", false},
+		{"user:alice", ActionPublish, "function", true},
+		{"user:bob", ActionPublish, "note", false},
+		{"tenant:t1", ActionPublish, "prompt_block", true},
+		{"tenant:t1", ActionPublish, "function", false},
 		{"stranger", ActionRun, "", false},
 	} {
 		if got := m.Allows(c.holder, c.action, c.object); got != c.want {
@@ -145,6 +151,13 @@ func TestManifestRefuses(t *testing.T) {
 		{`{"grants":{"nobody":["run"]}}`, "grants.nobody: is neither a kernel"},
 		{`{"grants":{"run_code":"run"}}`, "grants.run_code: want a list"},
 		{`{"grants":{"run_code":[1]}}`, "grants.run_code[0]"},
+		{`{"grants":{"run_code":["visibility:public"]}}`, "is no right of this holder"},
+		{`{"grants":{"` + functionID + `":["visibility:public"]}}`, "is no right of this holder"},
+		{`{"grants":{"user:alice":["run"]}}`, "is no right of this holder (write visibility:public or"},
+		{`{"grants":{"user:alice":"visibility:public"}}`, "grants.user:alice: want a list"},
+		{`{"grants":{"user:":["visibility:public"]}}`, "grants.user:: is neither a kernel"},
+		{`{"grants":{"tenant:` + strings.Repeat("x", 201) + `":[]}}`, "is neither a kernel"},
+		{`{"grants":{"User:alice":[]}}`, "is neither a kernel"},
 	} {
 		raw, want := c[0], c[1]
 		_, err := ParseManifest(json.RawMessage(raw))
@@ -166,7 +179,8 @@ func TestManifestNamesAllFaultsAtOnce(t *testing.T) {
 func TestParseGrant(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"run", "reserve", "sql", "insertSpan:a,b_c", "insertSpan:*", "version:request",
-		"fetch:api.openai.com:443", "fetch:127.0.0.1:11434", "fetch:[::1]:80", "secret:OPENAI_API_KEY"} {
+		"fetch:api.openai.com:443", "fetch:127.0.0.1:11434", "fetch:[::1]:80", "secret:OPENAI_API_KEY",
+		"visibility:public", "visibility:public:note,prompt_block"} {
 		if grant, err := ParseGrant(text); err != nil || grant.String() != text {
 			t.Errorf("%s: got %s, %v", text, grant, err)
 		}
@@ -175,7 +189,8 @@ func TestParseGrant(t *testing.T) {
 		"insertSpan:A",
 		"version:*", "fetch", "fetch:", "fetch:a", "fetch::443", "fetch:a:0", "fetch:a:65536", "fetch:a:+80",
 		"fetch:*.a.com:443", "fetch:https://a:443", "fetch:a/b:443", "fetch:a..b:1", "fetch:[x]:1", "fetch:[::1:1",
-		"secret:", "secret:lower", "secret:A-B"} {
+		"secret:", "secret:lower", "secret:A-B", "visibility", "visibility:tenant", "visibility:publics",
+		"visibility:public:", "visibility:public:*", "visibility:public:a,", "visibility:public:A"} {
 		if grant, err := ParseGrant(text); err == nil {
 			t.Errorf("%q: taken as %s", text, grant)
 		}
