@@ -17,36 +17,58 @@ import (
 	"github.com/loglineos/loglineos/tests/pgtest"
 )
 
-// catalog describes everything that the ledger is made of, one line a thing.
+// catalog describes everything that the ledger is made of, one line a thing, whoever its owner is.
 const catalog = `
-	select 'column ' || c.relname || ' ' || a.attnum || ' ' || a.attname || ' '
+	with mine as (
+		select oid, nspname, nspowner, nspacl from pg_namespace
+		where nspname in ('ledger', 'ledger_private', 'engine')
+	), acls as (
+		select 'schema ' || nspname as thing, nspowner as owner, nspacl as acl from mine
+		union all select 'relation ' || c.oid::regclass, relowner, relacl
+			from pg_class c join mine on mine.oid = relnamespace where relkind in ('r', 'v')
+		union all select 'function ' || p.oid::regprocedure, proowner, proacl
+			from pg_proc p join mine on mine.oid = pronamespace
+	)
+	select 'column ' || c.oid::regclass || ' ' || a.attnum || ' ' || a.attname || ' '
 			|| format_type(a.atttypid, a.atttypmod) || ' ' || a.attnotnull || ' '
-			|| coalesce(pg_get_expr(d.adbin, d.adrelid), '-') || ' '
-			|| coalesce(col_description(c.oid, a.attnum), '-')
-		from pg_attribute a join pg_class c on c.oid = a.attrelid
+			|| coalesce(pg_get_expr(d.adbin, d.adrelid), '-')
+		from pg_attribute a join pg_class c on c.oid = a.attrelid join mine on mine.oid = c.relnamespace
 		left join pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
-		where c.relnamespace = 'ledger'::regnamespace and c.relkind in ('r', 'v') and a.attnum > 0
-	union all select 'relation ' || relname || ' ' || relkind::text
-			|| ' ' || relrowsecurity || relforcerowsecurity
-			|| ' ' || coalesce(reloptions::text, '-') || ' ' || coalesce(relacl::text, '-')
-		from pg_class where relnamespace = 'ledger'::regnamespace
-	union all select 'view ' || viewname || ' ' || definition from pg_views where schemaname = 'ledger'
-	union all select 'index ' || indexdef from pg_indexes where schemaname = 'ledger'
-	union all select 'constraint ' || conname || ' ' || pg_get_constraintdef(oid)
-		from pg_constraint where connamespace = 'ledger'::regnamespace
+		where c.relkind in ('r', 'v') and a.attnum > 0
+	union all select 'relation ' || c.oid::regclass || ' ' || relkind::text
+			|| ' ' || relrowsecurity || relforcerowsecurity || ' ' || coalesce(reloptions::text, '-')
+		from pg_class c join mine on mine.oid = relnamespace
+	union all select 'view ' || c.oid::regclass || ' ' || pg_get_viewdef(c.oid)
+		from pg_class c join mine on mine.oid = relnamespace where relkind = 'v'
+	union all select 'index ' || pg_get_indexdef(c.oid)
+		from pg_class c join mine on mine.oid = relnamespace where relkind = 'i'
+	union all select 'constraint ' || conname || ' ' || pg_get_constraintdef(c.oid)
+		from pg_constraint c join mine on mine.oid = connamespace
 	union all select 'trigger ' || pg_get_triggerdef(t.oid) || ' ' || tgenabled::text
-		from pg_trigger t join pg_class c on c.oid = t.tgrelid where c.relnamespace = 'ledger'::regnamespace
-	union all select 'policy ' || concat_ws(' ', policyname, permissive, roles, cmd, qual, with_check)
-		from pg_policies where schemaname = 'ledger'
-	union all select 'function ' || pg_get_functiondef(oid) || coalesce(proacl::text, '-')
-		from pg_proc where pronamespace = 'ledger'::regnamespace
-	union all select 'schema ' || nspname || ' ' || coalesce(nspacl::text, '-')
-		from pg_namespace where nspname in ('ledger', 'engine')
-	union all select 'publication ' || concat_ws(' ', pubname, pubinsert, pubupdate, pubdelete, pubtruncate)
-		from pg_publication
-	union all select 'published ' || concat_ws(' ', schemaname, tablename, attnames) from pg_publication_tables
-	union all select 'comment ' || classoid::regclass || ' ' || description from pg_description
-		where objoid >= 16384 and objsubid = 0 and classoid not in ('pg_type'::regclass, 'pg_extension'::regclass)
+		from pg_trigger t join pg_class c on c.oid = tgrelid join mine on mine.oid = relnamespace
+	union all select 'policy ' || concat_ws(' ', c.oid::regclass, polname, polpermissive, polcmd, array(
+			select case r when relowner then 'owner' when 0 then 'public' else pg_get_userbyid(r) end
+			from unnest(polroles) r order by 1
+		), pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid))
+		from pg_policy p join pg_class c on c.oid = polrelid join mine on mine.oid = relnamespace
+	union all select 'function ' || pg_get_functiondef(p.oid)
+		from pg_proc p join mine on mine.oid = pronamespace
+	union all select 'rule ' || pg_get_ruledef(r.oid)
+		from pg_rewrite r join pg_class c on c.oid = ev_class join mine on mine.oid = relnamespace
+		where rulename <> '_RETURN'
+	union all select 'type ' || t.oid::regtype
+		from pg_type t join mine on mine.oid = typnamespace where typtype <> 'b'
+	union all select 'acl ' || thing || ' ' || case when acl is null then 'default' else array(
+			select case grantee when 0 then 'public' when owner then 'owner' else pg_get_userbyid(grantee) end
+				|| ' ' || privilege_type || ' ' || is_grantable
+			from aclexplode(acl) order by 1
+		)::text end from acls
+	union all select 'publication ' || concat_ws(' ', pubname, puballtables, pubinsert, pubupdate, pubdelete,
+		pubtruncate) from pg_publication
+	union all select 'published ' || concat_ws(' ', schemaname, tablename, attnames, rowfilter)
+		from pg_publication_tables
+	union all select 'comment ' || (pg_identify_object(classoid, objoid, objsubid)).identity || ' ' || description
+		from pg_description where objoid >= 16384 and classoid <> 'pg_extension'::regclass
 	order by 1`
 
 // empty returns a database that is not migrated, on a server where the roles are.
@@ -119,7 +141,7 @@ func TestPasteFormInstallsTheSame(t *testing.T) {
 	execute(t, l.conn, text)
 	wantSameCatalog(t, l)
 	wantLines(t, lines(l, "select version || ' ' || name from supabase_migrations.schema_migrations"),
-		"20261123000000 loglineos_0_1_0")
+		"20261124000000 loglineos_0_2_0")
 
 	again := connect(t, l.db.URL)
 	if err := again.PgConn().Exec(t.Context(), string(text)).Close(); err == nil ||
@@ -160,7 +182,8 @@ func installExtensionFiles(t *testing.T, l *ledger) {
 	}
 	share := ask[string](l, owner, "select setting from pg_config where name = 'SHAREDIR'")
 	folder := filepath.Join(share, "extension")
-	for _, source := range []string{"../../sql/loglineos.control", "../../sql/dist/loglineos--0.1.0.sql"} {
+	for _, source := range []string{"../../sql/loglineos.control", "../../sql/dist/loglineos--0.1.0.sql",
+		"../../sql/dist/loglineos--0.1.0--0.2.0.sql", "../../sql/dist/loglineos--0.2.0.sql"} {
 		text, target := read(t, source), filepath.Join(folder, filepath.Base(source))
 		if present, err := os.ReadFile(target); err == nil {
 			if !bytes.Equal(present, text) {
