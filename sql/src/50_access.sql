@@ -129,7 +129,7 @@ grant insert on ledger.universal_registry
 
 grant execute on function ledger.current_user_id(), ledger.current_tenant_id(), ledger.is_governor()
     to anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
-grant execute on function ledger.uuid7()
+grant execute on function ledger.uuid7(), ledger.idempotency_id(text, text)
     to authenticated, service_role, loglineos_sidecar;
 grant execute on function ledger.may_follow(text, text, text, text, boolean)
     to authenticated, service_role, loglineos_sidecar;
