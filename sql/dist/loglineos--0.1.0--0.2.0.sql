@@ -102,7 +102,7 @@ language plpgsql
 stable
 parallel safe
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if current_user in ('loglineos_sidecar', 'loglineos_kernel') then
@@ -122,7 +122,7 @@ language plpgsql
 stable
 parallel safe
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_claims jsonb;
@@ -149,7 +149,7 @@ language plpgsql
 stable
 parallel safe
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if current_user in ('loglineos_sidecar', 'loglineos_kernel') then
@@ -181,7 +181,7 @@ language plpgsql
 volatile
 parallel safe
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     -- 48 bits of Unix milliseconds over a version 4 UUID; then its version nibble 0100 becomes 0111.
@@ -222,7 +222,7 @@ immutable
 strict
 parallel safe
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     c_mask constant bigint := 4294967295;
@@ -288,7 +288,7 @@ immutable
 strict
 parallel safe
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_bytes bytea := ledger_private.sha1(uuid_send(p_namespace) || convert_to(p_name, 'UTF8'));
@@ -310,7 +310,7 @@ immutable
 strict
 parallel safe
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     -- A hash costs time: nobody's key is so long (35_shape).
@@ -625,7 +625,7 @@ language plpgsql
 immutable
 parallel safe
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return case
@@ -686,7 +686,7 @@ returns trigger
 language plpgsql
 volatile
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_is_engine boolean := current_user = 'loglineos_sidecar';
@@ -866,7 +866,7 @@ language plpgsql
 stable
 parallel safe
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return (
@@ -899,7 +899,7 @@ returns trigger
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     -- Inside a definer function current_user is its owner; the role that was set is still in sight.
@@ -1030,7 +1030,7 @@ returns trigger
 language plpgsql
 volatile
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_broken text;
@@ -1222,7 +1222,7 @@ returns trigger
 language plpgsql
 volatile
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     raise exception using
@@ -1412,7 +1412,7 @@ returns boolean
 language plpgsql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_manifest record;
@@ -1480,7 +1480,7 @@ language plpgsql
 stable
 parallel safe
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return exists (

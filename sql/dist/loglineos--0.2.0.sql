@@ -98,7 +98,7 @@ language plpgsql
 stable
 parallel safe
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if current_user in ('loglineos_sidecar', 'loglineos_kernel') then
@@ -118,7 +118,7 @@ language plpgsql
 stable
 parallel safe
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_claims jsonb;
@@ -145,7 +145,7 @@ language plpgsql
 stable
 parallel safe
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if current_user in ('loglineos_sidecar', 'loglineos_kernel') then
@@ -177,7 +177,7 @@ language plpgsql
 volatile
 parallel safe
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     -- 48 bits of Unix milliseconds over a version 4 UUID; then its version nibble 0100 becomes 0111.
@@ -218,7 +218,7 @@ immutable
 strict
 parallel safe
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     c_mask constant bigint := 4294967295;
@@ -284,7 +284,7 @@ immutable
 strict
 parallel safe
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_bytes bytea := ledger_private.sha1(uuid_send(p_namespace) || convert_to(p_name, 'UTF8'));
@@ -306,7 +306,7 @@ immutable
 strict
 parallel safe
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     -- A hash costs time: nobody's key is so long (35_shape).
@@ -621,7 +621,7 @@ language plpgsql
 immutable
 parallel safe
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return case
@@ -682,7 +682,7 @@ returns trigger
 language plpgsql
 volatile
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_is_engine boolean := current_user = 'loglineos_sidecar';
@@ -862,7 +862,7 @@ language plpgsql
 stable
 parallel safe
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return (
@@ -895,7 +895,7 @@ returns trigger
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     -- Inside a definer function current_user is its owner; the role that was set is still in sight.
@@ -1026,7 +1026,7 @@ returns trigger
 language plpgsql
 volatile
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_broken text;
@@ -1218,7 +1218,7 @@ returns trigger
 language plpgsql
 volatile
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     raise exception using
@@ -1408,7 +1408,7 @@ returns boolean
 language plpgsql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_manifest record;
@@ -1476,7 +1476,7 @@ language plpgsql
 stable
 parallel safe
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return exists (

@@ -6,7 +6,7 @@ language plpgsql
 volatile
 parallel safe
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     -- 48 bits of Unix milliseconds over a version 4 UUID; then its version nibble 0100 becomes 0111.
