@@ -21,11 +21,11 @@ import (
 	"strings"
 )
 
-// The version that sql/src is, and the one before it.
+// The version that sql/src is, and the one before it; the stamps are the migrations' versions in
+// supabase_migrations.schema_migrations.
 const (
-	version = "0.2.0"
-	before  = "0.1.0"
-	stamp   = "20261124000000" // the migration's version in supabase_migrations.schema_migrations
+	version, stamp      = "0.2.0", "20261124000000"
+	before, beforeStamp = "0.1.0", "20261123000000"
 )
 
 // form is one shipped file: the wrap around the body, and whether it upgrades.
@@ -35,13 +35,13 @@ type form struct {
 }
 
 var forms = []form{
-	{"migration", "supabase/migrations/" + stamp + "_loglineos_" + underscored + ".sql", true},
+	{"migration", "supabase/migrations/" + stamp + "_loglineos_" + underscored(version) + ".sql", true},
 	{"extension", "sql/dist/loglineos--" + version + ".sql", false},
 	{"upgrade", "sql/dist/loglineos--" + before + "--" + version + ".sql", true},
 	{"paste", "sql/dist/loglineos.sql", true},
 }
 
-const underscored = "0_2_0"
+func underscored(version string) string { return strings.ReplaceAll(version, ".", "_") }
 
 func main() {
 	root := flag.String("root", ".", "the checkout")
@@ -133,7 +133,9 @@ func (f form) text(root string, body []byte) ([]byte, error) {
 	if len(parts) > tail {
 		parts = slices.Insert(parts, tail, []byte("\n"))
 	}
-	filled := strings.NewReplacer("@version@", version, "@version_@", underscored, "@before@", before,
-		"@stamp@", stamp).Replace(string(slices.Concat(parts...)))
+	filled := strings.NewReplacer(
+		"@version@", version, "@version_@", underscored(version), "@stamp@", stamp,
+		"@before@", before, "@before_@", underscored(before), "@before_stamp@", beforeStamp,
+	).Replace(string(slices.Concat(parts...)))
 	return []byte(filled), nil
 }

@@ -1,3 +1,32 @@
--- 0.1.0 to 0.2.0: what the body does not replace by itself.
+-- 0.1.0 to 0.2.0: what the body does not replace by itself. Breaks nothing. Locks the ledger.
+
+-- Everybody who reads or writes waits until this is through, and is then guarded by the new rules. A
+-- lock at a time would deadlock with those who hold one and want the next, so it is all or, for a moment,
+-- none.
+do $lock$
+declare
+    v_lock_timeout text := current_setting('lock_timeout');
+begin
+    if to_regclass('ledger.universal_registry') is null then
+        return;
+    end if;
+    for v_attempt in 1..100 loop
+        begin
+            set local lock_timeout = '300ms';
+            lock table ledger.universal_registry, ledger.visible_timeline, ledger.history
+                in access exclusive mode;
+            perform set_config('lock_timeout', v_lock_timeout, true);
+            return;
+        exception
+            when lock_not_available or deadlock_detected then
+                perform pg_sleep(random() * 0.2);
+        end;
+    end loop;
+    raise exception using
+        message = 'the ledger is in use: no moment to change it was found in a minute',
+        hint = 'End long transactions (select pid, xact_start, query from pg_stat_activity order by '
+            'xact_start) and run it again.';
+end
+$lock$;
 
 -- Made anew by the body, because a view's columns and a function's parameters can not be changed in place.

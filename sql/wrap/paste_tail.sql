@@ -6,7 +6,9 @@ create table if not exists supabase_migrations.schema_migrations (
     name text
 );
 insert into supabase_migrations.schema_migrations (version, name)
-values ('@stamp@', 'loglineos_@version_@')
+values
+    ('@before_stamp@', 'loglineos_@before_@'),
+    ('@stamp@', 'loglineos_@version_@')
 on conflict do nothing;
 
 commit;

@@ -1,0 +1,1 @@
+select ledger_private.lock_extension();

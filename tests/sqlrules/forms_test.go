@@ -4,14 +4,21 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/loglineos/loglineos/supabase"
 	"github.com/loglineos/loglineos/tests/pgtest"
@@ -96,24 +103,30 @@ func read(t *testing.T, path string) []byte {
 	return text
 }
 
-func migration(t *testing.T) []byte {
+// migration is the file of a version, for example 0_1_0.
+func migration(t *testing.T, version string) []byte {
 	t.Helper()
-	files, err := fs.Glob(supabase.Migrations, "migrations/*_loglineos_0_1_0.sql")
+	files, err := fs.Glob(supabase.Migrations, "migrations/*_loglineos_"+version+".sql")
 	if err != nil || len(files) != 1 {
-		t.Fatalf("find baseline: %v, %d files", err, len(files))
+		t.Fatalf("find migration %s: %v, %d files", version, err, len(files))
 	}
 	text, err := supabase.Migrations.ReadFile(files[0])
 	if err != nil {
-		t.Fatalf("read baseline: %v", err)
+		t.Fatalf("read migration: %v", err)
 	}
 	return text
 }
 
-func wantSameCatalog(t *testing.T, got *ledger) {
+// wantSameCatalog compares with a database that had every migration, one after the other. Some lines may be
+// extra: those that begin with one of the words given.
+func wantSameCatalog(t *testing.T, got *ledger, beside ...string) {
 	t.Helper()
 	want := lines(setup(t), catalog)
 	have := lines(got, catalog)
 	missing, extra := difference(want, have), difference(have, want)
+	extra = slices.DeleteFunc(extra, func(line string) bool {
+		return slices.ContainsFunc(beside, func(word string) bool { return strings.HasPrefix(line, word) })
+	})
 	if len(want) < 250 || len(missing)+len(extra) > 0 {
 		t.Errorf("of %d lines missing:\n  %s\nextra:\n  %s", len(want),
 			strings.Join(missing, "\n  "), strings.Join(extra, "\n  "))
@@ -134,36 +147,187 @@ func difference(from, without []string) []string {
 	return rest
 }
 
-func TestPasteFormInstallsTheSame(t *testing.T) {
+// What is released stays as it was: a database out there has run it.
+func TestReleasedFilesNeverChange(t *testing.T) {
 	t.Parallel()
-	l := empty(t)
-	text := read(t, "../../sql/dist/loglineos.sql")
-	execute(t, l.conn, text)
-	wantSameCatalog(t, l)
-	wantLines(t, lines(l, "select version || ' ' || name from supabase_migrations.schema_migrations"),
-		"20261124000000 loglineos_0_2_0")
-
-	again := connect(t, l.db.URL)
-	if err := again.PgConn().Exec(t.Context(), string(text)).Close(); err == nil ||
-		!strings.Contains(err.Error(), "has a ledger already") {
-		t.Errorf("pasted again: got %v, want a refusal that says why", err)
+	for path, want := range map[string]string{
+		"supabase/migrations/20261123000000_loglineos_0_1_0.sql": "8a853327edd2c5c8f67e09eb6110f2c4ea7cd3c58f63e9f6fa232e0d8eed09b4",
+		"sql/dist/loglineos--0.1.0.sql":                          "ecf7b489ca5502b1fb2c2dfd083288132ee6c74adfe4bfa0949390470284b8a4",
+	} {
+		if got := fmt.Sprintf("%x", sha256.Sum256(read(t, "../../"+path))); got != want {
+			t.Errorf("%s changed: its sha256 is %s", path, got)
+		}
 	}
 }
 
-func TestExtensionFormInstallsTheSame(t *testing.T) {
+// lock is what DROP EXTENSION stumbles over; only the extension form has it.
+var lock = []string{"acl function ledger_private.drop_extension_", "comment ledger_private.drop_extension_",
+	"function CREATE OR REPLACE FUNCTION ledger_private.drop_extension_"}
+
+const history = "select version || ' ' || name from supabase_migrations.schema_migrations order by 1"
+
+func TestPasteFormInstallsTheSame(t *testing.T) {
+	t.Parallel()
+	text := read(t, "../../sql/dist/loglineos.sql")
+	for name, before := range map[string][]byte{"empty": nil, "0.1.0": migration(t, "0_1_0")} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := empty(t)
+			execute(t, l.conn, before)
+			execute(t, l.conn, text)
+			wantSameCatalog(t, l)
+			wantLines(t, lines(l, history), "20261123000000 loglineos_0_1_0", "20261124000000 loglineos_0_2_0")
+
+			again := connect(t, l.db.URL)
+			err := again.PgConn().Exec(t.Context(), string(text)).Close()
+			var refusal *pgconn.PgError
+			if !errors.As(err, &refusal) || !strings.Contains(refusal.Message, "has a ledger of version 0.2.0") ||
+				!strings.Contains(refusal.Hint, "Nothing to do") {
+				t.Errorf("pasted again: got %v, want a refusal that says there is nothing to do", err)
+			}
+		})
+	}
+}
+
+// The migration's text is the paste file's: it, too, stands on an empty database.
+func TestNewestMigrationInstallsAlone(t *testing.T) {
 	t.Parallel()
 	l := empty(t)
-	installExtensionFiles(t, l)
-	run(t, l.conn, "create extension loglineos")
+	execute(t, l.conn, migration(t, "0_2_0"))
 	wantSameCatalog(t, l)
-	wantLines(t, lines(l, `select unnest(extconfig)::regclass::text from pg_extension
-		where extname = 'loglineos'`),
-		"ledger.universal_registry")
+}
 
-	// The publication is no member: it survives, empty, and the next installation mends it.
-	run(t, l.conn, "drop extension loglineos")
-	wantLines(t, lines(l, "select pubname::text from pg_publication"), "loglineos")
-	run(t, l.conn, "create extension loglineos")
+// members lists what belongs to the extension.
+const members = `select pg_describe_object(classid, objid, objsubid) from pg_depend
+	where deptype = 'e' and refobjid = (select oid from pg_extension where extname = 'loglineos') order by 1`
+
+func TestExtensionFormInstallsTheSame(t *testing.T) {
+	t.Parallel()
+	fresh, updated := empty(t), empty(t)
+	installExtensionFiles(t, fresh)
+	run(t, fresh.conn, "create extension loglineos")
+	run(t, updated.conn, "create extension loglineos version '0.1.0'")
+	updated.given(alice, "id", id(1), "entity_type", "note")
+	rows := lines(updated, allRows)
+	run(t, updated.conn, "alter extension loglineos update")
+	wantLines(t, lines(updated, allRows), rows...)
+	for _, l := range []*ledger{fresh, updated} {
+		wantSameCatalog(t, l, lock...)
+		wantLines(t, lines(l, "select extversion || ' ' || extconfig[1]::regclass from pg_extension"+
+			" where extname = 'loglineos'"), "0.2.0 ledger.universal_registry")
+		// All but the lock, the publication and the roles.
+		wantLines(t, lines(l, `select p.oid::regprocedure::text from pg_proc p
+			where pronamespace in ('ledger'::regnamespace, 'ledger_private'::regnamespace)
+			and not exists (select from pg_depend where objid = p.oid and deptype = 'e')`),
+			"ledger_private.drop_extension_destroys_the_ledger()")
+	}
+	wantLines(t, lines(updated, members), lines(fresh, members)...)
+
+	text := read(t, "../../sql/dist/loglineos.sql")
+	err := connect(t, fresh.db.URL).PgConn().Exec(t.Context(), string(text)).Close()
+	if err == nil || !strings.Contains(err.Error(), "is an extension") {
+		t.Errorf("pasted over an extension: got %v, want a refusal that says so", err)
+	}
+}
+
+// A database of 0.1.0 that has been lived in: nothing of it changes, and what its user built on it goes on.
+func TestUpgradeKeepsWhatIsThere(t *testing.T) {
+	t.Parallel()
+	l := empty(t)
+	execute(t, l.conn, migration(t, "0_1_0"))
+	function := []any{"id", id(1), "entity_type", "function", "status", "active", "visibility", "tenant",
+		"code", "return 1", "metadata", `{"a": [1, 2.50, "x"]}`}
+	l.given(alice, function...)
+	l.given(alice, with(function, "seq", 1, "status", "archived")...)
+	l.given(alice, with(function, "seq", 2)...)
+	l.given(ann, "entity_type", "request", "status", "scheduled", "parent_id", id(1), "input", `{"n": 1}`)
+	l.given(owner, "id", manifestID, "entity_type", "manifest", "status", "active", "owner_id", "system",
+		"tenant_id", "system", "visibility", "public", "who", "system:boot")
+	hashed := []any{"id", id(3), "entity_type", "note", "at", time.Now(), "who", "user:bob", "owner_id", "bob",
+		"tenant_id", "t2", "visibility", "private", "is_deleted", false}
+	l.given(bob, with(hashed, "seq", 0, "curr_hash", hashOne)...)
+	l.given(bob, with(hashed, "seq", 1, "curr_hash", hashTwo, "prev_hash", hashOne)...)
+	execute(t, l.conn, []byte(`create schema app;
+		create table app.todo (owner_id text default ledger.current_user_id(), title text);
+		alter table app.todo enable row level security;
+		grant usage on schema app to authenticated;
+		grant select, insert on app.todo to authenticated;
+		create policy own on app.todo to authenticated
+			using (owner_id = (select ledger.current_user_id())) with check (owner_id = ledger.current_user_id());
+		create view app.notes with (security_invoker = true) as
+			select id, seq, name from ledger.visible_timeline where entity_type = 'note';
+		grant select on app.notes to authenticated;
+		create function app.mine(r ledger.universal_registry) returns boolean language sql
+			return r.owner_id = ledger.current_user_id();
+		create index notes_of_mine on ledger.universal_registry (name) where entity_type = 'note';`))
+	wantCode(t, l.do(alice, "insert into app.todo (title) values ('x')"), "")
+	rows := lines(l, allRows)
+
+	execute(t, l.conn, migration(t, "0_2_0"))
+	if len(rows) != 7 {
+		t.Fatalf("%d rows before the upgrade, want 7", len(rows))
+	}
+	wantLines(t, lines(l, allRows), rows...)
+	wantLines(t, lines(l, "select owner_id || title from app.todo"), "alicex")
+	wantCode(t, l.do(bob, "insert into app.todo (title, owner_id) values ('x', 'alice')"), "42501")
+	if n := ask[int](l, bob, "select count(*) from app.notes"); n != 1 {
+		t.Errorf("bob sees %d notes in his view, want 1", n)
+	}
+	run(t, l.conn, "drop schema app cascade")
+	run(t, l.conn, "drop index ledger.notes_of_mine")
+	wantSameCatalog(t, l)
+}
+
+// allRows is every row, whole.
+const allRows = "select r::text from ledger.universal_registry r order by id, seq"
+
+// Clients go on while the ledger is upgraded: none meets a deadlock or an unguarded moment.
+func TestUpgradeUnderLoad(t *testing.T) {
+	t.Parallel()
+	l := empty(t)
+	execute(t, l.conn, migration(t, "0_1_0"))
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var clients sync.WaitGroup
+	appended := make(chan struct{}, 1<<16)
+	for n := range 4 {
+		client := &ledger{t: t, db: l.db, conn: connect(t, l.db.URL)}
+		clients.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				// A read holds its locks while the write wants another: what deadlocks are made of.
+				reads := []string{"select count(*) from ledger.visible_timeline",
+					"select count(*) from ledger.universal_registry", "select count(*) from ledger.history"}
+				err := client.in(alice, func(tx pgx.Tx) error {
+					if _, err := tx.Exec(t.Context(), reads[(i+n)%3]); err != nil {
+						return err
+					}
+					_, err := tx.Exec(t.Context(), `insert into ledger.universal_registry
+						(entity_type, accepted_at, xact) values ('note', '2001-01-01', '1')`)
+					return err
+				})
+				if err != nil {
+					t.Errorf("append during the upgrade: %v", err)
+				}
+				wantCode(t, client.append(alice, "entity_type", "execution"), "LL004")
+				appended <- struct{}{}
+			}
+		})
+	}
+	some := func(count int) {
+		for range count {
+			select {
+			case <-appended:
+			case <-t.Context().Done():
+			}
+		}
+	}
+	some(40)
+	execute(t, l.conn, migration(t, "0_2_0"))
+	some(len(appended) + 40)
+	stop()
+	clients.Wait()
+	wantLines(t, lines(l, `select r::text from ledger.universal_registry r
+		where accepted_at < now() - interval '1 day' or xact = '1' or entity_type <> 'note'`))
 	wantSameCatalog(t, l)
 }
 
@@ -225,7 +389,8 @@ func TestMigratesForAnOwnerWithoutSuperuser(t *testing.T) {
 			} {
 				run(t, l.conn, statement)
 			}
-			execute(t, l.conn, migration(t))
+			execute(t, l.conn, migration(t, "0_1_0"))
+			execute(t, l.conn, read(t, "../../sql/dist/loglineos.sql"))
 			run(t, l.conn, "reset role")
 
 			boots := actor{role: role}
