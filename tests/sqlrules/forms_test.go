@@ -74,7 +74,8 @@ const catalog = `
 		pubtruncate) from pg_publication
 	union all select 'published ' || concat_ws(' ', schemaname, tablename, attnames, rowfilter)
 		from pg_publication_tables
-	union all select 'comment ' || (pg_identify_object(classoid, objoid, objsubid)).identity || ' ' || description
+	union all select 'comment ' || (pg_identify_object(classoid, objoid, objsubid)).identity
+			|| ' ' || description
 		from pg_description where objoid >= 16384 and classoid <> 'pg_extension'::regclass
 	order by 1`
 
