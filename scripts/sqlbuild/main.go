@@ -137,5 +137,6 @@ func (f form) text(root string, body []byte) ([]byte, error) {
 		"@version@", version, "@version_@", underscored(version), "@stamp@", stamp,
 		"@before@", before, "@before_@", underscored(before), "@before_stamp@", beforeStamp,
 	).Replace(string(slices.Concat(parts...)))
-	return []byte(filled), nil
+	filled, err := fingerprint(filled)
+	return []byte(filled), err
 }

@@ -1,0 +1,436 @@
+-- 85 guard check: which walls do not stand?
+--
+-- The owner of the ledger, or a superuser, can take every wall down. What they do to the catalog is found
+-- here: what stands (standing_walls, read from the catalog) is compared with what was built (built_walls,
+-- generated: 84_walls; fingerprints, filled in by scripts/sqlbuild), and what must not be is looked for.
+-- Who replaces these functions too, or writes the catalog by hand, is not found: docs/threats.md.
+--
+-- A text here is the same on Postgres 15 to 18, after a dump and under any owner; tests/sqlrules holds that.
+
+create or replace function ledger_private.fingerprints()
+returns table (name text, digest text)
+language plpgsql
+stable
+security invoker
+set search_path = ''
+as $$
+begin
+    return query
+    values
+@fingerprints@;
+end
+$$;
+
+comment on function ledger_private.fingerprints() is
+    'SHA-256 of the body of every function of the ledger but this one, as scripts/sqlbuild read it.';
+
+create or replace function ledger_private.standing_walls()
+returns table (kind text, name text, stands text)
+language plpgsql
+stable
+security invoker
+set search_path = ''
+as $$
+declare
+    v_table constant oid := to_regclass('ledger.universal_registry');
+    v_schemas constant oid[] := array[to_regnamespace('ledger'), to_regnamespace('ledger_private')];
+    v_owner constant oid := (select c.relowner from pg_catalog.pg_class as c where c.oid = v_table);
+begin
+    return query
+    select 'column', a.attname::text, concat_ws(
+        ' ',
+        a.attnum,
+        format_type(a.atttypid, a.atttypmod),
+        case when a.attnotnull then 'not null' end,
+        case when a.attcollation <> t.typcollation then 'collate ' || a.attcollation::regcollation end,
+        'default ' || pg_get_expr(d.adbin, d.adrelid),
+        'generated ' || nullif(a.attgenerated::text || a.attidentity::text, '')
+    )
+    from pg_catalog.pg_attribute as a
+    join pg_catalog.pg_type as t on t.oid = a.atttypid
+    left join pg_catalog.pg_attrdef as d on d.adrelid = a.attrelid and d.adnum = a.attnum
+    where a.attrelid = v_table
+        and a.attnum > 0
+        and not a.attisdropped;
+
+    -- From Postgres 18 on, not null is a constraint too. There a valid one is told by its column.
+    return query
+    select 'constraint', c.conname::text, format(
+        'alter table ledger.universal_registry add constraint %I %s', c.conname, pg_get_constraintdef(c.oid)
+    ) || case when not (i.indisvalid and i.indisready and i.indislive) then ' -- invalid' else '' end
+    from pg_catalog.pg_constraint as c
+    left join pg_catalog.pg_index as i on i.indexrelid = c.conindid and i.indrelid = v_table
+    where c.conrelid = v_table
+        and not (c.contype = 'n' and c.convalidated);
+
+    return query
+    select 'index', i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid)
+        || case when i.indisvalid and i.indisready and i.indislive then '' else ' -- invalid' end
+    from pg_catalog.pg_index as i
+    where i.indrelid = v_table
+        and not exists (
+            select from pg_catalog.pg_constraint as c where c.conindid = i.indexrelid and c.conrelid = v_table
+        );
+
+    return query
+    select 'trigger', t.tgname::text, format(
+        '%s; alter table %s enable %strigger %I',
+        replace(pg_get_triggerdef(t.oid), 'CREATE TRIGGER', 'CREATE OR REPLACE TRIGGER'),
+        t.tgrelid::regclass,
+        case t.tgenabled when 'A' then 'always ' when 'R' then 'replica ' else '' end,
+        t.tgname
+    ) || case t.tgenabled when 'D' then ' -- disabled' else '' end
+    from pg_catalog.pg_trigger as t
+    where t.tgrelid in (v_table, to_regclass('ledger.visible_timeline'), to_regclass('ledger.history'))
+        and not t.tgisinternal;
+
+    return query
+    select 'policy', p.polname::text, format(
+        'create policy %I on ledger.universal_registry as %s for %s to %s',
+        p.polname,
+        case when p.polpermissive then 'permissive' else 'restrictive' end,
+        case p.polcmd when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update'
+            when 'd' then 'delete' else 'all' end,
+        (
+            select string_agg(case r.oid
+                when 0 then 'public'
+                when v_owner then '%owner%'
+                else r.oid::regrole::text
+            end, ', ' order by r.oid::regrole::text)
+            from unnest(p.polroles) as r (oid)
+        )
+    ) || coalesce(' using (' || pg_get_expr(p.polqual, p.polrelid) || ')', '')
+        || coalesce(' with check (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')', '')
+    from pg_catalog.pg_policy as p
+    where p.polrelid = v_table;
+
+    -- Postgres 16 writes fewer prefixes than 15 does, and names those of a set of columns.
+    return query
+    select 'view', c.oid::regclass::text, concat_ws(
+        ' ',
+        c.relkind,
+        array_to_string(array(select o from unnest(c.reloptions) as o order by o), ' '),
+        encode(sha256(convert_to(
+            regexp_replace(regexp_replace(pg_get_viewdef(c.oid), '\mr\.', '', 'g'), '\s+', ' ', 'g'), 'UTF8'
+        )), 'hex')
+    )
+    from pg_catalog.pg_class as c
+    where c.relnamespace = any(v_schemas)
+        and c.relkind in ('v', 'm');
+
+    -- A body in the form of the SQL standard has no text of its own.
+    return query
+    select 'function', p.oid::regprocedure::text, concat_ws(
+        ' ',
+        '(' || pg_get_function_arguments(p.oid) || ') returns',
+        coalesce(pg_get_function_result(p.oid), 'nothing'),
+        l.lanname, p.prokind, p.provolatile, p.proparallel,
+        case when p.prosecdef then 'definer' else 'invoker' end,
+        case when p.proisstrict then 'strict' end,
+        case when p.proleakproof then 'leakproof' end,
+        array_to_string(p.proconfig, ' '),
+        regexp_replace(pg_get_function_sqlbody(p.oid), '\s+', ' ', 'g')
+    )
+    from pg_catalog.pg_proc as p
+    join pg_catalog.pg_language as l on l.oid = p.prolang
+    where p.pronamespace = any(v_schemas);
+
+    return query
+    select 'publication', p.pubname::text, format(
+        'create publication loglineos for %s with (publish = %L%s)',
+        case when p.puballtables then 'all tables' else concat_ws(', ', (
+            select string_agg(
+                format('table %s', r.prrelid::regclass)
+                || coalesce((
+                    select ' (' || string_agg(a.attname, ', ' order by a.attnum) || ')'
+                    from pg_catalog.pg_attribute as a
+                    where a.attrelid = r.prrelid and a.attnum = any(r.prattrs::int2[])
+                ), '')
+                || coalesce(' where (' || pg_get_expr(r.prqual, r.prrelid) || ')', ''),
+                ', ' order by r.prrelid::regclass::text
+            )
+            from pg_catalog.pg_publication_rel as r
+            where r.prpubid = p.oid
+        ), (
+            select string_agg('tables in schema ' || n.pnnspid::regnamespace, ', ')
+            from pg_catalog.pg_publication_namespace as n
+            where n.pnpubid = p.oid
+        )) end,
+        concat_ws(', ', case when p.pubinsert then 'insert' end, case when p.pubupdate then 'update' end,
+            case when p.pubdelete then 'delete' end, case when p.pubtruncate then 'truncate' end),
+        case when p.pubviaroot then ', publish_via_partition_root = true' else '' end
+    )
+    from pg_catalog.pg_publication as p
+    where p.pubname = 'loglineos';
+
+    -- What anybody but the owner may do, as far as it was granted.
+    return query
+    select 'right', format('%s on %s to %s%s', lower(a.privilege_type), o.object, case a.grantee
+        when 0 then 'public'
+        else a.grantee::regrole::text
+    end, case when a.is_grantable then ' with grant option' else '' end), ''
+    from (
+        select 'table ' || c.oid::regclass, c.relowner, coalesce(c.relacl, acldefault('r', c.relowner))
+        from pg_catalog.pg_class as c
+        where c.oid = v_table or c.relnamespace = any(v_schemas) and c.relkind in ('v', 'm')
+        union all
+        select format('column %I of %s', t.attname, c.oid::regclass), c.relowner, t.attacl
+        from pg_catalog.pg_class as c
+        join pg_catalog.pg_attribute as t on t.attrelid = c.oid and t.attacl is not null
+        where c.oid = v_table or c.relnamespace = any(v_schemas) and c.relkind in ('v', 'm')
+        union all
+        select 'function ' || p.oid::regprocedure, p.proowner, coalesce(p.proacl, acldefault('f', p.proowner))
+        from pg_catalog.pg_proc as p
+        where p.pronamespace = any(v_schemas)
+        union all
+        select 'schema ' || n.oid::regnamespace, n.nspowner, coalesce(n.nspacl, acldefault('n', n.nspowner))
+        from pg_catalog.pg_namespace as n
+        where n.oid = any(v_schemas || to_regnamespace('engine')::oid)
+    ) as o (object, owner, acl)
+    cross join lateral aclexplode(o.acl) as a
+    where a.grantee <> o.owner;
+end
+$$;
+
+comment on function ledger_private.standing_walls() is
+    'Every wall of the ledger as the catalog has it, one row each, in a text that is the same in all versions '
+    'of Postgres. For guard_check.';
+
+create or replace function ledger.guard_check()
+returns table (wall text, problem text, mend text)
+language plpgsql
+stable
+security invoker
+set search_path = ''
+as $$
+declare
+    v_table constant oid := to_regclass('ledger.universal_registry');
+    v_owner oid;
+    v_epoch record;
+    v_again constant text := 'As the owner, run this version''s migration again: '
+        '@stamp@_loglineos_@version_@.sql';
+begin
+    select c.relowner into v_owner from pg_catalog.pg_class as c where c.oid = v_table;
+    if v_owner is null then
+        return query values (
+            'table ledger.universal_registry', 'is not there', 'Rename it back, or restore it from a backup.'
+        );
+        return;
+    end if;
+
+    -- The table itself.
+    return query
+    select 'table ledger.universal_registry', t.problem, 'alter table ledger.universal_registry ' || t.mend
+    from pg_catalog.pg_class as c
+    cross join lateral (values
+        (c.relkind <> 'r', 'is no ordinary table', 'rename to not_the_ledger, and rename the ledger back'),
+        (c.relpersistence <> 'p', 'is not written to the WAL: a crash empties it', 'set logged'),
+        (not c.relrowsecurity, 'row level security is off', 'enable row level security'),
+        (not c.relforcerowsecurity, 'row level security does not bind its owner', 'force row level security')
+    ) as t (falls, problem, mend)
+    where c.oid = v_table and t.falls
+    union all
+    select 'table ledger.universal_registry', 'shows rows of its child ' || i.inhrelid::regclass,
+        format('alter table %s no inherit %s', i.inhrelid::regclass, i.inhparent::regclass)
+    from pg_catalog.pg_inherits as i
+    where i.inhparent = v_table
+    union all
+    select 'table ledger.universal_registry', 'shows its rows in its parent ' || i.inhparent::regclass,
+        format('alter table %s no inherit %s', i.inhrelid::regclass, i.inhparent::regclass)
+    from pg_catalog.pg_inherits as i
+    where i.inhrelid = v_table
+    union all
+    select 'rule ' || r.rulename, 'rewrites what is asked of ' || r.ev_class::regclass,
+        format('drop rule %I on %s', r.rulename, r.ev_class::regclass)
+    from pg_catalog.pg_rewrite as r
+    join pg_catalog.pg_class as c on c.oid = r.ev_class
+    where (r.ev_class = v_table or c.relnamespace = to_regnamespace('ledger'))
+        and r.rulename <> '_RETURN';
+
+    -- What was built and does not stand as it was.
+    return query
+    select b.kind || ' ' || b.name,
+        case when s.name is null then 'is not there' else 'is not as it was built, but ' || s.stands end,
+        case b.kind
+            when 'trigger' then built.statement
+            when 'policy' then case when s.name is not null
+                then format('drop policy %I on ledger.universal_registry; ', b.name) else '' end
+                || built.statement
+            when 'index' then case when s.name is not null then format('drop index %s; ', b.name) else '' end
+                || built.statement
+            when 'constraint' then case when s.name is not null
+                then format('alter table ledger.universal_registry drop constraint %I; ', b.name) else '' end
+                || built.statement
+            when 'publication' then case when s.name is not null then 'drop publication loglineos; ' else '' end
+                || built.statement
+            when 'column' then 'Make the column again as it was built: ' || built.statement
+            else v_again
+        end
+    from ledger_private.built_walls() as b
+    cross join lateral (select replace(b.stands, '%owner%', v_owner::regrole::text)) as built (statement)
+    left join ledger_private.standing_walls() as s on s.kind = b.kind and s.name = b.name
+    where b.kind <> 'right'
+        and s.stands is distinct from b.stands;
+
+    -- What stands and was not built. A view of the user's own has its own section; an index that refuses no
+    -- row, and a right to read as far as the policies let, hurt nobody.
+    return query
+    select s.kind || ' ' || s.name, 'is none of the ledger''s',
+        case s.kind
+            when 'trigger' then format('drop trigger %I on %s', s.name, substring(s.stands from ' ON (\S+) '))
+            when 'policy' then format('drop policy %I on ledger.universal_registry', s.name)
+            when 'index' then 'drop index ' || s.name
+            when 'function' then 'drop function ' || s.name
+            when 'right' then 'revoke ' || regexp_replace(
+                regexp_replace(s.name, '^(\w+) on column (\S+) of (\S+)', '\1 (\2) on \3'),
+                '^(.*) to (.*?)( with grant option)?$', '\1 from \2'
+            )
+            else format('alter table ledger.universal_registry drop %s %I', s.kind, s.name)
+        end
+    from ledger_private.standing_walls() as s
+    where not exists (
+            select from ledger_private.built_walls() as b where b.kind = s.kind and b.name = s.name
+        )
+        and s.kind <> 'view'
+        and not (s.kind = 'index' and s.stands not like 'CREATE UNIQUE %' and s.stands not like '% -- invalid')
+        and not (s.kind = 'right' and s.name ~ '^(select on .*|usage on schema ledger) to (?!public$)');
+
+    -- Bodies. What the owner of the ledger does not own, another may replace.
+    return query
+    select 'function ' || p.oid::regprocedure, 'its body is not the one that was built', v_again
+    from pg_catalog.pg_proc as p
+    join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
+    where n.nspname in ('ledger', 'ledger_private')
+        and p.prosqlbody is null
+        and p.oid <> to_regprocedure('ledger_private.fingerprints()')
+        and exists (
+            select from ledger_private.built_walls() as b
+            where b.kind = 'function' and b.name = p.oid::regprocedure::text
+        )
+        and not exists (
+            select
+            from ledger_private.fingerprints() as f
+            where f.name = n.nspname || '.' || p.proname
+                and f.digest = encode(sha256(convert_to(replace(p.prosrc, chr(13), ''), 'UTF8')), 'hex')
+        );
+
+    return query
+    select o.wall, 'is owned by ' || o.owner::regrole,
+        format('alter %s owner to %s', o.wall, v_owner::regrole)
+    from (
+        select 'function ' || p.oid::regprocedure, p.proowner
+        from pg_catalog.pg_proc as p
+        where p.pronamespace in (to_regnamespace('ledger'), to_regnamespace('ledger_private'))
+        union all
+        select 'schema ' || n.nspname, n.nspowner
+        from pg_catalog.pg_namespace as n
+        where n.nspname in ('ledger', 'ledger_private')
+    ) as o (wall, owner)
+    where o.owner <> v_owner;
+
+    -- A view that reads the ledger with its owner's rights.
+    return query
+    select distinct 'view ' || c.oid::regclass, 'shows the ledger with the rights of ' || c.relowner::regrole,
+        case c.relkind
+            when 'v' then format('alter view %s set (security_invoker = true)', c.oid::regclass)
+            else 'drop materialized view ' || c.oid::regclass
+        end
+    from pg_catalog.pg_depend as d
+    join pg_catalog.pg_rewrite as r on r.oid = d.objid and d.classid = 'pg_catalog.pg_rewrite'::regclass
+    join pg_catalog.pg_class as c on c.oid = r.ev_class
+    cross join unnest(array['anon', 'authenticated', 'public']) as reader (name)
+    where d.refclassid = 'pg_catalog.pg_class'::regclass
+        and d.refobjid in (v_table, to_regclass('ledger.visible_timeline'), to_regclass('ledger.history'))
+        and c.relkind in ('v', 'm')
+        and not coalesce(c.reloptions && array['security_invoker=true', 'security_invoker=on'], false)
+        and has_table_privilege(reader.name, c.oid, 'select');
+
+    -- Who may be what.
+    return query
+    select 'role ' || r.rolname, 'is ' || t.problem, format('alter role %I ', r.rolname) || t.mend
+    from pg_catalog.pg_roles as r
+    cross join lateral (values
+        (r.rolsuper, 'a superuser', 'nosuperuser'),
+        (r.rolbypassrls and r.rolname <> 'service_role', 'not bound by row level security', 'nobypassrls'),
+        (r.rolcreaterole, 'a maker of roles', 'nocreaterole'),
+        (r.rolreplication and r.rolname <> 'loglineos_sidecar', 'a reader of the WAL', 'noreplication')
+    ) as t (falls, problem, mend)
+    where r.rolname in ('anon', 'authenticated', 'service_role', 'loglineos_sidecar', 'loglineos_kernel')
+        and t.falls
+    union all
+    select 'role ' || r.rolname, 'is a member of ' || g.rolname,
+        format('revoke %I from %I', g.rolname, r.rolname) || case when not exists (
+            select from pg_catalog.pg_auth_members as m where m.member = r.oid and m.roleid = g.oid
+        ) then '; or from the role through which it is one' else '' end
+    from pg_catalog.pg_roles as r
+    join pg_catalog.pg_roles as g on g.oid <> r.oid and (
+        g.oid = v_owner
+        or g.rolname in ('loglineos_sidecar', 'pg_write_all_data', 'pg_execute_server_program',
+            'pg_write_server_files')
+    )
+    where r.rolname in ('anon', 'authenticated', 'service_role', 'authenticator', 'loglineos_sidecar',
+            'loglineos_kernel')
+        and not r.rolsuper
+        and pg_has_role(r.oid, g.oid, 'member')
+    union all
+    select 'default privileges', format('%s gives new objects of schema %s to others', d.defaclrole::regrole,
+            d.defaclnamespace::regnamespace),
+        format('alter default privileges for role %s in schema %s revoke all on %s from %s',
+            d.defaclrole::regrole, d.defaclnamespace::regnamespace,
+            case d.defaclobjtype when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions'
+                else 'types' end,
+            case a.grantee when 0 then 'public' else a.grantee::regrole::text end)
+    from pg_catalog.pg_default_acl as d
+    cross join lateral aclexplode(d.defaclacl) as a
+    where d.defaclnamespace in (to_regnamespace('ledger'), to_regnamespace('ledger_private'))
+        and a.grantee <> d.defaclrole
+    group by d.defaclrole, d.defaclnamespace, d.defaclobjtype, a.grantee;
+
+    -- Rows. Each was inserted by the transaction that its xact names, so two of different xact can not have
+    -- one xmin, unless something has written all rows anew (VACUUM FULL and CLUSTER keep the xmin). An honest
+    -- restore does; it ends with an epoch span, and its rows may name transactions that are yet to come.
+    -- Looked at: the oldest and the newest since.
+    select max(r.accepted_at) as accepted_at, coalesce(max(r.xact::text::numeric), 0)::text::xid8 as xact
+    into v_epoch
+    from ledger.universal_registry as r
+    where r.tenant_id = 'system'
+        and r.entity_type = 'epoch';
+    return query
+    select 'rows of ledger.universal_registry', 'were appended by many transactions and written by one',
+        'After a restore: select ledger.import_begin(); select ledger.import_end(). Else compare the ledger '
+        'with a backup: its rows were written anew.'
+    from (
+        (
+            select r.xmin::text as inserter, r.xact, r.accepted_at, 'oldest' as sample
+            from ledger.universal_registry as r
+            where r.xact >= v_epoch.xact
+            order by r.xact
+            limit 100
+        )
+        union all
+        (
+            select r.xmin::text, r.xact, r.accepted_at, 'newest'
+            from ledger.universal_registry as r
+            where v_epoch.accepted_at is null
+                or r.xact < pg_snapshot_xmax(pg_current_snapshot())
+            order by r.xact desc
+            limit 100
+        )
+    ) as w
+    where w.accepted_at > coalesce(v_epoch.accepted_at, '-infinity')
+    group by w.inserter, w.sample
+    having count(distinct w.xact) > 1
+    limit 1;
+end
+$$;
+
+comment on function ledger.guard_check() is
+    'One row for every wall of the ledger that does not stand: which, what is wrong, and the statement that '
+    'mends it or what to do. None: all stand. The sidecar asks it for readiness. Writer: nobody.';
+
+revoke all on function ledger.guard_check(), ledger_private.standing_walls(), ledger_private.built_walls(),
+    ledger_private.fingerprints()
+    from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+grant execute on function ledger.guard_check(), ledger_private.standing_walls(), ledger_private.built_walls(),
+    ledger_private.fingerprints()
+    to service_role, loglineos_sidecar;
