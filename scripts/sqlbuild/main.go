@@ -6,6 +6,9 @@
 //	                       sql/src/*.sql + sql/wrap/extension_* ──► sql/dist/loglineos--B.sql
 //	sql/upgrade/A--B.sql + sql/src/*.sql + sql/wrap/paste_*     ──► sql/dist/loglineos.sql
 //
+// sql/src/84_walls.sql is generated first: what guard_check expects, as a Postgres says it (walls.go); and
+// the fingerprints of all functions are filled in last (fingerprint.go).
+//
 // The files of earlier versions stay as they were released. With -check it writes nothing and exits 1 if
 // a file is stale.
 package main
@@ -54,7 +57,16 @@ func main() {
 }
 
 func run(root string, check bool) error {
-	body, err := join(root)
+	walls, err := walls(root, check)
+	if err != nil {
+		return err
+	}
+	if !check {
+		if err := os.WriteFile(filepath.Join(root, wallsFile), walls, 0o644); err != nil {
+			return fmt.Errorf("write walls: %w", err)
+		}
+	}
+	body, err := join(root, walls)
 	if err != nil {
 		return err
 	}
@@ -82,8 +94,9 @@ func run(root string, check bool) error {
 	return errors.Join(stale...)
 }
 
-// join returns the files of sql/src in the order of their numbers, with an empty line between.
-func join(root string) ([]byte, error) {
+// join returns the files of sql/src in the order of their numbers, with an empty line between, and walls for
+// the one that is generated.
+func join(root string, walls []byte) ([]byte, error) {
 	files, err := filepath.Glob(filepath.Join(root, "sql/src/[0-9][0-9]_*.sql"))
 	if err != nil {
 		return nil, fmt.Errorf("list sources: %w", err)
@@ -94,6 +107,10 @@ func join(root string) ([]byte, error) {
 	slices.Sort(files)
 	var parts [][]byte
 	for _, file := range files {
+		if filepath.Base(file) == filepath.Base(wallsFile) {
+			parts = append(parts, walls)
+			continue
+		}
 		part, err := os.ReadFile(file)
 		if err != nil {
 			return nil, fmt.Errorf("read source: %w", err)

@@ -1,7 +1,6 @@
--- 84 walls: what guard_check expects to stand. Generated from a new ledger; do not edit. After a change of a
--- table, view, function, trigger, policy, index or grant:
---     go run ./scripts/sqlbuild && go test ./tests/sqlrules -run TestWallsAreAsBuilt -update
---     go run ./scripts/sqlbuild
+-- 84 walls: what guard_check expects to stand, as a new ledger says it. Do not edit: scripts/sqlbuild generates
+-- it from the other files.
+-- Sources: 442785d9174a6ba3416591c8e4a7389d779fd1a32c079c4c010d4b613f022f25
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -92,6 +91,7 @@ begin
         ('function', 'ledger.follow_version()', '() returns trigger plpgsql f v u definer search_path=""'),
         ('function', 'ledger.guard_check()', '() returns TABLE(wall text, problem text, mend text) plpgsql f s u invoker search_path=""'),
         ('function', 'ledger.has_version(uuid,integer)', '(uuid, integer) returns boolean plpgsql f s s definer search_path=""'),
+        ('function', 'ledger.idempotency_id(text,text)', '(p_tenant_id text, p_key text) returns uuid plpgsql f i s invoker strict search_path=""'),
         ('function', 'ledger.is_callable(uuid,text,text)', '(p_function_id uuid, p_owner_id text, p_tenant_id text) returns boolean plpgsql f s s invoker search_path=""'),
         ('function', 'ledger.is_governor()', '() returns boolean plpgsql f s s invoker search_path=""'),
         ('function', 'ledger.may_follow(text,text,text,text,boolean)', '(p_entity_type text, p_tenant_id text, p_before text, p_after text, p_is_engine boolean) returns boolean plpgsql f i s invoker search_path=""'),
@@ -99,7 +99,10 @@ begin
         ('function', 'ledger.uuid7()', '() returns uuid plpgsql f v s invoker search_path=""'),
         ('function', 'ledger_private.built_walls()', '() returns TABLE(kind text, name text, stands text) plpgsql f s u invoker search_path=""'),
         ('function', 'ledger_private.fingerprints()', '() returns TABLE(name text, digest text) plpgsql f s u invoker search_path=""'),
+        ('function', 'ledger_private.may_publish(text,text,text)', '(p_owner_id text, p_tenant_id text, p_entity_type text) returns boolean plpgsql f s u definer search_path=""'),
+        ('function', 'ledger_private.sha1(bytea)', '(p_message bytea) returns bytea plpgsql f i s invoker strict search_path=""'),
         ('function', 'ledger_private.standing_walls()', '() returns TABLE(kind text, name text, stands text) plpgsql f s u invoker search_path=""'),
+        ('function', 'ledger_private.uuid5(uuid,text)', '(p_namespace uuid, p_name text) returns uuid plpgsql f i s invoker strict search_path=""'),
         ('index', 'ledger.universal_registry_open_request_idx', 'CREATE INDEX universal_registry_open_request_idx ON ledger.universal_registry USING btree (id, seq) WHERE ((entity_type = ''request''::text) AND (status = ANY (ARRAY[''scheduled''::text, ''running''::text, ''retry''::text, ''blocked''::text, ''cancel_requested''::text])))'),
         ('index', 'ledger.universal_registry_parent_idx', 'CREATE INDEX universal_registry_parent_idx ON ledger.universal_registry USING btree (parent_id) WHERE (parent_id IS NOT NULL)'),
         ('index', 'ledger.universal_registry_tenant_type_at_idx', 'CREATE INDEX universal_registry_tenant_type_at_idx ON ledger.universal_registry USING btree (tenant_id, entity_type, at DESC)'),
@@ -133,6 +136,9 @@ begin
         ('right', 'execute on function ledger.has_version(uuid,integer) to loglineos_kernel', ''),
         ('right', 'execute on function ledger.has_version(uuid,integer) to loglineos_sidecar', ''),
         ('right', 'execute on function ledger.has_version(uuid,integer) to service_role', ''),
+        ('right', 'execute on function ledger.idempotency_id(text,text) to authenticated', ''),
+        ('right', 'execute on function ledger.idempotency_id(text,text) to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger.idempotency_id(text,text) to service_role', ''),
         ('right', 'execute on function ledger.is_governor() to anon', ''),
         ('right', 'execute on function ledger.is_governor() to authenticated', ''),
         ('right', 'execute on function ledger.is_governor() to loglineos_kernel', ''),
@@ -148,8 +154,16 @@ begin
         ('right', 'execute on function ledger_private.built_walls() to service_role', ''),
         ('right', 'execute on function ledger_private.fingerprints() to loglineos_sidecar', ''),
         ('right', 'execute on function ledger_private.fingerprints() to service_role', ''),
+        ('right', 'execute on function ledger_private.may_publish(text,text,text) to authenticated', ''),
+        ('right', 'execute on function ledger_private.may_publish(text,text,text) to service_role', ''),
+        ('right', 'execute on function ledger_private.sha1(bytea) to authenticated', ''),
+        ('right', 'execute on function ledger_private.sha1(bytea) to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger_private.sha1(bytea) to service_role', ''),
         ('right', 'execute on function ledger_private.standing_walls() to loglineos_sidecar', ''),
         ('right', 'execute on function ledger_private.standing_walls() to service_role', ''),
+        ('right', 'execute on function ledger_private.uuid5(uuid,text) to authenticated', ''),
+        ('right', 'execute on function ledger_private.uuid5(uuid,text) to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger_private.uuid5(uuid,text) to service_role', ''),
         ('right', 'insert on table ledger.universal_registry to authenticated', ''),
         ('right', 'insert on table ledger.universal_registry to loglineos_sidecar', ''),
         ('right', 'insert on table ledger.universal_registry to service_role', ''),

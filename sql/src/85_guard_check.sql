@@ -295,25 +295,22 @@ begin
         and not (s.kind = 'index' and s.stands not like 'CREATE UNIQUE %' and s.stands not like '% -- invalid')
         and not (s.kind = 'right' and s.name ~ '^(select on .*|usage on schema ledger) to (?!public$)');
 
-    -- Bodies. What the owner of the ledger does not own, another may replace.
+    -- Bodies. A file that came through Windows has other ends of lines.
     return query
-    select 'function ' || p.oid::regprocedure, 'its body is not the one that was built', v_again
-    from pg_catalog.pg_proc as p
-    join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
-    where n.nspname in ('ledger', 'ledger_private')
+    select 'function ' || b.name, 'its body is not the one that was built', v_again
+    from ledger_private.built_walls() as b
+    join pg_catalog.pg_proc as p on p.oid = to_regprocedure(b.name)
+    where b.kind = 'function'
         and p.prosqlbody is null
-        and p.oid <> to_regprocedure('ledger_private.fingerprints()')
-        and exists (
-            select from ledger_private.built_walls() as b
-            where b.kind = 'function' and b.name = p.oid::regprocedure::text
-        )
+        and b.name <> 'ledger_private.fingerprints()'
         and not exists (
             select
             from ledger_private.fingerprints() as f
-            where f.name = n.nspname || '.' || p.proname
+            where f.name = split_part(b.name, '(', 1)
                 and f.digest = encode(sha256(convert_to(replace(p.prosrc, chr(13), ''), 'UTF8')), 'hex')
         );
 
+    -- Who owns a part of the ledger may replace it.
     return query
     select o.wall, 'is owned by ' || o.owner::regrole,
         format('alter %s owner to %s', o.wall, v_owner::regrole)
@@ -325,6 +322,11 @@ begin
         select 'schema ' || n.nspname, n.nspowner
         from pg_catalog.pg_namespace as n
         where n.nspname in ('ledger', 'ledger_private')
+        union all
+        select b.kind || ' ' || b.name, c.relowner
+        from ledger_private.built_walls() as b
+        join pg_catalog.pg_class as c on c.oid = to_regclass(b.name)
+        where b.kind = 'view'
     ) as o (wall, owner)
     where o.owner <> v_owner;
 

@@ -88,14 +88,14 @@ func empty(t *testing.T) *ledger {
 }
 
 // execute runs a whole file, as psql would.
-func execute(t *testing.T, conn *pgx.Conn, text []byte) {
+func execute(t testing.TB, conn *pgx.Conn, text []byte) {
 	t.Helper()
 	if err := conn.PgConn().Exec(t.Context(), string(text)).Close(); err != nil {
 		t.Fatalf("execute file: %v", err)
 	}
 }
 
-func read(t *testing.T, path string) []byte {
+func read(t testing.TB, path string) []byte {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil {

@@ -1,10 +1,14 @@
 package sqlrules
 
 import (
+	"io/fs"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/loglineos/loglineos/supabase"
 )
 
 // finding is one row of guard_check.
@@ -61,17 +65,21 @@ func TestNewLedgerStands(t *testing.T) {
 	}
 }
 
-func newestMigration(t testing.TB) []byte { return nil }
-
-func TestTiming(t *testing.T) {
-	l := setup(t)
-	for range 5 {
-		t.Log(ask[string](l, owner, "select (select string_agg(t::text, '') from ledger.guard_check() t) || clock_timestamp()"))
+// newestMigration is the one that guard_check means.
+func newestMigration(t testing.TB) []byte {
+	t.Helper()
+	files, err := fs.Glob(supabase.Migrations, "migrations/*.sql")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("list migrations: %v, %d files", err, len(files))
 	}
-	rows, _ := l.conn.Query(t.Context(), "explain (analyze, timing on) select * from ledger.guard_check()")
-	s, _ := pgx.CollectRows(rows, pgx.RowTo[string])
-	t.Log(strings.Join(s, "\n"))
-	rows, _ = l.conn.Query(t.Context(), "explain (analyze, timing on) select * from ledger.guard_check()")
-	s, _ = pgx.CollectRows(rows, pgx.RowTo[string])
-	t.Log(strings.Join(s, "\n"))
+	return read(t, "../../supabase/"+slices.Max(files))
+}
+
+// The catalog says the same of a new ledger on every version of Postgres.
+func TestWallsAreAsBuilt(t *testing.T) {
+	t.Parallel()
+	l := setup(t)
+	wantLines(t, lines(l, `select concat_ws(' ', kind, name, 'built', b.stands, 'stands', s.stands)
+		from ledger_private.built_walls() b full join ledger_private.standing_walls() s using (kind, name)
+		where s.stands is distinct from b.stands order by 1`))
 }
