@@ -20,8 +20,8 @@ import (
 // a new ledger is made of the other sources, and asked.
 const wallsFile = "sql/src/84_walls.sql"
 
-const wallsHead = `-- 84 walls: what guard_check expects to stand, as a new ledger says it. Do not edit: scripts/sqlbuild generates
--- it from the other files.
+const wallsHead = `-- 84 walls: what guard_check expects to stand, as a new ledger says it.
+-- Generated from the other files by scripts/sqlbuild. Do not edit.
 -- Sources: %s
 
 create or replace function ledger_private.built_walls()

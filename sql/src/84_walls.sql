@@ -1,6 +1,6 @@
--- 84 walls: what guard_check expects to stand, as a new ledger says it. Do not edit: scripts/sqlbuild generates
--- it from the other files.
--- Sources: 442785d9174a6ba3416591c8e4a7389d779fd1a32c079c4c010d4b613f022f25
+-- 84 walls: what guard_check expects to stand, as a new ledger says it.
+-- Generated from the other files by scripts/sqlbuild. Do not edit.
+-- Sources: fcacc74240b733cb85025e96ba5ba5f04f3956742341ba9b78702eb1b7a7e1c7
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
