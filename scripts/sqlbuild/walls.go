@@ -29,7 +29,7 @@ returns table (kind text, name text, stands text)
 language plpgsql
 stable
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query

@@ -1952,6 +1952,707 @@ revoke all on function
     from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
 grant execute on function ledger_private.is_importing() to loglineos_sidecar;
 
+-- 84 walls: what guard_check expects to stand, as a new ledger says it.
+-- Generated from the other files by scripts/sqlbuild. Do not edit.
+-- Sources: 30b8df626ffaaec520d6560c5161203198fb32af0496f00a9800d3c73d17ca03
+
+create or replace function ledger_private.built_walls()
+returns table (kind text, name text, stands text)
+language plpgsql
+stable
+security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    values
+        ('column', 'accepted_at', '13 timestamp with time zone not null default NULLIF(NULL::timestamp with time zone, NULL::timestamp with time zone)'),
+        ('column', 'app_id', '30 text'),
+        ('column', 'at', '7 timestamp with time zone not null default NULLIF(NULL::timestamp with time zone, NULL::timestamp with time zone)'),
+        ('column', 'attempt', '37 integer'),
+        ('column', 'code', '46 text'),
+        ('column', 'compiled_hash', '63 text'),
+        ('column', 'confidence', '56 numeric'),
+        ('column', 'confirmed_by', '8 text'),
+        ('column', 'content', '45 jsonb'),
+        ('column', 'cost', '61 numeric'),
+        ('column', 'curr_hash', '65 text'),
+        ('column', 'description', '39 text'),
+        ('column', 'device_id', '31 text'),
+        ('column', 'did', '5 text'),
+        ('column', 'duration_ms', '53 integer'),
+        ('column', 'effective_at', '15 timestamp with time zone'),
+        ('column', 'entity_type', '3 text not null'),
+        ('column', 'error', '52 jsonb'),
+        ('column', 'expires_at', '16 timestamp with time zone'),
+        ('column', 'id', '1 uuid not null default NULLIF(NULL::uuid, NULL::uuid)'),
+        ('column', 'idempotency_key', '23 text'),
+        ('column', 'if_doubt', '10 text'),
+        ('column', 'if_not', '11 text'),
+        ('column', 'if_ok', '9 text'),
+        ('column', 'input', '50 jsonb'),
+        ('column', 'is_deleted', '33 boolean not null default NULLIF(NULL::boolean, NULL::boolean)'),
+        ('column', 'kind', '40 text'),
+        ('column', 'language', '47 text'),
+        ('column', 'layer', '43 text'),
+        ('column', 'links', '20 jsonb'),
+        ('column', 'metadata', '70 jsonb'),
+        ('column', 'model', '58 text'),
+        ('column', 'name', '38 text'),
+        ('column', 'output', '51 jsonb'),
+        ('column', 'owner_id', '25 text not null default NULLIF(NULL::text, NULL::text)'),
+        ('column', 'parent_id', '18 uuid'),
+        ('column', 'policy_id', '24 uuid'),
+        ('column', 'prev_hash', '64 text'),
+        ('column', 'priority', '35 integer'),
+        ('column', 'provider_id', '57 uuid'),
+        ('column', 'public_key', '67 text'),
+        ('column', 'reason', '34 text'),
+        ('column', 'related_to', '19 uuid[]'),
+        ('column', 'runtime', '48 text'),
+        ('column', 'scheduled_at', '14 timestamp with time zone'),
+        ('column', 'schema_id', '44 text'),
+        ('column', 'scopes', '29 text[]'),
+        ('column', 'sensitivity', '28 text'),
+        ('column', 'seq', '2 integer not null default NULLIF(NULL::integer, NULL::integer)'),
+        ('column', 'session_id', '22 text'),
+        ('column', 'severity', '36 text'),
+        ('column', 'sig_alg', '68 text'),
+        ('column', 'sig_key_id', '69 text'),
+        ('column', 'signature', '66 text'),
+        ('column', 'status', '32 text'),
+        ('column', 'tags', '42 text[]'),
+        ('column', 'tenant_id', '26 text not null default NULLIF(NULL::text, NULL::text)'),
+        ('column', 'this', '6 text'),
+        ('column', 'timeout_ms', '49 integer'),
+        ('column', 'tokens_in', '59 integer'),
+        ('column', 'tokens_out', '60 integer'),
+        ('column', 'tool_use_count', '62 integer'),
+        ('column', 'trace_id', '21 text'),
+        ('column', 'ttl_at', '17 timestamp with time zone'),
+        ('column', 'unit', '55 text'),
+        ('column', 'value', '54 numeric'),
+        ('column', 'version', '41 text'),
+        ('column', 'visibility', '27 text not null default NULLIF(NULL::text, NULL::text)'),
+        ('column', 'who', '4 text not null default NULLIF(NULL::text, NULL::text)'),
+        ('column', 'xact', '12 xid8 not null default NULLIF(NULL::xid8, NULL::xid8)'),
+        ('constraint', 'universal_registry_pkey', 'alter table ledger.universal_registry add constraint universal_registry_pkey PRIMARY KEY (id, seq)'),
+        ('constraint', 'universal_registry_seq_check', 'alter table ledger.universal_registry add constraint universal_registry_seq_check CHECK ((seq >= 0))'),
+        ('function', 'ledger.admit_span()', '() returns trigger plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger.check_shape()', '() returns trigger plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger.current_tenant_id()', '() returns text plpgsql f s s invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger.current_user_id()', '() returns text plpgsql f s s invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger.follow_version()', '() returns trigger plpgsql f v u definer search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger.guard_check()', '() returns TABLE(wall text, problem text, mend text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger.has_version(uuid,integer)', '(uuid, integer) returns boolean plpgsql f s s definer search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger.idempotency_id(text,text)', '(p_tenant_id text, p_key text) returns uuid plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger.import_begin()', '() returns void plpgsql f v u invoker search_path=""'),
+        ('function', 'ledger.import_end()', '() returns jsonb plpgsql f v u invoker search_path=""'),
+        ('function', 'ledger.is_callable(uuid,text,text)', '(p_function_id uuid, p_owner_id text, p_tenant_id text) returns boolean plpgsql f s s invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger.is_governor()', '() returns boolean plpgsql f s s invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger.may_follow(text,text,text,text,boolean)', '(p_entity_type text, p_tenant_id text, p_before text, p_after text, p_is_engine boolean) returns boolean plpgsql f i s invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger.refuse_change()', '() returns trigger plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger.uuid7()', '() returns uuid plpgsql f v s invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.built_walls()', '() returns TABLE(kind text, name text, stands text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.chain_faults()', '() returns SETOF text sql f s u invoker search_path=""'),
+        ('function', 'ledger_private.fingerprints()', '() returns TABLE(name text, digest text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.is_importing()', '() returns boolean sql f s u invoker search_path=""'),
+        ('function', 'ledger_private.lock_extension()', '() returns void plpgsql f v u invoker search_path=""'),
+        ('function', 'ledger_private.may_publish(text,text,text)', '(p_owner_id text, p_tenant_id text, p_entity_type text) returns boolean plpgsql f s u definer search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.mend_publication()', '() returns void plpgsql f v u invoker search_path=""'),
+        ('function', 'ledger_private.refuse_sidecar()', '() returns void plpgsql f s u invoker search_path=""'),
+        ('function', 'ledger_private.refuse_while_importing()', '() returns trigger plpgsql f v u invoker search_path=""'),
+        ('function', 'ledger_private.sha1(bytea)', '(p_message bytea) returns bytea plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.standing_walls()', '() returns TABLE(kind text, name text, stands text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.uuid5(uuid,text)', '(p_namespace uuid, p_name text) returns uuid plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.version()', '() returns text sql f i s invoker search_path="" RETURN ''0.2.0''::text'),
+        ('index', 'ledger.universal_registry_open_request_idx', 'CREATE INDEX universal_registry_open_request_idx ON ledger.universal_registry USING btree (id, seq) WHERE ((entity_type = ''request''::text) AND (status = ANY (ARRAY[''scheduled''::text, ''running''::text, ''retry''::text, ''blocked''::text, ''cancel_requested''::text])))'),
+        ('index', 'ledger.universal_registry_parent_idx', 'CREATE INDEX universal_registry_parent_idx ON ledger.universal_registry USING btree (parent_id) WHERE (parent_id IS NOT NULL)'),
+        ('index', 'ledger.universal_registry_tenant_type_at_idx', 'CREATE INDEX universal_registry_tenant_type_at_idx ON ledger.universal_registry USING btree (tenant_id, entity_type, at DESC)'),
+        ('index', 'ledger.universal_registry_trace_idx', 'CREATE INDEX universal_registry_trace_idx ON ledger.universal_registry USING btree (trace_id) WHERE (trace_id IS NOT NULL)'),
+        ('index', 'ledger.universal_registry_xact_idx', 'CREATE INDEX universal_registry_xact_idx ON ledger.universal_registry USING btree (xact)'),
+        ('policy', 'universal_registry_insert_authenticated', 'create policy universal_registry_insert_authenticated on ledger.universal_registry as permissive for insert to authenticated with check ((((owner_id = ( SELECT ledger.current_user_id() AS current_user_id)) AND (tenant_id = ( SELECT ledger.current_tenant_id() AS current_tenant_id))) OR ((owner_id = ''system''::text) AND (tenant_id = ''system''::text) AND ( SELECT ledger.is_governor() AS is_governor))))'),
+        ('policy', 'universal_registry_insert_owner', 'create policy universal_registry_insert_owner on ledger.universal_registry as permissive for insert to %owner% with check (true)'),
+        ('policy', 'universal_registry_insert_service', 'create policy universal_registry_insert_service on ledger.universal_registry as permissive for insert to service_role with check (true)'),
+        ('policy', 'universal_registry_insert_sidecar', 'create policy universal_registry_insert_sidecar on ledger.universal_registry as permissive for insert to loglineos_sidecar with check (true)'),
+        ('policy', 'universal_registry_select_authenticated', 'create policy universal_registry_select_authenticated on ledger.universal_registry as permissive for select to authenticated using (((( SELECT ledger.current_user_id() AS current_user_id) IS NOT NULL) AND (((owner_id = ( SELECT ledger.current_user_id() AS current_user_id)) AND (tenant_id = ( SELECT ledger.current_tenant_id() AS current_tenant_id))) OR ((visibility = ''tenant''::text) AND (tenant_id = ( SELECT ledger.current_tenant_id() AS current_tenant_id))) OR (visibility = ''public''::text))))'),
+        ('policy', 'universal_registry_select_kernel', 'create policy universal_registry_select_kernel on ledger.universal_registry as permissive for select to loglineos_kernel using (((( SELECT ledger.current_user_id() AS current_user_id) IS NOT NULL) AND (((owner_id = ( SELECT ledger.current_user_id() AS current_user_id)) AND (tenant_id = ( SELECT ledger.current_tenant_id() AS current_tenant_id))) OR ((visibility = ''tenant''::text) AND (tenant_id = ( SELECT ledger.current_tenant_id() AS current_tenant_id))) OR (visibility = ''public''::text))))'),
+        ('policy', 'universal_registry_select_owner', 'create policy universal_registry_select_owner on ledger.universal_registry as permissive for select to %owner% using (true)'),
+        ('policy', 'universal_registry_select_service', 'create policy universal_registry_select_service on ledger.universal_registry as permissive for select to service_role using (true)'),
+        ('policy', 'universal_registry_select_sidecar', 'create policy universal_registry_select_sidecar on ledger.universal_registry as permissive for select to loglineos_sidecar using (true)'),
+        ('publication', 'loglineos', 'create publication loglineos for table ledger.universal_registry (id, seq, entity_type, at, xact, accepted_at, scheduled_at, parent_id, trace_id, owner_id, tenant_id, visibility, status, is_deleted, prev_hash, curr_hash) with (publish = ''insert'')'),
+        ('right', 'create on schema engine to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger.current_tenant_id() to anon', ''),
+        ('right', 'execute on function ledger.current_tenant_id() to authenticated', ''),
+        ('right', 'execute on function ledger.current_tenant_id() to loglineos_kernel', ''),
+        ('right', 'execute on function ledger.current_tenant_id() to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger.current_tenant_id() to service_role', ''),
+        ('right', 'execute on function ledger.current_user_id() to anon', ''),
+        ('right', 'execute on function ledger.current_user_id() to authenticated', ''),
+        ('right', 'execute on function ledger.current_user_id() to loglineos_kernel', ''),
+        ('right', 'execute on function ledger.current_user_id() to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger.current_user_id() to service_role', ''),
+        ('right', 'execute on function ledger.guard_check() to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger.guard_check() to service_role', ''),
+        ('right', 'execute on function ledger.has_version(uuid,integer) to anon', ''),
+        ('right', 'execute on function ledger.has_version(uuid,integer) to authenticated', ''),
+        ('right', 'execute on function ledger.has_version(uuid,integer) to loglineos_kernel', ''),
+        ('right', 'execute on function ledger.has_version(uuid,integer) to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger.has_version(uuid,integer) to service_role', ''),
+        ('right', 'execute on function ledger.idempotency_id(text,text) to authenticated', ''),
+        ('right', 'execute on function ledger.idempotency_id(text,text) to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger.idempotency_id(text,text) to service_role', ''),
+        ('right', 'execute on function ledger.is_governor() to anon', ''),
+        ('right', 'execute on function ledger.is_governor() to authenticated', ''),
+        ('right', 'execute on function ledger.is_governor() to loglineos_kernel', ''),
+        ('right', 'execute on function ledger.is_governor() to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger.is_governor() to service_role', ''),
+        ('right', 'execute on function ledger.may_follow(text,text,text,text,boolean) to authenticated', ''),
+        ('right', 'execute on function ledger.may_follow(text,text,text,text,boolean) to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger.may_follow(text,text,text,text,boolean) to service_role', ''),
+        ('right', 'execute on function ledger.uuid7() to authenticated', ''),
+        ('right', 'execute on function ledger.uuid7() to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger.uuid7() to service_role', ''),
+        ('right', 'execute on function ledger_private.built_walls() to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger_private.built_walls() to service_role', ''),
+        ('right', 'execute on function ledger_private.fingerprints() to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger_private.fingerprints() to service_role', ''),
+        ('right', 'execute on function ledger_private.is_importing() to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger_private.may_publish(text,text,text) to authenticated', ''),
+        ('right', 'execute on function ledger_private.may_publish(text,text,text) to service_role', ''),
+        ('right', 'execute on function ledger_private.sha1(bytea) to authenticated', ''),
+        ('right', 'execute on function ledger_private.sha1(bytea) to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger_private.sha1(bytea) to service_role', ''),
+        ('right', 'execute on function ledger_private.standing_walls() to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger_private.standing_walls() to service_role', ''),
+        ('right', 'execute on function ledger_private.uuid5(uuid,text) to authenticated', ''),
+        ('right', 'execute on function ledger_private.uuid5(uuid,text) to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger_private.uuid5(uuid,text) to service_role', ''),
+        ('right', 'execute on function ledger_private.version() to loglineos_sidecar', ''),
+        ('right', 'insert on table ledger.universal_registry to authenticated', ''),
+        ('right', 'insert on table ledger.universal_registry to loglineos_sidecar', ''),
+        ('right', 'insert on table ledger.universal_registry to service_role', ''),
+        ('right', 'select on table ledger.history to anon', ''),
+        ('right', 'select on table ledger.history to authenticated', ''),
+        ('right', 'select on table ledger.history to loglineos_kernel', ''),
+        ('right', 'select on table ledger.history to loglineos_sidecar', ''),
+        ('right', 'select on table ledger.history to service_role', ''),
+        ('right', 'select on table ledger.universal_registry to anon', ''),
+        ('right', 'select on table ledger.universal_registry to authenticated', ''),
+        ('right', 'select on table ledger.universal_registry to loglineos_kernel', ''),
+        ('right', 'select on table ledger.universal_registry to loglineos_sidecar', ''),
+        ('right', 'select on table ledger.universal_registry to service_role', ''),
+        ('right', 'select on table ledger.visible_timeline to anon', ''),
+        ('right', 'select on table ledger.visible_timeline to authenticated', ''),
+        ('right', 'select on table ledger.visible_timeline to loglineos_kernel', ''),
+        ('right', 'select on table ledger.visible_timeline to loglineos_sidecar', ''),
+        ('right', 'select on table ledger.visible_timeline to service_role', ''),
+        ('right', 'usage on schema engine to loglineos_sidecar', ''),
+        ('right', 'usage on schema ledger to anon', ''),
+        ('right', 'usage on schema ledger to authenticated', ''),
+        ('right', 'usage on schema ledger to loglineos_kernel', ''),
+        ('right', 'usage on schema ledger to loglineos_sidecar', ''),
+        ('right', 'usage on schema ledger to service_role', ''),
+        ('right', 'usage on schema ledger_private to anon', ''),
+        ('right', 'usage on schema ledger_private to authenticated', ''),
+        ('right', 'usage on schema ledger_private to loglineos_kernel', ''),
+        ('right', 'usage on schema ledger_private to loglineos_sidecar', ''),
+        ('right', 'usage on schema ledger_private to service_role', ''),
+        ('trigger', 'universal_registry_before_change_row', 'CREATE OR REPLACE TRIGGER universal_registry_before_change_row BEFORE DELETE OR UPDATE ON ledger.universal_registry FOR EACH ROW EXECUTE FUNCTION ledger.refuse_change(); alter table ledger.universal_registry enable always trigger universal_registry_before_change_row'),
+        ('trigger', 'universal_registry_before_change_statement', 'CREATE OR REPLACE TRIGGER universal_registry_before_change_statement BEFORE DELETE OR UPDATE OR TRUNCATE ON ledger.universal_registry FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change(); alter table ledger.universal_registry enable always trigger universal_registry_before_change_statement'),
+        ('trigger', 'universal_registry_before_insert_1_admit', 'CREATE OR REPLACE TRIGGER universal_registry_before_insert_1_admit BEFORE INSERT ON ledger.universal_registry FOR EACH ROW EXECUTE FUNCTION ledger.admit_span(); alter table ledger.universal_registry enable always trigger universal_registry_before_insert_1_admit'),
+        ('trigger', 'universal_registry_before_insert_2_follow', 'CREATE OR REPLACE TRIGGER universal_registry_before_insert_2_follow BEFORE INSERT ON ledger.universal_registry FOR EACH ROW WHEN (((new.seq > 0) OR (new.entity_type = ''request''::text))) EXECUTE FUNCTION ledger.follow_version(); alter table ledger.universal_registry enable always trigger universal_registry_before_insert_2_follow'),
+        ('trigger', 'universal_registry_before_insert_3_shape', 'CREATE OR REPLACE TRIGGER universal_registry_before_insert_3_shape BEFORE INSERT ON ledger.universal_registry FOR EACH ROW EXECUTE FUNCTION ledger.check_shape(); alter table ledger.universal_registry enable always trigger universal_registry_before_insert_3_shape'),
+        ('view', 'ledger.history', 'v security_barrier=true security_invoker=true 5b2e2620085cb06c672730a989aa8be434414019e438e459c531939d7c5c2991'),
+        ('view', 'ledger.visible_timeline', 'v security_barrier=true security_invoker=true 944ad7db436198e0709b34a8b46cf075acd8c646c7b0f93d56fad5e3665510f6');
+end
+$$;
+
+comment on function ledger_private.built_walls() is
+    'Every wall of the ledger as it was built, in the form of standing_walls. For guard_check.';
+
+-- 85 guard check: which walls do not stand?
+--
+-- The owner of the ledger, or a superuser, can take every wall down. What they do to the catalog is found
+-- here: what stands (standing_walls, read from the catalog) is compared with what was built (built_walls,
+-- generated: 84_walls; fingerprints, filled in by scripts/sqlbuild), and what must not be is looked for.
+-- Who replaces these functions too, or writes the catalog by hand, is not found: docs/threats.md.
+--
+-- A text here is the same on Postgres 15 to 18, after a dump and under any owner; tests/sqlrules holds that.
+
+create or replace function ledger_private.fingerprints()
+returns table (name text, digest text)
+language plpgsql
+stable
+security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    values
+        ('ledger.admit_span', '41bc198f162515ca2a5bab1898f7f1839a2769221a97729bac576f718f0ff550'),
+        ('ledger.check_shape', '1ea1a12fffa5e2bc530408036f1cd06942c7bb7a03a3858947dc7ffa0bae17d4'),
+        ('ledger.current_tenant_id', '6ba6f100a17b14ec3d65fd51bdb0d79e1b875d1405258b642464b2d25ea4adbc'),
+        ('ledger.current_user_id', 'fce50bc66d339c33e2fa4dae94c8c389d645fff828642ea162f42c8bd1f63670'),
+        ('ledger.follow_version', '1729345213e02dbab48c6663319451b7652abf45151ff7a1fe3cce7385bf5c1a'),
+        ('ledger.guard_check', 'ae209f28bf3eb34d7795ac6efcc67a1bb90dbfd5b43b4e86487f365be6a1a7cc'),
+        ('ledger.has_version', '8b2f19d2f06d68219937f225bf0d7ea7aced548d64d578e258853a16a2509fc3'),
+        ('ledger.idempotency_id', 'da2733312397c86d5b79f1d5369569c9457f848d152002a41990a4ab219d7d4c'),
+        ('ledger.import_begin', '6a7c6da7f060465f8842dec3c8ccdbdf019c892aa5fdba6607dfc9b9aa439bd0'),
+        ('ledger.import_end', '8a521a2115c6c17be35d593a87689ddd5962c381aa0f2d7cb10cbae1c39f5c67'),
+        ('ledger.is_callable', 'afc504660585ad8d843f1e6e13197ebd258e256660da612533b004d8f0e9502a'),
+        ('ledger.is_governor', '819927a5634105497a7458eee5a0e457bd36dea6b236b8e4ccd87733954a9e1a'),
+        ('ledger.may_follow', 'b3a62a332b9a9a4cc94b8c8fa84d082e73d852340630985a8fa7cc2d69412d8e'),
+        ('ledger.refuse_change', '2bf360cdc5893a49d2ec6393be03366bfe45c0741a961aa98218a546fa9b476c'),
+        ('ledger.uuid7', 'b30c1bb914539786ea9738402d4f4d6baa305ff4e92ef8124d5ee78a3ea715b2'),
+        ('ledger_private.built_walls', '7acab615eb0d3649a2fc8cfbbea5ea32a6d7241a7ffa367df87ed8d579ef3bdc'),
+        ('ledger_private.chain_faults', 'a7c45e5f2491b294c21aa83aadb9e41386073c4a0e02216842126acfbd6ac1a1'),
+        ('ledger_private.is_importing', 'c0bdaf9af8bd5b22c369d2d749d55b78a2f9f2f6ad137ef5c304c192f10222ba'),
+        ('ledger_private.lock_extension', 'd1bfd228f284b0628b4a1237b36a8747da02db2810778b3354e67da30920a2aa'),
+        ('ledger_private.may_publish', '63453f708ee8eadce5b65ce0c14341ce34e79893fb1a2900c5b972068d50e507'),
+        ('ledger_private.mend_publication', 'dba6586abfee58bb95a5c5daabab850d7d56d92007da3d46e0b0a3fcb9fec4c5'),
+        ('ledger_private.refuse_sidecar', 'cb5e5dfeb8e1da2a7a111f4ff67d40b25a75ba2b2eee90aaded3f0cd4eb2e722'),
+        ('ledger_private.refuse_while_importing', '0288303f6906ceec7103379a47f0973357199fcf0c1ad6cc84faf2cb8b3a8c4f'),
+        ('ledger_private.sha1', '54b568fb002113885b18a2069e995cef6eb5bc412c15219249831df37cdf7e80'),
+        ('ledger_private.standing_walls', '6564e32ef99e25ead3f264e91ab5541306549d7b86412d06eccefc5536ff59e7'),
+        ('ledger_private.uuid5', 'cf8e571b2c73ce5ed5a1766e3719a7754cbfa8eb74a38f3a3b512cf5a3dd5af5');
+end
+$$;
+
+comment on function ledger_private.fingerprints() is
+    'SHA-256 of the body of every function of the ledger but this one, as scripts/sqlbuild read it.';
+
+create or replace function ledger_private.standing_walls()
+returns table (kind text, name text, stands text)
+language plpgsql
+stable
+security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_table constant oid := to_regclass('ledger.universal_registry');
+    v_schemas constant oid[] := array[to_regnamespace('ledger'), to_regnamespace('ledger_private')];
+    v_owner constant oid := (select c.relowner from pg_catalog.pg_class as c where c.oid = v_table);
+begin
+    return query
+    select 'column', a.attname::text, concat_ws(
+        ' ',
+        a.attnum,
+        format_type(a.atttypid, a.atttypmod),
+        case when a.attnotnull then 'not null' end,
+        case when a.attcollation <> t.typcollation then 'collate ' || a.attcollation::regcollation end,
+        'default ' || pg_get_expr(d.adbin, d.adrelid),
+        'generated ' || nullif(a.attgenerated::text || a.attidentity::text, '')
+    )
+    from pg_catalog.pg_attribute as a
+    join pg_catalog.pg_type as t on t.oid = a.atttypid
+    left join pg_catalog.pg_attrdef as d on d.adrelid = a.attrelid and d.adnum = a.attnum
+    where a.attrelid = v_table
+        and a.attnum > 0
+        and not a.attisdropped;
+
+    -- From Postgres 18 on, not null is a constraint too. There a valid one is told by its column.
+    return query
+    select 'constraint', c.conname::text, format(
+        'alter table ledger.universal_registry add constraint %I %s', c.conname, pg_get_constraintdef(c.oid)
+    ) || case when not (i.indisvalid and i.indisready and i.indislive) then ' -- invalid' else '' end
+    from pg_catalog.pg_constraint as c
+    left join pg_catalog.pg_index as i on i.indexrelid = c.conindid and i.indrelid = v_table
+    where c.conrelid = v_table
+        and not (c.contype = 'n' and c.convalidated);
+
+    return query
+    select 'index', i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid)
+        || case when i.indisvalid and i.indisready and i.indislive then '' else ' -- invalid' end
+    from pg_catalog.pg_index as i
+    where i.indrelid = v_table
+        and not exists (
+            select from pg_catalog.pg_constraint as c where c.conindid = i.indexrelid and c.conrelid = v_table
+        );
+
+    return query
+    select 'trigger', t.tgname::text, format(
+        '%s; alter table %s enable %strigger %I',
+        replace(pg_get_triggerdef(t.oid), 'CREATE TRIGGER', 'CREATE OR REPLACE TRIGGER'),
+        t.tgrelid::regclass,
+        case t.tgenabled when 'A' then 'always ' when 'R' then 'replica ' else '' end,
+        t.tgname
+    ) || case t.tgenabled when 'D' then ' -- disabled' else '' end
+    from pg_catalog.pg_trigger as t
+    where t.tgrelid in (v_table, to_regclass('ledger.visible_timeline'), to_regclass('ledger.history'))
+        and not t.tgisinternal;
+
+    return query
+    select 'policy', p.polname::text, format(
+        'create policy %I on ledger.universal_registry as %s for %s to %s',
+        p.polname,
+        case when p.polpermissive then 'permissive' else 'restrictive' end,
+        case p.polcmd when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update'
+            when 'd' then 'delete' else 'all' end,
+        (
+            select string_agg(case r.oid
+                when 0 then 'public'
+                when v_owner then '%owner%'
+                else r.oid::regrole::text
+            end, ', ' order by r.oid::regrole::text)
+            from unnest(p.polroles) as r (oid)
+        )
+    ) || coalesce(' using (' || pg_get_expr(p.polqual, p.polrelid) || ')', '')
+        || coalesce(' with check (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')', '')
+    from pg_catalog.pg_policy as p
+    where p.polrelid = v_table;
+
+    -- Postgres 16 writes fewer prefixes than 15 does, and names those of a set of columns.
+    return query
+    select 'view', c.oid::regclass::text, concat_ws(
+        ' ',
+        c.relkind,
+        array_to_string(array(select o from unnest(c.reloptions) as o order by o), ' '),
+        encode(sha256(convert_to(
+            regexp_replace(regexp_replace(pg_get_viewdef(c.oid), '\mr\.', '', 'g'), '\s+', ' ', 'g'), 'UTF8'
+        )), 'hex')
+    )
+    from pg_catalog.pg_class as c
+    where c.relnamespace = any(v_schemas)
+        and c.relkind in ('v', 'm');
+
+    -- A body in the form of the SQL standard has no text of its own.
+    return query
+    select 'function', p.oid::regprocedure::text, concat_ws(
+        ' ',
+        '(' || pg_get_function_arguments(p.oid) || ') returns',
+        coalesce(pg_get_function_result(p.oid), 'nothing'),
+        l.lanname, p.prokind, p.provolatile, p.proparallel,
+        case when p.prosecdef then 'definer' else 'invoker' end,
+        case when p.proisstrict then 'strict' end,
+        case when p.proleakproof then 'leakproof' end,
+        array_to_string(p.proconfig, ' '),
+        regexp_replace(pg_get_function_sqlbody(p.oid), '\s+', ' ', 'g')
+    )
+    from pg_catalog.pg_proc as p
+    join pg_catalog.pg_language as l on l.oid = p.prolang
+    where p.pronamespace = any(v_schemas)
+        and p.oid is distinct from to_regprocedure('ledger_private.drop_extension_destroys_the_ledger()');
+
+    return query
+    select 'publication', p.pubname::text, format(
+        'create publication loglineos for %s with (publish = %L%s)',
+        case when p.puballtables then 'all tables' else concat_ws(', ', (
+            select string_agg(
+                format('table %s', r.prrelid::regclass)
+                || coalesce((
+                    select ' (' || string_agg(a.attname, ', ' order by a.attnum) || ')'
+                    from pg_catalog.pg_attribute as a
+                    where a.attrelid = r.prrelid and a.attnum = any(r.prattrs::int2[])
+                ), '')
+                || coalesce(' where (' || pg_get_expr(r.prqual, r.prrelid) || ')', ''),
+                ', ' order by r.prrelid::regclass::text
+            )
+            from pg_catalog.pg_publication_rel as r
+            where r.prpubid = p.oid
+        ), (
+            select string_agg('tables in schema ' || n.pnnspid::regnamespace, ', ')
+            from pg_catalog.pg_publication_namespace as n
+            where n.pnpubid = p.oid
+        )) end,
+        concat_ws(', ', case when p.pubinsert then 'insert' end, case when p.pubupdate then 'update' end,
+            case when p.pubdelete then 'delete' end, case when p.pubtruncate then 'truncate' end),
+        case when p.pubviaroot then ', publish_via_partition_root = true' else '' end
+    )
+    from pg_catalog.pg_publication as p
+    where p.pubname = 'loglineos';
+
+    -- What anybody but the owner may do, as far as it was granted.
+    return query
+    select 'right', format('%s on %s to %s%s', lower(a.privilege_type), o.object, case a.grantee
+        when 0 then 'public'
+        else a.grantee::regrole::text
+    end, case when a.is_grantable then ' with grant option' else '' end), ''
+    from (
+        select 'table ' || c.oid::regclass, c.relowner, coalesce(c.relacl, acldefault('r', c.relowner))
+        from pg_catalog.pg_class as c
+        where c.oid = v_table or c.relnamespace = any(v_schemas) and c.relkind in ('v', 'm')
+        union all
+        select format('column %I of %s', t.attname, c.oid::regclass), c.relowner, t.attacl
+        from pg_catalog.pg_class as c
+        join pg_catalog.pg_attribute as t on t.attrelid = c.oid and t.attacl is not null
+        where c.oid = v_table or c.relnamespace = any(v_schemas) and c.relkind in ('v', 'm')
+        union all
+        select 'function ' || p.oid::regprocedure, p.proowner, coalesce(p.proacl, acldefault('f', p.proowner))
+        from pg_catalog.pg_proc as p
+        where p.pronamespace = any(v_schemas)
+        union all
+        select 'schema ' || n.oid::regnamespace, n.nspowner, coalesce(n.nspacl, acldefault('n', n.nspowner))
+        from pg_catalog.pg_namespace as n
+        where n.oid = any(v_schemas || to_regnamespace('engine')::oid)
+    ) as o (object, owner, acl)
+    cross join lateral aclexplode(o.acl) as a
+    where a.grantee <> o.owner;
+end
+$$;
+
+comment on function ledger_private.standing_walls() is
+    'Every wall of the ledger as the catalog has it, one row each, in a text that is the same in all versions '
+    'of Postgres. For guard_check.';
+
+create or replace function ledger.guard_check()
+returns table (wall text, problem text, mend text)
+language plpgsql
+stable
+security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_table constant oid := to_regclass('ledger.universal_registry');
+    v_owner oid;
+    v_epoch record;
+    v_door constant text := 'universal_registry_before_insert_0_import';
+    v_again constant text := 'As the owner, run this version''s migration again: '
+        '20261124000000_loglineos_0_2_0.sql';
+begin
+    select c.relowner into v_owner from pg_catalog.pg_class as c where c.oid = v_table;
+    if v_owner is null then
+        return query values (
+            'table ledger.universal_registry', 'is not there', 'Rename it back, or restore it from a backup.'
+        );
+        return;
+    end if;
+
+    -- The table itself.
+    return query
+    select 'table ledger.universal_registry', t.problem, 'alter table ledger.universal_registry ' || t.mend
+    from pg_catalog.pg_class as c
+    cross join lateral (values
+        (c.relkind <> 'r', 'is no ordinary table', 'rename to not_the_ledger, and rename the ledger back'),
+        (c.relpersistence <> 'p', 'is not written to the WAL: a crash empties it', 'set logged'),
+        (not c.relrowsecurity, 'row level security is off', 'enable row level security'),
+        (not c.relforcerowsecurity, 'row level security does not bind its owner', 'force row level security')
+    ) as t (falls, problem, mend)
+    where c.oid = v_table and t.falls
+    union all
+    select 'table ledger.universal_registry', 'shows rows of its child ' || i.inhrelid::regclass,
+        format('alter table %s no inherit %s', i.inhrelid::regclass, i.inhparent::regclass)
+    from pg_catalog.pg_inherits as i
+    where i.inhparent = v_table
+    union all
+    select 'table ledger.universal_registry', 'shows its rows in its parent ' || i.inhparent::regclass,
+        format('alter table %s no inherit %s', i.inhrelid::regclass, i.inhparent::regclass)
+    from pg_catalog.pg_inherits as i
+    where i.inhrelid = v_table
+    union all
+    select 'rule ' || r.rulename, 'rewrites what is asked of ' || r.ev_class::regclass,
+        format('drop rule %I on %s', r.rulename, r.ev_class::regclass)
+    from pg_catalog.pg_rewrite as r
+    join pg_catalog.pg_class as c on c.oid = r.ev_class
+    where (r.ev_class = v_table or c.relnamespace = to_regnamespace('ledger'))
+        and r.rulename <> '_RETURN';
+
+    -- What was built and does not stand as it was.
+    return query
+    select b.kind || ' ' || b.name,
+        case when s.name is null then 'is not there' else 'is not as it was built, but ' || s.stands end,
+        case b.kind
+            when 'trigger' then built.statement
+            when 'policy' then case when s.name is not null
+                then format('drop policy %I on ledger.universal_registry; ', b.name) else '' end
+                || built.statement
+            when 'index' then case when s.name is not null then format('drop index %s; ', b.name) else '' end
+                || built.statement
+            when 'constraint' then case when s.name is not null
+                then format('alter table ledger.universal_registry drop constraint %I; ', b.name) else '' end
+                || built.statement
+            when 'publication' then case when s.name is not null then 'drop publication loglineos; ' else '' end
+                || built.statement
+            when 'column' then 'Make the column again as it was built: ' || built.statement
+            else v_again
+        end
+    from ledger_private.built_walls() as b
+    cross join lateral (select replace(b.stands, '%owner%', v_owner::regrole::text)) as built (statement)
+    left join ledger_private.standing_walls() as s on s.kind = b.kind and s.name = b.name
+    where b.kind <> 'right'
+        and s.stands is distinct from b.stands;
+
+    -- What stands and was not built. A view of the user's own has its own section; an index that refuses no
+    -- row, and a right to read as far as the policies let, hurt nobody.
+    return query
+    select s.kind || ' ' || s.name,
+        case when s.name = v_door then 'is the import door, open: rows come in as they are' else
+            'is none of the ledger''s' end,
+        case s.kind
+            when 'trigger' then case
+                when s.name = v_door then 'select ledger.import_end()'
+                else format('drop trigger %I on %s', s.name, substring(s.stands from ' ON (\S+) '))
+            end
+            when 'policy' then format('drop policy %I on ledger.universal_registry', s.name)
+            when 'index' then 'drop index ' || s.name
+            when 'function' then 'drop function ' || s.name
+            when 'right' then 'revoke ' || regexp_replace(
+                regexp_replace(s.name, '^(\w+) on column (\S+) of (\S+)', '\1 (\2) on \3'),
+                '^(.*) to (.*?)( with grant option)?$', '\1 from \2'
+            )
+            else format('alter table ledger.universal_registry drop %s %I', s.kind, s.name)
+        end
+    from ledger_private.standing_walls() as s
+    where not exists (
+            select from ledger_private.built_walls() as b where b.kind = s.kind and b.name = s.name
+        )
+        and s.kind <> 'view'
+        and not (s.kind = 'index' and s.stands not like 'CREATE UNIQUE %' and s.stands not like '% -- invalid')
+        and not (s.kind = 'right' and s.name ~ '^(select on .*|usage on schema ledger) to (?!public$)');
+
+    -- Bodies. A file that came through Windows has other ends of lines.
+    return query
+    select 'function ' || b.name, 'its body is not the one that was built', v_again
+    from ledger_private.built_walls() as b
+    join pg_catalog.pg_proc as p on p.oid = to_regprocedure(b.name)
+    where b.kind = 'function'
+        and p.prosqlbody is null
+        and b.name <> 'ledger_private.fingerprints()'
+        and not exists (
+            select
+            from ledger_private.fingerprints() as f
+            where f.name = split_part(b.name, '(', 1)
+                and f.digest = encode(sha256(convert_to(replace(p.prosrc, chr(13), ''), 'UTF8')), 'hex')
+        );
+
+    -- Who owns a part of the ledger may replace it.
+    return query
+    select o.wall, 'is owned by ' || o.owner::regrole,
+        format('alter %s owner to %s', o.wall, v_owner::regrole)
+    from (
+        select 'function ' || p.oid::regprocedure, p.proowner
+        from pg_catalog.pg_proc as p
+        where p.pronamespace in (to_regnamespace('ledger'), to_regnamespace('ledger_private'))
+        union all
+        select 'schema ' || n.nspname, n.nspowner
+        from pg_catalog.pg_namespace as n
+        where n.nspname in ('ledger', 'ledger_private')
+        union all
+        select b.kind || ' ' || b.name, c.relowner
+        from ledger_private.built_walls() as b
+        join pg_catalog.pg_class as c on c.oid = to_regclass(b.name)
+        where b.kind = 'view'
+    ) as o (wall, owner)
+    where o.owner <> v_owner;
+
+    -- A view that reads the ledger with its owner's rights.
+    return query
+    select distinct 'view ' || c.oid::regclass, 'shows the ledger with the rights of ' || c.relowner::regrole,
+        case c.relkind
+            when 'v' then format('alter view %s set (security_invoker = true)', c.oid::regclass)
+            else 'drop materialized view ' || c.oid::regclass
+        end
+    from pg_catalog.pg_depend as d
+    join pg_catalog.pg_rewrite as r on r.oid = d.objid and d.classid = 'pg_catalog.pg_rewrite'::regclass
+    join pg_catalog.pg_class as c on c.oid = r.ev_class
+    cross join unnest(array['anon', 'authenticated', 'public']) as reader (name)
+    where d.refclassid = 'pg_catalog.pg_class'::regclass
+        and d.refobjid in (v_table, to_regclass('ledger.visible_timeline'), to_regclass('ledger.history'))
+        and c.relkind in ('v', 'm')
+        and not coalesce(c.reloptions && array['security_invoker=true', 'security_invoker=on'], false)
+        and has_table_privilege(reader.name, c.oid, 'select');
+
+    -- Who may be what.
+    return query
+    select 'role ' || r.rolname, 'is ' || t.problem, format('alter role %I ', r.rolname) || t.mend
+    from pg_catalog.pg_roles as r
+    cross join lateral (values
+        (r.rolsuper, 'a superuser', 'nosuperuser'),
+        (r.rolbypassrls and r.rolname <> 'service_role', 'not bound by row level security', 'nobypassrls'),
+        (r.rolcreaterole, 'a maker of roles', 'nocreaterole'),
+        (r.rolreplication and r.rolname <> 'loglineos_sidecar', 'a reader of the WAL', 'noreplication')
+    ) as t (falls, problem, mend)
+    where r.rolname in ('anon', 'authenticated', 'service_role', 'loglineos_sidecar', 'loglineos_kernel')
+        and t.falls
+    union all
+    select 'role ' || r.rolname, 'is a member of ' || g.rolname,
+        format('revoke %I from %I', g.rolname, r.rolname) || case when not exists (
+            select from pg_catalog.pg_auth_members as m where m.member = r.oid and m.roleid = g.oid
+        ) then '; or from the role through which it is one' else '' end
+    from pg_catalog.pg_roles as r
+    join pg_catalog.pg_roles as g on g.oid <> r.oid and (
+        g.oid = v_owner
+        or g.rolname in ('loglineos_sidecar', 'pg_write_all_data', 'pg_execute_server_program',
+            'pg_write_server_files')
+    )
+    where r.rolname in ('anon', 'authenticated', 'service_role', 'authenticator', 'loglineos_sidecar',
+            'loglineos_kernel')
+        and not r.rolsuper
+        and pg_has_role(r.oid, g.oid, 'member')
+    union all
+    select 'default privileges', format('%s gives new objects of schema %s to others', d.defaclrole::regrole,
+            d.defaclnamespace::regnamespace),
+        format('alter default privileges for role %s in schema %s revoke all on %s from %s',
+            d.defaclrole::regrole, d.defaclnamespace::regnamespace,
+            case d.defaclobjtype when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions'
+                else 'types' end,
+            case a.grantee when 0 then 'public' else a.grantee::regrole::text end)
+    from pg_catalog.pg_default_acl as d
+    cross join lateral aclexplode(d.defaclacl) as a
+    where d.defaclnamespace in (to_regnamespace('ledger'), to_regnamespace('ledger_private'))
+        and a.grantee <> d.defaclrole
+    group by d.defaclrole, d.defaclnamespace, d.defaclobjtype, a.grantee;
+
+    -- Doors. The lock is a function that is there in the extension form only (80_import).
+    return query
+    select 'extension loglineos', 'drop extension would destroy the ledger without a word',
+        'select ledger_private.lock_extension()'
+    from pg_catalog.pg_depend as d
+    join pg_catalog.pg_extension as e on e.oid = d.refobjid and e.extname = 'loglineos'
+    where d.classid = 'pg_catalog.pg_class'::regclass
+        and d.objid = v_table
+        and d.deptype = 'e'
+        and to_regprocedure('ledger_private.drop_extension_destroys_the_ledger()') is null;
+
+    -- Rows. Each was inserted by the transaction that its xact names, so two of different xact can not have
+    -- one xmin, unless something has written all rows anew (VACUUM FULL and CLUSTER keep the xmin). An honest
+    -- restore does; it ends with an epoch span, and its rows may name transactions that are yet to come.
+    -- Looked at: the oldest and the newest since.
+    select max(r.accepted_at) as accepted_at, coalesce(max(r.xact::text::numeric), 0)::text::xid8 as xact
+    into v_epoch
+    from ledger.universal_registry as r
+    where r.tenant_id = 'system'
+        and r.entity_type = 'epoch';
+    return query
+    select 'rows of ledger.universal_registry', 'were appended by many transactions and written by one',
+        'After a restore: select ledger.import_begin(); select ledger.import_end(). Else compare the ledger '
+        'with a backup: its rows were written anew.'
+    from (
+        (
+            select r.xmin::text as inserter, r.xact, r.accepted_at, 'oldest' as sample
+            from ledger.universal_registry as r
+            where r.xact >= v_epoch.xact
+            order by r.xact
+            limit 100
+        )
+        union all
+        (
+            select r.xmin::text, r.xact, r.accepted_at, 'newest'
+            from ledger.universal_registry as r
+            where v_epoch.accepted_at is null
+                or r.xact < pg_snapshot_xmax(pg_current_snapshot())
+            order by r.xact desc
+            limit 100
+        )
+    ) as w
+    where w.accepted_at > coalesce(v_epoch.accepted_at, '-infinity')
+    group by w.inserter, w.sample
+    having count(distinct w.xact) > 1
+    limit 1;
+end
+$$;
+
+comment on function ledger.guard_check() is
+    'One row for every wall of the ledger that does not stand: which, what is wrong, and the statement that '
+    'mends it or what to do. None: all stand. The sidecar asks it for readiness. Writer: nobody.';
+
+revoke all on function ledger.guard_check(), ledger_private.standing_walls(), ledger_private.built_walls(),
+    ledger_private.fingerprints()
+    from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+grant execute on function ledger.guard_check(), ledger_private.standing_walls(), ledger_private.built_walls(),
+    ledger_private.fingerprints()
+    to service_role, loglineos_sidecar;
+
 -- 90 publication: the doorbell. Inserts only; the columns that routing needs and no bodies.
 --
 -- A publication is never a member of an extension: it survives `drop extension`, without the table.

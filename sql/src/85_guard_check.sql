@@ -12,7 +12,7 @@ returns table (name text, digest text)
 language plpgsql
 stable
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query
@@ -29,7 +29,7 @@ returns table (kind text, name text, stands text)
 language plpgsql
 stable
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_table constant oid := to_regclass('ledger.universal_registry');
@@ -133,7 +133,8 @@ begin
     )
     from pg_catalog.pg_proc as p
     join pg_catalog.pg_language as l on l.oid = p.prolang
-    where p.pronamespace = any(v_schemas);
+    where p.pronamespace = any(v_schemas)
+        and p.oid is distinct from to_regprocedure('ledger_private.drop_extension_destroys_the_ledger()');
 
     return query
     select 'publication', p.pubname::text, format(
@@ -201,12 +202,13 @@ returns table (wall text, problem text, mend text)
 language plpgsql
 stable
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_table constant oid := to_regclass('ledger.universal_registry');
     v_owner oid;
     v_epoch record;
+    v_door constant text := 'universal_registry_before_insert_0_import';
     v_again constant text := 'As the owner, run this version''s migration again: '
         '@stamp@_loglineos_@version_@.sql';
 begin
@@ -275,9 +277,14 @@ begin
     -- What stands and was not built. A view of the user's own has its own section; an index that refuses no
     -- row, and a right to read as far as the policies let, hurt nobody.
     return query
-    select s.kind || ' ' || s.name, 'is none of the ledger''s',
+    select s.kind || ' ' || s.name,
+        case when s.name = v_door then 'is the import door, open: rows come in as they are' else
+            'is none of the ledger''s' end,
         case s.kind
-            when 'trigger' then format('drop trigger %I on %s', s.name, substring(s.stands from ' ON (\S+) '))
+            when 'trigger' then case
+                when s.name = v_door then 'select ledger.import_end()'
+                else format('drop trigger %I on %s', s.name, substring(s.stands from ' ON (\S+) '))
+            end
             when 'policy' then format('drop policy %I on ledger.universal_registry', s.name)
             when 'index' then 'drop index ' || s.name
             when 'function' then 'drop function ' || s.name
@@ -387,6 +394,17 @@ begin
     where d.defaclnamespace in (to_regnamespace('ledger'), to_regnamespace('ledger_private'))
         and a.grantee <> d.defaclrole
     group by d.defaclrole, d.defaclnamespace, d.defaclobjtype, a.grantee;
+
+    -- Doors. The lock is a function that is there in the extension form only (80_import).
+    return query
+    select 'extension loglineos', 'drop extension would destroy the ledger without a word',
+        'select ledger_private.lock_extension()'
+    from pg_catalog.pg_depend as d
+    join pg_catalog.pg_extension as e on e.oid = d.refobjid and e.extname = 'loglineos'
+    where d.classid = 'pg_catalog.pg_class'::regclass
+        and d.objid = v_table
+        and d.deptype = 'e'
+        and to_regprocedure('ledger_private.drop_extension_destroys_the_ledger()') is null;
 
     -- Rows. Each was inserted by the transaction that its xact names, so two of different xact can not have
     -- one xmin, unless something has written all rows anew (VACUUM FULL and CLUSTER keep the xmin). An honest
