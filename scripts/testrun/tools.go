@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,15 +16,24 @@ import (
 // Bounds of one call of apt-get, and of npm.
 const (
 	aptTimeout = 5 * time.Minute
-	npmTimeout = 2 * time.Minute
+	npmTimeout = 5 * time.Minute // some 100 MB, nearly all of it the Supabase CLI
 )
 
 // tool is a program that some test uses, and Debian's package of it. Postgres is not here: the tests'
-// own helper finds or fetches it; but pgTAP is (missingPgTAP).
+// own helper finds or fetches it; but its extensions are.
 type tool struct{ program, debianPackage, usedBy string }
 
 var tools = []tool{
 	{"node", "nodejs", "tests/vectors: the second implementation of the canonical form"},
+	{"npm", "npm", "tests/supabase: the Supabase CLI and clients; kernels: TypeScript"},
+	{"pg_prove", "libtap-parser-sourcehandler-pgtap-perl", "tests/supabase: the pgTAP files"},
+	{"curl", "curl", "tests/supabase: the shell snippets of docs/clients.md"},
+}
+
+// extensions are Postgres' own, by control file, and the end of Debian's package of them.
+var extensions = []struct{ name, debianPackage string }{
+	{"pgtap", "pgtap"},                 // tests/sqlrules, tests/supabase
+	{"plpgsql_check", "plpgsql-check"}, // tests/supabase: supabase db lint
 }
 
 // installTools installs what is missing, on Debian as root. A failure is said and costs no test but
@@ -32,7 +42,7 @@ func installTools() {
 	if os.Geteuid() != 0 || !isDebian() {
 		return
 	}
-	packages := missingPgTAP()
+	packages := missingExtensions()
 	for _, t := range tools {
 		if _, err := exec.LookPath(t.program); err != nil {
 			packages = append(packages, t.debianPackage)
@@ -58,10 +68,10 @@ func installTools() {
 // nodeDir holds the npm packages that tests use, with a lock file.
 const nodeDir = "tests/node"
 
-// installNodePackages installs the npm packages of tests/node where npm is there and they are not. A failure
-// costs only the tests that use them: they are skipped by name.
+// installNodePackages installs the npm packages of tests/node where npm is there and they are not, or not
+// in the versions of the lock file. A failure costs only the tests that use them: they are skipped by name.
 func installNodePackages() {
-	if _, err := os.Stat(filepath.Join(nodeDir, "node_modules")); err == nil {
+	if hasNodePackages() {
 		return
 	}
 	if _, err := exec.LookPath("npm"); err != nil {
@@ -77,9 +87,35 @@ func installNodePackages() {
 	}
 }
 
-// missingPgTAP lists Debian's packages of pgTAP (tests/sqlrules) for the Postgres that is installed. A
-// machine without one gets it first, here instead of in the first test that asks for it.
-func missingPgTAP() []string {
+// hasNodePackages compares what the lock file wants with what npm has written down when it installed.
+func hasNodePackages() bool {
+	type lock struct {
+		Packages map[string]struct {
+			Version  string
+			Optional bool
+		}
+	}
+	var wanted, installed lock
+	for path, into := range map[string]*lock{
+		"package-lock.json": &wanted, "node_modules/.package-lock.json": &installed,
+	} {
+		text, err := os.ReadFile(filepath.Join(nodeDir, path))
+		if err != nil || json.Unmarshal(text, into) != nil {
+			return false
+		}
+	}
+	for name, p := range wanted.Packages {
+		// Most optional packages are for other machines.
+		if name != "" && !p.Optional && installed.Packages[name].Version != p.Version {
+			return false
+		}
+	}
+	return true
+}
+
+// missingExtensions lists Debian's packages of extensions for each Postgres that is installed. A machine
+// without one gets it first, here instead of in the first test that asks for it.
+func missingExtensions() []string {
 	const installed = "/usr/lib/postgresql/*/bin/postgres"
 	found, _ := filepath.Glob(installed) // the only error is a bad pattern
 	if len(found) == 0 && os.Getenv("TEST_DATABASE_URL") == "" && os.Getenv("PG") == "" {
@@ -91,8 +127,11 @@ func missingPgTAP() []string {
 	var packages []string
 	for _, program := range found {
 		major := filepath.Base(filepath.Dir(filepath.Dir(program)))
-		if _, err := os.Stat("/usr/share/postgresql/" + major + "/extension/pgtap.control"); err != nil {
-			packages = append(packages, "postgresql-"+major+"-pgtap")
+		for _, e := range extensions {
+			control := "/usr/share/postgresql/" + major + "/extension/" + e.name + ".control"
+			if _, err := os.Stat(control); err != nil {
+				packages = append(packages, "postgresql-"+major+"-"+e.debianPackage)
+			}
 		}
 	}
 	return packages

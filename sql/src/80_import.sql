@@ -14,7 +14,7 @@ returns trigger
 language plpgsql
 volatile
 security invoker
-set search_path = pg_catalog, pg_temp
+set search_path = ''
 as $$
 begin
     if exists (
@@ -40,7 +40,7 @@ returns boolean
 language sql
 stable
 security invoker
-set search_path = pg_catalog, pg_temp
+set search_path = ''
 as $$
     select exists (
         select
@@ -60,7 +60,7 @@ returns void
 language plpgsql
 stable
 security invoker
-set search_path = pg_catalog, pg_temp
+set search_path = ''
 as $$
 declare
     v_who text := (
@@ -97,7 +97,7 @@ returns void
 language plpgsql
 volatile
 security invoker
-set search_path = pg_catalog, pg_temp
+set search_path = ''
 as $$
 declare
     v_trigger name;
@@ -152,7 +152,7 @@ returns setof text
 language sql
 stable
 security invoker
-set search_path = pg_catalog, pg_temp
+set search_path = ''
 as $$
     with chain as (
         select
@@ -200,10 +200,9 @@ returns jsonb
 language plpgsql
 volatile
 security invoker
-set search_path = pg_catalog, pg_temp
+set search_path = ''
 as $$
 declare
-    v_opened text;
     v_faults text[];
     v_trigger name;
     v_epoch jsonb;
@@ -291,7 +290,7 @@ returns void
 language plpgsql
 volatile
 security invoker
-set search_path = pg_catalog, pg_temp
+set search_path = ''
 as $$
 begin
     if to_regprocedure('ledger_private.drop_extension_destroys_the_ledger()') is not null
@@ -312,7 +311,7 @@ begin
     language sql
     stable
     security invoker
-    set search_path = pg_catalog, pg_temp
+    set search_path = ''
     return null::ledger.universal_registry;
     comment on function ledger_private.drop_extension_destroys_the_ledger() is
         'Stands between DROP EXTENSION and the ledger. To destroy the ledger, drop this function first.';
@@ -321,7 +320,7 @@ begin
         select
         from pg_catalog.pg_depend
         where classid = 'pg_catalog.pg_proc'::regclass
-            and objid = 'ledger_private.drop_extension_destroys_the_ledger()'::regprocedure
+            and objid = to_regprocedure('ledger_private.drop_extension_destroys_the_ledger()')
             and deptype = 'e'
     ) then
         alter extension loglineos drop function ledger_private.drop_extension_destroys_the_ledger();

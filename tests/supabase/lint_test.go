@@ -1,0 +1,125 @@
+package supabase_test
+
+import (
+	"net/url"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// lint is what the CLI finds in the functions, advise what it finds in the whole schema.
+func (p *project) lint() result {
+	p.t.Helper()
+	return p.ask("db", "lint", "--remote="+p.url, "--schema", "ledger,engine,ledger_private",
+		"--level", "warning", "--fail-on", "warning", "--workdir="+root)
+}
+
+func (p *project) advise() result {
+	p.t.Helper()
+	return p.ask("db", "advisors", "--remote="+p.url, "--level", "warn", "--fail-on", "warn", "--workdir="+root)
+}
+
+// definers is what the dashboard's advisors report as anon_security_definer_function_executable, and the same
+// for authenticated; those of the CLI do not have it yet.
+const definers = `
+select p.proname || ' ' || r.rolname
+from pg_proc as p, pg_roles as r
+where p.pronamespace in ('ledger'::regnamespace, 'public'::regnamespace)
+	and p.prosecdef and p.proname <> 'has_version' -- it moves to ledger_private
+	and r.rolname in ('anon', 'authenticated')
+	and has_function_privilege(r.oid, p.oid, 'execute')
+order by 1`
+
+// What Supabase's linters would tell a user of the ledger: nothing. And they would tell it: the same test
+// plants a fault for each of them.
+func TestLintersFindNothing(t *testing.T) {
+	t.Parallel()
+	p := pushed(t)
+	if r := p.advise(); r.code != 0 {
+		t.Errorf("supabase db advisors: %s", r)
+	}
+	if got := p.lines(definers); len(got) > 0 {
+		t.Errorf("a client may call these with the owner's rights by their name: %v", got)
+	}
+	p.needExtension("plpgsql_check", "plpgsql-check")
+	// On Supabase postgres may make it, by supautils.
+	run(t, connect(t, p.admin), "create extension plpgsql_check with schema extensions")
+	if r := p.lint(); r.code != 0 {
+		t.Errorf("supabase db lint: %s", r)
+	}
+
+	run(t, p.conn, `
+create view ledger.planted as select * from ledger.universal_registry;
+grant select on ledger.planted to anon;
+create function ledger.planted_definer() returns integer language sql security definer set search_path = ''
+	as 'select 1';
+revoke all on function ledger.planted_definer() from public;
+grant execute on function ledger.planted_definer() to anon;
+create function ledger.planted_path() returns integer language sql as 'select 1';
+create function ledger.planted_bug() returns integer language plpgsql set search_path = ''
+	as 'begin return (select nothing from ledger.universal_registry); end';`)
+	advice := p.advise()
+	for _, finding := range []string{"security_definer_view", "function_search_path_mutable"} {
+		if !strings.Contains(advice.stdout+advice.stderr, finding) {
+			t.Errorf("advisors does not report the planted %s: %s", finding, advice)
+		}
+	}
+	if advice.code == 0 {
+		t.Error("advisors finds what was planted and exits with 0")
+	}
+	if got := p.lines(definers); !slices.Equal(got, []string{"planted_definer anon"}) {
+		t.Errorf("of the planted definer function the query says %v", got)
+	}
+	if r := p.lint(); r.code == 0 || !strings.Contains(r.stdout+r.stderr, "planted_bug") {
+		t.Errorf("lint does not report the planted bug: %s", r)
+	}
+}
+
+// needExtension skips the test where the server has not got an extension.
+func (p *project) needExtension(name, debianPackage string) {
+	p.t.Helper()
+	var missing string
+	row := p.conn.QueryRow(p.t.Context(), `select case when not exists
+			(select from pg_available_extensions where name = $1)
+		then current_setting('server_version_num')::int / 10000 || '' else '' end`, name)
+	if err := row.Scan(&missing); err != nil {
+		p.t.Fatal(err)
+	}
+	if missing != "" {
+		p.t.Skipf("the server has no extension %s (Debian's package postgresql-%s-%s)", name, missing, debianPackage)
+	}
+}
+
+// environment names the database to libpq's programs.
+func environment(t *testing.T, databaseURL string) []string {
+	t.Helper()
+	u, err := url.Parse(databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	password, _ := u.User.Password()
+	return []string{"PGHOST=" + u.Hostname(), "PGPORT=" + u.Port(), "PGUSER=" + u.User.Username(),
+		"PGPASSWORD=" + password, "PGDATABASE=" + strings.TrimPrefix(u.Path, "/"), "PGSSLMODE=disable"}
+}
+
+// The files of supabase/tests/database, as `supabase test db` runs them: by pg_prove, as postgres.
+func TestPgProve(t *testing.T) {
+	t.Parallel()
+	prove, err := exec.LookPath("pg_prove")
+	if err != nil {
+		t.Skip("pg_prove is not installed (Debian's package libtap-parser-sourcehandler-pgtap-perl)")
+	}
+	p := pushed(t)
+	p.needExtension("pgtap", "pgtap")
+	run(t, connect(t, p.admin), "create extension pgtap with schema extensions")
+	files, err := filepath.Glob(filepath.Join(root, "supabase", "tests", "database", "*.sql"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("list pgTAP files: %v, %d files", err, len(files))
+	}
+	if r := command(t, "", environment(t, p.url), prove, files...); r.code != 0 ||
+		!strings.Contains(r.stdout, "Result: PASS") {
+		t.Errorf("pg_prove: %s", r)
+	}
+}
