@@ -126,7 +126,7 @@ func (l *Ledger) check(ctx context.Context) error {
 	case !canInsert:
 		return fmt.Errorf("%s may not insert into the ledger: run `logline migrate` again as the owner", Role)
 	}
-	return nil
+	return checkSchema(ctx, conn.Conn())
 }
 
 func explainConnect(err error) error {

@@ -173,8 +173,8 @@ func (l *Ledger) countAttempts(ctx context.Context, latest map[span.ID]*span.Spa
 var OpenStatuses = []string{"scheduled", "retry", "running", "cancel_requested"}
 
 // OpenRequests returns up to limit requests whose latest version is open, in id order, after the
-// id given (the nil UUID for the first page). It is read when a sidecar takes over, never in
-// steady state.
+// id given (the nil UUID for the first page). Those that came in through the import door are left out:
+// whoever had them ran elsewhere. It is read when a sidecar takes over, never in steady state.
 func (l *Ledger) OpenRequests(ctx context.Context, after span.ID, limit int) ([]*span.Span, error) {
 	return querySpans(ctx, l.pool, `select `+selectList+`
 		from ledger.universal_registry r
@@ -182,6 +182,7 @@ func (l *Ledger) OpenRequests(ctx context.Context, after span.ID, limit int) ([]
 			and r.status in ('scheduled', 'retry', 'running', 'cancel_requested')
 			and not r.is_deleted
 			and r.id > $1::text::uuid
+			and r.accepted_at > `+acceptedUntil+`
 			and not exists (
 				select 1 from ledger.universal_registry n where n.id = r.id and n.seq = r.seq + 1
 			)

@@ -245,15 +245,16 @@ func (s *session) openGap(ctx context.Context, stored cursor,
 	return g, nil
 }
 
-// gapSQL reads what the second snapshot sees and the first one did not. Order inside a gap is by
-// transaction, not by commit (docs/contract.md §7).
+// gapSQL reads what the second snapshot sees and the first one did not, but for rows of the import door:
+// their transactions are another cluster's. Order inside a gap is by transaction, not by commit
+// (docs/contract.md §7).
 const gapSQL = `select id::text, seq::text, entity_type, status, owner_id, tenant_id, visibility,
 	is_deleted::text, parent_id::text, at::text, accepted_at::text, scheduled_at::text, trace_id, xact::text,
 	curr_hash, prev_hash
 	from ledger.universal_registry
-	where $1 = '' or ((xact >= pg_snapshot_xmax($1::text::pg_snapshot)
+	where accepted_at > $2 and ($1 = '' or ((xact >= pg_snapshot_xmax($1::text::pg_snapshot)
 			or xact = any(array(select pg_snapshot_xip($1::text::pg_snapshot))))
-		and not pg_visible_in_snapshot(xact, $1::text::pg_snapshot))
+		and not pg_visible_in_snapshot(xact, $1::text::pg_snapshot)))
 	order by xact, at, id, seq`
 
 // scan hands over the rows of the gap and waits until they are disposed of; then the gap's snapshot
@@ -267,7 +268,7 @@ func (s *session) scan(ctx context.Context, g gap) error {
 	position := s.progress.Begin()
 	disposed := make(chan struct{})
 	position.onDone = func() { close(disposed) }
-	rows, err := g.tx.Query(ctx, gapSQL, g.since)
+	rows, err := g.tx.Query(ctx, gapSQL, g.since, s.imported)
 	if err != nil {
 		return fmt.Errorf("scan the gap: %w", err)
 	}

@@ -85,9 +85,34 @@ func (s *session) preconditions(ctx context.Context) error {
 			nil,
 		}
 	}
+	if err := s.readEpoch(ctx); err != nil {
+		return err
+	}
 	if _, err := s.sql.Exec(ctx, cursorSQL); err != nil {
 		return &SetupError{"the sidecar cannot make its tables in the schema engine",
 			"run `logline migrate` again as the owner", err}
+	}
+	return nil
+}
+
+// readEpoch reads which rows came in through the import door (sql/src/80_import.sql). They are passed over
+// for as long as the session lasts: while it does, the door stays shut.
+func (s *session) readEpoch(ctx context.Context) error {
+	var importing bool
+	var until *time.Time
+	err := s.sql.QueryRow(ctx, `select ledger_private.is_importing(), (
+			select max((metadata ->> 'accepted_until')::timestamptz) from ledger.universal_registry
+			where tenant_id = 'system' and entity_type = 'epoch'
+		)`).Scan(&importing, &until)
+	if err != nil {
+		return fmt.Errorf("read the epoch: %w", err)
+	}
+	if importing {
+		return &SetupError{"the ledger is being restored: its import door is open",
+			"run `select ledger.import_end()` as the owner", nil}
+	}
+	if until != nil {
+		s.imported = *until
 	}
 	return nil
 }

@@ -194,6 +194,7 @@ type session struct {
 	progress    *Progress
 	dirty       atomic.Bool // rows came since the last mark
 	replyNow    chan struct{}
+	imported    time.Time // rows accepted until then came through the import door: not handed over
 }
 
 func (s *session) close() {
@@ -278,6 +279,9 @@ func (s *session) apply(ctx context.Context, d *decoder, raw []byte, open *Posit
 		return nil, nil
 	case eventRow:
 		s.dirty.Store(true)
+		if !event.row.AcceptedAt.After(s.imported) {
+			return open, nil
+		}
 		s.rows.Add(1)
 		open.Add(1)
 		if err := s.handler.Row(ctx, event.row, open); err != nil {

@@ -170,6 +170,8 @@ func TestIdleSlotHoldsBackNoWAL(t *testing.T) {
 	exec(t, f.conn, "insert into public.other select generate_series(1, 10000)")
 	end := ask[string](t, f.conn, "select pg_current_wal_insert_lsn()::text")
 	eventually(t, "the idle slot passes what others wrote", func() bool {
+		// The cursor stays where it is for little: the last of it needs more behind it.
+		exec(t, f.conn, "insert into public.other select generate_series(1, 100)")
 		return ask[bool](t, f.conn, `select confirmed_flush_lsn >= $2::text::pg_lsn from pg_replication_slots
 			where slot_name = $1`, f.db.Name, end)
 	})
