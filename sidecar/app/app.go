@@ -179,7 +179,7 @@ func (a *App) Status(ctx context.Context) httpapi.Status {
 }
 
 // release is the version of the source; the changelog has an entry for each.
-const release = "0.1.0"
+const release = "0.2.0"
 
 // Version is the release, and the commit where the build knows it.
 func Version() string {

@@ -52,6 +52,16 @@ alter table supabase_migrations.schema_migrations add column if not exists name 
 // returns them. Two at a time are safe: they take turns by locks.
 func (o *Owner) Migrate(ctx context.Context, migrations []Migration) ([]Migration, error) {
 	conn := o.conn
+	var extension bool
+	err := conn.QueryRow(ctx, "select exists (select from pg_extension where extname = 'loglineos')").
+		Scan(&extension)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("look for the extension: %w", err)
+	case extension:
+		return nil, errors.New("the ledger of this database is an extension, which migrations do not touch: run " +
+			"`alter extension loglineos update` as its owner")
+	}
 	if _, err := conn.Exec(ctx, historySQL); err != nil {
 		return nil, explainMigrate(conn, err)
 	}

@@ -117,6 +117,39 @@ func TestMigrateKeepsAnOlderHistory(t *testing.T) {
 	}
 }
 
+// A database of the release before: `logline migrate` and `up` bring it to this one, and keep its rows.
+func TestMigrateGoesOnFromTheReleaseBefore(t *testing.T) {
+	t.Parallel()
+	pgtest.New(t) // makes the roles
+	db := pgtest.Empty(t)
+	migrations, err := Migrations(supabase.Migrations, "migrations")
+	if err != nil || len(migrations) < 2 {
+		t.Fatalf("%d migrations, %v", len(migrations), err)
+	}
+	o, conn := owner(t, db.URL), connect(t, db.URL)
+	if _, err := o.Migrate(t.Context(), migrations[:1]); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, conn, `insert into ledger.universal_registry (entity_type, owner_id, tenant_id, who)
+		values ('note', 'alice', 't1', 'user:alice')`)
+	if _, err := Open(t.Context(), db.SidecarURL, 2); err == nil ||
+		!strings.Contains(err.Error(), "older than version "+minVersion) {
+		t.Errorf("a sidecar on it: got %v, want a refusal", err)
+	}
+	applied, err := o.Migrate(t.Context(), migrations)
+	if err != nil || len(applied) != len(migrations)-1 {
+		t.Fatalf("applied %d, %v", len(applied), err)
+	}
+	if n := ask[int](t, conn, "select count(*) from ledger.history"); n != 1 {
+		t.Errorf("%d rows after the upgrade, want 1", n)
+	}
+	l, err := Open(t.Context(), db.SidecarURL, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+}
+
 func TestBrokenMigrationLeavesNothing(t *testing.T) {
 	t.Parallel()
 	db := pgtest.Empty(t)

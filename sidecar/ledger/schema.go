@@ -36,8 +36,8 @@ const restoredSQL = `select exists (
 // checkSchema refuses a ledger of an older version, one that is being restored, and one that was restored
 // without its rows having been told from new ones.
 func checkSchema(ctx context.Context, conn *pgx.Conn) error {
-	const mend = "run `logline migrate` (or `supabase db push`, or paste sql/dist/loglineos.sql; where it is an " +
-		"extension: `alter extension loglineos update`)"
+	const mend = "run `logline migrate` (or `supabase db push`, or paste sql/dist/loglineos.sql; where it is " +
+		"an extension: `alter extension loglineos update`)"
 	var known bool
 	err := conn.QueryRow(ctx, "select to_regprocedure('ledger_private.version()') is not null").Scan(&known)
 	if err != nil {
@@ -49,7 +49,8 @@ func checkSchema(ctx context.Context, conn *pgx.Conn) error {
 	var version string
 	var old, importing, restored bool
 	err = conn.QueryRow(ctx, `select v, string_to_array(v, '.')::int[] < string_to_array($1, '.')::int[],
-		ledger_private.is_importing() from ledger_private.version() v`, minVersion).Scan(&version, &old, &importing)
+		ledger_private.is_importing() from ledger_private.version() v`, minVersion).
+		Scan(&version, &old, &importing)
 	switch {
 	case err != nil:
 		return fmt.Errorf("read the ledger's version: %w", err)
@@ -63,8 +64,8 @@ func checkSchema(ctx context.Context, conn *pgx.Conn) error {
 		return fmt.Errorf("look for restored rows: %w", err)
 	}
 	if restored {
-		return errors.New("the ledger was restored from another server, and its open requests would run again: run " +
-			"`select ledger.import_begin(); select ledger.import_end();` as the owner, then start again")
+		return errors.New("the ledger was restored from another server, and its open requests would run again: " +
+			"run `select ledger.import_begin(); select ledger.import_end();` as the owner, then start again")
 	}
 	return nil
 }

@@ -80,7 +80,7 @@ func TestImportKeepsEveryRowAsItWas(t *testing.T) {
 				select max(accepted_at) from ledger.universal_registry where entity_type <> 'epoch'),
 			metadata ->> 'opened' like 'Import door, open since 2%',
 			metadata ->> 'system_identifier' = (select system_identifier::text from pg_control_system()),
-			accepted_at > now() - interval '1 minute', xact::text::bigint < txid_snapshot_xmax(txid_current_snapshot()))
+			accepted_at > now() - interval '1 minute', pg_visible_in_snapshot(xact, pg_current_snapshot()))
 		from ledger.universal_registry where entity_type = 'epoch'`),
 		"system:import imported ledger system system private 0 8 4 t t t t t t")
 
@@ -89,8 +89,7 @@ func TestImportKeepsEveryRowAsItWas(t *testing.T) {
 	wantLines(t, lines(to, `select 'stamped' from ledger.history
 		where id = '`+id(9)+`' and accepted_at > now() - interval '1 minute'`), "stamped")
 	wantCode(t, to.append(ann, "id", id(2), "seq", 2, "entity_type", "request", "status", "scheduled"), "LL003")
-	wantCode(t, to.append(owner, "id", id(8), "entity_type", "epoch", "owner_id", "system", "tenant_id", "system"),
-		"LL004")
+	wantCode(t, to.append(owner, "entity_type", "epoch", "owner_id", "system", "tenant_id", "system"), "LL004")
 }
 
 func TestImportIsTheOwnersAlone(t *testing.T) {
@@ -226,8 +225,8 @@ func TestImportListsTwentyFaultsAndStaysOpen(t *testing.T) {
 	run(t, l.conn, importBegin)
 	const chain = `insert into ledger.universal_registry (id, seq, entity_type, who, at, accepted_at, xact, owner_id,
 			tenant_id, visibility, is_deleted)
-		select ('b0000000-0000-4000-9000-' || lpad(n::text, 12, '0'))::uuid, $1, 'note', 'user:a', now(), now(), '5',
-			'a', 't', 'private', false
+		select ('b0000000-0000-4000-9000-' || lpad(n::text, 12, '0'))::uuid, $1, 'note', 'user:a', now(), now(),
+			'5', 'a', 't', 'private', false
 		from generate_series(1, 30) n`
 	run(t, l.conn, chain, 1)
 	var refusal *pgconn.PgError
