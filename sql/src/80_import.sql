@@ -14,7 +14,7 @@ returns trigger
 language plpgsql
 volatile
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if exists (
@@ -40,7 +40,7 @@ returns boolean
 language sql
 stable
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select exists (
         select
@@ -60,7 +60,7 @@ returns void
 language plpgsql
 stable
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_who text := (
@@ -97,7 +97,7 @@ returns void
 language plpgsql
 volatile
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_trigger name;
@@ -152,7 +152,7 @@ returns setof text
 language sql
 stable
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     with chain as (
         select
@@ -200,7 +200,7 @@ returns jsonb
 language plpgsql
 volatile
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_faults text[];
@@ -290,7 +290,7 @@ returns void
 language plpgsql
 volatile
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if to_regprocedure('ledger_private.drop_extension_destroys_the_ledger()') is not null
@@ -311,7 +311,7 @@ begin
     language sql
     stable
     security invoker
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
     return null::ledger.universal_registry;
     comment on function ledger_private.drop_extension_destroys_the_ledger() is
         'Stands between DROP EXTENSION and the ledger. To destroy the ledger, drop this function first.';

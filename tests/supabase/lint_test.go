@@ -13,12 +13,12 @@ import (
 func (p *project) lint() result {
 	p.t.Helper()
 	return p.ask("db", "lint", "--remote="+p.url, "--schema", "ledger,engine,ledger_private",
-		"--level", "warning", "--fail-on", "warning", "--workdir="+root)
+		"--level", "warning", "--fail-on", "warning", "--workdir="+p.dir)
 }
 
 func (p *project) advise() result {
 	p.t.Helper()
-	return p.ask("db", "advisors", "--remote="+p.url, "--level", "warn", "--fail-on", "warn", "--workdir="+root)
+	return p.ask("db", "advisors", "--remote="+p.url, "--level", "warn", "--fail-on", "warn", "--workdir="+p.dir)
 }
 
 // definers is what the dashboard's advisors report as anon_security_definer_function_executable, and the same

@@ -62,6 +62,7 @@ type project struct {
 	admin string // URL of supabase_admin, the superuser
 	url   string // URL of postgres, who owns the database and is no superuser
 	conn  *pgx.Conn
+	dir   string // with a copy of the folder supabase, into which the CLI writes
 }
 
 // newProject starts a Postgres of its own: Supabase's roles belong to the whole server, and the superuser's
@@ -69,7 +70,11 @@ type project struct {
 func newProject(t *testing.T) *project {
 	t.Helper()
 	db := pgtest.NewCluster(t, nil).Empty(t)
-	p := &project{t: t}
+	p := &project{t: t, dir: t.TempDir()}
+	folder := os.DirFS(filepath.Join(root, "supabase"))
+	if err := os.CopyFS(filepath.Join(p.dir, "supabase"), folder); err != nil {
+		t.Fatal(err)
+	}
 	run(t, connect(t, db.URL), "create role renamer superuser login password 'renamer'")
 	run(t, connect(t, as(t, db.URL, "renamer", "renamer")),
 		"alter role postgres rename to supabase_admin; alter role supabase_admin password 'admin'")
@@ -86,7 +91,7 @@ func newProject(t *testing.T) *project {
 func pushed(t *testing.T) *project {
 	t.Helper()
 	p := newProject(t)
-	p.cli("db", "push", "--remote="+p.url, "--yes", "--workdir="+root)
+	p.cli("db", "push", "--remote="+p.url, "--yes", "--workdir="+p.dir)
 	return p
 }
 

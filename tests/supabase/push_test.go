@@ -38,7 +38,7 @@ func (p *project) migrate() result {
 // wantListed fails unless `supabase migration list` names each version on both sides.
 func (p *project) wantListed() {
 	p.t.Helper()
-	list := p.cli("migration", "list", "--remote="+p.url, "--workdir="+root)
+	list := p.cli("migration", "list", "--remote="+p.url, "--workdir="+p.dir)
 	for _, m := range migrations(p.t) {
 		version, _, _ := strings.Cut(m, " ")
 		both := regexp.MustCompile(version + `\D+` + version)
@@ -54,7 +54,7 @@ func TestPushInstallsAndThenHasNothingToDo(t *testing.T) {
 	if got := p.lines(history); !slices.Equal(got, migrations(t)) {
 		t.Errorf("history is %v, want %v", got, migrations(t))
 	}
-	again := p.cli("db", "push", "--remote="+p.url, "--yes", "--workdir="+root)
+	again := p.cli("db", "push", "--remote="+p.url, "--yes", "--workdir="+p.dir)
 	if !strings.Contains(strings.ToLower(again.stdout+again.stderr), "up to date") {
 		t.Errorf("the second push does not say that nothing is to do: %s", again)
 	}
@@ -75,7 +75,7 @@ func TestCLIKnowsWhatLoglineMigrated(t *testing.T) {
 	p := newProject(t)
 	p.migrate()
 	p.wantListed()
-	push := p.cli("db", "push", "--remote="+p.url, "--yes", "--workdir="+root)
+	push := p.cli("db", "push", "--remote="+p.url, "--yes", "--workdir="+p.dir)
 	if !strings.Contains(strings.ToLower(push.stdout+push.stderr), "up to date") {
 		t.Errorf("the CLI would push again what logline has migrated: %s", push)
 	}
@@ -102,7 +102,7 @@ func TestPushUpgrades(t *testing.T) {
 	}
 	const rows = "select md5(string_agg(r::text, ',' order by id, seq)) || count(*) from ledger.universal_registry r"
 	before := p.lines(rows)
-	p.cli("db", "push", "--remote="+p.url, "--yes", "--workdir="+root)
+	p.cli("db", "push", "--remote="+p.url, "--yes", "--workdir="+p.dir)
 	if after := p.lines(rows); !slices.Equal(before, after) || strings.HasSuffix(before[0], "e0") {
 		t.Errorf("rows before %v, after %v", before, after)
 	}

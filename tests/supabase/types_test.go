@@ -13,7 +13,7 @@ var write = flag.Bool("write", false, "write supabase/types/ledger.ts anew inste
 func generated(t *testing.T) string {
 	t.Helper()
 	p := pushed(t)
-	return p.cli("gen", "types", "--remote="+p.url, "--schema", "ledger", "--workdir="+root).stdout
+	return p.cli("gen", "types", "--remote="+p.url, "--schema", "ledger", "--workdir="+p.dir).stdout
 }
 
 func TestTypesAreFresh(t *testing.T) {
