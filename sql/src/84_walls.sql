@@ -3,6 +3,7 @@
 -- Sources: b24c4d0f397b0b83fe283d8cf095f18a7834ea2a0d7fc3e2352f5e71553c5dbc
 -- Sources: 8f29df45350d1e50e586974af8be839b86a081056bf1db1b2a233d4565e011f9
 -- Sources: 0fc66df11b859edfc267bccb0e781ffa9829f50b6ca1df4f5db81778298fe9a6
+-- Sources: 89cdaad26a0d68709ce62f48ff2c955cf38f11f95112254f12268638936c97a6
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)

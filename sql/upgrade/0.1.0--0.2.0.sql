@@ -13,8 +13,13 @@ begin
     for v_attempt in 1..100 loop
         begin
             set local lock_timeout = '300ms';
-            lock table ledger.universal_registry, ledger.visible_timeline, ledger.history
-                in access exclusive mode;
+            execute 'lock table ' || (
+                -- A view may be gone (guard_check says so, and to run this again).
+                select string_agg(c.oid::regclass::text, ', ' order by c.relkind, c.oid)
+                from pg_catalog.pg_class as c
+                where c.relnamespace = 'ledger'::regnamespace
+                    and c.relname in ('universal_registry', 'visible_timeline', 'history')
+            ) || ' in access exclusive mode';
             perform set_config('lock_timeout', v_lock_timeout, true);
             return;
         exception
