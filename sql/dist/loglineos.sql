@@ -39,8 +39,13 @@ begin
     for v_attempt in 1..100 loop
         begin
             set local lock_timeout = '300ms';
-            lock table ledger.universal_registry, ledger.visible_timeline, ledger.history
-                in access exclusive mode;
+            execute 'lock table ' || (
+                -- A view may be gone (guard_check says so, and to run this again).
+                select string_agg(c.oid::regclass::text, ', ' order by c.relkind, c.oid)
+                from pg_catalog.pg_class as c
+                where c.relnamespace = 'ledger'::regnamespace
+                    and c.relname in ('universal_registry', 'visible_timeline', 'history')
+            ) || ' in access exclusive mode';
             perform set_config('lock_timeout', v_lock_timeout, true);
             return;
         exception
@@ -1995,7 +2000,7 @@ grant execute on function ledger_private.is_importing() to loglineos_sidecar;
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: b24c4d0f397b0b83fe283d8cf095f18a7834ea2a0d7fc3e2352f5e71553c5dbc
+-- Sources: 957e44740a18570f389ee297efcaa810d8cf8351aa62dd85f2eb362bf7ebdce2
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -2236,7 +2241,7 @@ begin
         ('ledger.current_tenant_id', '6ba6f100a17b14ec3d65fd51bdb0d79e1b875d1405258b642464b2d25ea4adbc'),
         ('ledger.current_user_id', 'fce50bc66d339c33e2fa4dae94c8c389d645fff828642ea162f42c8bd1f63670'),
         ('ledger.follow_version', '1729345213e02dbab48c6663319451b7652abf45151ff7a1fe3cce7385bf5c1a'),
-        ('ledger.guard_check', 'ae209f28bf3eb34d7795ac6efcc67a1bb90dbfd5b43b4e86487f365be6a1a7cc'),
+        ('ledger.guard_check', 'abb412661621d6a4940b6e7a897a2f657c6afb9bdb7e875a84934b06a0e77495'),
         ('ledger.has_version', '8b2f19d2f06d68219937f225bf0d7ea7aced548d64d578e258853a16a2509fc3'),
         ('ledger.idempotency_id', 'da2733312397c86d5b79f1d5369569c9457f848d152002a41990a4ab219d7d4c'),
         ('ledger.import_begin', '6a7c6da7f060465f8842dec3c8ccdbdf019c892aa5fdba6607dfc9b9aa439bd0'),
@@ -2449,22 +2454,30 @@ declare
     v_epoch record;
     v_door constant text := 'universal_registry_before_insert_0_import';
     v_again constant text := 'As the owner, run this version''s migration again: '
-        '20261124000000_loglineos_0_2_0.sql';
+        '20261124000000_loglineos_0_2_0.sql.';
 begin
-    select c.relowner into v_owner from pg_catalog.pg_class as c where c.oid = v_table;
+    select c.relowner into v_owner from pg_catalog.pg_class as c where c.oid = v_table and c.relkind = 'r';
     if v_owner is null then
         return query values (
-            'table ledger.universal_registry', 'is not there', 'Rename it back, or restore it from a backup.'
+            'table ledger.universal_registry', 'is not there, or no ordinary table',
+            'Rename the ledger back, or restore it from a backup.'
         );
         return;
     end if;
+
+    -- The import door comes first: its end enables the triggers, and could not write its span behind them.
+    return query
+    select 'trigger ' || t.tgname, 'is the import door: rows come in as they are, and only the owner appends',
+        'select ledger.import_end()'
+    from pg_catalog.pg_trigger as t
+    where t.tgrelid = v_table
+        and t.tgname = v_door;
 
     -- The table itself.
     return query
     select 'table ledger.universal_registry', t.problem, 'alter table ledger.universal_registry ' || t.mend
     from pg_catalog.pg_class as c
     cross join lateral (values
-        (c.relkind <> 'r', 'is no ordinary table', 'rename to not_the_ledger, and rename the ledger back'),
         (c.relpersistence <> 'p', 'is not written to the WAL: a crash empties it', 'set logged'),
         (not c.relrowsecurity, 'row level security is off', 'enable row level security'),
         (not c.relforcerowsecurity, 'row level security does not bind its owner', 'force row level security')
@@ -2477,8 +2490,12 @@ begin
     where i.inhparent = v_table
     union all
     select 'table ledger.universal_registry', 'shows its rows in its parent ' || i.inhparent::regclass,
-        format('alter table %s no inherit %s', i.inhrelid::regclass, i.inhparent::regclass)
+        case when c.relispartition
+            then format('alter table %s detach partition %s', i.inhparent::regclass, i.inhrelid::regclass)
+            else format('alter table %s no inherit %s', i.inhrelid::regclass, i.inhparent::regclass)
+        end
     from pg_catalog.pg_inherits as i
+    join pg_catalog.pg_class as c on c.oid = i.inhrelid
     where i.inhrelid = v_table
     union all
     select 'rule ' || r.rulename, 'rewrites what is asked of ' || r.ev_class::regclass,
@@ -2504,7 +2521,7 @@ begin
                 || built.statement
             when 'publication' then case when s.name is not null then 'drop publication loglineos; ' else '' end
                 || built.statement
-            when 'column' then 'Make the column again as it was built: ' || built.statement
+            when 'column' then 'Make the column again as it was built: ' || built.statement || '.'
             else v_again
         end
     from ledger_private.built_walls() as b
@@ -2516,14 +2533,9 @@ begin
     -- What stands and was not built. A view of the user's own has its own section; an index that refuses no
     -- row, and a right to read as far as the policies let, hurt nobody.
     return query
-    select s.kind || ' ' || s.name,
-        case when s.name = v_door then 'is the import door, open: rows come in as they are' else
-            'is none of the ledger''s' end,
+    select s.kind || ' ' || s.name, 'is none of the ledger''s',
         case s.kind
-            when 'trigger' then case
-                when s.name = v_door then 'select ledger.import_end()'
-                else format('drop trigger %I on %s', s.name, substring(s.stands from ' ON (\S+) '))
-            end
+            when 'trigger' then format('drop trigger %I on %s', s.name, substring(s.stands from ' ON (\S+) '))
             when 'policy' then format('drop policy %I on ledger.universal_registry', s.name)
             when 'index' then 'drop index ' || s.name
             when 'function' then 'drop function ' || s.name
@@ -2538,8 +2550,13 @@ begin
             select from ledger_private.built_walls() as b where b.kind = s.kind and b.name = s.name
         )
         and s.kind <> 'view'
+        and s.name <> v_door
         and not (s.kind = 'index' and s.stands not like 'CREATE UNIQUE %' and s.stands not like '% -- invalid')
-        and not (s.kind = 'right' and s.name ~ '^(select on .*|usage on schema ledger) to (?!public$)');
+        and not (s.kind = 'right' and s.name ~ '^(select on .*|usage on schema ledger) to (?!public$)')
+        and not (s.kind = 'right' and s.name like '% on function %' and not exists (
+            select from ledger_private.built_walls() as b
+            where b.kind = 'function' and s.name like '% on function ' || b.name || ' to %'
+        ));
 
     -- Bodies. A file that came through Windows has other ends of lines.
     return query
@@ -2607,9 +2624,10 @@ begin
         and t.falls
     union all
     select 'role ' || r.rolname, 'is a member of ' || g.rolname,
-        format('revoke %I from %I', g.rolname, r.rolname) || case when not exists (
+        case when exists (
             select from pg_catalog.pg_auth_members as m where m.member = r.oid and m.roleid = g.oid
-        ) then '; or from the role through which it is one' else '' end
+        ) then format('revoke %I from %I', g.rolname, r.rolname)
+            else 'Revoke it from the role through which this one is a member.' end
     from pg_catalog.pg_roles as r
     join pg_catalog.pg_roles as g on g.oid <> r.oid and (
         g.oid = v_owner
@@ -2685,7 +2703,7 @@ $$;
 
 comment on function ledger.guard_check() is
     'One row for every wall of the ledger that does not stand: which, what is wrong, and the statement that '
-    'mends it or what to do. None: all stand. The sidecar asks it for readiness. Writer: nobody.';
+    'mends it (or, with a full stop, what to do). No row: all stand. The sidecar asks it for readiness.';
 
 revoke all on function ledger.guard_check(), ledger_private.standing_walls(), ledger_private.built_walls(),
     ledger_private.fingerprints()

@@ -1,9 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: b24c4d0f397b0b83fe283d8cf095f18a7834ea2a0d7fc3e2352f5e71553c5dbc
--- Sources: 8f29df45350d1e50e586974af8be839b86a081056bf1db1b2a233d4565e011f9
--- Sources: 0fc66df11b859edfc267bccb0e781ffa9829f50b6ca1df4f5db81778298fe9a6
--- Sources: 89cdaad26a0d68709ce62f48ff2c955cf38f11f95112254f12268638936c97a6
+-- Sources: 957e44740a18570f389ee297efcaa810d8cf8351aa62dd85f2eb362bf7ebdce2
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
