@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -438,7 +439,7 @@ func TestPgTAP(t *testing.T) {
 		t.Fatalf("list pgTAP files: %v, %d files", err, len(files))
 	}
 	for _, file := range files {
-		passed := 0
+		passed, planned := 0, -1
 		results, err := connect(t, l.db.URL).PgConn().Exec(context.Background(), string(read(t, file))).ReadAll()
 		if err != nil {
 			t.Fatalf("%s: %v", file, err)
@@ -447,6 +448,8 @@ func TestPgTAP(t *testing.T) {
 			for _, row := range result.Rows {
 				for line := range strings.Lines(string(row[0])) {
 					switch {
+					case strings.HasPrefix(line, "1.."):
+						planned, _ = strconv.Atoi(strings.TrimSpace(line[len("1.."):])) // 0 is no plan
 					case strings.HasPrefix(line, "ok "):
 						passed++
 					case strings.HasPrefix(line, "not ok"), strings.HasPrefix(line, "#"):
@@ -455,8 +458,8 @@ func TestPgTAP(t *testing.T) {
 				}
 			}
 		}
-		if passed != 10 {
-			t.Errorf("%s: %d checks passed, want 10", file, passed)
+		if passed == 0 || passed != planned {
+			t.Errorf("%s: %d checks passed, %d are planned", file, passed, planned)
 		}
 	}
 }
