@@ -1,8 +1,6 @@
 -- 50 access: who reads and who appends.
 --
 -- One policy per role and command. Accessors stand in (select …) so that they run once a statement.
--- A case, not an or: of an or the planner makes a bitmap of everything that the reader may read, and sorts
--- it, whatever the query asks for (docs/plans.md). The same rules stand in ledger_private.is_superseded.
 -- A comparison with a missing claim is null, so no claim means no rows; anon has SELECT and no policy,
 -- so it reads nothing and is told nothing. Own means owner and tenant: user ids may repeat elsewhere.
 
@@ -15,12 +13,12 @@ create policy universal_registry_select_authenticated on ledger.universal_regist
     to authenticated
     using (
         (select ledger.current_user_id()) is not null
-        and case visibility
-            when 'tenant' then tenant_id = (select ledger.current_tenant_id())
-            when 'public' then true
-            else owner_id = (select ledger.current_user_id())
+        and (
+            owner_id = (select ledger.current_user_id())
                 and tenant_id = (select ledger.current_tenant_id())
-        end
+            or visibility = 'tenant' and tenant_id = (select ledger.current_tenant_id())
+            or visibility = 'public'
+        )
     );
 
 comment on policy universal_registry_select_authenticated on ledger.universal_registry is
@@ -81,41 +79,69 @@ create policy universal_registry_select_kernel on ledger.universal_registry
     to loglineos_kernel
     using (
         (select ledger.current_user_id()) is not null
-        and case visibility
-            when 'tenant' then tenant_id = (select ledger.current_tenant_id())
-            when 'public' then true
-            else owner_id = (select ledger.current_user_id())
+        and (
+            owner_id = (select ledger.current_user_id())
                 and tenant_id = (select ledger.current_tenant_id())
-        end
+            or visibility = 'tenant' and tenant_id = (select ledger.current_tenant_id())
+            or visibility = 'public'
+        )
     );
 
 comment on policy universal_registry_select_kernel on ledger.universal_registry is
     'Ledger code reads what the user reads on whose behalf it runs (app.user_id, app.tenant_id).';
 
 -- Where the owner has neither superuser nor BYPASSRLS, FORCE binds it, and it needs policies to boot
--- the system and to look up the version before. A new owner needs them anew.
-drop policy if exists universal_registry_select_owner on ledger.universal_registry;
-drop policy if exists universal_registry_insert_owner on ledger.universal_registry;
-
-do $owner$
+-- the system and to look up the version before. A new owner needs them anew: after a restore under
+-- another one, ledger.import_end() asks for them.
+create or replace function ledger_private.mend_owner_policies()
+returns void
+language plpgsql
+volatile
+security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_owner oid := (select relowner from pg_class where oid = 'ledger.universal_registry'::regclass);
 begin
+    if (
+        select count(*)
+        from pg_policy
+        where polrelid = 'ledger.universal_registry'::regclass
+            and polname in ('universal_registry_select_owner', 'universal_registry_insert_owner')
+            and polroles = array[v_owner]
+    ) = 2 then
+        return;
+    end if;
+    drop policy if exists universal_registry_select_owner on ledger.universal_registry;
+    drop policy if exists universal_registry_insert_owner on ledger.universal_registry;
     execute format(
         'create policy universal_registry_select_owner on ledger.universal_registry'
         ' for select to %I using (true)',
-        current_user
+        pg_get_userbyid(v_owner)
     );
     execute format(
         'create policy universal_registry_insert_owner on ledger.universal_registry'
         ' for insert to %I with check (true)',
-        current_user
+        pg_get_userbyid(v_owner)
     );
+    comment on policy universal_registry_select_owner on ledger.universal_registry is
+        'The definer triggers read the version before.';
+    comment on policy universal_registry_insert_owner on ledger.universal_registry is
+        'The owner boots the system; what it may append, the triggers say.';
+end
+$$;
+
+comment on function ledger_private.mend_owner_policies() is
+    'Gives the ledger''s owner its policies, where they are another''s or missing. For the owner.';
+
+revoke all on function ledger_private.mend_owner_policies()
+    from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+
+do $owner$
+begin
+    perform ledger_private.mend_owner_policies();
 end
 $owner$;
-
-comment on policy universal_registry_select_owner on ledger.universal_registry is
-    'The definer triggers read the version before.';
-comment on policy universal_registry_insert_owner on ledger.universal_registry is
-    'The owner boots the system; what it may append, the triggers say.';
 
 -- Never UPDATE, DELETE, TRUNCATE. Grants that default privileges gave away are taken back first.
 revoke all on all tables in schema ledger from public, anon, authenticated, service_role;

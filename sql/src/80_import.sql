@@ -273,6 +273,7 @@ begin
     ) then
         alter table ledger.universal_registry force row level security;
     end if;
+    perform ledger_private.mend_owner_policies();
     perform ledger_private.mend_publication();
     perform ledger_private.lock_extension();
     return v_epoch;

@@ -1,0 +1,297 @@
+package sqlrules
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// tool is the path of a program of Postgres that fits the server, or the end of the test: the packages that
+// the tests fetch where no Postgres is installed bring none.
+func tool(t *testing.T, l *ledger, name string) string {
+	t.Helper()
+	major := ask[string](l, owner, "select current_setting('server_version_num')::int / 10000 || ''")
+	folders := []string{ask[string](l, owner, "select setting from pg_config where name = 'BINDIR'"),
+		"/usr/lib/postgresql/" + major + "/bin"}
+	for _, folder := range folders {
+		if path, err := exec.LookPath(filepath.Join(folder, name)); err == nil {
+			return path
+		}
+	}
+	if path, err := exec.LookPath(name); err == nil {
+		if out, err := exec.Command(path, "--version").Output(); err == nil &&
+			strings.Contains(string(out), ") "+major+".") {
+			return path
+		}
+	}
+	t.Skipf("skipped, dump and restore: there is no %s of Postgres %s (Debian's package postgresql-client-%s)",
+		name, major, major)
+	return ""
+}
+
+// call runs a program of Postgres, which must succeed without a word of error.
+func call(t *testing.T, program string, args ...string) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), program, args...).CombinedOutput()
+	if err != nil || strings.Contains(string(out), "error:") || strings.Contains(string(out), "ERROR:") {
+		t.Fatalf("%s %s: %v\n%s", filepath.Base(program), strings.Join(args, " "), err, out)
+	}
+}
+
+// sealed appends two versions whose hashes are real, of every kind of column.
+func (l *ledger) sealed() {
+	l.t.Helper()
+	s := &span.Span{ID: span.MustID(id(5)), EntityType: "function", Who: "user:alice", OwnerID: "alice",
+		TenantID: "t1", Visibility: "private", At: span.NewTime(time.Now()), Status: new("active"),
+		Code: new("return \"\\u00e9\";\n\t\\N\\."), Metadata: json.RawMessage(`{"b":1.5,"a":"ü"}`), Tags: []string{"x", ""},
+		Content: json.RawMessage(`[1,null,{"deep":[true]}]`)}
+	for seq := range 2 {
+		s.Seq = seq
+		if err := s.Seal(s.CurrHash); err != nil {
+			l.t.Fatal(err)
+		}
+		text, err := json.Marshal(s)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		if err := l.do(alice, `insert into ledger.universal_registry
+			select * from json_populate_record(null::ledger.universal_registry, $1)`, string(text)); err != nil {
+			l.t.Fatalf("append a sealed span: %v", err)
+		}
+	}
+}
+
+// wantHashes fails unless n rows of the real hashes verify.
+func wantHashes(t *testing.T, l *ledger) {
+	t.Helper()
+	rows := lines(l, "select to_json(r)::text from ledger.universal_registry r where id = '"+id(5)+"'")
+	for _, text := range rows {
+		s := new(span.Span)
+		if err := json.Unmarshal([]byte(text), s); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.VerifyHash(); err != nil {
+			t.Errorf("version %d: %v", s.Seq, err)
+		}
+	}
+	if len(rows) != 2 {
+		t.Errorf("%d rows with a hash, want 2", len(rows))
+	}
+}
+
+// source is a ledger to dump; installed by what, for example "create extension loglineos".
+func source(t *testing.T, install func(l *ledger)) *ledger {
+	t.Helper()
+	l := empty(t)
+	install(l)
+	l.populate()
+	l.sealed()
+	return l
+}
+
+func byMigrations(l *ledger) {
+	execute(l.t, l.conn, read(l.t, "../../sql/dist/loglineos.sql"))
+}
+
+func byExtension(l *ledger) { run(l.t, l.conn, "create extension loglineos") }
+
+// wantRestored closes the door and compares everything.
+func wantRestored(t *testing.T, from, to *ledger, beside ...string) {
+	t.Helper()
+	wantLines(t, lines(to, notEpoch), lines(from, notEpoch)...)
+	run(t, to.conn, importEnd)
+	wantLines(t, lines(to, notEpoch), lines(from, notEpoch)...)
+	wantHashes(t, to)
+	wantSameCatalog(t, to, beside...)
+	wantLines(t, lines(to, "select wall || ' ' || problem from ledger.guard_check()")) // every wall stands
+	to.given(alice, "entity_type", "note")
+	wantCode(t, to.append(alice, "id", id(1), "seq", 9, "entity_type", "function"), "LL002")
+}
+
+func TestDumpAndRestoreOfTheMigratedForm(t *testing.T) {
+	t.Parallel()
+	from := source(t, byMigrations)
+	dump, restore, psql := tool(t, from, "pg_dump"), tool(t, from, "pg_restore"), tool(t, from, "psql")
+	dir := t.TempDir()
+	custom, folder, plain := filepath.Join(dir, "custom"), filepath.Join(dir, "folder"), filepath.Join(dir, "plain.sql")
+	call(t, dump, "-Fc", "-f", custom, from.db.URL)
+	call(t, dump, "-Fd", "-j2", "-f", folder, from.db.URL)
+	call(t, dump, "-f", plain, from.db.URL)
+	older := filepath.Join(dir, "older")
+
+	for name, test := range map[string]func(t *testing.T, to *ledger){
+		"in one go": func(t *testing.T, to *ledger) {
+			call(t, restore, "--exit-on-error", "-d", to.db.URL, custom)
+			run(t, to.conn, importBegin)
+		},
+		"in one transaction": func(t *testing.T, to *ledger) {
+			call(t, restore, "--single-transaction", "-d", to.db.URL, custom)
+			run(t, to.conn, importBegin)
+		},
+		"two jobs": func(t *testing.T, to *ledger) {
+			call(t, restore, "--exit-on-error", "-j2", "-d", to.db.URL, folder)
+			run(t, to.conn, importBegin)
+		},
+		"psql": func(t *testing.T, to *ledger) {
+			call(t, psql, "-qX", "-v", "ON_ERROR_STOP=1", "-f", plain, to.db.URL)
+			run(t, to.conn, importBegin)
+		},
+		"over an older state": func(t *testing.T, to *ledger) {
+			byMigrations(to)
+			to.given(bob, "entity_type", "note", "name", "of another life")
+			call(t, restore, "--exit-on-error", "--clean", "--if-exists", "-d", to.db.URL, custom)
+			run(t, to.conn, importBegin)
+		},
+		"schema, then data through the door": func(t *testing.T, to *ledger) {
+			call(t, restore, "--exit-on-error", "--schema-only", "-d", to.db.URL, custom)
+			run(t, to.conn, importBegin)
+			call(t, restore, "--exit-on-error", "--data-only", "-t", "universal_registry", "-d", to.db.URL, custom)
+		},
+		"data with the triggers off": func(t *testing.T, to *ledger) {
+			byMigrations(to)
+			call(t, restore, "--exit-on-error", "--data-only", "--disable-triggers", "-t", "universal_registry",
+				"-d", to.db.URL, custom)
+			run(t, to.conn, importBegin)
+		},
+		"twice": func(t *testing.T, to *ledger) {
+			call(t, restore, "--exit-on-error", "-d", to.db.URL, custom)
+			run(t, to.conn, importBegin)
+			run(t, to.conn, importEnd)
+			again := older + to.db.Name
+			call(t, dump, "-Fc", "-f", again, to.db.URL)
+			call(t, restore, "--exit-on-error", "--clean", "-d", to.db.URL, again)
+			run(t, to.conn, importBegin)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			to := empty(t)
+			test(t, to)
+			wantRestored(t, from, to)
+		})
+	}
+	for name, attributes := range map[string]string{"bare": "", "like Supabase's": "bypassrls replication"} {
+		t.Run("as an owner without superuser, "+name, func(t *testing.T) {
+			t.Parallel()
+			to := owned(t, attributes)
+			call(t, restore, "--exit-on-error", "--no-owner", "--role="+to.user(), "-d", to.db.URL, custom)
+			run(t, to.conn, importBegin)
+			wantRestored(t, from, to)
+		})
+	}
+}
+
+// user is who the ledger's session is.
+func (l *ledger) user() string {
+	l.t.Helper()
+	return lines(l, "select current_user::text")[0]
+}
+
+func TestDumpAndRestoreOfTheExtensionForm(t *testing.T) {
+	t.Parallel()
+	first := empty(t)
+	installExtensionFiles(t, first)
+	from := source(t, byExtension)
+	dump, restore, psql := tool(t, from, "pg_dump"), tool(t, from, "pg_restore"), tool(t, from, "psql")
+	dir := t.TempDir()
+	custom, folder, plain := filepath.Join(dir, "custom"), filepath.Join(dir, "folder"), filepath.Join(dir, "plain.sql")
+	call(t, dump, "-Fc", "-f", custom, from.db.URL)
+	call(t, dump, "-Fd", "-j2", "-f", folder, from.db.URL)
+	call(t, dump, "-f", plain, from.db.URL)
+	if text, err := os.ReadFile(plain); err != nil || !strings.Contains(string(text), "COPY ledger.universal_registry") ||
+		strings.Contains(string(text), "CREATE TABLE") {
+		t.Fatalf("the dump is not that of an extension with its rows: %v", err)
+	}
+	for name, test := range map[string]func(t *testing.T, to *ledger){
+		"in one go": func(t *testing.T, to *ledger) {
+			call(t, restore, "--exit-on-error", "-d", to.db.URL, custom)
+		},
+		"in one transaction": func(t *testing.T, to *ledger) {
+			call(t, restore, "--single-transaction", "-d", to.db.URL, custom)
+		},
+		"with row security": func(t *testing.T, to *ledger) {
+			call(t, restore, "--exit-on-error", "--enable-row-security", "-d", to.db.URL, custom)
+		},
+		"two jobs": func(t *testing.T, to *ledger) {
+			call(t, restore, "--exit-on-error", "-j2", "-d", to.db.URL, folder)
+		},
+		"psql": func(t *testing.T, to *ledger) {
+			call(t, psql, "-qX", "-v", "ON_ERROR_STOP=1", "-f", plain, to.db.URL)
+		},
+		"over an older state": func(t *testing.T, to *ledger) {
+			byExtension(to)
+			to.given(bob, "entity_type", "note", "name", "of another life")
+			call(t, restore, "--exit-on-error", "--clean", "--if-exists", "-d", to.db.URL, custom)
+		},
+		"data through the door": func(t *testing.T, to *ledger) {
+			byExtension(to)
+			run(t, to.conn, importBegin)
+			call(t, restore, "--exit-on-error", "--data-only", "-d", to.db.URL, custom)
+		},
+		"without publications": func(t *testing.T, to *ledger) {
+			call(t, restore, "--exit-on-error", "--no-publications", "-d", to.db.URL, custom)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			to := empty(t)
+			test(t, to)
+			wantCode(t, to.append(alice, "entity_type", "note"), "LL018")
+			wantRestored(t, from, to, lock...)
+			wantCode(t, to.do(owner, "drop extension loglineos"), "2BP01")
+		})
+	}
+	for name, attributes := range map[string]string{"bare": "", "like Supabase's": "bypassrls replication"} {
+		t.Run("as an owner without superuser, "+name, func(t *testing.T) {
+			t.Parallel()
+			to := owned(t, attributes)
+			call(t, restore, "--exit-on-error", "--no-owner", "--role="+to.user(), "-d", to.db.URL, custom)
+			wantRestored(t, from, to, lock...)
+		})
+	}
+}
+
+func TestDropExtensionIsRefused(t *testing.T) {
+	t.Parallel()
+	l := empty(t)
+	installExtensionFiles(t, l)
+	byExtension(l)
+	refused := func(statement string) {
+		t.Helper()
+		err := l.do(owner, statement)
+		wantCode(t, err, "2BP01")
+		var refusal *pgconn.PgError
+		if errors.As(err, &refusal) && !strings.Contains(refusal.Detail, "drop_extension_destroys_the_ledger") &&
+			!strings.Contains(refusal.Hint, "drop extension loglineos") {
+			t.Errorf("%s: the refusal names nothing: %s; %s", statement, refusal.Detail, refusal.Hint)
+		}
+	}
+	refused("drop extension loglineos") // also while it is empty: the way out is the same
+	l.given(alice, "entity_type", "note")
+	refused("drop extension loglineos")
+	refused("drop schema ledger cascade")
+	refused("drop table ledger.universal_registry cascade")
+	if n := ask[int](l, owner, "select count(*) from ledger.history"); n != 1 {
+		t.Errorf("%d rows, want 1", n)
+	}
+
+	// Said twice, or with the lock taken away, it is done. The publication stays, and is mended.
+	run(t, l.conn, "drop extension loglineos cascade")
+	wantLines(t, lines(l, "select pubname::text from pg_publication"), "loglineos")
+	byExtension(l)
+	wantSameCatalog(t, l, lock...)
+	refused("drop extension loglineos")
+	run(t, l.conn, "drop function ledger_private.drop_extension_destroys_the_ledger()")
+	run(t, l.conn, "drop extension loglineos")
+	byExtension(l)
+	wantSameCatalog(t, l, lock...)
+}
