@@ -50,6 +50,7 @@ lint: .needs-go ## check with gofmt, go vet and staticcheck
 gen: .needs-go ## write every generated file anew
 	@go run ./scripts/sqlbuild
 	@go run ./scripts/gen
+	@go test -count=1 ./tests/reference -update
 
 migrate: build ## bring the database of DATABASE_URL to this schema
 	@exec bin/logline migrate

@@ -15,7 +15,7 @@ const (
 	CodeReservedID     Code = "LL007" // system prefix, version 8, nil or max UUID
 	CodeReservedWho    Code = "LL008" // who with kernel:, policy:, sidecar:, system:
 	CodeReservedEngine Code = "LL009" // metadata.engine, policy_id and attempt are the engine's
-	CodeVisibility     Code = "LL010" // visibility public without the governing right
+	CodeVisibility     Code = "LL010" // visibility public without the governing right or a manifest's grant
 	CodeEventTime      Code = "LL011" // at outside the tolerance
 	CodeConflict       Code = "LL012" // the same id and seq with other content (in DETAIL of 23505)
 	CodeIdentityChange Code = "LL013" // a version changes tenant, owner or entity_type
@@ -31,30 +31,30 @@ type RunCode string
 
 // The outcomes of a run other than success, and of Stage-0 before it.
 const (
-	RunSyntax          RunCode = "syntax"
-	RunException       RunCode = "exception"
-	RunTimeout         RunCode = "timeout"
-	RunMemory          RunCode = "memory"
-	RunStack           RunCode = "stack"
-	RunCrash           RunCode = "crash"
-	RunPending         RunCode = "pending"
-	RunDenied          RunCode = "denied"
-	RunNotSerializable RunCode = "not_serializable"
-	RunLimitOutput     RunCode = "limit.output"
-	RunLimitLogs       RunCode = "limit.logs"
-	RunLimitSpans      RunCode = "limit.spans"
-	RunLimitSQL        RunCode = "limit.sql"
-	RunLimitRows       RunCode = "limit.rows"
-	RunLimitNet        RunCode = "limit.net"
-	RunLimitSource     RunCode = "limit.source"
+	RunSyntax          RunCode = "syntax"           // the source can not be translated or parsed
+	RunException       RunCode = "exception"        // the code threw
+	RunTimeout         RunCode = "timeout"          // JavaScript or host calls took longer than they may
+	RunMemory          RunCode = "memory"           // the child needed more memory than it may have
+	RunStack           RunCode = "stack"            // calls or data nest too deeply
+	RunCrash           RunCode = "crash"            // the child or the sidecar died during the run
+	RunPending         RunCode = "pending"          // a promise that the result waits for never settles
+	RunDenied          RunCode = "denied"           // a call of the host that is not granted, or a refused result
+	RunNotSerializable RunCode = "not_serializable" // the output is no JSON
+	RunLimitOutput     RunCode = "limit.output"     // output, or the arguments of one call, above limits.output_bytes
+	RunLimitLogs       RunCode = "limit.logs"       // more log than limits.log_bytes
+	RunLimitSpans      RunCode = "limit.spans"      // more spans than limits.spans, or than one cause may have
+	RunLimitSQL        RunCode = "limit.sql"        // more queries than limits.sql_calls
+	RunLimitRows       RunCode = "limit.rows"       // more rows of queries than limits.sql_rows
+	RunLimitNet        RunCode = "limit.net"        // more calls of the network than it may make; not raised yet
+	RunLimitSource     RunCode = "limit.source"     // more source than limits.source_bytes
 
-	RunNotAllowed   RunCode = "not_allowed"
-	RunNotFound     RunCode = "not_found"
-	RunHashMismatch RunCode = "hash_mismatch"
-	RunBadSignature RunCode = "bad_signature"
-	RunUnsigned     RunCode = "unsigned"
-	RunRevoked      RunCode = "revoked"
-	RunNotEffective RunCode = "not_effective"
+	RunNotAllowed   RunCode = "not_allowed"   // the manifest does not allow it, or it can not be run
+	RunNotFound     RunCode = "not_found"     // no such code that the caller may read
+	RunHashMismatch RunCode = "hash_mismatch" // its content is not what was hashed, or a needed hash is missing
+	RunBadSignature RunCode = "bad_signature" // its signature does not verify
+	RunUnsigned     RunCode = "unsigned"      // the manifest requires a signature and there is none
+	RunRevoked      RunCode = "revoked"       // its status is revoked, deprecated or archived
+	RunNotEffective RunCode = "not_effective" // its effective_at is to come, or it is a draft kernel
 )
 
 // RunError is the error of a run as an execution carries it: {code, message, line?, column?}.

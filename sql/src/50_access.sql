@@ -1,6 +1,8 @@
 -- 50 access: who reads and who appends.
 --
 -- One policy per role and command. Accessors stand in (select …) so that they run once a statement.
+-- A case, not an or: of an or the planner makes a bitmap of everything that the reader may read, and sorts
+-- it, whatever the query asks for (docs/plans.md). The same rules stand in ledger_private.is_superseded.
 -- A comparison with a missing claim is null, so no claim means no rows; anon has SELECT and no policy,
 -- so it reads nothing and is told nothing. Own means owner and tenant: user ids may repeat elsewhere.
 
@@ -13,12 +15,12 @@ create policy universal_registry_select_authenticated on ledger.universal_regist
     to authenticated
     using (
         (select ledger.current_user_id()) is not null
-        and (
-            owner_id = (select ledger.current_user_id())
+        and case visibility
+            when 'tenant' then tenant_id = (select ledger.current_tenant_id())
+            when 'public' then true
+            else owner_id = (select ledger.current_user_id())
                 and tenant_id = (select ledger.current_tenant_id())
-            or visibility = 'tenant' and tenant_id = (select ledger.current_tenant_id())
-            or visibility = 'public'
-        )
+        end
     );
 
 comment on policy universal_registry_select_authenticated on ledger.universal_registry is
@@ -79,12 +81,12 @@ create policy universal_registry_select_kernel on ledger.universal_registry
     to loglineos_kernel
     using (
         (select ledger.current_user_id()) is not null
-        and (
-            owner_id = (select ledger.current_user_id())
+        and case visibility
+            when 'tenant' then tenant_id = (select ledger.current_tenant_id())
+            when 'public' then true
+            else owner_id = (select ledger.current_user_id())
                 and tenant_id = (select ledger.current_tenant_id())
-            or visibility = 'tenant' and tenant_id = (select ledger.current_tenant_id())
-            or visibility = 'public'
-        )
+        end
     );
 
 comment on policy universal_registry_select_kernel on ledger.universal_registry is

@@ -1,17 +1,45 @@
--- 70 indexes: few, for each insert pays for each one. GIN indexes are the user's own choice.
+-- 70 indexes: few, for each insert pays for each one (3 to 4 microseconds a row; docs/plans.md). GIN indexes
+-- are the user's own choice.
 
 create index if not exists universal_registry_tenant_type_at_idx
     on ledger.universal_registry (tenant_id, entity_type, at desc);
 
 comment on index ledger.universal_registry_tenant_type_at_idx is
-    'The timeline of a tenant, by type, newest first.';
+    'The timeline of a tenant, by type, newest first; function_state.';
 
-create index if not exists universal_registry_parent_idx
-    on ledger.universal_registry (parent_id)
+create index if not exists universal_registry_tenant_at_idx
+    on ledger.universal_registry (tenant_id, at desc);
+
+comment on index ledger.universal_registry_tenant_at_idx is
+    'The timeline of a tenant, all types, newest first.';
+
+-- Where a tenant has many users, most rows of it are hidden from each.
+create index if not exists universal_registry_owner_at_idx
+    on ledger.universal_registry (owner_id, at desc);
+
+comment on index ledger.universal_registry_owner_at_idx is
+    'The timeline of a user, newest first; as_of.';
+
+create index if not exists universal_registry_shared_at_idx
+    on ledger.universal_registry (tenant_id, at desc)
+    where visibility = 'tenant';
+
+comment on index ledger.universal_registry_shared_at_idx is
+    'What a tenant shares, newest first; as_of.';
+
+create index if not exists universal_registry_public_at_idx
+    on ledger.universal_registry (at desc)
+    where visibility = 'public';
+
+comment on index ledger.universal_registry_public_at_idx is
+    'What is public, newest first; as_of.';
+
+create index if not exists universal_registry_parent_owner_idx
+    on ledger.universal_registry (parent_id, owner_id, accepted_at desc)
     where parent_id is not null;
 
-comment on index ledger.universal_registry_parent_idx is
-    'Requests and executions of a function.';
+comment on index ledger.universal_registry_parent_owner_idx is
+    'Requests and executions of a function, of one caller, newest first; function_state, result.';
 
 create index if not exists universal_registry_trace_idx
     on ledger.universal_registry (trace_id)

@@ -1,6 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: d810ef07172c7fef5fb2a57ecf3d268cf77bd4c269591e51e4ba512aefa862ae
+-- Sources: dc4a6a61e1bb50489a7b501f6f1ac677b9f9a6d6d03696f4ecbcac0d54534be0
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -85,12 +85,12 @@ begin
         ('constraint', 'universal_registry_pkey', 'alter table ledger.universal_registry add constraint universal_registry_pkey PRIMARY KEY (id, seq)'),
         ('constraint', 'universal_registry_seq_check', 'alter table ledger.universal_registry add constraint universal_registry_seq_check CHECK ((seq >= 0))'),
         ('function', 'ledger.admit_span()', '() returns trigger plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger.as_of(timestamp with time zone,uuid,text,text,integer,timestamp with time zone,uuid)', '(p_at timestamp with time zone, p_id uuid DEFAULT NULL::uuid, p_entity_type text DEFAULT NULL::text, p_tenant_id text DEFAULT NULL::text, p_limit integer DEFAULT 100, p_before timestamp with time zone DEFAULT NULL::timestamp with time zone, p_before_id uuid DEFAULT NULL::uuid) returns SETOF ledger.history plpgsql f s s invoker search_path=pg_catalog, pg_temp plan_cache_mode=force_custom_plan'),
         ('function', 'ledger.check_shape()', '() returns trigger plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.current_tenant_id()', '() returns text plpgsql f s s invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.current_user_id()', '() returns text plpgsql f s s invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.follow_version()', '() returns trigger plpgsql f v u definer search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.guard_check()', '() returns TABLE(wall text, problem text, mend text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
-        ('function', 'ledger.has_version(uuid,integer)', '(uuid, integer) returns boolean plpgsql f s s definer search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.idempotency_id(text,text)', '(p_tenant_id text, p_key text) returns uuid plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.import_begin()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.import_end()', '() returns jsonb plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
@@ -98,11 +98,13 @@ begin
         ('function', 'ledger.is_governor()', '() returns boolean plpgsql f s s invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.may_follow(text,text,text,text,boolean)', '(p_entity_type text, p_tenant_id text, p_before text, p_after text, p_is_engine boolean) returns boolean plpgsql f i s invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.refuse_change()', '() returns trigger plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger.result(uuid)', '(p_request_id uuid) returns TABLE(request_id uuid, status text, is_done boolean, function_id uuid, function_seq integer, attempt integer, execution_id uuid, output jsonb, error jsonb, reason text, duration_ms integer, requested_at timestamp with time zone, done_at timestamp with time zone) plpgsql f s s invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.uuid7()', '() returns uuid plpgsql f v s invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.built_walls()', '() returns TABLE(kind text, name text, stands text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.chain_faults()', '() returns SETOF text sql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.fingerprints()', '() returns TABLE(name text, digest text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.is_importing()', '() returns boolean sql f s u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.is_superseded(uuid,integer,timestamp with time zone)', '(p_id uuid, p_seq integer, p_at timestamp with time zone DEFAULT ''infinity''::timestamp with time zone) returns boolean plpgsql f s s definer search_path=pg_catalog, pg_temp plan_cache_mode=force_generic_plan'),
         ('function', 'ledger_private.lock_extension()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.may_publish(text,text,text)', '(p_owner_id text, p_tenant_id text, p_entity_type text) returns boolean plpgsql f s u definer search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.mend_owner_policies()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
@@ -114,7 +116,11 @@ begin
         ('function', 'ledger_private.uuid5(uuid,text)', '(p_namespace uuid, p_name text) returns uuid plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.version()', '() returns text sql f i s invoker search_path=pg_catalog, pg_temp RETURN ''0.2.0''::text'),
         ('index', 'ledger.universal_registry_open_request_idx', 'CREATE INDEX universal_registry_open_request_idx ON ledger.universal_registry USING btree (id, seq) WHERE ((entity_type = ''request''::text) AND (status = ANY (ARRAY[''scheduled''::text, ''running''::text, ''retry''::text, ''blocked''::text, ''cancel_requested''::text])))'),
-        ('index', 'ledger.universal_registry_parent_idx', 'CREATE INDEX universal_registry_parent_idx ON ledger.universal_registry USING btree (parent_id) WHERE (parent_id IS NOT NULL)'),
+        ('index', 'ledger.universal_registry_owner_at_idx', 'CREATE INDEX universal_registry_owner_at_idx ON ledger.universal_registry USING btree (owner_id, at DESC)'),
+        ('index', 'ledger.universal_registry_parent_owner_idx', 'CREATE INDEX universal_registry_parent_owner_idx ON ledger.universal_registry USING btree (parent_id, owner_id, accepted_at DESC) WHERE (parent_id IS NOT NULL)'),
+        ('index', 'ledger.universal_registry_public_at_idx', 'CREATE INDEX universal_registry_public_at_idx ON ledger.universal_registry USING btree (at DESC) WHERE (visibility = ''public''::text)'),
+        ('index', 'ledger.universal_registry_shared_at_idx', 'CREATE INDEX universal_registry_shared_at_idx ON ledger.universal_registry USING btree (tenant_id, at DESC) WHERE (visibility = ''tenant''::text)'),
+        ('index', 'ledger.universal_registry_tenant_at_idx', 'CREATE INDEX universal_registry_tenant_at_idx ON ledger.universal_registry USING btree (tenant_id, at DESC)'),
         ('index', 'ledger.universal_registry_tenant_type_at_idx', 'CREATE INDEX universal_registry_tenant_type_at_idx ON ledger.universal_registry USING btree (tenant_id, entity_type, at DESC)'),
         ('index', 'ledger.universal_registry_trace_idx', 'CREATE INDEX universal_registry_trace_idx ON ledger.universal_registry USING btree (trace_id) WHERE (trace_id IS NOT NULL)'),
         ('index', 'ledger.universal_registry_xact_idx', 'CREATE INDEX universal_registry_xact_idx ON ledger.universal_registry USING btree (xact)'),
@@ -122,13 +128,27 @@ begin
         ('policy', 'universal_registry_insert_owner', 'create policy universal_registry_insert_owner on ledger.universal_registry as permissive for insert to %owner% with check (true)'),
         ('policy', 'universal_registry_insert_service', 'create policy universal_registry_insert_service on ledger.universal_registry as permissive for insert to service_role with check (true)'),
         ('policy', 'universal_registry_insert_sidecar', 'create policy universal_registry_insert_sidecar on ledger.universal_registry as permissive for insert to loglineos_sidecar with check (true)'),
-        ('policy', 'universal_registry_select_authenticated', 'create policy universal_registry_select_authenticated on ledger.universal_registry as permissive for select to authenticated using (((( SELECT ledger.current_user_id() AS current_user_id) IS NOT NULL) AND (((owner_id = ( SELECT ledger.current_user_id() AS current_user_id)) AND (tenant_id = ( SELECT ledger.current_tenant_id() AS current_tenant_id))) OR ((visibility = ''tenant''::text) AND (tenant_id = ( SELECT ledger.current_tenant_id() AS current_tenant_id))) OR (visibility = ''public''::text))))'),
-        ('policy', 'universal_registry_select_kernel', 'create policy universal_registry_select_kernel on ledger.universal_registry as permissive for select to loglineos_kernel using (((( SELECT ledger.current_user_id() AS current_user_id) IS NOT NULL) AND (((owner_id = ( SELECT ledger.current_user_id() AS current_user_id)) AND (tenant_id = ( SELECT ledger.current_tenant_id() AS current_tenant_id))) OR ((visibility = ''tenant''::text) AND (tenant_id = ( SELECT ledger.current_tenant_id() AS current_tenant_id))) OR (visibility = ''public''::text))))'),
+        ('policy', 'universal_registry_select_authenticated', 'create policy universal_registry_select_authenticated on ledger.universal_registry as permissive for select to authenticated using (((( SELECT ledger.current_user_id() AS current_user_id) IS NOT NULL) AND
+CASE visibility
+    WHEN ''tenant''::text THEN (tenant_id = ( SELECT ledger.current_tenant_id() AS current_tenant_id))
+    WHEN ''public''::text THEN true
+    ELSE ((owner_id = ( SELECT ledger.current_user_id() AS current_user_id)) AND (tenant_id = ( SELECT ledger.current_tenant_id() AS current_tenant_id)))
+END))'),
+        ('policy', 'universal_registry_select_kernel', 'create policy universal_registry_select_kernel on ledger.universal_registry as permissive for select to loglineos_kernel using (((( SELECT ledger.current_user_id() AS current_user_id) IS NOT NULL) AND
+CASE visibility
+    WHEN ''tenant''::text THEN (tenant_id = ( SELECT ledger.current_tenant_id() AS current_tenant_id))
+    WHEN ''public''::text THEN true
+    ELSE ((owner_id = ( SELECT ledger.current_user_id() AS current_user_id)) AND (tenant_id = ( SELECT ledger.current_tenant_id() AS current_tenant_id)))
+END))'),
         ('policy', 'universal_registry_select_owner', 'create policy universal_registry_select_owner on ledger.universal_registry as permissive for select to %owner% using (true)'),
         ('policy', 'universal_registry_select_service', 'create policy universal_registry_select_service on ledger.universal_registry as permissive for select to service_role using (true)'),
         ('policy', 'universal_registry_select_sidecar', 'create policy universal_registry_select_sidecar on ledger.universal_registry as permissive for select to loglineos_sidecar using (true)'),
         ('publication', 'loglineos', 'create publication loglineos for table ledger.universal_registry (id, seq, entity_type, at, xact, accepted_at, scheduled_at, parent_id, trace_id, owner_id, tenant_id, visibility, status, is_deleted, prev_hash, curr_hash) with (publish = ''insert'')'),
         ('right', 'create on schema engine to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger.as_of(timestamp with time zone,uuid,text,text,integer,timestamp with time zone,uuid) to authenticated', ''),
+        ('right', 'execute on function ledger.as_of(timestamp with time zone,uuid,text,text,integer,timestamp with time zone,uuid) to loglineos_kernel', ''),
+        ('right', 'execute on function ledger.as_of(timestamp with time zone,uuid,text,text,integer,timestamp with time zone,uuid) to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger.as_of(timestamp with time zone,uuid,text,text,integer,timestamp with time zone,uuid) to service_role', ''),
         ('right', 'execute on function ledger.current_tenant_id() to anon', ''),
         ('right', 'execute on function ledger.current_tenant_id() to authenticated', ''),
         ('right', 'execute on function ledger.current_tenant_id() to loglineos_kernel', ''),
@@ -141,11 +161,6 @@ begin
         ('right', 'execute on function ledger.current_user_id() to service_role', ''),
         ('right', 'execute on function ledger.guard_check() to loglineos_sidecar', ''),
         ('right', 'execute on function ledger.guard_check() to service_role', ''),
-        ('right', 'execute on function ledger.has_version(uuid,integer) to anon', ''),
-        ('right', 'execute on function ledger.has_version(uuid,integer) to authenticated', ''),
-        ('right', 'execute on function ledger.has_version(uuid,integer) to loglineos_kernel', ''),
-        ('right', 'execute on function ledger.has_version(uuid,integer) to loglineos_sidecar', ''),
-        ('right', 'execute on function ledger.has_version(uuid,integer) to service_role', ''),
         ('right', 'execute on function ledger.idempotency_id(text,text) to authenticated', ''),
         ('right', 'execute on function ledger.idempotency_id(text,text) to loglineos_sidecar', ''),
         ('right', 'execute on function ledger.idempotency_id(text,text) to service_role', ''),
@@ -157,6 +172,10 @@ begin
         ('right', 'execute on function ledger.may_follow(text,text,text,text,boolean) to authenticated', ''),
         ('right', 'execute on function ledger.may_follow(text,text,text,text,boolean) to loglineos_sidecar', ''),
         ('right', 'execute on function ledger.may_follow(text,text,text,text,boolean) to service_role', ''),
+        ('right', 'execute on function ledger.result(uuid) to authenticated', ''),
+        ('right', 'execute on function ledger.result(uuid) to loglineos_kernel', ''),
+        ('right', 'execute on function ledger.result(uuid) to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger.result(uuid) to service_role', ''),
         ('right', 'execute on function ledger.uuid7() to authenticated', ''),
         ('right', 'execute on function ledger.uuid7() to loglineos_sidecar', ''),
         ('right', 'execute on function ledger.uuid7() to service_role', ''),
@@ -165,6 +184,11 @@ begin
         ('right', 'execute on function ledger_private.fingerprints() to loglineos_sidecar', ''),
         ('right', 'execute on function ledger_private.fingerprints() to service_role', ''),
         ('right', 'execute on function ledger_private.is_importing() to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger_private.is_superseded(uuid,integer,timestamp with time zone) to anon', ''),
+        ('right', 'execute on function ledger_private.is_superseded(uuid,integer,timestamp with time zone) to authenticated', ''),
+        ('right', 'execute on function ledger_private.is_superseded(uuid,integer,timestamp with time zone) to loglineos_kernel', ''),
+        ('right', 'execute on function ledger_private.is_superseded(uuid,integer,timestamp with time zone) to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger_private.is_superseded(uuid,integer,timestamp with time zone) to service_role', ''),
         ('right', 'execute on function ledger_private.may_publish(text,text,text) to authenticated', ''),
         ('right', 'execute on function ledger_private.may_publish(text,text,text) to service_role', ''),
         ('right', 'execute on function ledger_private.sha1(bytea) to authenticated', ''),
@@ -179,6 +203,10 @@ begin
         ('right', 'insert on table ledger.universal_registry to authenticated', ''),
         ('right', 'insert on table ledger.universal_registry to loglineos_sidecar', ''),
         ('right', 'insert on table ledger.universal_registry to service_role', ''),
+        ('right', 'select on table ledger.function_state to authenticated', ''),
+        ('right', 'select on table ledger.function_state to loglineos_kernel', ''),
+        ('right', 'select on table ledger.function_state to loglineos_sidecar', ''),
+        ('right', 'select on table ledger.function_state to service_role', ''),
         ('right', 'select on table ledger.history to anon', ''),
         ('right', 'select on table ledger.history to authenticated', ''),
         ('right', 'select on table ledger.history to loglineos_kernel', ''),
@@ -210,8 +238,9 @@ begin
         ('trigger', 'universal_registry_before_insert_1_admit', 'CREATE OR REPLACE TRIGGER universal_registry_before_insert_1_admit BEFORE INSERT ON ledger.universal_registry FOR EACH ROW EXECUTE FUNCTION ledger.admit_span(); alter table ledger.universal_registry enable always trigger universal_registry_before_insert_1_admit'),
         ('trigger', 'universal_registry_before_insert_2_follow', 'CREATE OR REPLACE TRIGGER universal_registry_before_insert_2_follow BEFORE INSERT ON ledger.universal_registry FOR EACH ROW WHEN (((new.seq > 0) OR (new.entity_type = ''request''::text))) EXECUTE FUNCTION ledger.follow_version(); alter table ledger.universal_registry enable always trigger universal_registry_before_insert_2_follow'),
         ('trigger', 'universal_registry_before_insert_3_shape', 'CREATE OR REPLACE TRIGGER universal_registry_before_insert_3_shape BEFORE INSERT ON ledger.universal_registry FOR EACH ROW EXECUTE FUNCTION ledger.check_shape(); alter table ledger.universal_registry enable always trigger universal_registry_before_insert_3_shape'),
-        ('view', 'ledger.history', 'v security_barrier=true security_invoker=true 5b2e2620085cb06c672730a989aa8be434414019e438e459c531939d7c5c2991'),
-        ('view', 'ledger.visible_timeline', 'v security_barrier=true security_invoker=true 944ad7db436198e0709b34a8b46cf075acd8c646c7b0f93d56fad5e3665510f6');
+        ('view', 'ledger.function_state', 'v security_invoker=true ccdf19d8f48fe482bd472ddac92dbab44ec8e104d86561967531441af5911d80'),
+        ('view', 'ledger.history', 'v security_invoker=true 5b2e2620085cb06c672730a989aa8be434414019e438e459c531939d7c5c2991'),
+        ('view', 'ledger.visible_timeline', 'v security_invoker=true 63445c09ac46a6c47c26b41887d24062f1d829594204c928a3b3ee60eb29ea5b');
 end
 $$;
 

@@ -35,3 +35,6 @@ end
 $lock$;
 
 -- Made anew by the body, because a view's columns and a function's parameters can not be changed in place.
+
+-- In the place of universal_registry_parent_owner_idx.
+drop index if exists ledger.universal_registry_parent_idx;

@@ -40,6 +40,9 @@ $lock$;
 
 -- Made anew by the body, because a view's columns and a function's parameters can not be changed in place.
 
+-- In the place of universal_registry_parent_owner_idx.
+drop index if exists ledger.universal_registry_parent_idx;
+
 -- 00 schemas: where things live.
 
 create schema if not exists ledger;
@@ -1293,6 +1296,8 @@ alter table ledger.universal_registry
 -- 50 access: who reads and who appends.
 --
 -- One policy per role and command. Accessors stand in (select …) so that they run once a statement.
+-- A case, not an or: of an or the planner makes a bitmap of everything that the reader may read, and sorts
+-- it, whatever the query asks for (docs/plans.md). The same rules stand in ledger_private.is_superseded.
 -- A comparison with a missing claim is null, so no claim means no rows; anon has SELECT and no policy,
 -- so it reads nothing and is told nothing. Own means owner and tenant: user ids may repeat elsewhere.
 
@@ -1305,12 +1310,12 @@ create policy universal_registry_select_authenticated on ledger.universal_regist
     to authenticated
     using (
         (select ledger.current_user_id()) is not null
-        and (
-            owner_id = (select ledger.current_user_id())
+        and case visibility
+            when 'tenant' then tenant_id = (select ledger.current_tenant_id())
+            when 'public' then true
+            else owner_id = (select ledger.current_user_id())
                 and tenant_id = (select ledger.current_tenant_id())
-            or visibility = 'tenant' and tenant_id = (select ledger.current_tenant_id())
-            or visibility = 'public'
-        )
+        end
     );
 
 comment on policy universal_registry_select_authenticated on ledger.universal_registry is
@@ -1371,12 +1376,12 @@ create policy universal_registry_select_kernel on ledger.universal_registry
     to loglineos_kernel
     using (
         (select ledger.current_user_id()) is not null
-        and (
-            owner_id = (select ledger.current_user_id())
+        and case visibility
+            when 'tenant' then tenant_id = (select ledger.current_tenant_id())
+            when 'public' then true
+            else owner_id = (select ledger.current_user_id())
                 and tenant_id = (select ledger.current_tenant_id())
-            or visibility = 'tenant' and tenant_id = (select ledger.current_tenant_id())
-            or visibility = 'public'
-        )
+        end
     );
 
 comment on policy universal_registry_select_kernel on ledger.universal_registry is
@@ -1533,52 +1538,110 @@ grant execute on function ledger_private.may_publish(text, text, text)
     to authenticated, service_role;
 
 -- 60 timeline: what is now, and what ever was. Both obey the reader's own rights.
+--
+-- Views without security_barrier: it would make the planner read and sort everything that a view holds
+-- before it looks at order and limit (docs/plans.md), and would hide nothing: what a view leaves out, its
+-- reader may read in history. Whose rows one may read is the policies' affair, and those do hold leaky
+-- functions off.
 
 -- Definer: the newest version may be hidden from a reader of an older one, and then the older one is
--- no longer what is. The parameters have no names so that PostgREST can not offer it as a call.
-create or replace function ledger.has_version(uuid, integer)
+-- no longer what is. It tells about what its caller may read and of nothing else: whoever asks after
+-- another's span hears the same as after none. The policies' rules (50_access) are said again here,
+-- because a definer's query is not under its caller's. plan_cache_mode: as_of sets it for itself, and what
+-- it calls would inherit that and plan anew for each row.
+create or replace function ledger_private.is_superseded(
+    p_id uuid,
+    p_seq integer,
+    p_at timestamptz default 'infinity'
+)
 returns boolean
 language plpgsql
 stable
 parallel safe
 security definer
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
+declare
+    v_caller text;
+    v_claims jsonb;
+    v_user text;
+    v_tenant text;
 begin
-    return exists (
+    if not exists (
+        select
+        from ledger.universal_registry as newer
+        where newer.id = p_id
+            and newer.seq > p_seq
+            and newer.accepted_at <= p_at
+    ) then
+        return false;
+    end if;
+
+    -- Inside a definer function current_user is its owner; the role that was set is still in sight.
+    v_caller := coalesce(nullif(current_setting('role', true), 'none'), session_user);
+    if v_caller = 'loglineos_kernel' then
+        v_user := nullif(current_setting('app.user_id', true), '');
+        v_tenant := nullif(current_setting('app.tenant_id', true), '');
+    elsif v_caller <> 'authenticated' and (
+        v_caller = current_user
+        or pg_has_role(v_caller, 'service_role', 'usage')
+        or pg_has_role(v_caller, 'loglineos_sidecar', 'usage')
+        or exists (select from pg_roles where rolname = v_caller and rolbypassrls)
+    ) then
+        return true;
+    elsif pg_has_role(v_caller, 'authenticated', 'usage') then
+        v_claims := nullif(current_setting('request.jwt.claims', true), '')::jsonb;
+        v_user := nullif(v_claims ->> 'sub', '');
+        v_tenant := coalesce(
+            nullif(v_claims -> 'app_metadata' ->> 'tenant_id', ''),
+            nullif(v_claims ->> 'tenant_id', '')
+        );
+    end if;
+    return v_user is not null and exists (
         select
         from ledger.universal_registry as r
-        where r.id = $1
-            and r.seq = $2
+        where r.id = p_id
+            and r.seq = p_seq
+            and case r.visibility
+                when 'tenant' then r.tenant_id = v_tenant
+                when 'public' then true
+                else r.owner_id = v_user and r.tenant_id = v_tenant
+            end
     );
 end
 $$;
 
-comment on function ledger.has_version(uuid, integer) is
-    'Whether this version of this span exists, whoever may read it. For visible_timeline.';
+comment on function ledger_private.is_superseded(uuid, integer, timestamptz) is
+    'Whether this version has a newer one that was there at p_at, visible to the caller or not. False '
+    'also for whatever the caller may not read. For the views.';
 
+-- The subquery is a scalar one on purpose: of "not exists" the planner makes a join, whose rows it
+-- guesses so low that it takes the wrong way to a page.
 create or replace view ledger.visible_timeline
-with (security_invoker = true, security_barrier = true)
+with (security_invoker = true)
 as
 select
     r.at as "when",
     r.*
 from ledger.universal_registry as r
 where not r.is_deleted
-    and not exists (
-        select
+    and (
+        select newer.seq
         from ledger.universal_registry as newer
         where newer.id = r.id
             and newer.seq = r.seq + 1
-    )
+    ) is null
     -- Who reads a private row reads all its versions: the test above was exact. Others ask.
-    and (r.visibility = 'private' or not ledger.has_version(r.id, r.seq + 1));
+    and (r.visibility = 'private' or not ledger_private.is_superseded(r.id, r.seq));
 
 comment on view ledger.visible_timeline is
-    'The newest version of every span that the reader may see and that is not deleted.';
+    'The newest version of every span that the reader may see and that is not deleted. Served by an '
+    'index with a filter on id, owner_id, tenant_id, parent_id or trace_id; order by "when" desc, id desc '
+    'with owner_id, tenant_id, or tenant_id and entity_type. Everything at once: ledger.as_of.';
 
 create or replace view ledger.history
-with (security_invoker = true, security_barrier = true)
+with (security_invoker = true)
 as
 select
     r.at as "when",
@@ -1618,25 +1681,409 @@ revoke all on ledger.visible_timeline, ledger.history
 grant select on ledger.visible_timeline, ledger.history
     to anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
 
-revoke all on function ledger.has_version(uuid, integer)
+revoke all on function ledger_private.is_superseded(uuid, integer, timestamptz)
     from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
-grant execute on function ledger.has_version(uuid, integer)
+grant execute on function ledger_private.is_superseded(uuid, integer, timestamptz)
     to anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
 
--- 70 indexes: few, for each insert pays for each one. GIN indexes are the user's own choice.
+-- Until 0.2.0 the view asked this one, and it told anybody about anything. Here and not in sql/upgrade,
+-- because the view had to be made anew before.
+drop function if exists ledger.has_version(uuid, integer);
+
+-- 62 as_of: the ledger as it stood.
+--
+-- Not a function that the planner opens up (language sql, no setting), to which clients could add any
+-- filter: Supabase's linter reports every function without a search_path. So it has parameters, gives
+-- pages, and each page costs what it holds: the three things that one may read (one's own, what the
+-- tenant shares, what is public) have an index each, and a page is the newest of the three.
+
+-- plan_cache_mode: parameters that are absent must fall out of the plan.
+create or replace function ledger.as_of(
+    p_at timestamptz,
+    p_id uuid default null,
+    p_entity_type text default null,
+    p_tenant_id text default null,
+    p_limit integer default 100,
+    p_before timestamptz default null,
+    p_before_id uuid default null
+)
+returns setof ledger.history
+language plpgsql
+stable
+parallel safe
+security invoker
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+as $$
+declare
+    v_is_client boolean := current_user in ('anon', 'authenticated', 'loglineos_kernel');
+    v_user text := ledger.current_user_id();
+    v_tenant text := ledger.current_tenant_id();
+    v_before timestamptz := coalesce(p_before, p_at + interval '5 minutes');
+    v_fault text;
+begin
+    v_fault := case
+        when p_at is null then 'p_at is null'
+        when p_limit is null or p_limit not between 1 and 1000 then 'p_limit is not 1 to 1000'
+        when p_before_id is not null and p_before is null then 'p_before_id without p_before'
+        when not v_is_client and p_id is null and p_tenant_id is null
+            then 'this role reads every tenant and states neither p_id nor p_tenant_id'
+    end;
+    if v_fault is not null then
+        raise exception using
+            errcode = 'LL017',
+            message = 'as_of: ' || v_fault,
+            hint = 'State p_at, and p_limit 1 to 1000. Next page: p_before and p_before_id are "when" and '
+                'id of the last row. A backend states p_tenant_id, too.';
+    end if;
+
+    -- One thing, or a backend that states the tenant: one index serves.
+    if p_id is not null or not v_is_client then
+        return query
+        select r.at as "when", r.*
+        from ledger.universal_registry as r
+        where (p_id is null or r.id = p_id)
+            and (p_tenant_id is null or r.tenant_id = p_tenant_id)
+            and (p_entity_type is null or r.entity_type = p_entity_type)
+            and (r.at <= v_before or p_before is null and p_id is not null)
+            and (r.at < v_before or p_before is null or r.id < p_before_id)
+            and r.accepted_at <= p_at
+            and not r.is_deleted
+            and not ledger_private.is_superseded(r.id, r.seq, p_at)
+        order by r.at desc, r.id desc
+        limit p_limit;
+        return;
+    end if;
+
+    return query
+    with page as (
+        (
+            select r.id, r.seq, r.at
+            from ledger.universal_registry as r
+            where r.owner_id = v_user
+                and r.tenant_id = v_tenant
+                and r.at <= v_before
+                and (r.at < v_before or p_before is null or r.id < p_before_id)
+                and r.accepted_at <= p_at
+                and not r.is_deleted
+                and (p_entity_type is null or r.entity_type = p_entity_type)
+                and (p_tenant_id is null or r.tenant_id = p_tenant_id)
+                and not ledger_private.is_superseded(r.id, r.seq, p_at)
+            order by r.at desc, r.id desc
+            limit p_limit
+        )
+        union all
+        (
+            select r.id, r.seq, r.at
+            from ledger.universal_registry as r
+            where r.visibility = 'tenant'
+                and r.tenant_id = v_tenant
+                and r.owner_id <> v_user
+                and r.at <= v_before
+                and (r.at < v_before or p_before is null or r.id < p_before_id)
+                and r.accepted_at <= p_at
+                and not r.is_deleted
+                and (p_entity_type is null or r.entity_type = p_entity_type)
+                and (p_tenant_id is null or r.tenant_id = p_tenant_id)
+                and not ledger_private.is_superseded(r.id, r.seq, p_at)
+            order by r.at desc, r.id desc
+            limit p_limit
+        )
+        union all
+        (
+            select r.id, r.seq, r.at
+            from ledger.universal_registry as r
+            where r.visibility = 'public'
+                and (r.owner_id, r.tenant_id) is distinct from (v_user, v_tenant)
+                and r.at <= v_before
+                and (r.at < v_before or p_before is null or r.id < p_before_id)
+                and r.accepted_at <= p_at
+                and not r.is_deleted
+                and (p_entity_type is null or r.entity_type = p_entity_type)
+                and (p_tenant_id is null or r.tenant_id = p_tenant_id)
+                and not ledger_private.is_superseded(r.id, r.seq, p_at)
+            order by r.at desc, r.id desc
+            limit p_limit
+        )
+        order by 3 desc, 1 desc
+        limit p_limit
+    )
+    select r.at as "when", r.*
+    from page
+    join ledger.universal_registry as r using (id, seq)
+    order by r.at desc, r.id desc;
+end
+$$;
+
+comment on function ledger.as_of(timestamptz, uuid, text, text, integer, timestamptz, uuid) is
+    'The ledger as it stood at p_at: of each id the newest version accepted until then, unless that one '
+    'deletes it; under the reader''s rights, newest event first. p_at => now() is everything that the '
+    'reader may read now. A page has p_limit rows (100 if absent, 1000 at most): a full page may have a '
+    'next one; ask for it with p_before and p_before_id, the "when" and id of the last row. Absent p_before: '
+    'p_at plus 5 minutes, later than which no client dates an event. Filters: p_id, p_entity_type, '
+    'p_tenant_id (a backend, which reads every tenant, must state p_tenant_id or p_id). What an API '
+    'filters beyond that, it filters within the page. Transactions under way at p_at may still add rows.';
+
+revoke all on function ledger.as_of(timestamptz, uuid, text, text, integer, timestamptz, uuid)
+    from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+grant execute on function ledger.as_of(timestamptz, uuid, text, text, integer, timestamptz, uuid)
+    to authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+
+-- 64 result: what became of a call.
+--
+-- It never waits: a call that waits inside the database holds one of the API's few connections. Clients
+-- ask again.
+--
+-- The execution is committed with the request's last version, in one statement: it is found by the
+-- function, the owner and that very moment (universal_registry_parent_owner_idx).
+
+create or replace function ledger.result(p_request_id uuid)
+returns table (
+    request_id uuid,
+    status text,
+    is_done boolean,
+    function_id uuid,
+    function_seq integer,
+    attempt integer,
+    execution_id uuid,
+    output jsonb,
+    error jsonb,
+    reason text,
+    duration_ms integer,
+    requested_at timestamptz,
+    done_at timestamptz
+)
+language plpgsql
+stable
+parallel safe
+security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select
+        q.id,
+        q.status,
+        q.status in ('complete', 'error', 'dead', 'cancelled'),
+        q.parent_id,
+        -- A number in stranger's JSON: read as text, so that none can break the call.
+        substring(
+            coalesce(
+                e.metadata #>> '{run,function,seq}',
+                q.metadata #>> '{function,seq}'
+            )
+            from '^[0-9]{1,9}$'
+        )::integer,
+        coalesce(e.attempt, q.attempt),
+        e.id,
+        e.output,
+        coalesce(e.error, q.error),
+        coalesce(q.reason, e.reason),
+        e.duration_ms,
+        (
+            select first.accepted_at
+            from ledger.universal_registry as first
+            where first.id = q.id
+                and first.seq = 0
+        ),
+        case when q.status in ('complete', 'error', 'dead', 'cancelled') then q.accepted_at end
+    from ledger.visible_timeline as q
+    left join lateral (
+        select r.id, r.attempt, r.output, r.error, r.reason, r.duration_ms, r.metadata
+        from ledger.universal_registry as r
+        where r.parent_id = q.parent_id
+            and r.owner_id = q.owner_id
+            and r.accepted_at = q.accepted_at
+            and r.tenant_id = q.tenant_id
+            and r.xact = q.xact
+            and r.entity_type = 'execution'
+            and q.id = any(r.related_to)
+        order by r.attempt desc nulls last
+        limit 1
+    ) as e on true
+    where q.id = p_request_id
+        and q.entity_type = 'request';
+end
+$$;
+
+comment on function ledger.result(uuid) is
+    'What became of a request: one row, or none where there is no such request that the caller may read. '
+    'is_done says whether to stop asking: status is complete, error, dead or cancelled. Otherwise it is '
+    'scheduled, running, retry, blocked or cancel_requested: ask again, once a second at most. output, '
+    'error and duration_ms are the execution''s, reason is why there is none. Times are accepted_at.';
+
+revoke all on function ledger.result(uuid)
+    from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+grant execute on function ledger.result(uuid)
+    to authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+
+-- 66 function state: what there is to call, and how it went last time.
+--
+-- Runs are the reader's own; of a reader without a user (a backend, the owner) the function owner's. They
+-- are found by function, owner and time (universal_registry_parent_owner_idx), the newest first, and never
+-- more than a hundred of a function are looked at.
+
+create or replace view ledger.function_state
+with (security_invoker = true)
+as
+select
+    f.at as "when",
+    f.id,
+    f.seq,
+    f.name,
+    f.owner_id,
+    f.tenant_id,
+    f.visibility,
+    f.status,
+    f.accepted_at as changed_at,
+    request.id as last_request_id,
+    (
+        select newest.status
+        from ledger.universal_registry as newest
+        where newest.id = request.id
+        order by newest.seq desc
+        limit 1
+    ) as last_request_status,
+    request.accepted_at as last_request_at,
+    execution.id as last_execution_id,
+    execution.status as last_execution_status,
+    execution.duration_ms as last_execution_duration_ms,
+    execution.accepted_at as last_execution_at,
+    execution.error ->> 'code' as last_execution_error_code,
+    (
+        select count(*)::integer
+        from (
+            select (
+                select newest.status
+                from ledger.universal_registry as newest
+                where newest.id = r.id
+                order by newest.seq desc
+                limit 1
+            ) as status
+            from ledger.universal_registry as r
+            where r.parent_id = f.id
+                and r.owner_id = coalesce((select ledger.current_user_id()), f.owner_id)
+                and r.tenant_id = coalesce((select ledger.current_tenant_id()), f.tenant_id)
+                and r.entity_type = 'request'
+                and r.seq = 0
+            order by r.accepted_at desc
+            limit 100
+        ) as recent
+        where recent.status in ('scheduled', 'running', 'retry', 'blocked', 'cancel_requested')
+    ) as open_requests
+from ledger.visible_timeline as f
+left join lateral (
+    select r.id, r.accepted_at
+    from ledger.universal_registry as r
+    where r.parent_id = f.id
+        and r.owner_id = coalesce((select ledger.current_user_id()), f.owner_id)
+        and r.tenant_id = coalesce((select ledger.current_tenant_id()), f.tenant_id)
+        and r.entity_type = 'request'
+        and r.seq = 0
+    order by r.accepted_at desc
+    limit 1
+) as request on true
+left join lateral (
+    select r.id, r.status, r.duration_ms, r.accepted_at, r.error
+    from ledger.universal_registry as r
+    where r.parent_id = f.id
+        and r.owner_id = coalesce((select ledger.current_user_id()), f.owner_id)
+        and r.tenant_id = coalesce((select ledger.current_tenant_id()), f.tenant_id)
+        and r.entity_type = 'execution'
+    order by r.accepted_at desc
+    limit 1
+) as execution on true
+where f.entity_type = 'function';
+
+comment on view ledger.function_state is
+    'Every function that the reader may read, in its newest version, with the reader''s own last request '
+    'and execution of it (for a backend and the owner: those of the function''s owner). Served by an index '
+    'with a filter on id, or on tenant_id and order by "when" desc.';
+comment on column ledger.function_state."when" is
+    'Event time of the newest version.';
+comment on column ledger.function_state.id is
+    'The function.';
+comment on column ledger.function_state.seq is
+    'Its newest version.';
+comment on column ledger.function_state.name is
+    'Its name.';
+comment on column ledger.function_state.owner_id is
+    'Whose it is.';
+comment on column ledger.function_state.tenant_id is
+    'The tenant it belongs to.';
+comment on column ledger.function_state.visibility is
+    'Who may read and call it: private, tenant or public.';
+comment on column ledger.function_state.status is
+    'Status of the newest version: draft, active, scheduled, archived, deprecated or revoked.';
+comment on column ledger.function_state.changed_at is
+    'When the database received the newest version.';
+comment on column ledger.function_state.last_request_id is
+    'The last request for it; null without.';
+comment on column ledger.function_state.last_request_status is
+    'Where that request stands now.';
+comment on column ledger.function_state.last_request_at is
+    'When the database received that request.';
+comment on column ledger.function_state.last_execution_id is
+    'The last execution of it; null without.';
+comment on column ledger.function_state.last_execution_status is
+    'How that ended: complete or error.';
+comment on column ledger.function_state.last_execution_duration_ms is
+    'How long it ran, in milliseconds.';
+comment on column ledger.function_state.last_execution_at is
+    'When the database received that execution.';
+comment on column ledger.function_state.last_execution_error_code is
+    'The code of its error, for example timeout; null where it completed.';
+comment on column ledger.function_state.open_requests is
+    'How many of the last 100 requests for it are still open. Costs more than the rest together: leave '
+    'it out of a select that does not need it.';
+
+revoke all on ledger.function_state
+    from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+grant select on ledger.function_state
+    to authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+
+-- 70 indexes: few, for each insert pays for each one (3 to 4 microseconds a row; docs/plans.md). GIN indexes
+-- are the user's own choice.
 
 create index if not exists universal_registry_tenant_type_at_idx
     on ledger.universal_registry (tenant_id, entity_type, at desc);
 
 comment on index ledger.universal_registry_tenant_type_at_idx is
-    'The timeline of a tenant, by type, newest first.';
+    'The timeline of a tenant, by type, newest first; function_state.';
 
-create index if not exists universal_registry_parent_idx
-    on ledger.universal_registry (parent_id)
+create index if not exists universal_registry_tenant_at_idx
+    on ledger.universal_registry (tenant_id, at desc);
+
+comment on index ledger.universal_registry_tenant_at_idx is
+    'The timeline of a tenant, all types, newest first.';
+
+-- Where a tenant has many users, most rows of it are hidden from each.
+create index if not exists universal_registry_owner_at_idx
+    on ledger.universal_registry (owner_id, at desc);
+
+comment on index ledger.universal_registry_owner_at_idx is
+    'The timeline of a user, newest first; as_of.';
+
+create index if not exists universal_registry_shared_at_idx
+    on ledger.universal_registry (tenant_id, at desc)
+    where visibility = 'tenant';
+
+comment on index ledger.universal_registry_shared_at_idx is
+    'What a tenant shares, newest first; as_of.';
+
+create index if not exists universal_registry_public_at_idx
+    on ledger.universal_registry (at desc)
+    where visibility = 'public';
+
+comment on index ledger.universal_registry_public_at_idx is
+    'What is public, newest first; as_of.';
+
+create index if not exists universal_registry_parent_owner_idx
+    on ledger.universal_registry (parent_id, owner_id, accepted_at desc)
     where parent_id is not null;
 
-comment on index ledger.universal_registry_parent_idx is
-    'Requests and executions of a function.';
+comment on index ledger.universal_registry_parent_owner_idx is
+    'Requests and executions of a function, of one caller, newest first; function_state, result.';
 
 create index if not exists universal_registry_trace_idx
     on ledger.universal_registry (trace_id)
@@ -2007,7 +2454,7 @@ grant execute on function ledger_private.is_importing() to loglineos_sidecar;
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: d810ef07172c7fef5fb2a57ecf3d268cf77bd4c269591e51e4ba512aefa862ae
+-- Sources: dc4a6a61e1bb50489a7b501f6f1ac677b9f9a6d6d03696f4ecbcac0d54534be0
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -2092,12 +2539,12 @@ begin
         ('constraint', 'universal_registry_pkey', 'alter table ledger.universal_registry add constraint universal_registry_pkey PRIMARY KEY (id, seq)'),
         ('constraint', 'universal_registry_seq_check', 'alter table ledger.universal_registry add constraint universal_registry_seq_check CHECK ((seq >= 0))'),
         ('function', 'ledger.admit_span()', '() returns trigger plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger.as_of(timestamp with time zone,uuid,text,text,integer,timestamp with time zone,uuid)', '(p_at timestamp with time zone, p_id uuid DEFAULT NULL::uuid, p_entity_type text DEFAULT NULL::text, p_tenant_id text DEFAULT NULL::text, p_limit integer DEFAULT 100, p_before timestamp with time zone DEFAULT NULL::timestamp with time zone, p_before_id uuid DEFAULT NULL::uuid) returns SETOF ledger.history plpgsql f s s invoker search_path=pg_catalog, pg_temp plan_cache_mode=force_custom_plan'),
         ('function', 'ledger.check_shape()', '() returns trigger plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.current_tenant_id()', '() returns text plpgsql f s s invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.current_user_id()', '() returns text plpgsql f s s invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.follow_version()', '() returns trigger plpgsql f v u definer search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.guard_check()', '() returns TABLE(wall text, problem text, mend text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
-        ('function', 'ledger.has_version(uuid,integer)', '(uuid, integer) returns boolean plpgsql f s s definer search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.idempotency_id(text,text)', '(p_tenant_id text, p_key text) returns uuid plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.import_begin()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.import_end()', '() returns jsonb plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
@@ -2105,11 +2552,13 @@ begin
         ('function', 'ledger.is_governor()', '() returns boolean plpgsql f s s invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.may_follow(text,text,text,text,boolean)', '(p_entity_type text, p_tenant_id text, p_before text, p_after text, p_is_engine boolean) returns boolean plpgsql f i s invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.refuse_change()', '() returns trigger plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger.result(uuid)', '(p_request_id uuid) returns TABLE(request_id uuid, status text, is_done boolean, function_id uuid, function_seq integer, attempt integer, execution_id uuid, output jsonb, error jsonb, reason text, duration_ms integer, requested_at timestamp with time zone, done_at timestamp with time zone) plpgsql f s s invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.uuid7()', '() returns uuid plpgsql f v s invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.built_walls()', '() returns TABLE(kind text, name text, stands text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.chain_faults()', '() returns SETOF text sql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.fingerprints()', '() returns TABLE(name text, digest text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.is_importing()', '() returns boolean sql f s u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.is_superseded(uuid,integer,timestamp with time zone)', '(p_id uuid, p_seq integer, p_at timestamp with time zone DEFAULT ''infinity''::timestamp with time zone) returns boolean plpgsql f s s definer search_path=pg_catalog, pg_temp plan_cache_mode=force_generic_plan'),
         ('function', 'ledger_private.lock_extension()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.may_publish(text,text,text)', '(p_owner_id text, p_tenant_id text, p_entity_type text) returns boolean plpgsql f s u definer search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.mend_owner_policies()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
@@ -2121,7 +2570,11 @@ begin
         ('function', 'ledger_private.uuid5(uuid,text)', '(p_namespace uuid, p_name text) returns uuid plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.version()', '() returns text sql f i s invoker search_path=pg_catalog, pg_temp RETURN ''0.2.0''::text'),
         ('index', 'ledger.universal_registry_open_request_idx', 'CREATE INDEX universal_registry_open_request_idx ON ledger.universal_registry USING btree (id, seq) WHERE ((entity_type = ''request''::text) AND (status = ANY (ARRAY[''scheduled''::text, ''running''::text, ''retry''::text, ''blocked''::text, ''cancel_requested''::text])))'),
-        ('index', 'ledger.universal_registry_parent_idx', 'CREATE INDEX universal_registry_parent_idx ON ledger.universal_registry USING btree (parent_id) WHERE (parent_id IS NOT NULL)'),
+        ('index', 'ledger.universal_registry_owner_at_idx', 'CREATE INDEX universal_registry_owner_at_idx ON ledger.universal_registry USING btree (owner_id, at DESC)'),
+        ('index', 'ledger.universal_registry_parent_owner_idx', 'CREATE INDEX universal_registry_parent_owner_idx ON ledger.universal_registry USING btree (parent_id, owner_id, accepted_at DESC) WHERE (parent_id IS NOT NULL)'),
+        ('index', 'ledger.universal_registry_public_at_idx', 'CREATE INDEX universal_registry_public_at_idx ON ledger.universal_registry USING btree (at DESC) WHERE (visibility = ''public''::text)'),
+        ('index', 'ledger.universal_registry_shared_at_idx', 'CREATE INDEX universal_registry_shared_at_idx ON ledger.universal_registry USING btree (tenant_id, at DESC) WHERE (visibility = ''tenant''::text)'),
+        ('index', 'ledger.universal_registry_tenant_at_idx', 'CREATE INDEX universal_registry_tenant_at_idx ON ledger.universal_registry USING btree (tenant_id, at DESC)'),
         ('index', 'ledger.universal_registry_tenant_type_at_idx', 'CREATE INDEX universal_registry_tenant_type_at_idx ON ledger.universal_registry USING btree (tenant_id, entity_type, at DESC)'),
         ('index', 'ledger.universal_registry_trace_idx', 'CREATE INDEX universal_registry_trace_idx ON ledger.universal_registry USING btree (trace_id) WHERE (trace_id IS NOT NULL)'),
         ('index', 'ledger.universal_registry_xact_idx', 'CREATE INDEX universal_registry_xact_idx ON ledger.universal_registry USING btree (xact)'),
@@ -2129,13 +2582,27 @@ begin
         ('policy', 'universal_registry_insert_owner', 'create policy universal_registry_insert_owner on ledger.universal_registry as permissive for insert to %owner% with check (true)'),
         ('policy', 'universal_registry_insert_service', 'create policy universal_registry_insert_service on ledger.universal_registry as permissive for insert to service_role with check (true)'),
         ('policy', 'universal_registry_insert_sidecar', 'create policy universal_registry_insert_sidecar on ledger.universal_registry as permissive for insert to loglineos_sidecar with check (true)'),
-        ('policy', 'universal_registry_select_authenticated', 'create policy universal_registry_select_authenticated on ledger.universal_registry as permissive for select to authenticated using (((( SELECT ledger.current_user_id() AS current_user_id) IS NOT NULL) AND (((owner_id = ( SELECT ledger.current_user_id() AS current_user_id)) AND (tenant_id = ( SELECT ledger.current_tenant_id() AS current_tenant_id))) OR ((visibility = ''tenant''::text) AND (tenant_id = ( SELECT ledger.current_tenant_id() AS current_tenant_id))) OR (visibility = ''public''::text))))'),
-        ('policy', 'universal_registry_select_kernel', 'create policy universal_registry_select_kernel on ledger.universal_registry as permissive for select to loglineos_kernel using (((( SELECT ledger.current_user_id() AS current_user_id) IS NOT NULL) AND (((owner_id = ( SELECT ledger.current_user_id() AS current_user_id)) AND (tenant_id = ( SELECT ledger.current_tenant_id() AS current_tenant_id))) OR ((visibility = ''tenant''::text) AND (tenant_id = ( SELECT ledger.current_tenant_id() AS current_tenant_id))) OR (visibility = ''public''::text))))'),
+        ('policy', 'universal_registry_select_authenticated', 'create policy universal_registry_select_authenticated on ledger.universal_registry as permissive for select to authenticated using (((( SELECT ledger.current_user_id() AS current_user_id) IS NOT NULL) AND
+CASE visibility
+    WHEN ''tenant''::text THEN (tenant_id = ( SELECT ledger.current_tenant_id() AS current_tenant_id))
+    WHEN ''public''::text THEN true
+    ELSE ((owner_id = ( SELECT ledger.current_user_id() AS current_user_id)) AND (tenant_id = ( SELECT ledger.current_tenant_id() AS current_tenant_id)))
+END))'),
+        ('policy', 'universal_registry_select_kernel', 'create policy universal_registry_select_kernel on ledger.universal_registry as permissive for select to loglineos_kernel using (((( SELECT ledger.current_user_id() AS current_user_id) IS NOT NULL) AND
+CASE visibility
+    WHEN ''tenant''::text THEN (tenant_id = ( SELECT ledger.current_tenant_id() AS current_tenant_id))
+    WHEN ''public''::text THEN true
+    ELSE ((owner_id = ( SELECT ledger.current_user_id() AS current_user_id)) AND (tenant_id = ( SELECT ledger.current_tenant_id() AS current_tenant_id)))
+END))'),
         ('policy', 'universal_registry_select_owner', 'create policy universal_registry_select_owner on ledger.universal_registry as permissive for select to %owner% using (true)'),
         ('policy', 'universal_registry_select_service', 'create policy universal_registry_select_service on ledger.universal_registry as permissive for select to service_role using (true)'),
         ('policy', 'universal_registry_select_sidecar', 'create policy universal_registry_select_sidecar on ledger.universal_registry as permissive for select to loglineos_sidecar using (true)'),
         ('publication', 'loglineos', 'create publication loglineos for table ledger.universal_registry (id, seq, entity_type, at, xact, accepted_at, scheduled_at, parent_id, trace_id, owner_id, tenant_id, visibility, status, is_deleted, prev_hash, curr_hash) with (publish = ''insert'')'),
         ('right', 'create on schema engine to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger.as_of(timestamp with time zone,uuid,text,text,integer,timestamp with time zone,uuid) to authenticated', ''),
+        ('right', 'execute on function ledger.as_of(timestamp with time zone,uuid,text,text,integer,timestamp with time zone,uuid) to loglineos_kernel', ''),
+        ('right', 'execute on function ledger.as_of(timestamp with time zone,uuid,text,text,integer,timestamp with time zone,uuid) to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger.as_of(timestamp with time zone,uuid,text,text,integer,timestamp with time zone,uuid) to service_role', ''),
         ('right', 'execute on function ledger.current_tenant_id() to anon', ''),
         ('right', 'execute on function ledger.current_tenant_id() to authenticated', ''),
         ('right', 'execute on function ledger.current_tenant_id() to loglineos_kernel', ''),
@@ -2148,11 +2615,6 @@ begin
         ('right', 'execute on function ledger.current_user_id() to service_role', ''),
         ('right', 'execute on function ledger.guard_check() to loglineos_sidecar', ''),
         ('right', 'execute on function ledger.guard_check() to service_role', ''),
-        ('right', 'execute on function ledger.has_version(uuid,integer) to anon', ''),
-        ('right', 'execute on function ledger.has_version(uuid,integer) to authenticated', ''),
-        ('right', 'execute on function ledger.has_version(uuid,integer) to loglineos_kernel', ''),
-        ('right', 'execute on function ledger.has_version(uuid,integer) to loglineos_sidecar', ''),
-        ('right', 'execute on function ledger.has_version(uuid,integer) to service_role', ''),
         ('right', 'execute on function ledger.idempotency_id(text,text) to authenticated', ''),
         ('right', 'execute on function ledger.idempotency_id(text,text) to loglineos_sidecar', ''),
         ('right', 'execute on function ledger.idempotency_id(text,text) to service_role', ''),
@@ -2164,6 +2626,10 @@ begin
         ('right', 'execute on function ledger.may_follow(text,text,text,text,boolean) to authenticated', ''),
         ('right', 'execute on function ledger.may_follow(text,text,text,text,boolean) to loglineos_sidecar', ''),
         ('right', 'execute on function ledger.may_follow(text,text,text,text,boolean) to service_role', ''),
+        ('right', 'execute on function ledger.result(uuid) to authenticated', ''),
+        ('right', 'execute on function ledger.result(uuid) to loglineos_kernel', ''),
+        ('right', 'execute on function ledger.result(uuid) to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger.result(uuid) to service_role', ''),
         ('right', 'execute on function ledger.uuid7() to authenticated', ''),
         ('right', 'execute on function ledger.uuid7() to loglineos_sidecar', ''),
         ('right', 'execute on function ledger.uuid7() to service_role', ''),
@@ -2172,6 +2638,11 @@ begin
         ('right', 'execute on function ledger_private.fingerprints() to loglineos_sidecar', ''),
         ('right', 'execute on function ledger_private.fingerprints() to service_role', ''),
         ('right', 'execute on function ledger_private.is_importing() to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger_private.is_superseded(uuid,integer,timestamp with time zone) to anon', ''),
+        ('right', 'execute on function ledger_private.is_superseded(uuid,integer,timestamp with time zone) to authenticated', ''),
+        ('right', 'execute on function ledger_private.is_superseded(uuid,integer,timestamp with time zone) to loglineos_kernel', ''),
+        ('right', 'execute on function ledger_private.is_superseded(uuid,integer,timestamp with time zone) to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger_private.is_superseded(uuid,integer,timestamp with time zone) to service_role', ''),
         ('right', 'execute on function ledger_private.may_publish(text,text,text) to authenticated', ''),
         ('right', 'execute on function ledger_private.may_publish(text,text,text) to service_role', ''),
         ('right', 'execute on function ledger_private.sha1(bytea) to authenticated', ''),
@@ -2186,6 +2657,10 @@ begin
         ('right', 'insert on table ledger.universal_registry to authenticated', ''),
         ('right', 'insert on table ledger.universal_registry to loglineos_sidecar', ''),
         ('right', 'insert on table ledger.universal_registry to service_role', ''),
+        ('right', 'select on table ledger.function_state to authenticated', ''),
+        ('right', 'select on table ledger.function_state to loglineos_kernel', ''),
+        ('right', 'select on table ledger.function_state to loglineos_sidecar', ''),
+        ('right', 'select on table ledger.function_state to service_role', ''),
         ('right', 'select on table ledger.history to anon', ''),
         ('right', 'select on table ledger.history to authenticated', ''),
         ('right', 'select on table ledger.history to loglineos_kernel', ''),
@@ -2217,8 +2692,9 @@ begin
         ('trigger', 'universal_registry_before_insert_1_admit', 'CREATE OR REPLACE TRIGGER universal_registry_before_insert_1_admit BEFORE INSERT ON ledger.universal_registry FOR EACH ROW EXECUTE FUNCTION ledger.admit_span(); alter table ledger.universal_registry enable always trigger universal_registry_before_insert_1_admit'),
         ('trigger', 'universal_registry_before_insert_2_follow', 'CREATE OR REPLACE TRIGGER universal_registry_before_insert_2_follow BEFORE INSERT ON ledger.universal_registry FOR EACH ROW WHEN (((new.seq > 0) OR (new.entity_type = ''request''::text))) EXECUTE FUNCTION ledger.follow_version(); alter table ledger.universal_registry enable always trigger universal_registry_before_insert_2_follow'),
         ('trigger', 'universal_registry_before_insert_3_shape', 'CREATE OR REPLACE TRIGGER universal_registry_before_insert_3_shape BEFORE INSERT ON ledger.universal_registry FOR EACH ROW EXECUTE FUNCTION ledger.check_shape(); alter table ledger.universal_registry enable always trigger universal_registry_before_insert_3_shape'),
-        ('view', 'ledger.history', 'v security_barrier=true security_invoker=true 5b2e2620085cb06c672730a989aa8be434414019e438e459c531939d7c5c2991'),
-        ('view', 'ledger.visible_timeline', 'v security_barrier=true security_invoker=true 944ad7db436198e0709b34a8b46cf075acd8c646c7b0f93d56fad5e3665510f6');
+        ('view', 'ledger.function_state', 'v security_invoker=true ccdf19d8f48fe482bd472ddac92dbab44ec8e104d86561967531441af5911d80'),
+        ('view', 'ledger.history', 'v security_invoker=true 5b2e2620085cb06c672730a989aa8be434414019e438e459c531939d7c5c2991'),
+        ('view', 'ledger.visible_timeline', 'v security_invoker=true 63445c09ac46a6c47c26b41887d24062f1d829594204c928a3b3ee60eb29ea5b');
 end
 $$;
 
@@ -2245,12 +2721,12 @@ begin
     return query
     values
         ('ledger.admit_span', '41bc198f162515ca2a5bab1898f7f1839a2769221a97729bac576f718f0ff550'),
+        ('ledger.as_of', '582fe9ae796c56bf30ce3f6f679f55a3fae2285fa55574b4b9910dee7e60a378'),
         ('ledger.check_shape', '1ea1a12fffa5e2bc530408036f1cd06942c7bb7a03a3858947dc7ffa0bae17d4'),
         ('ledger.current_tenant_id', '6ba6f100a17b14ec3d65fd51bdb0d79e1b875d1405258b642464b2d25ea4adbc'),
         ('ledger.current_user_id', 'fce50bc66d339c33e2fa4dae94c8c389d645fff828642ea162f42c8bd1f63670'),
         ('ledger.follow_version', '1729345213e02dbab48c6663319451b7652abf45151ff7a1fe3cce7385bf5c1a'),
         ('ledger.guard_check', 'abb412661621d6a4940b6e7a897a2f657c6afb9bdb7e875a84934b06a0e77495'),
-        ('ledger.has_version', '8b2f19d2f06d68219937f225bf0d7ea7aced548d64d578e258853a16a2509fc3'),
         ('ledger.idempotency_id', 'da2733312397c86d5b79f1d5369569c9457f848d152002a41990a4ab219d7d4c'),
         ('ledger.import_begin', '6a7c6da7f060465f8842dec3c8ccdbdf019c892aa5fdba6607dfc9b9aa439bd0'),
         ('ledger.import_end', '96954b65518d3654909e91043d4fcdeac6404f33a975ac47f61119a55b197b64'),
@@ -2258,10 +2734,12 @@ begin
         ('ledger.is_governor', '819927a5634105497a7458eee5a0e457bd36dea6b236b8e4ccd87733954a9e1a'),
         ('ledger.may_follow', 'b3a62a332b9a9a4cc94b8c8fa84d082e73d852340630985a8fa7cc2d69412d8e'),
         ('ledger.refuse_change', '2bf360cdc5893a49d2ec6393be03366bfe45c0741a961aa98218a546fa9b476c'),
+        ('ledger.result', '645ab8cfc9e4086d59416b81c4efd31380e072156cea49f6a2f40e23a4d6a657'),
         ('ledger.uuid7', 'b30c1bb914539786ea9738402d4f4d6baa305ff4e92ef8124d5ee78a3ea715b2'),
-        ('ledger_private.built_walls', '4a0e8d3bfec7bfdb19cca0f8b5db32d5257a887df508ae9cecd59fc726a59c5d'),
+        ('ledger_private.built_walls', '7e1d6da23b86aa010be7fb609da6928c542100621f087d36c94449fd0bf7cf33'),
         ('ledger_private.chain_faults', 'a7c45e5f2491b294c21aa83aadb9e41386073c4a0e02216842126acfbd6ac1a1'),
         ('ledger_private.is_importing', 'c0bdaf9af8bd5b22c369d2d749d55b78a2f9f2f6ad137ef5c304c192f10222ba'),
+        ('ledger_private.is_superseded', '2a3bdf645aeaeb3e74689b911b11c874eced9b490b5f198a752a6c9320dae3c7'),
         ('ledger_private.lock_extension', 'bcc6c125887a30775bb1d277467a79f1790259488cbf1cee83b98331f0eb6179'),
         ('ledger_private.may_publish', '63453f708ee8eadce5b65ce0c14341ce34e79893fb1a2900c5b972068d50e507'),
         ('ledger_private.mend_owner_policies', '465f17c40193f1c1a2a02323e51cc3d074df38b6bac5b7aede0c31cd4295f3da'),

@@ -133,6 +133,7 @@ func wantSameCatalog(t *testing.T, got *ledger, beside ...string) {
 		t.Errorf("of %d lines missing:\n  %s\nextra:\n  %s", len(want),
 			strings.Join(missing, "\n  "), strings.Join(extra, "\n  "))
 	}
+	wantWallsStand(t, got.conn)
 }
 
 func difference(from, without []string) []string {

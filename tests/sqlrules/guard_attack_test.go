@@ -45,7 +45,8 @@ func TestFindsFallenTriggers(t *testing.T) {
 			alter table ledger.universal_registry enable always trigger ` + changeRow,
 			walls: []string{"trigger " + changeRow}},
 		{name: "one that changes what comes in", do: `
-			create function public.x() returns trigger language plpgsql as $$ begin new.who := 'x'; return new; end $$;
+			create function public.x() returns trigger language plpgsql
+				as $$ begin new.who := 'x'; return new; end $$;
 			create trigger zz before insert` + onTable + `for each row execute function public.x()`,
 			walls: []string{"trigger zz"}},
 		{name: "one that drops what comes in by a view", do: `
@@ -228,7 +229,8 @@ func TestFindsAnotherTable(t *testing.T) {
 				drop constraint universal_registry_seq_check,
 				add constraint universal_registry_seq_check check (seq >= 0) not valid`,
 			walls: []string{"constraint universal_registry_seq_check"}},
-		{name: "foreign key, which a parent's truncate would follow", do: `create table public.parent (id text primary key);
+		{name: "foreign key, which a parent's truncate would follow", do: `
+			create table public.parent (id text primary key);
 			alter table ledger.universal_registry add constraint x foreign key (app_id) references public.parent`,
 			walls: []string{"constraint x"}},
 		{name: "index dropped", do: "drop index ledger.universal_registry_xact_idx",
