@@ -3,7 +3,6 @@ package sqlrules
 import (
 	"encoding/json"
 	"errors"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -38,8 +37,8 @@ func tool(t *testing.T, l *ledger, name string) string {
 	return ""
 }
 
-// call runs a program of Postgres, which must succeed without a word of error.
-func call(t *testing.T, program string, args ...string) {
+// invoke runs a program of Postgres, which must succeed without a word of error.
+func invoke(t *testing.T, program string, args ...string) {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), program, args...).CombinedOutput()
 	if err != nil || strings.Contains(string(out), "error:") || strings.Contains(string(out), "ERROR:") {
@@ -52,8 +51,8 @@ func (l *ledger) sealed() {
 	l.t.Helper()
 	s := &span.Span{ID: span.MustID(id(5)), EntityType: "function", Who: "user:alice", OwnerID: "alice",
 		TenantID: "t1", Visibility: "private", At: span.NewTime(time.Now()), Status: new("active"),
-		Code: new("return \"\\u00e9\";\n\t\\N\\."), Metadata: json.RawMessage(`{"b":1.5,"a":"ü"}`), Tags: []string{"x", ""},
-		Content: json.RawMessage(`[1,null,{"deep":[true]}]`)}
+		Code: new("return \"\\u00e9\";\n\t\\N\\."), Metadata: json.RawMessage(`{"b":1.5,"a":"ü"}`),
+		Tags: []string{"x", ""}, Content: json.RawMessage(`[1,null,{"deep":[true]}]`)}
 	for seq := range 2 {
 		s.Seq = seq
 		if err := s.Seal(s.CurrHash); err != nil {
@@ -122,53 +121,54 @@ func TestDumpAndRestoreOfTheMigratedForm(t *testing.T) {
 	from := source(t, byMigrations)
 	dump, restore, psql := tool(t, from, "pg_dump"), tool(t, from, "pg_restore"), tool(t, from, "psql")
 	dir := t.TempDir()
-	custom, folder, plain := filepath.Join(dir, "custom"), filepath.Join(dir, "folder"), filepath.Join(dir, "plain.sql")
-	call(t, dump, "-Fc", "-f", custom, from.db.URL)
-	call(t, dump, "-Fd", "-j2", "-f", folder, from.db.URL)
-	call(t, dump, "-f", plain, from.db.URL)
+	custom, folder := filepath.Join(dir, "custom"), filepath.Join(dir, "folder")
+	plain := filepath.Join(dir, "plain.sql")
+	invoke(t, dump, "-Fc", "-f", custom, from.db.URL)
+	invoke(t, dump, "-Fd", "-j2", "-f", folder, from.db.URL)
+	invoke(t, dump, "-f", plain, from.db.URL)
 	older := filepath.Join(dir, "older")
 
 	for name, test := range map[string]func(t *testing.T, to *ledger){
 		"in one go": func(t *testing.T, to *ledger) {
-			call(t, restore, "--exit-on-error", "-d", to.db.URL, custom)
+			invoke(t, restore, "--exit-on-error", "-d", to.db.URL, custom)
 			run(t, to.conn, importBegin)
 		},
 		"in one transaction": func(t *testing.T, to *ledger) {
-			call(t, restore, "--single-transaction", "-d", to.db.URL, custom)
+			invoke(t, restore, "--single-transaction", "-d", to.db.URL, custom)
 			run(t, to.conn, importBegin)
 		},
 		"two jobs": func(t *testing.T, to *ledger) {
-			call(t, restore, "--exit-on-error", "-j2", "-d", to.db.URL, folder)
+			invoke(t, restore, "--exit-on-error", "-j2", "-d", to.db.URL, folder)
 			run(t, to.conn, importBegin)
 		},
 		"psql": func(t *testing.T, to *ledger) {
-			call(t, psql, "-qX", "-v", "ON_ERROR_STOP=1", "-f", plain, to.db.URL)
+			invoke(t, psql, "-qX", "-v", "ON_ERROR_STOP=1", "-f", plain, to.db.URL)
 			run(t, to.conn, importBegin)
 		},
 		"over an older state": func(t *testing.T, to *ledger) {
 			byMigrations(to)
 			to.given(bob, "entity_type", "note", "name", "of another life")
-			call(t, restore, "--exit-on-error", "--clean", "--if-exists", "-d", to.db.URL, custom)
+			invoke(t, restore, "--exit-on-error", "--clean", "--if-exists", "-d", to.db.URL, custom)
 			run(t, to.conn, importBegin)
 		},
 		"schema, then data through the door": func(t *testing.T, to *ledger) {
-			call(t, restore, "--exit-on-error", "--schema-only", "-d", to.db.URL, custom)
+			invoke(t, restore, "--exit-on-error", "--schema-only", "-d", to.db.URL, custom)
 			run(t, to.conn, importBegin)
-			call(t, restore, "--exit-on-error", "--data-only", "-t", "universal_registry", "-d", to.db.URL, custom)
+			invoke(t, restore, "--exit-on-error", "--data-only", "-t", "universal_registry", "-d", to.db.URL, custom)
 		},
 		"data with the triggers off": func(t *testing.T, to *ledger) {
 			byMigrations(to)
-			call(t, restore, "--exit-on-error", "--data-only", "--disable-triggers", "-t", "universal_registry",
+			invoke(t, restore, "--exit-on-error", "--data-only", "--disable-triggers", "-t", "universal_registry",
 				"-d", to.db.URL, custom)
 			run(t, to.conn, importBegin)
 		},
 		"twice": func(t *testing.T, to *ledger) {
-			call(t, restore, "--exit-on-error", "-d", to.db.URL, custom)
+			invoke(t, restore, "--exit-on-error", "-d", to.db.URL, custom)
 			run(t, to.conn, importBegin)
 			run(t, to.conn, importEnd)
 			again := older + to.db.Name
-			call(t, dump, "-Fc", "-f", again, to.db.URL)
-			call(t, restore, "--exit-on-error", "--clean", "-d", to.db.URL, again)
+			invoke(t, dump, "-Fc", "-f", again, to.db.URL)
+			invoke(t, restore, "--exit-on-error", "--clean", "-d", to.db.URL, again)
 			run(t, to.conn, importBegin)
 		},
 	} {
@@ -183,7 +183,7 @@ func TestDumpAndRestoreOfTheMigratedForm(t *testing.T) {
 		t.Run("as an owner without superuser, "+name, func(t *testing.T) {
 			t.Parallel()
 			to := owned(t, attributes)
-			call(t, restore, "--exit-on-error", "--no-owner", "--role="+to.user(), "-d", to.db.URL, custom)
+			invoke(t, restore, "--exit-on-error", "--no-owner", "--role="+to.user(), "-d", to.db.URL, custom)
 			run(t, to.conn, importBegin)
 			wantRestored(t, from, to)
 		})
@@ -203,42 +203,43 @@ func TestDumpAndRestoreOfTheExtensionForm(t *testing.T) {
 	from := source(t, byExtension)
 	dump, restore, psql := tool(t, from, "pg_dump"), tool(t, from, "pg_restore"), tool(t, from, "psql")
 	dir := t.TempDir()
-	custom, folder, plain := filepath.Join(dir, "custom"), filepath.Join(dir, "folder"), filepath.Join(dir, "plain.sql")
-	call(t, dump, "-Fc", "-f", custom, from.db.URL)
-	call(t, dump, "-Fd", "-j2", "-f", folder, from.db.URL)
-	call(t, dump, "-f", plain, from.db.URL)
-	if text, err := os.ReadFile(plain); err != nil || !strings.Contains(string(text), "COPY ledger.universal_registry") ||
-		strings.Contains(string(text), "CREATE TABLE") {
-		t.Fatalf("the dump is not that of an extension with its rows: %v", err)
+	custom, folder := filepath.Join(dir, "custom"), filepath.Join(dir, "folder")
+	plain := filepath.Join(dir, "plain.sql")
+	invoke(t, dump, "-Fc", "-f", custom, from.db.URL)
+	invoke(t, dump, "-Fd", "-j2", "-f", folder, from.db.URL)
+	invoke(t, dump, "-f", plain, from.db.URL)
+	text := string(read(t, plain))
+	if !strings.Contains(text, "COPY ledger.universal_registry") || strings.Contains(text, "CREATE TABLE") {
+		t.Fatal("the dump is not that of an extension with its rows")
 	}
 	for name, test := range map[string]func(t *testing.T, to *ledger){
 		"in one go": func(t *testing.T, to *ledger) {
-			call(t, restore, "--exit-on-error", "-d", to.db.URL, custom)
+			invoke(t, restore, "--exit-on-error", "-d", to.db.URL, custom)
 		},
 		"in one transaction": func(t *testing.T, to *ledger) {
-			call(t, restore, "--single-transaction", "-d", to.db.URL, custom)
+			invoke(t, restore, "--single-transaction", "-d", to.db.URL, custom)
 		},
 		"with row security": func(t *testing.T, to *ledger) {
-			call(t, restore, "--exit-on-error", "--enable-row-security", "-d", to.db.URL, custom)
+			invoke(t, restore, "--exit-on-error", "--enable-row-security", "-d", to.db.URL, custom)
 		},
 		"two jobs": func(t *testing.T, to *ledger) {
-			call(t, restore, "--exit-on-error", "-j2", "-d", to.db.URL, folder)
+			invoke(t, restore, "--exit-on-error", "-j2", "-d", to.db.URL, folder)
 		},
 		"psql": func(t *testing.T, to *ledger) {
-			call(t, psql, "-qX", "-v", "ON_ERROR_STOP=1", "-f", plain, to.db.URL)
+			invoke(t, psql, "-qX", "-v", "ON_ERROR_STOP=1", "-f", plain, to.db.URL)
 		},
 		"over an older state": func(t *testing.T, to *ledger) {
 			byExtension(to)
 			to.given(bob, "entity_type", "note", "name", "of another life")
-			call(t, restore, "--exit-on-error", "--clean", "--if-exists", "-d", to.db.URL, custom)
+			invoke(t, restore, "--exit-on-error", "--clean", "--if-exists", "-d", to.db.URL, custom)
 		},
 		"data through the door": func(t *testing.T, to *ledger) {
 			byExtension(to)
 			run(t, to.conn, importBegin)
-			call(t, restore, "--exit-on-error", "--data-only", "-d", to.db.URL, custom)
+			invoke(t, restore, "--exit-on-error", "--data-only", "-d", to.db.URL, custom)
 		},
 		"without publications": func(t *testing.T, to *ledger) {
-			call(t, restore, "--exit-on-error", "--no-publications", "-d", to.db.URL, custom)
+			invoke(t, restore, "--exit-on-error", "--no-publications", "-d", to.db.URL, custom)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -254,7 +255,7 @@ func TestDumpAndRestoreOfTheExtensionForm(t *testing.T) {
 		t.Run("as an owner without superuser, "+name, func(t *testing.T) {
 			t.Parallel()
 			to := owned(t, attributes)
-			call(t, restore, "--exit-on-error", "--no-owner", "--role="+to.user(), "-d", to.db.URL, custom)
+			invoke(t, restore, "--exit-on-error", "--no-owner", "--role="+to.user(), "-d", to.db.URL, custom)
 			wantRestored(t, from, to, lock...)
 		})
 	}
