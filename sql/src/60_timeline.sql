@@ -77,8 +77,8 @@ comment on function ledger_private.is_superseded(uuid, integer, timestamptz) is
     'Whether this version has a newer one that was there at p_at, visible to the caller or not. False '
     'also for whatever the caller may not read. For the views.';
 
--- The subquery is a scalar one on purpose: of "not exists" the planner makes a join, whose rows it
--- guesses so low that it takes the wrong way to a page.
+-- A scalar subquery on purpose. Of "not exists" the planner makes a join or a hash of the whole ledger, and
+-- of "is null" it guesses that hardly a row is left: either way it reads all where a page was asked for.
 create or replace view ledger.visible_timeline
 with (security_invoker = true)
 as
@@ -87,12 +87,15 @@ select
     r.*
 from ledger.universal_registry as r
 where not r.is_deleted
-    and (
-        select newer.seq
-        from ledger.universal_registry as newer
-        where newer.id = r.id
-            and newer.seq = r.seq + 1
-    ) is null
+    and not coalesce(
+        (
+            select true
+            from ledger.universal_registry as newer
+            where newer.id = r.id
+                and newer.seq = r.seq + 1
+        ),
+        false
+    )
     -- Who reads a private row reads all its versions: the test above was exact. Others ask.
     and (r.visibility = 'private' or not ledger_private.is_superseded(r.id, r.seq));
 

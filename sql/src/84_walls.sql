@@ -1,6 +1,7 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
 -- Sources: dc4a6a61e1bb50489a7b501f6f1ac677b9f9a6d6d03696f4ecbcac0d54534be0
+-- Sources: dd6dfb15068150eedb26f541eabd0355777c3bf0908a6e94a7ec8a936ea55ffe
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -238,9 +239,9 @@ END))'),
         ('trigger', 'universal_registry_before_insert_1_admit', 'CREATE OR REPLACE TRIGGER universal_registry_before_insert_1_admit BEFORE INSERT ON ledger.universal_registry FOR EACH ROW EXECUTE FUNCTION ledger.admit_span(); alter table ledger.universal_registry enable always trigger universal_registry_before_insert_1_admit'),
         ('trigger', 'universal_registry_before_insert_2_follow', 'CREATE OR REPLACE TRIGGER universal_registry_before_insert_2_follow BEFORE INSERT ON ledger.universal_registry FOR EACH ROW WHEN (((new.seq > 0) OR (new.entity_type = ''request''::text))) EXECUTE FUNCTION ledger.follow_version(); alter table ledger.universal_registry enable always trigger universal_registry_before_insert_2_follow'),
         ('trigger', 'universal_registry_before_insert_3_shape', 'CREATE OR REPLACE TRIGGER universal_registry_before_insert_3_shape BEFORE INSERT ON ledger.universal_registry FOR EACH ROW EXECUTE FUNCTION ledger.check_shape(); alter table ledger.universal_registry enable always trigger universal_registry_before_insert_3_shape'),
-        ('view', 'ledger.function_state', 'v security_invoker=true ccdf19d8f48fe482bd472ddac92dbab44ec8e104d86561967531441af5911d80'),
+        ('view', 'ledger.function_state', 'v security_invoker=true cdc0d8e072d081c6608378130f952af05a3424f4582ec2b70bcfef13084f2d64'),
         ('view', 'ledger.history', 'v security_invoker=true 5b2e2620085cb06c672730a989aa8be434414019e438e459c531939d7c5c2991'),
-        ('view', 'ledger.visible_timeline', 'v security_invoker=true 63445c09ac46a6c47c26b41887d24062f1d829594204c928a3b3ee60eb29ea5b');
+        ('view', 'ledger.visible_timeline', 'v security_invoker=true e24efd7c170164bc8b44037837610f0d72fe02486e44468afa8dcc79a9991d5c');
 end
 $$;
 
