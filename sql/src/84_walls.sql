@@ -1,7 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: dc4a6a61e1bb50489a7b501f6f1ac677b9f9a6d6d03696f4ecbcac0d54534be0
--- Sources: dd6dfb15068150eedb26f541eabd0355777c3bf0908a6e94a7ec8a936ea55ffe
+-- Sources: 6977ebf65f9d5e99e3e99591dea11bdc79d9ef620aa89b31ee525f80b208ec36
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
