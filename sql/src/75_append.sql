@@ -11,13 +11,13 @@ returns timestamptz
 language plpgsql
 stable
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     -- With its offset: what means another instant tomorrow or elsewhere can not be sent twice.
     if p_value #>> '{}' ~ '^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?\s?([Zz]|[+-]\d\d(:?\d\d)?)$' then
         begin
-            return p_value #>> '{}';
+            return (p_value #>> '{}')::timestamptz;
         exception
             when data_exception then null;
         end;
@@ -38,7 +38,7 @@ returns jsonb
 language plpgsql
 stable
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_stated jsonb;
@@ -142,7 +142,7 @@ returns void
 language plpgsql
 stable
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_type text;
@@ -193,7 +193,7 @@ returns ledger.universal_registry
 language plpgsql
 volatile
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     -- What a column takes. Postgres itself would make text of anything, and drop a key that is no column.
@@ -275,7 +275,7 @@ returns ledger.universal_registry
 language plpgsql
 volatile
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_stored ledger.universal_registry;
@@ -326,7 +326,7 @@ create or replace function ledger.append(
 language plpgsql
 volatile
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_stated jsonb := ledger_private.stated(p_span);
@@ -375,7 +375,7 @@ returns table (
 language plpgsql
 volatile
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_spans jsonb[];

@@ -14,9 +14,9 @@ import (
 )
 
 // lines returns the first column of a query, as the owner.
-func lines(l *ledger, query string) []string {
+func lines(l *ledger, query string, arguments ...any) []string {
 	l.t.Helper()
-	rows, err := l.conn.Query(l.t.Context(), query)
+	rows, err := l.conn.Query(l.t.Context(), query, arguments...)
 	if err != nil {
 		l.t.Fatalf("query catalog: %v", err)
 	}
