@@ -3,6 +3,7 @@
 -- Sources: 6977ebf65f9d5e99e3e99591dea11bdc79d9ef620aa89b31ee525f80b208ec36
 -- Sources: d810ef07172c7fef5fb2a57ecf3d268cf77bd4c269591e51e4ba512aefa862ae
 -- Sources: 22fc1da7ef9f3ad87c26db8575e6b55de69a026bc02fd77c0252a9dad868e46f
+-- Sources: 83ce8381bbc4c9dc3b00b8e8edf2e4be934de1afb8ab615abd63ecacaaac243f
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -107,22 +108,16 @@ begin
         ('function', 'ledger_private.built_walls()', '() returns TABLE(kind text, name text, stands text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.chain_faults()', '() returns SETOF text sql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.fingerprints()', '() returns TABLE(name text, digest text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.instant(text,jsonb)', '(p_key text, p_value jsonb) returns timestamp with time zone plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.is_importing()', '() returns boolean sql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.is_superseded(uuid,integer,timestamp with time zone)', '(p_id uuid, p_seq integer, p_at timestamp with time zone DEFAULT ''infinity''::timestamp with time zone) returns boolean plpgsql f s s definer search_path=pg_catalog, pg_temp plan_cache_mode=force_generic_plan'),
         ('function', 'ledger_private.lock_extension()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.may_publish(text,text,text)', '(p_owner_id text, p_tenant_id text, p_entity_type text) returns boolean plpgsql f s u definer search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.mend_owner_policies()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.mend_publication()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.refuse_key(text)', '(p_key text) returns void plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.refuse_sidecar()', '() returns void plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.refuse_while_importing()', '() returns trigger plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
-        ('function', 'ledger_private.instant(text,jsonb)', '(p_key text, p_value jsonb) returns timestamp with time zone plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
-        ('function', 'ledger_private.is_importing()', '() returns boolean sql f s u invoker search_path=""'),
-        ('function', 'ledger_private.lock_extension()', '() returns void plpgsql f v u invoker search_path=""'),
-        ('function', 'ledger_private.may_publish(text,text,text)', '(p_owner_id text, p_tenant_id text, p_entity_type text) returns boolean plpgsql f s u definer search_path=pg_catalog, pg_temp'),
-        ('function', 'ledger_private.mend_publication()', '() returns void plpgsql f v u invoker search_path=""'),
-        ('function', 'ledger_private.refuse_key(text)', '(p_key text) returns void plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
-        ('function', 'ledger_private.refuse_sidecar()', '() returns void plpgsql f s u invoker search_path=""'),
-        ('function', 'ledger_private.refuse_while_importing()', '() returns trigger plpgsql f v u invoker search_path=""'),
         ('function', 'ledger_private.sha1(bytea)', '(p_message bytea) returns bytea plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.standing_walls()', '() returns TABLE(kind text, name text, stands text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.stated(jsonb)', '(p_span jsonb) returns jsonb plpgsql f s u invoker search_path=pg_catalog, pg_temp'),

@@ -22,19 +22,24 @@ func TestAppendMapsSynonyms(t *testing.T) {
 	all := func(n int) string { return fmt.Sprintf(hashed, id(n)) }
 	for i, c := range []struct{ name, span, column, want string }{
 		{"when", `"when":"` + at + `"`, "at", at},
-		{"when beside the same at", `"when":"` + at + `","at":"` + strings.Replace(at, "Z", "+00", 1) + `"`, "at", at},
+		{"when beside the same at", `"when":"` + at + `","at":"` + strings.Replace(at, "Z", "+00", 1) + `"`, "at",
+			at},
 		{"when null", `"when":null,"at":"` + at + `"`, "at", at},
 		{"metadata.ts", `"metadata":{"ts":"` + at + `"}`, "at", at},
 		{"metadata.ts beside the same when", `"when":"` + at + `","metadata":{"ts":"` + at + `"}`, "at", at},
 		{"digest", `"at":"` + at + `","digest":"b3:` + hashOne + `"` + all(101), "curr_hash", hashOne},
-		{"digest beside the same curr_hash", `"at":"` + at + `","curr_hash":"` + hashOne + `","digest":"b3:` + hashOne +
+		{"digest beside the same curr_hash", `"at":"` + at + `","curr_hash":"` + hashOne + `","digest":"b3:` +
+			hashOne +
 			`"` + all(102), "curr_hash", hashOne},
 		{"payload_hash", `"at":"` + at + `","payload_hash":"b3:` + hashOne + `"` + all(103), "curr_hash", hashOne},
-		{"signature.sig", `"at":"` + at + `","digest":"b3:` + hashOne + `","signature":{"algo":"ed25519","pubkey":"` +
+		{"signature.sig", `"at":"` + at + `","digest":"b3:` + hashOne +
+			`","signature":{"algo":"ed25519","pubkey":"` +
 			hashTwo + `","sig":"` + sig + `"}` + all(104), "signature", sig},
-		{"signature.pubkey", `"at":"` + at + `","digest":"b3:` + hashOne + `","signature":{"algo":"ed25519","pubkey":"` +
+		{"signature.pubkey", `"at":"` + at + `","digest":"b3:` + hashOne +
+			`","signature":{"algo":"ed25519","pubkey":"` +
 			hashTwo + `","sig":"` + sig + `"}` + all(105), "public_key", hashTwo},
-		{"signature.algo", `"at":"` + at + `","digest":"b3:` + hashOne + `","signature":{"algo":"ed25519","pubkey":"` +
+		{"signature.algo", `"at":"` + at + `","digest":"b3:` + hashOne +
+			`","signature":{"algo":"ed25519","pubkey":"` +
 			hashTwo + `","sig":"` + sig + `"}` + all(106), "sig_alg", "ed25519"},
 		{"signature, the column", `"at":"` + at + `","curr_hash":"` + hashOne + `","public_key":"` + hashTwo +
 			`","signature":"` + sig + `"` + all(107), "signature", sig},
@@ -96,7 +101,8 @@ func TestAppendRefusesContradictions(t *testing.T) {
 		{`"digest":5`, "digest: wanted b3:"},
 		{`"payload_hash":{}`, "payload_hash: wanted b3:"},
 		{`"signature":{"algo":5}`, "signature.algo: wanted a string"},
-		{`"signature":{"algo":"a","kid":"b"}`, "key signature: wanted a string, or an object of algo, pubkey and sig"},
+		{`"signature":{"algo":"a","kid":"b"}`,
+			"key signature: wanted a string, or an object of algo, pubkey and sig"},
 		{`"signature":["a"]`, "key signature: wanted a string"},
 		{`"metadata":{"device_id":5}`, "metadata.device_id: wanted a string"},
 		{`"metadata":{"ts":1795000000}`, "metadata.ts: wanted a"},
@@ -217,7 +223,8 @@ func TestIdempotencyKeyMakesOneSpan(t *testing.T) {
 	// A key is the tenant's: another of its users means the same span; another tenant's is another.
 	_, err := l.send(ann, `{"entity_type":"note","idempotency_key":"authenticated","name":"x"}`)
 	wantConflict(t, err)
-	if other := l.sent(bob, `{"entity_type":"note","idempotency_key":"authenticated","name":"x"}`); !other.IsNew {
+	if other := l.sent(bob,
+		`{"entity_type":"note","idempotency_key":"authenticated","name":"x"}`); !other.IsNew {
 		t.Errorf("another tenant: got %+v", other)
 	}
 }
@@ -226,9 +233,11 @@ func TestIdempotencyKeyMakesOneSpan(t *testing.T) {
 func TestRowThatWasReadCanBeSentAgain(t *testing.T) {
 	t.Parallel()
 	l := setup(t)
-	first := l.sent(alice, `{"entity_type":"note","name":"x","content":{"a":null},"tags":["a"],"confidence":0.25}`)
+	first := l.sent(alice,
+		`{"entity_type":"note","name":"x","content":{"a":null},"tags":["a"],"confidence":0.25}`)
 	for seq, relation := range []string{"universal_registry", "visible_timeline", "history"} {
-		read := ask[string](l, alice, "select to_jsonb(r)::text from ledger."+relation+" r where id = $1 and seq = $2",
+		read := ask[string](l, alice,
+			"select to_jsonb(r)::text from ledger."+relation+" r where id = $1 and seq = $2",
 			first.ID, seq)
 		if a := l.sent(alice, read); a.IsNew {
 			t.Errorf("%s: the row itself is new: %+v", relation, a)

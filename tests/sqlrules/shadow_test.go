@@ -17,6 +17,10 @@ var doors = []string{
 		values ('a0000000-0000-4000-9000-000000000001', 1, 'note', 'tenant')`,
 	`insert into ledger.universal_registry (entity_type, status, parent_id)
 		values ('request', 'scheduled', 'a0000000-0000-4000-9000-000000000009')`,
+	`select ledger.append(jsonb_build_object('when', now(), 'at', now()) || '{"entity_type":"note","seq":0,
+		"idempotency_key":"k","tags":["a"],"metadata":{"device_id":"d"},"confidence":"0.5"}')`,
+	`select ledger.append_batch('[{"entity_type":"note"},{"entity_type":"note","name":5},{"entity":"note"},
+		{"entity_type":"note","seq":0.5}]')`,
 	"select * from ledger.universal_registry",
 	"select * from ledger.visible_timeline",
 	"select * from ledger.history",
