@@ -2146,6 +2146,501 @@ create index if not exists universal_registry_open_request_idx
 comment on index ledger.universal_registry_open_request_idx is
     'Open work at start-up, and after an overflow.';
 
+-- 75 append: the write doors that take JSON. They lay out the row and insert it: the guards, the policies
+-- and the primary key judge it as they judge a plain INSERT, with the caller's own rights.
+--
+--     p_span ──► stated (keys, synonyms) ──► typed (a row) ──► INSERT … ON CONFLICT DO NOTHING
+--                                            already there? ──► stored_span: the same, or 23505
+--
+-- The functions of ledger_private are steps of these two, invoker's like them, and give nobody anything.
+
+create or replace function ledger_private.instant(p_key text, p_value jsonb)
+returns timestamptz
+language plpgsql
+stable
+security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- With its offset: what means another instant tomorrow or elsewhere can not be sent twice.
+    if p_value #>> '{}' ~ '^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?\s?([Zz]|[+-]\d\d(:?\d\d)?)$' then
+        begin
+            return (p_value #>> '{}')::timestamptz;
+        exception
+            when data_exception then null;
+        end;
+    end if;
+    raise exception using
+        errcode = 'LL017',
+        message = 'the span is malformed: key ' || p_key
+            || ': wanted a time with its offset (RFC 3339)',
+        hint = 'Write it like 2026-11-23T04:05:06.789Z.';
+end
+$$;
+
+comment on function ledger_private.instant(text, jsonb) is
+    'The instant that a JSON string names, or LL017 about this key.';
+
+create or replace function ledger_private.stated(p_span jsonb)
+returns jsonb
+language plpgsql
+stable
+security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_stated jsonb;
+    v_by jsonb := '{}';
+    v_pair record;
+    v_value jsonb;
+    v_known jsonb;
+    v_problem text;
+begin
+    if p_span is null or jsonb_typeof(p_span) <> 'object' then
+        raise exception using
+            errcode = 'LL017',
+            message = 'the span is malformed: it is no JSON object',
+            hint = 'Send {"p_span": {"entity_type": "note", …}} to ledger.append, {"p_spans": [{…}, …]} '
+                'to ledger.append_batch.';
+    end if;
+    -- Most spans are what they state.
+    if (
+        p_span ?| array['when', 'digest', 'payload_hash', 'accepted_at', 'xact']
+        or jsonb_typeof(p_span -> 'signature') = 'object'
+        or p_span -> 'metadata' ?| array['tenant_id', 'owner_id', 'device_id', 'ts']
+        or jsonb_path_exists(p_span, 'strict $.* ? (@ == null)')
+    ) is not true then
+        return p_span;
+    end if;
+    -- Null is not stated; what the database writes is passed over, so that a row can be sent as it was read.
+    select coalesce(jsonb_object_agg(s.key, s.value), '{}')
+    into v_stated
+    from jsonb_each(p_span) as s
+    where s.value <> 'null'
+        and s.key not in ('accepted_at', 'xact', 'when', 'digest', 'payload_hash')
+        and (s.key <> 'signature' or jsonb_typeof(s.value) <> 'object');
+
+    -- The words that envelopes have for columns. metadata stays as it was sent: it is hashed.
+    for v_pair in
+        select s.column_name, s.word, s.value
+        from (values
+            ('at', 'when', p_span -> 'when'),
+            ('curr_hash', 'digest', p_span -> 'digest'),
+            ('curr_hash', 'payload_hash', p_span -> 'payload_hash'),
+            ('sig_alg', 'signature.algo', p_span #> '{signature,algo}'),
+            ('public_key', 'signature.pubkey', p_span #> '{signature,pubkey}'),
+            ('signature', 'signature.sig', p_span #> '{signature,sig}'),
+            ('tenant_id', 'metadata.tenant_id', p_span #> '{metadata,tenant_id}'),
+            ('owner_id', 'metadata.owner_id', p_span #> '{metadata,owner_id}'),
+            ('device_id', 'metadata.device_id', p_span #> '{metadata,device_id}'),
+            ('at', 'metadata.ts', p_span #> '{metadata,ts}')
+        ) as s (column_name, word, value)
+        where s.value <> 'null'
+    loop
+        v_value := v_pair.value;
+        v_known := v_stated -> v_pair.column_name;
+        if v_pair.word in ('digest', 'payload_hash') then
+            v_value := to_jsonb(substring(v_value #>> '{}' from '^b3:([0-9a-f]{64})$'));
+        end if;
+        v_problem := case
+            when v_value is null then ': wanted b3: and 64 lower-case hex digits'
+            when jsonb_typeof(v_value) <> 'string' then ': wanted a string'
+            when v_pair.column_name = 'at' then case
+                when ledger_private.instant(v_pair.word, v_value)
+                    <> ledger_private.instant(coalesce(v_by ->> 'at', 'at'), coalesce(v_known, v_value))
+                    then ''
+            end
+            when v_known <> v_value then ''
+        end;
+        if v_problem is not null then
+            raise exception using
+                errcode = 'LL017',
+                message = 'the span is malformed: key ' || v_pair.word || coalesce(
+                    nullif(v_problem, ''),
+                    ' contradicts ' || coalesce(v_by ->> v_pair.column_name, v_pair.column_name)
+                ),
+                hint = 'It is another word for column ' || v_pair.column_name || ': state one of them, or both '
+                    'alike. A plain INSERT takes metadata as it is.';
+        end if;
+        if v_known is null then
+            v_stated := v_stated || jsonb_build_object(v_pair.column_name, v_value);
+            v_by := v_by || jsonb_build_object(v_pair.column_name, v_pair.word);
+        end if;
+    end loop;
+    if jsonb_typeof(p_span -> 'signature') = 'object'
+        and (p_span -> 'signature') - array['algo', 'pubkey', 'sig'] <> '{}'
+    then
+        raise exception using
+            errcode = 'LL017',
+            message = 'the span is malformed: key signature: wanted a string, or an object of algo, pubkey and '
+                'sig only',
+            hint = 'State sig_alg, public_key and signature instead.';
+    end if;
+    return v_stated;
+end
+$$;
+
+comment on function ledger_private.stated(jsonb) is
+    'What a span in JSON states, by columns: without nulls, accepted_at and xact; other words for columns '
+    'put into them (when, digest, payload_hash, signature {algo, pubkey, sig}, metadata.tenant_id, '
+    'owner_id, device_id, ts). For ledger.append.';
+
+create or replace function ledger_private.refuse_key(p_key text)
+returns void
+language plpgsql
+stable
+security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_type text;
+    v_near text;
+begin
+    select pg_catalog.format_type(a.atttypid, null)
+    into v_type
+    from pg_catalog.pg_attribute as a
+    where a.attrelid = 'ledger.universal_registry'::regclass
+        and a.attname = p_key
+        and a.attnum > 0;
+    if v_type is null and char_length(p_key) between 3 and 63 then
+        select a.attname
+        into v_near
+        from pg_catalog.pg_attribute as a
+        where a.attrelid = 'ledger.universal_registry'::regclass
+            and a.attnum > 0
+            and not a.attisdropped
+            and position(lower(regexp_replace(p_key, '([a-z])([A-Z])', '\1_\2', 'g')) in a.attname) > 0
+        order by char_length(a.attname), a.attnum
+        limit 1;
+    end if;
+    raise exception using
+        errcode = 'LL017',
+        message = 'the span is malformed: key ' || left(p_key, 63) || case v_type
+            when 'uuid' then ': wanted a UUID in a string'
+            when 'integer' then ': wanted a whole number of 32 bits'
+            when 'numeric' then ': wanted a number, or one in a string'
+            when 'boolean' then ': wanted true or false'
+            when 'text[]' then ': wanted an array of strings'
+            when 'uuid[]' then ': wanted an array of UUIDs in strings'
+            when 'text' then ': wanted a string'
+            else ' is no column'
+        end,
+        hint = case
+            when v_type is null then coalesce('Did you mean ' || v_near || '? ', '')
+                || 'Keys are the columns of ledger.universal_registry; what has no column goes into metadata.'
+            else 'Mend key ' || p_key || ', or leave it out; null means the same.'
+        end;
+end
+$$;
+
+comment on function ledger_private.refuse_key(text) is
+    'Raises LL017 about a key that is no column or whose value is of another type. For ledger.append.';
+
+create or replace function ledger_private.typed(p_stated jsonb)
+returns ledger.universal_registry
+language plpgsql
+volatile
+security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    -- What a column takes. Postgres itself would make text of anything, and drop a key that is no column.
+    c_wanted constant jsonb := jsonb '{
+        "id": "string", "seq": "number", "entity_type": "string", "who": "string", "did": "string",
+        "this": "string", "at": "time", "confirmed_by": "string", "if_ok": "string",
+        "if_doubt": "string", "if_not": "string", "scheduled_at": "time", "effective_at": "time",
+        "expires_at": "time", "ttl_at": "time", "parent_id": "string", "related_to": "strings",
+        "links": "any", "trace_id": "string", "session_id": "string", "idempotency_key": "string",
+        "policy_id": "string", "owner_id": "string", "tenant_id": "string", "visibility": "string",
+        "sensitivity": "string", "scopes": "strings", "app_id": "string", "device_id": "string",
+        "status": "string", "is_deleted": "boolean", "reason": "string", "priority": "number",
+        "severity": "string", "attempt": "number", "name": "string", "description": "string",
+        "kind": "string", "version": "string", "tags": "strings", "layer": "string",
+        "schema_id": "string", "content": "any", "code": "string", "language": "string",
+        "runtime": "string", "timeout_ms": "number", "input": "any", "output": "any",
+        "error": "any", "duration_ms": "number", "value": "decimal", "unit": "string",
+        "confidence": "decimal", "provider_id": "string", "model": "string", "tokens_in": "number",
+        "tokens_out": "number", "cost": "decimal", "tool_use_count": "number",
+        "compiled_hash": "string", "prev_hash": "string", "curr_hash": "string",
+        "signature": "string", "public_key": "string", "sig_alg": "string", "sig_key_id": "string",
+        "metadata": "any"
+    }';
+    v_row ledger.universal_registry;
+    v_key text;
+begin
+    select s.key
+    into v_key
+    from jsonb_each(p_stated) as s
+    where case c_wanted ->> s.key
+        when 'any' then false
+        when 'decimal' then jsonb_typeof(s.value) not in ('number', 'string')
+        when 'strings' then jsonb_typeof(s.value) <> 'array'
+            or jsonb_path_exists(s.value, 'strict $[*] ? (@.type() != "string")')
+        when 'time' then ledger_private.instant(s.key, s.value) is null
+        else jsonb_typeof(s.value) is distinct from c_wanted ->> s.key
+    end
+    limit 1;
+    if v_key is not null then
+        perform ledger_private.refuse_key(v_key);
+    end if;
+    begin
+        v_row := jsonb_populate_record(null::ledger.universal_registry, p_stated);
+    exception
+        when data_exception then
+            -- Whose fault it is, is found one by one.
+            for v_key in select jsonb_object_keys(p_stated) loop
+                begin
+                    perform jsonb_populate_record(
+                        null::ledger.universal_registry, jsonb_build_object(v_key, p_stated -> v_key)
+                    );
+                exception
+                    when data_exception then perform ledger_private.refuse_key(v_key);
+                end;
+            end loop;
+            raise;
+    end;
+    -- The guard would fill in an id as well, but then nobody here knew it. A hashed span states its own.
+    if v_row.id is null and v_row.curr_hash is null then
+        if v_row.idempotency_key is not null and coalesce(v_row.seq, 0) = 0 then
+            v_row.id := ledger.idempotency_id(
+                coalesce(v_row.tenant_id, ledger.current_tenant_id()), v_row.idempotency_key
+            );
+        end if;
+        v_row.id := coalesce(v_row.id, ledger.uuid7());
+    end if;
+    return v_row;
+end
+$$;
+
+comment on function ledger_private.typed(jsonb) is
+    'What a span states as a row with an id, or LL017 about the key at fault. For ledger.append.';
+
+create or replace function ledger_private.stored_span(
+    p_stated jsonb,
+    p_row ledger.universal_registry
+)
+returns ledger.universal_registry
+language plpgsql
+volatile
+security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_stored ledger.universal_registry;
+    v_wanted jsonb := to_jsonb(p_row);
+    v_found jsonb;
+begin
+    -- Under the reader's own policies, and his own span only: of another's nothing is compared.
+    select r.*
+    into v_stored
+    from ledger.universal_registry as r
+    where r.id = p_row.id
+        and r.seq = coalesce(p_row.seq, 0)
+        and r.owner_id = coalesce(p_row.owner_id, ledger.current_user_id())
+        and r.tenant_id = coalesce(p_row.tenant_id, ledger.current_tenant_id());
+    v_found := to_jsonb(v_stored);
+    if found and not exists (
+        select
+        from jsonb_object_keys(p_stated) as s (key)
+        where v_wanted -> s.key is distinct from v_found -> s.key
+    ) then
+        return v_stored;
+    end if;
+    -- The same words whether it is hidden, another's, or differs.
+    raise exception using
+        errcode = 'unique_violation',
+        message = 'version ' || coalesce(p_row.seq, 0) || ' of span ' || p_row.id
+            || ' is there already, and is not this one',
+        detail = 'LL012: (id, seq) is taken by another content.',
+        hint = 'Read the newest version and append the next one, or state another id or idempotency_key.',
+        schema = 'ledger',
+        table = 'universal_registry',
+        constraint = 'universal_registry_pkey';
+end
+$$;
+
+comment on function ledger_private.stored_span(jsonb, ledger.universal_registry) is
+    'The caller''s own row of this (id, seq) when it has all that is stated, else 23505 with LL012 in '
+    'DETAIL. For ledger.append.';
+
+create or replace function ledger.append(
+    p_span jsonb,
+    out id uuid,
+    out seq integer,
+    out accepted_at timestamptz,
+    out curr_hash text,
+    out is_new boolean
+)
+language plpgsql
+volatile
+security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_stated jsonb := ledger_private.stated(p_span);
+    v_row ledger.universal_registry := ledger_private.typed(v_stated);
+    v_inserted bigint;
+begin
+    -- No RETURNING: it needs the right to read, which who writes a private row of the system has not.
+    -- Of two at once the second waits here, and then reads what the first has committed; under
+    -- repeatable read and above Postgres itself answers 40001 instead: begin anew.
+    insert into ledger.universal_registry
+    select v_row.*
+    on conflict do nothing;
+    get diagnostics v_inserted = row_count;
+
+    is_new := v_inserted = 1;
+    if not is_new then
+        v_row := ledger_private.stored_span(v_stated, v_row);
+    end if;
+    id := v_row.id;
+    seq := coalesce(v_row.seq, 0);
+    -- What the guard stamps.
+    accepted_at := case when is_new then statement_timestamp() else v_row.accepted_at end;
+    curr_hash := v_row.curr_hash;
+end
+$$;
+
+comment on function ledger.append(jsonb) is
+    'Appends one span: an object whose keys are columns (unknown keys and other types: LL017). The same '
+    'span again is no error: when the caller''s own row of this id and seq has all that is stated, that '
+    'row is returned and is_new is false; otherwise 23505 with LL012 in DETAIL (409). With '
+    'idempotency_key and no id, a version 0 gets ledger.idempotency_id(tenant_id, idempotency_key). Null '
+    'is not stated; accepted_at and xact are passed over. Other words for columns: when (at), digest and '
+    'payload_hash "b3:…" (curr_hash), signature {algo, pubkey, sig}, metadata.tenant_id, owner_id, '
+    'device_id and ts (at).';
+
+create or replace function ledger.append_batch(p_spans jsonb)
+returns table (
+    place integer,
+    id uuid,
+    seq integer,
+    accepted_at timestamptz,
+    curr_hash text,
+    is_new boolean,
+    error jsonb
+)
+language plpgsql
+volatile
+security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_spans jsonb[];
+    v_rows ledger.universal_registry[];
+    v_inserted bigint;
+    v_low integer := 1;
+    v_size integer;
+    v_state text;
+    v_message text;
+    v_detail text;
+    v_hint text;
+begin
+    if jsonb_typeof(p_spans) is distinct from 'array' or pg_column_size(p_spans) > 16777216 then
+        v_state := 'LL017';
+    else
+        v_spans := array(select s.value from jsonb_array_elements(p_spans) as s);
+    end if;
+    if v_state is not null or cardinality(v_spans) > 1000 then
+        raise exception using
+            errcode = 'LL017',
+            message = 'the batch is malformed: wanted a JSON array of at most 1000 spans and 16 MiB',
+            hint = 'Send {"p_spans": [{…}, …]}; what is more, in several calls.';
+    end if;
+
+    -- As many as possible in one INSERT. Where one is at fault all of them are undone and half of them
+    -- tried, down to one, which is reported; then twice as many again. Always in the order sent.
+    v_size := cardinality(v_spans);
+    while v_low <= cardinality(v_spans) loop
+        v_size := least(v_size, cardinality(v_spans) - v_low + 1);
+        v_state := null;
+        begin
+            v_rows := array(
+                select ledger_private.typed(ledger_private.stated(v_spans[s.place]))
+                from generate_series(v_low, v_low + v_size - 1) as s (place)
+            );
+            insert into ledger.universal_registry
+            select r.*
+            from unnest(v_rows) as r
+            on conflict do nothing;
+            get diagnostics v_inserted = row_count;
+            if v_inserted = 0 then
+                for i in 1 .. v_size loop
+                    v_rows[i] := ledger_private.stored_span(
+                        ledger_private.stated(v_spans[v_low + i - 1]), v_rows[i]
+                    );
+                end loop;
+            elsif v_inserted < v_size then
+                raise unique_violation;
+            end if;
+        exception
+            when others then
+                get stacked diagnostics
+                    v_state = returned_sqlstate,
+                    v_message = message_text,
+                    v_detail = pg_exception_detail,
+                    v_hint = pg_exception_hint;
+                -- What a span is guilty of. Anything else, such as a deadlock, a full disk or a lock
+                -- not got, is the transaction's affair. (A cancel is not caught at all.)
+                if v_state !~ '^(LL|22|23|P0001|42501)' then
+                    raise;
+                end if;
+        end;
+
+        if v_state is not null and v_size > 1 then
+            v_size := v_size / 2;
+            continue;
+        end if;
+        for i in 1 .. v_size loop
+            place := v_low + i - 1;
+            if v_state is null then
+                id := v_rows[i].id;
+                seq := coalesce(v_rows[i].seq, 0);
+                is_new := v_inserted > 0;
+                accepted_at := case when is_new then statement_timestamp() else v_rows[i].accepted_at end;
+                curr_hash := v_rows[i].curr_hash;
+                error := null;
+            else
+                id := null;
+                seq := null;
+                is_new := false;
+                accepted_at := null;
+                curr_hash := null;
+                error := jsonb_strip_nulls(jsonb_build_object(
+                    'code', v_state,
+                    'message', v_message,
+                    'detail', nullif(v_detail, ''),
+                    'hint', nullif(v_hint, '')
+                ));
+            end if;
+            return next;
+        end loop;
+        v_low := v_low + v_size;
+        if v_state is null then
+            v_size := v_size * 2;
+        end if;
+    end loop;
+end
+$$;
+
+comment on function ledger.append_batch(jsonb) is
+    'Appends up to 1000 spans (16 MiB), each as ledger.append does, in the order sent, and answers for each '
+    'in that order: place from 1, and either what ledger.append returns or error {code, message, detail, '
+    'hint}. A span that is refused does not keep the others out: for all or nothing, INSERT an array. An '
+    'error that no span is guilty of (deadlock, serialization, timeout, resources) ends the call, and nothing '
+    'is written. Two callers who send the same ids should send them sorted, or one may get 40P01.';
+
+revoke all on function
+    ledger_private.instant(text, jsonb), ledger_private.stated(jsonb), ledger_private.refuse_key(text),
+    ledger_private.typed(jsonb), ledger_private.stored_span(jsonb, ledger.universal_registry),
+    ledger.append(jsonb), ledger.append_batch(jsonb)
+    from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+grant execute on function
+    ledger_private.instant(text, jsonb), ledger_private.stated(jsonb), ledger_private.refuse_key(text),
+    ledger_private.typed(jsonb), ledger_private.stored_span(jsonb, ledger.universal_registry),
+    ledger.append(jsonb), ledger.append_batch(jsonb)
+    to authenticated, service_role;
+
 -- 80 import: the one door for rows that come with their own times: after a restore, from another ledger.
 --
 --     select ledger.import_begin();   nobody but the owner appends; rows keep accepted_at and xact
@@ -2491,7 +2986,7 @@ grant execute on function ledger_private.is_importing() to loglineos_sidecar;
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 6977ebf65f9d5e99e3e99591dea11bdc79d9ef620aa89b31ee525f80b208ec36
+-- Sources: 04c1dce8050988ff3575f208b2182680c1287723d52fde9261b34cb398d643ba
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -2576,6 +3071,8 @@ begin
         ('constraint', 'universal_registry_pkey', 'alter table ledger.universal_registry add constraint universal_registry_pkey PRIMARY KEY (id, seq)'),
         ('constraint', 'universal_registry_seq_check', 'alter table ledger.universal_registry add constraint universal_registry_seq_check CHECK ((seq >= 0))'),
         ('function', 'ledger.admit_span()', '() returns trigger plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger.append(jsonb)', '(p_span jsonb, OUT id uuid, OUT seq integer, OUT accepted_at timestamp with time zone, OUT curr_hash text, OUT is_new boolean) returns record plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger.append_batch(jsonb)', '(p_spans jsonb) returns TABLE(place integer, id uuid, seq integer, accepted_at timestamp with time zone, curr_hash text, is_new boolean, error jsonb) plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.as_of(timestamp with time zone,uuid,text,text,integer,timestamp with time zone,uuid)', '(p_at timestamp with time zone, p_id uuid DEFAULT NULL::uuid, p_entity_type text DEFAULT NULL::text, p_tenant_id text DEFAULT NULL::text, p_limit integer DEFAULT 100, p_before timestamp with time zone DEFAULT NULL::timestamp with time zone, p_before_id uuid DEFAULT NULL::uuid) returns SETOF ledger.history plpgsql f s s invoker search_path=pg_catalog, pg_temp plan_cache_mode=force_custom_plan'),
         ('function', 'ledger.check_shape()', '() returns trigger plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.current_tenant_id()', '() returns text plpgsql f s s invoker search_path=pg_catalog, pg_temp'),
@@ -2594,16 +3091,21 @@ begin
         ('function', 'ledger_private.built_walls()', '() returns TABLE(kind text, name text, stands text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.chain_faults()', '() returns SETOF text sql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.fingerprints()', '() returns TABLE(name text, digest text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.instant(text,jsonb)', '(p_key text, p_value jsonb) returns timestamp with time zone plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.is_importing()', '() returns boolean sql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.is_superseded(uuid,integer,timestamp with time zone)', '(p_id uuid, p_seq integer, p_at timestamp with time zone DEFAULT ''infinity''::timestamp with time zone) returns boolean plpgsql f s s definer search_path=pg_catalog, pg_temp plan_cache_mode=force_generic_plan'),
         ('function', 'ledger_private.lock_extension()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.may_publish(text,text,text)', '(p_owner_id text, p_tenant_id text, p_entity_type text) returns boolean plpgsql f s u definer search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.mend_owner_policies()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.mend_publication()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.refuse_key(text)', '(p_key text) returns void plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.refuse_sidecar()', '() returns void plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.refuse_while_importing()', '() returns trigger plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.sha1(bytea)', '(p_message bytea) returns bytea plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.standing_walls()', '() returns TABLE(kind text, name text, stands text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.stated(jsonb)', '(p_span jsonb) returns jsonb plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.stored_span(jsonb,ledger.universal_registry)', '(p_stated jsonb, p_row ledger.universal_registry) returns ledger.universal_registry plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.typed(jsonb)', '(p_stated jsonb) returns ledger.universal_registry plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.uuid5(uuid,text)', '(p_namespace uuid, p_name text) returns uuid plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.version()', '() returns text sql f i s invoker search_path=pg_catalog, pg_temp RETURN ''0.2.0''::text'),
         ('index', 'ledger.universal_registry_open_request_idx', 'CREATE INDEX universal_registry_open_request_idx ON ledger.universal_registry USING btree (id, seq) WHERE ((entity_type = ''request''::text) AND (status = ANY (ARRAY[''scheduled''::text, ''running''::text, ''retry''::text, ''blocked''::text, ''cancel_requested''::text])))'),
@@ -2636,6 +3138,10 @@ END))'),
         ('policy', 'universal_registry_select_sidecar', 'create policy universal_registry_select_sidecar on ledger.universal_registry as permissive for select to loglineos_sidecar using (true)'),
         ('publication', 'loglineos', 'create publication loglineos for table ledger.universal_registry (id, seq, entity_type, at, xact, accepted_at, scheduled_at, parent_id, trace_id, owner_id, tenant_id, visibility, status, is_deleted, prev_hash, curr_hash) with (publish = ''insert'')'),
         ('right', 'create on schema engine to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger.append(jsonb) to authenticated', ''),
+        ('right', 'execute on function ledger.append(jsonb) to service_role', ''),
+        ('right', 'execute on function ledger.append_batch(jsonb) to authenticated', ''),
+        ('right', 'execute on function ledger.append_batch(jsonb) to service_role', ''),
         ('right', 'execute on function ledger.as_of(timestamp with time zone,uuid,text,text,integer,timestamp with time zone,uuid) to authenticated', ''),
         ('right', 'execute on function ledger.as_of(timestamp with time zone,uuid,text,text,integer,timestamp with time zone,uuid) to loglineos_kernel', ''),
         ('right', 'execute on function ledger.as_of(timestamp with time zone,uuid,text,text,integer,timestamp with time zone,uuid) to loglineos_sidecar', ''),
@@ -2674,6 +3180,8 @@ END))'),
         ('right', 'execute on function ledger_private.built_walls() to service_role', ''),
         ('right', 'execute on function ledger_private.fingerprints() to loglineos_sidecar', ''),
         ('right', 'execute on function ledger_private.fingerprints() to service_role', ''),
+        ('right', 'execute on function ledger_private.instant(text,jsonb) to authenticated', ''),
+        ('right', 'execute on function ledger_private.instant(text,jsonb) to service_role', ''),
         ('right', 'execute on function ledger_private.is_importing() to loglineos_sidecar', ''),
         ('right', 'execute on function ledger_private.is_superseded(uuid,integer,timestamp with time zone) to anon', ''),
         ('right', 'execute on function ledger_private.is_superseded(uuid,integer,timestamp with time zone) to authenticated', ''),
@@ -2682,11 +3190,19 @@ END))'),
         ('right', 'execute on function ledger_private.is_superseded(uuid,integer,timestamp with time zone) to service_role', ''),
         ('right', 'execute on function ledger_private.may_publish(text,text,text) to authenticated', ''),
         ('right', 'execute on function ledger_private.may_publish(text,text,text) to service_role', ''),
+        ('right', 'execute on function ledger_private.refuse_key(text) to authenticated', ''),
+        ('right', 'execute on function ledger_private.refuse_key(text) to service_role', ''),
         ('right', 'execute on function ledger_private.sha1(bytea) to authenticated', ''),
         ('right', 'execute on function ledger_private.sha1(bytea) to loglineos_sidecar', ''),
         ('right', 'execute on function ledger_private.sha1(bytea) to service_role', ''),
         ('right', 'execute on function ledger_private.standing_walls() to loglineos_sidecar', ''),
         ('right', 'execute on function ledger_private.standing_walls() to service_role', ''),
+        ('right', 'execute on function ledger_private.stated(jsonb) to authenticated', ''),
+        ('right', 'execute on function ledger_private.stated(jsonb) to service_role', ''),
+        ('right', 'execute on function ledger_private.stored_span(jsonb,ledger.universal_registry) to authenticated', ''),
+        ('right', 'execute on function ledger_private.stored_span(jsonb,ledger.universal_registry) to service_role', ''),
+        ('right', 'execute on function ledger_private.typed(jsonb) to authenticated', ''),
+        ('right', 'execute on function ledger_private.typed(jsonb) to service_role', ''),
         ('right', 'execute on function ledger_private.uuid5(uuid,text) to authenticated', ''),
         ('right', 'execute on function ledger_private.uuid5(uuid,text) to loglineos_sidecar', ''),
         ('right', 'execute on function ledger_private.uuid5(uuid,text) to service_role', ''),
@@ -2758,6 +3274,8 @@ begin
     return query
     values
         ('ledger.admit_span', '41bc198f162515ca2a5bab1898f7f1839a2769221a97729bac576f718f0ff550'),
+        ('ledger.append', '1873297cf52e1eecf27e9a91ca2564af30ae793cc0a949c07363799a392602f1'),
+        ('ledger.append_batch', '28d06528c1c129bfa5eea438e9fab733d322c2b11e47d74e41a117e83d7646a6'),
         ('ledger.as_of', '582fe9ae796c56bf30ce3f6f679f55a3fae2285fa55574b4b9910dee7e60a378'),
         ('ledger.check_shape', '1ea1a12fffa5e2bc530408036f1cd06942c7bb7a03a3858947dc7ffa0bae17d4'),
         ('ledger.current_tenant_id', '6ba6f100a17b14ec3d65fd51bdb0d79e1b875d1405258b642464b2d25ea4adbc'),
@@ -2773,18 +3291,23 @@ begin
         ('ledger.refuse_change', '2bf360cdc5893a49d2ec6393be03366bfe45c0741a961aa98218a546fa9b476c'),
         ('ledger.result', '645ab8cfc9e4086d59416b81c4efd31380e072156cea49f6a2f40e23a4d6a657'),
         ('ledger.uuid7', 'b30c1bb914539786ea9738402d4f4d6baa305ff4e92ef8124d5ee78a3ea715b2'),
-        ('ledger_private.built_walls', 'b520816445b41dca0c9dbcf094bb13b24cf7268b8a087a761bd02a978da52e60'),
+        ('ledger_private.built_walls', 'c4017fd1a302e2e6ce05c12f2bc5564dcc344a58c50aab38252d073d25d020d1'),
         ('ledger_private.chain_faults', 'a7c45e5f2491b294c21aa83aadb9e41386073c4a0e02216842126acfbd6ac1a1'),
+        ('ledger_private.instant', '1625f32f1aee6c085a02c1ec20b6afec072ee56b247b95e8d30dd9b042e019b7'),
         ('ledger_private.is_importing', 'c0bdaf9af8bd5b22c369d2d749d55b78a2f9f2f6ad137ef5c304c192f10222ba'),
         ('ledger_private.is_superseded', '2a3bdf645aeaeb3e74689b911b11c874eced9b490b5f198a752a6c9320dae3c7'),
         ('ledger_private.lock_extension', 'bcc6c125887a30775bb1d277467a79f1790259488cbf1cee83b98331f0eb6179'),
         ('ledger_private.may_publish', '63453f708ee8eadce5b65ce0c14341ce34e79893fb1a2900c5b972068d50e507'),
         ('ledger_private.mend_owner_policies', '465f17c40193f1c1a2a02323e51cc3d074df38b6bac5b7aede0c31cd4295f3da'),
         ('ledger_private.mend_publication', 'dba6586abfee58bb95a5c5daabab850d7d56d92007da3d46e0b0a3fcb9fec4c5'),
+        ('ledger_private.refuse_key', '062407557b7ab2e4734329f7cdc2a24edf5b915e04ad7b0c5174b859e6c0c259'),
         ('ledger_private.refuse_sidecar', 'cb5e5dfeb8e1da2a7a111f4ff67d40b25a75ba2b2eee90aaded3f0cd4eb2e722'),
         ('ledger_private.refuse_while_importing', '0288303f6906ceec7103379a47f0973357199fcf0c1ad6cc84faf2cb8b3a8c4f'),
         ('ledger_private.sha1', '54b568fb002113885b18a2069e995cef6eb5bc412c15219249831df37cdf7e80'),
         ('ledger_private.standing_walls', '6564e32ef99e25ead3f264e91ab5541306549d7b86412d06eccefc5536ff59e7'),
+        ('ledger_private.stated', '9b2c2e8fbfec99a832178fc4fe7ebd78fafbea3475ac722fcab096050188fb04'),
+        ('ledger_private.stored_span', '8de50251a09ff491d7222f0f9dc8dd52b8209e3dd342917307f3877468787869'),
+        ('ledger_private.typed', 'abc218a5ada2a071acdc6435a9f002127007e444b1f1be7e26ed5adbe69b50df'),
         ('ledger_private.uuid5', 'cf8e571b2c73ce5ed5a1766e3719a7754cbfa8eb74a38f3a3b512cf5a3dd5af5');
 end
 $$;

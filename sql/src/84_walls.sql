@@ -1,9 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 6977ebf65f9d5e99e3e99591dea11bdc79d9ef620aa89b31ee525f80b208ec36
--- Sources: d810ef07172c7fef5fb2a57ecf3d268cf77bd4c269591e51e4ba512aefa862ae
--- Sources: 22fc1da7ef9f3ad87c26db8575e6b55de69a026bc02fd77c0252a9dad868e46f
--- Sources: 83ce8381bbc4c9dc3b00b8e8edf2e4be934de1afb8ab615abd63ecacaaac243f
+-- Sources: 04c1dce8050988ff3575f208b2182680c1287723d52fde9261b34cb398d643ba
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -88,9 +85,9 @@ begin
         ('constraint', 'universal_registry_pkey', 'alter table ledger.universal_registry add constraint universal_registry_pkey PRIMARY KEY (id, seq)'),
         ('constraint', 'universal_registry_seq_check', 'alter table ledger.universal_registry add constraint universal_registry_seq_check CHECK ((seq >= 0))'),
         ('function', 'ledger.admit_span()', '() returns trigger plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
-        ('function', 'ledger.as_of(timestamp with time zone,uuid,text,text,integer,timestamp with time zone,uuid)', '(p_at timestamp with time zone, p_id uuid DEFAULT NULL::uuid, p_entity_type text DEFAULT NULL::text, p_tenant_id text DEFAULT NULL::text, p_limit integer DEFAULT 100, p_before timestamp with time zone DEFAULT NULL::timestamp with time zone, p_before_id uuid DEFAULT NULL::uuid) returns SETOF ledger.history plpgsql f s s invoker search_path=pg_catalog, pg_temp plan_cache_mode=force_custom_plan'),
         ('function', 'ledger.append(jsonb)', '(p_span jsonb, OUT id uuid, OUT seq integer, OUT accepted_at timestamp with time zone, OUT curr_hash text, OUT is_new boolean) returns record plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.append_batch(jsonb)', '(p_spans jsonb) returns TABLE(place integer, id uuid, seq integer, accepted_at timestamp with time zone, curr_hash text, is_new boolean, error jsonb) plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger.as_of(timestamp with time zone,uuid,text,text,integer,timestamp with time zone,uuid)', '(p_at timestamp with time zone, p_id uuid DEFAULT NULL::uuid, p_entity_type text DEFAULT NULL::text, p_tenant_id text DEFAULT NULL::text, p_limit integer DEFAULT 100, p_before timestamp with time zone DEFAULT NULL::timestamp with time zone, p_before_id uuid DEFAULT NULL::uuid) returns SETOF ledger.history plpgsql f s s invoker search_path=pg_catalog, pg_temp plan_cache_mode=force_custom_plan'),
         ('function', 'ledger.check_shape()', '() returns trigger plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.current_tenant_id()', '() returns text plpgsql f s s invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.current_user_id()', '() returns text plpgsql f s s invoker search_path=pg_catalog, pg_temp'),
@@ -155,14 +152,14 @@ END))'),
         ('policy', 'universal_registry_select_sidecar', 'create policy universal_registry_select_sidecar on ledger.universal_registry as permissive for select to loglineos_sidecar using (true)'),
         ('publication', 'loglineos', 'create publication loglineos for table ledger.universal_registry (id, seq, entity_type, at, xact, accepted_at, scheduled_at, parent_id, trace_id, owner_id, tenant_id, visibility, status, is_deleted, prev_hash, curr_hash) with (publish = ''insert'')'),
         ('right', 'create on schema engine to loglineos_sidecar', ''),
-        ('right', 'execute on function ledger.as_of(timestamp with time zone,uuid,text,text,integer,timestamp with time zone,uuid) to authenticated', ''),
-        ('right', 'execute on function ledger.as_of(timestamp with time zone,uuid,text,text,integer,timestamp with time zone,uuid) to loglineos_kernel', ''),
-        ('right', 'execute on function ledger.as_of(timestamp with time zone,uuid,text,text,integer,timestamp with time zone,uuid) to loglineos_sidecar', ''),
-        ('right', 'execute on function ledger.as_of(timestamp with time zone,uuid,text,text,integer,timestamp with time zone,uuid) to service_role', ''),
         ('right', 'execute on function ledger.append(jsonb) to authenticated', ''),
         ('right', 'execute on function ledger.append(jsonb) to service_role', ''),
         ('right', 'execute on function ledger.append_batch(jsonb) to authenticated', ''),
         ('right', 'execute on function ledger.append_batch(jsonb) to service_role', ''),
+        ('right', 'execute on function ledger.as_of(timestamp with time zone,uuid,text,text,integer,timestamp with time zone,uuid) to authenticated', ''),
+        ('right', 'execute on function ledger.as_of(timestamp with time zone,uuid,text,text,integer,timestamp with time zone,uuid) to loglineos_kernel', ''),
+        ('right', 'execute on function ledger.as_of(timestamp with time zone,uuid,text,text,integer,timestamp with time zone,uuid) to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger.as_of(timestamp with time zone,uuid,text,text,integer,timestamp with time zone,uuid) to service_role', ''),
         ('right', 'execute on function ledger.current_tenant_id() to anon', ''),
         ('right', 'execute on function ledger.current_tenant_id() to authenticated', ''),
         ('right', 'execute on function ledger.current_tenant_id() to loglineos_kernel', ''),
