@@ -72,7 +72,8 @@ func TestFindsReplacedFunctions(t *testing.T) {
 			set search_path = pg_catalog, pg_temp as $$ begin return query
 			select * from ledger_private.built_walls(); end $$`,
 			walls: []string{"function ledger_private.standing_walls()"}},
-		{name: "definer", do: "alter function ledger.refuse_change() security definer", walls: []string{refuseChange}},
+		{name: "definer",
+			do: "alter function ledger.refuse_change() security definer", walls: []string{refuseChange}},
 		{name: "search_path", do: "alter function ledger.refuse_change() reset all", walls: []string{refuseChange}},
 		{name: "search_path of another", do: "alter function ledger.refuse_change() set search_path = public",
 			walls: []string{refuseChange}},
@@ -248,7 +249,8 @@ func TestFindsAnotherTable(t *testing.T) {
 			byHand: "alter table ledger.universal_registry alter visibility set default nullif(null::text, null)"},
 		{name: "column added", do: "alter table ledger.universal_registry add x text", walls: []string{"column x"}},
 		{name: "column renamed", do: "alter table ledger.universal_registry rename unit to x",
-			walls: []string{"column unit", "column x"}, byHand: "alter table ledger.universal_registry rename x to unit"},
+			walls:  []string{"column unit", "column x"},
+			byHand: "alter table ledger.universal_registry rename x to unit"},
 		{name: "type", do: dropViews + "alter table ledger.universal_registry alter unit type varchar(5) using 'x'",
 			walls:  []string{"column unit", "view ledger.history"},
 			byHand: "alter table ledger.universal_registry alter unit type text"},
@@ -269,7 +271,8 @@ func TestFindsASilentDoorbell(t *testing.T) {
 		{name: "with bodies", do: "alter publication loglineos set table ledger.universal_registry", walls: walls},
 		{name: "with a row filter", do: `do $$ begin execute 'alter publication loglineos set table '
 				'ledger.universal_registry (' || (select string_agg(c, ', ') from unnest((select attnames
-				from pg_publication_tables where pubname = 'loglineos')) c) || ') where (seq = 0)'; end $$`, walls: walls},
+				from pg_publication_tables where pubname = 'loglineos')) c) || ') where (seq = 0)'; end $$`,
+			walls: walls},
 		{name: "with another table", do: `create table public.x (i integer);
 			alter publication loglineos add table public.x`, walls: walls},
 		{name: "of all tables", do: "drop publication loglineos; create publication loglineos for all tables", walls: walls},

@@ -111,7 +111,8 @@ func TestHonestLedgersStand(t *testing.T) {
 		"own table": {"create table ledger.beside (id uuid, seq integer)",
 			"create table public.beside (id uuid, seq integer, foreign key (id, seq)" +
 				" references ledger.universal_registry)"},
-		"own reader":      {"grant select on ledger.visible_timeline to pg_monitor", "grant usage on schema ledger to pg_monitor"},
+		"own reader": {"grant select on ledger.visible_timeline to pg_monitor",
+			"grant usage on schema ledger to pg_monitor"},
 		"own publication": {"create publication everything for all tables"},
 		"analyze":         {"analyze", "alter table ledger.universal_registry alter tags set statistics 500"},
 		"migration again": {string(newestMigration(t))},
