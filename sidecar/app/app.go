@@ -40,6 +40,7 @@ type App struct {
 	stage0 *stage0.Stage0
 	engine *engine.Engine
 	tail   *tail.Tail
+	walls  *walls
 }
 
 // New connects, starts the sandbox and reads the manifest. Its errors name what to mend.
@@ -51,6 +52,9 @@ func New(ctx context.Context, c *config.Config, log *slog.Logger) (_ *App, err e
 		}
 	}()
 	if a.ledger, err = ledger.Open(ctx, c.DatabaseURL, connectionsMax); err != nil {
+		return nil, err
+	}
+	if a.walls, err = newWalls(a.ledger, log); err != nil {
 		return nil, err
 	}
 	if a.pool, err = sandbox.New(sandbox.Options{Workers: c.Workers, Log: log}); err != nil {
@@ -112,6 +116,7 @@ func (a *App) Run(ctx context.Context, listener net.Listener) error {
 	engineDone.Go(func() { a.engine.Run(ctx, time.Duration(a.config.DrainMs)*time.Millisecond) })
 	rest.Go(func() { fail(a.tail.Run(tailCtx)) })
 	rest.Go(func() { a.recordBoots(tailCtx) })
+	rest.Go(func() { a.walls.watch(tailCtx, time.Duration(a.config.WallsMs)*time.Millisecond) })
 	server := &http.Server{Handler: httpapi.New(a.Status), ReadHeaderTimeout: 5 * time.Second}
 	if listener != nil {
 		rest.Go(func() {
@@ -163,11 +168,15 @@ func (a *App) Close() {
 	}
 }
 
-// Status says whether this sidecar works: its slot streams and every kernel verifies.
+// Status says whether this sidecar works: its slot streams, the walls of the ledger stand (as of the last
+// look) and every kernel verifies.
 func (a *App) Status(ctx context.Context) httpapi.Status {
 	phase, fault := a.tail.State()
 	status := httpapi.Status{Phase: string(phase), Reason: fault, Version: Version()}
 	if phase != tail.Streaming {
+		return status
+	}
+	if status.Reason = a.walls.fault(); status.Reason != "" {
 		return status
 	}
 	if err := a.stage0.Verify(ctx); err != nil {

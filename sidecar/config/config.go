@@ -41,6 +41,7 @@ type Config struct {
 	Secrets        Names  `envconfig:"LOGLINE_SECRETS" desc:"Names of environment variables, with commas, that the host may fill into a granted fetch, for example OPENAI_API_KEY."`
 	FetchAllow     Hosts  `envconfig:"LOGLINE_FETCH_ALLOW" desc:"Hosts, as host:port with commas, that code may reach where the manifest grants it too. A private address counts only when it stands here itself, for example 127.0.0.1:11434."`
 	DrainMs        int    `envconfig:"LOGLINE_DRAIN_MS" default:"10000" unit:"ms" desc:"How long a stop waits for what is running; the rest is taken over by another sidecar."`
+	WallsMs        int    `envconfig:"LOGLINE_WALLS_MS" default:"30000" unit:"ms" desc:"How often the walls of the ledger are looked at (ledger.guard_check()); while one does not stand, /readyz answers 503."`
 	TrustRoot      string `envconfig:"LOGLINE_TRUST_ROOT" desc:"Fingerprint of the root key: 64 characters of hex, the BLAKE3 of the public key. Absent: signatures are not traced to a root."`
 
 	secrets map[string]string
@@ -164,6 +165,7 @@ func (c *Config) check() []error {
 		{"LOGLINE_WORKERS", c.Workers, 0, 1024},
 		{"LOGLINE_MAX_IN_FLIGHT", c.MaxInFlight, 1, 1 << 20},
 		{"LOGLINE_DRAIN_MS", c.DrainMs, 0, 600_000},
+		{"LOGLINE_WALLS_MS", c.WallsMs, 100, 3_600_000},
 	} {
 		if v.value < v.least || v.value > v.most {
 			refuse(v.name, fmt.Sprintf("is %d", v.value), fmt.Sprintf("use %d to %d", v.least, v.most))
