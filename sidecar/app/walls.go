@@ -82,8 +82,8 @@ func (w *walls) check(ctx context.Context) {
 	w.fallen, w.reason = fallen, ""
 	if count > 0 {
 		first := found[0]
-		w.reason = fmt.Sprintf("%d of the ledger's walls do not stand (ledger.guard_check()), first: %s %s; mend: %s",
-			count, first.Name, first.Problem, first.Mend)
+		const text = "%d of the ledger's walls do not stand (ledger.guard_check()), first: %s %s; mend: %s"
+		w.reason = fmt.Sprintf(text, count, first.Name, first.Problem, first.Mend)
 	}
 }
 

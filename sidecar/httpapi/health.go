@@ -20,7 +20,7 @@ type Status struct {
 // New returns the handler. ready is asked at each /readyz and must answer within its context, 2 s.
 //
 //	GET /healthz  200 while the process lives
-//	GET /readyz   200 when the slot streams, the ledger's walls stand and every kernel verifies, else 503 and why
+//	GET /readyz   200 when the slot streams, the walls stand and every kernel verifies, else 503 and why
 func New(ready func(ctx context.Context) Status) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {

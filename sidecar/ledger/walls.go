@@ -27,8 +27,8 @@ left join pg_catalog.pg_proc as p on p.oid = to_regprocedure(g.name)`
 // Walls asks ledger.guard_check which walls of the ledger do not stand; none is good. The database can not
 // vouch for guard_check itself, so its functions are compared with migration, the text of the newest
 // migration that this program knows, as far as it is of the ledger's version. At most limit walls are
-// returned, and the count of all.
-func (l *Ledger) Walls(ctx context.Context, migration string, limit int) (walls []Wall, count int, err error) {
+// returned, and how many there are.
+func (l *Ledger) Walls(ctx context.Context, migration string, limit int) (walls []Wall, n int, err error) {
 	batch := &pgx.Batch{}
 	batch.Queue(guardsSQL).Query(func(rows pgx.Rows) error {
 		var name, body, version string
@@ -50,6 +50,5 @@ func (l *Ledger) Walls(ctx context.Context, migration string, limit int) (walls 
 	if err := l.pool.SendBatch(ctx, batch).Close(); err != nil {
 		return nil, 0, fmt.Errorf("check the walls of the ledger: %w", err)
 	}
-	count = len(walls)
-	return walls[:min(count, limit)], count, nil
+	return walls[:min(len(walls), limit)], len(walls), nil
 }
