@@ -51,6 +51,7 @@ gen: .needs-go ## write every generated file anew
 	@go run ./scripts/sqlbuild
 	@go run ./scripts/gen
 	@go test -count=1 ./tests/reference -update
+	@go test -count=1 ./tests/supabase -run TypesAreFresh -update
 
 migrate: build ## bring the database of DATABASE_URL to this schema
 	@exec bin/logline migrate

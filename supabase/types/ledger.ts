@@ -22,7 +22,15 @@ export type Database = {
                 }
           }
           Views: {
-            "history": {
+            "function_state": {
+                  Row: {
+                    "changed_at": string,"id": string,"last_execution_at": string | null,"last_execution_duration_ms": number | null,"last_execution_error_code": string | null,"last_execution_id": string | null,"last_execution_status": string | null,"last_request_at": string | null,"last_request_id": string | null,"last_request_status": string | null,"name": string | null,"open_requests": number | null,"owner_id": string,"seq": number,"status": string | null,"tenant_id": string,"visibility": string,"when": string
+                  }
+                  ComputedFields: never
+                  Relationships: [
+                    
+                  ]
+                },"history": {
                   Row: {
                     "accepted_at": string,"app_id": string | null,"at": string,"attempt": number | null,"code": string | null,"compiled_hash": string | null,"confidence": number | null,"confirmed_by": string | null,"content": Json | null,"cost": number | null,"curr_hash": string | null,"description": string | null,"device_id": string | null,"did": string | null,"duration_ms": number | null,"effective_at": string | null,"entity_type": string,"error": Json | null,"expires_at": string | null,"id": string,"idempotency_key": string | null,"if_doubt": string | null,"if_not": string | null,"if_ok": string | null,"input": Json | null,"is_deleted": boolean,"kind": string | null,"language": string | null,"layer": string | null,"links": Json | null,"metadata": Json | null,"model": string | null,"name": string | null,"output": Json | null,"owner_id": string,"parent_id": string | null,"policy_id": string | null,"prev_hash": string | null,"priority": number | null,"provider_id": string | null,"public_key": string | null,"reason": string | null,"related_to": (string)[] | null,"runtime": string | null,"scheduled_at": string | null,"schema_id": string | null,"scopes": (string)[] | null,"sensitivity": string | null,"seq": number,"session_id": string | null,"severity": string | null,"sig_alg": string | null,"sig_key_id": string | null,"signature": string | null,"status": string | null,"tags": (string)[] | null,"tenant_id": string,"this": string | null,"timeout_ms": number | null,"tokens_in": number | null,"tokens_out": number | null,"tool_use_count": number | null,"trace_id": string | null,"ttl_at": string | null,"unit": string | null,"value": number | null,"version": string | null,"visibility": string,"when": string,"who": string,"xact": unknown
                   }
@@ -53,7 +61,87 @@ export type Database = {
                 }
           }
           Functions: {
-            "current_tenant_id":
+            "as_of":
+{ Args: { "p_at": string,"p_before"?: string,"p_before_id"?: string,"p_entity_type"?: string,"p_id"?: string,"p_limit"?: number,"p_tenant_id"?: string }; Returns: {
+              "accepted_at": string,
+"app_id": string | null,
+"at": string,
+"attempt": number | null,
+"code": string | null,
+"compiled_hash": string | null,
+"confidence": number | null,
+"confirmed_by": string | null,
+"content": Json | null,
+"cost": number | null,
+"curr_hash": string | null,
+"description": string | null,
+"device_id": string | null,
+"did": string | null,
+"duration_ms": number | null,
+"effective_at": string | null,
+"entity_type": string,
+"error": Json | null,
+"expires_at": string | null,
+"id": string,
+"idempotency_key": string | null,
+"if_doubt": string | null,
+"if_not": string | null,
+"if_ok": string | null,
+"input": Json | null,
+"is_deleted": boolean,
+"kind": string | null,
+"language": string | null,
+"layer": string | null,
+"links": Json | null,
+"metadata": Json | null,
+"model": string | null,
+"name": string | null,
+"output": Json | null,
+"owner_id": string,
+"parent_id": string | null,
+"policy_id": string | null,
+"prev_hash": string | null,
+"priority": number | null,
+"provider_id": string | null,
+"public_key": string | null,
+"reason": string | null,
+"related_to": (string)[] | null,
+"runtime": string | null,
+"scheduled_at": string | null,
+"schema_id": string | null,
+"scopes": (string)[] | null,
+"sensitivity": string | null,
+"seq": number,
+"session_id": string | null,
+"severity": string | null,
+"sig_alg": string | null,
+"sig_key_id": string | null,
+"signature": string | null,
+"status": string | null,
+"tags": (string)[] | null,
+"tenant_id": string,
+"this": string | null,
+"timeout_ms": number | null,
+"tokens_in": number | null,
+"tokens_out": number | null,
+"tool_use_count": number | null,
+"trace_id": string | null,
+"ttl_at": string | null,
+"unit": string | null,
+"value": number | null,
+"version": string | null,
+"visibility": string,
+"when": string,
+"who": string,
+"xact": unknown
+            }[]
+                          SetofOptions: {
+        from: "*"
+        to: "history"
+        isOneToOne: false
+        isSetofReturn: true
+      } },
+"current_tenant_id":
 { Args: Record<PropertyKey, never>; Returns: string
                            },
 "current_user_id":
@@ -81,6 +169,11 @@ export type Database = {
                            },
 "may_follow":
 { Args: { "p_after": string,"p_before": string,"p_entity_type": string,"p_is_engine": boolean,"p_tenant_id": string }; Returns: boolean
+                           },
+"result":
+{ Args: { "p_request_id": string }; Returns: {
+              "attempt": number,"done_at": string,"duration_ms": number,"error": Json,"execution_id": string,"function_id": string,"function_seq": number,"is_done": boolean,"output": Json,"reason": string,"request_id": string,"requested_at": string,"status": string
+            }[]
                            },
 "uuid7":
 { Args: Record<PropertyKey, never>; Returns: string

@@ -27,7 +27,7 @@ const definers = `
 select p.proname || ' ' || r.rolname
 from pg_proc as p, pg_roles as r
 where p.pronamespace in ('ledger'::regnamespace, 'public'::regnamespace)
-	and p.prosecdef and p.proname <> 'has_version' -- it moves to ledger_private
+	and p.prosecdef
 	and r.rolname in ('anon', 'authenticated')
 	and has_function_privilege(r.oid, p.oid, 'execute')
 order by 1`

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-var write = flag.Bool("write", false, "write supabase/types/ledger.ts anew instead of comparing")
+var update = flag.Bool("update", false, "write supabase/types/ledger.ts anew instead of comparing")
 
 // generated is what `supabase gen types` writes of the migrations.
 func generated(t *testing.T) string {
@@ -19,13 +19,13 @@ func generated(t *testing.T) string {
 func TestTypesAreFresh(t *testing.T) {
 	t.Parallel()
 	got, path := generated(t), filepath.Join(root, "supabase", "types", "ledger.ts")
-	if *write {
+	if *update {
 		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
 	if got != read(t, path) {
-		t.Error("supabase/types/ledger.ts is stale: go test ./tests/supabase -run TypesAreFresh -args -write")
+		t.Error("supabase/types/ledger.ts is stale: make gen")
 	}
 }
