@@ -42,7 +42,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_stated jsonb;
-    v_by jsonb := '{}';
+    v_by jsonb := '{}'::jsonb;
     v_pair record;
     v_value jsonb;
     v_known jsonb;

@@ -1,6 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 04c1dce8050988ff3575f208b2182680c1287723d52fde9261b34cb398d643ba
+-- Sources: bc73bc55a22baff83983fb4e24bfce5a8b757e18ba2f43290bc7ef6fbd6609a8
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)

@@ -2168,7 +2168,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_stated jsonb;
-    v_by jsonb := '{}';
+    v_by jsonb := '{}'::jsonb;
     v_pair record;
     v_value jsonb;
     v_known jsonb;
@@ -2964,7 +2964,7 @@ grant execute on function ledger_private.is_importing() to loglineos_sidecar;
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 04c1dce8050988ff3575f208b2182680c1287723d52fde9261b34cb398d643ba
+-- Sources: bc73bc55a22baff83983fb4e24bfce5a8b757e18ba2f43290bc7ef6fbd6609a8
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -3283,7 +3283,7 @@ begin
         ('ledger_private.refuse_while_importing', '0288303f6906ceec7103379a47f0973357199fcf0c1ad6cc84faf2cb8b3a8c4f'),
         ('ledger_private.sha1', '54b568fb002113885b18a2069e995cef6eb5bc412c15219249831df37cdf7e80'),
         ('ledger_private.standing_walls', '6564e32ef99e25ead3f264e91ab5541306549d7b86412d06eccefc5536ff59e7'),
-        ('ledger_private.stated', '9b2c2e8fbfec99a832178fc4fe7ebd78fafbea3475ac722fcab096050188fb04'),
+        ('ledger_private.stated', 'fef6a5f612ca6d2a8fb8312227b07faf7f46b73b0e800db3fbe867826b83bbc1'),
         ('ledger_private.stored_span', '8de50251a09ff491d7222f0f9dc8dd52b8209e3dd342917307f3877468787869'),
         ('ledger_private.typed', 'abc218a5ada2a071acdc6435a9f002127007e444b1f1be7e26ed5adbe69b50df'),
         ('ledger_private.uuid5', 'cf8e571b2c73ce5ed5a1766e3719a7754cbfa8eb74a38f3a3b512cf5a3dd5af5');

@@ -61,7 +61,15 @@ export type Database = {
                 }
           }
           Functions: {
-            "as_of":
+            "append":
+{ Args: { "p_span": Json }; Returns: Record<string, unknown>
+                           },
+"append_batch":
+{ Args: { "p_spans": Json }; Returns: {
+              "accepted_at": string,"curr_hash": string,"error": Json,"id": string,"is_new": boolean,"place": number,"seq": number
+            }[]
+                           },
+"as_of":
 { Args: { "p_at": string,"p_before"?: string,"p_before_id"?: string,"p_entity_type"?: string,"p_id"?: string,"p_limit"?: number,"p_tenant_id"?: string }; Returns: {
               "accepted_at": string,
 "app_id": string | null,
