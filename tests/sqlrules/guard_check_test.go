@@ -171,9 +171,7 @@ func TestFindsRowsWrittenAnew(t *testing.T) {
 	rewrite := func() {
 		t.Helper()
 		for _, statement := range []string{
-			`do $$ declare v regclass; begin for v in select oid from pg_class
-				where relnamespace = 'ledger'::regnamespace and relkind = 'v' loop
-				execute format('drop view if exists %s cascade', v); end loop; end $$`,
+			dropViews,
 			"alter table ledger.universal_registry alter description type text using 'never said'",
 			string(newestMigration(t)),
 		} {
