@@ -25,7 +25,8 @@ func changes() []change {
 			values ('` + id + `', 0, 'note', 'user:alice', 'alice', 't1')
 			on conflict (id, seq) do update set who = 'x'`
 	}
-	merge := `merge into ledger.universal_registry r using (select '` + id(1) + `'::uuid as id) s on r.id = s.id `
+	merge := `merge into ledger.universal_registry r using (select '` + id(1) + `'::uuid as id) s
+		on r.id = s.id `
 	const registry = "ledger.universal_registry"
 	return []change{
 		{name: "update", do: "update ledger.universal_registry set name = 'x'"},
@@ -33,7 +34,8 @@ func changes() []change {
 		{name: "update of no row", do: "update ledger.universal_registry set name = 'x' where false"},
 		{name: "update of the newest", do: "update ledger.visible_timeline set name = 'x'"},
 		{name: "update through a view", do: "update ledger.history set name = 'x'"},
-		{name: "update in a query", do: `with changed as (update ledger.universal_registry set name = 'x' returning id)
+		{name: "update in a query", do: `
+			with changed as (update ledger.universal_registry set name = 'x' returning id)
 			select * from changed`},
 		{name: "update where a cursor stands", do: `do $$ declare v_row record;
 				v_cursor cursor for select * from ledger.universal_registry for update; begin
