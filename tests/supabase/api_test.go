@@ -86,10 +86,10 @@ func start(t *testing.T, env []string, dir, name string, arguments ...string) *b
 	c.Dir = dir
 	c.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}, env...)
 	c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) }
-	c.WaitDelay = 10 * time.Second
+	c.WaitDelay, c.SysProcAttr = 10*time.Second, withParent()
 	var said transcript
 	c.Stderr = &said
-	stdin, err := c.StdinPipe() // it ends with this process, however that ends
+	stdin, err := c.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -198,6 +198,13 @@ func wantRefusals(t *testing.T, a *api) {
 		}
 		statuses[r.code] = max(statuses[r.code], r.status)
 	}
+	batch := `[{"entity_type": "note", "trace_id": "half"}, {"entity_type": "metric", "trace_id": "half"}]`
+	if r := a.request(alice, http.MethodPost, registry, batch); r.code != "LL004" {
+		t.Errorf("an array with a refused span: %s", r)
+	}
+	if r := a.request(alice, http.MethodGet, "history?trace_id=eq.half", ""); r.body != "[]" {
+		t.Errorf("of an array with a refused span stays %s", r)
+	}
 	row := regexp.MustCompile("(?m)^\\| ([0-9, ]+) \\| `([0-9A-Z]{5})` \\|")
 	told := map[string]bool{}
 	for _, match := range row.FindAllStringSubmatch(read(t, filepath.Join(root, page)), -1) {
@@ -239,6 +246,11 @@ func wantNothingForStrangers(t *testing.T, a *api) {
 				t.Errorf("%s sees in %s %s, want %s", c.name, view, r, c.versions)
 			}
 		}
+	}
+	r := a.request(service, http.MethodPost, "universal_registry?select=who,owner_id,tenant_id",
+		`{"entity_type": "note", "owner_id": "x", "tenant_id": "y"}`, "Prefer: return=representation")
+	if r.body != `[{"who":"client:service_role","owner_id":"x","tenant_id":"y"}]` {
+		t.Errorf("a backend writes %s", r)
 	}
 	body := `{"id": "` + id + `", "seq": 2, "entity_type": "note"}`
 	if r := a.request(bob, http.MethodPost, "universal_registry", body); r.code != "LL002" {
