@@ -6,7 +6,8 @@
 // Its lines about packages (ok, FAIL, no test files) and whatever a failed test or build printed come
 // verbatim and as soon as they are there; its exit code is kept. Packages of -race run with the race
 // detector, where a C compiler is found. Before it, on Debian as root, programs that a test can use are
-// installed by apt-get (tools, below); elsewhere those tests are skipped.
+// installed by apt-get (tools, below); elsewhere those tests are skipped. After them the laws of the ledger
+// run on the other versions of Postgres (versions.go).
 //
 // To let tests use one more program: a line in tools, and a t.Skip in the test that needs it.
 package main
@@ -40,6 +41,7 @@ func run(race, packages, flags []string) (int, error) {
 	installTools()
 	installNodePackages()
 	r := newReport(os.Stdout)
+	major := settleVersion()
 	all, err := list(packages)
 	if err != nil {
 		return 1, err
@@ -62,6 +64,13 @@ func run(race, packages, flags []string) (int, error) {
 			continue
 		}
 		exit, err := goTest(r, append(slices.Clone(pass.flags), pass.packages...))
+		if err != nil {
+			return 1, err
+		}
+		code = max(code, exit)
+	}
+	if slices.Contains(all, matrixPackage) {
+		exit, err := otherVersions(r, major, flags)
 		if err != nil {
 			return 1, err
 		}
@@ -101,10 +110,11 @@ func noRace() string {
 	return ""
 }
 
-// goTest runs `go test -json -count=1 args` and returns its exit code.
-func goTest(r *report, args []string) (int, error) {
+// goTest runs `go test -json -count=1 args`, with env over the environment, and returns its exit code.
+func goTest(r *report, args []string, env ...string) (int, error) {
 	command := exec.Command("go", append([]string{"test", "-json", "-count=1"}, args...)...)
 	command.Stderr = os.Stderr
+	command.Env = append(os.Environ(), env...)
 	stdout, err := command.StdoutPipe()
 	if err != nil {
 		return 1, fmt.Errorf("run go test: %w", err)

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // event is one line of `go test -json` (go doc test2json).
@@ -29,6 +30,8 @@ type report struct {
 	tests          map[string]*strings.Builder // package and test to what it has printed
 	passed, failed int
 	skips          []skip
+	passes         []pass    // those with a name
+	started        time.Time // the last of them
 }
 
 func newReport(out io.Writer) *report { return &report{out: out, tests: map[string]*strings.Builder{}} }
@@ -136,6 +139,10 @@ func (r *report) printEnd(code int) {
 		fmt.Fprintln(r.out, "FAIL")
 	}
 	fmt.Fprintf(r.out, "\n%d tests passed, %d failed, %d skipped\n", r.passed, r.failed, len(r.skips))
+	for _, p := range r.passes {
+		fmt.Fprintf(r.out, "    %s: %d passed, %d failed, %d skipped in %d s\n", p.name, p.passed, p.failed, p.skipped,
+			int(p.took.Seconds()))
+	}
 	slices.SortFunc(r.skips, func(a, b skip) int { return strings.Compare(a.pkg+" "+a.test, b.pkg+" "+b.test) })
 	for _, s := range r.skips {
 		name := strings.TrimSpace(strings.TrimPrefix(s.pkg, module) + " " + s.test)

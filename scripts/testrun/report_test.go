@@ -64,3 +64,29 @@ func TestReportShowsWhatAKilledTestSaid(t *testing.T) {
 		t.Errorf("the panic is not shown: %q", out.String())
 	}
 }
+
+// A pass with a name is counted by itself, and what it skips is not mistaken for the same test elsewhere.
+func TestReportCountsPassesWithNames(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	r := newReport(&out)
+	for _, name := range []string{"", "Postgres 99"} {
+		if name != "" {
+			r.begin(name)
+		}
+		if err := r.read(strings.NewReader(stream)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.end()
+	r.printEnd(1)
+	const end = `
+2 tests passed, 2 failed, 2 skipped
+    Postgres 99: 1 passed, 1 failed, 1 skipped in 0 s
+    skipped Postgres 99 TestB: needs LOGLINE_X: not set
+    skipped p TestB: needs LOGLINE_X: not set
+`
+	if !strings.HasSuffix(out.String(), end) {
+		t.Errorf("got\n%s\nwant at its end\n%s", out.String(), end)
+	}
+}

@@ -84,6 +84,19 @@ type Server struct {
 	run       atomic.Pointer[run]
 }
 
+// Find returns the version of Postgres that Start would run, for example "17.10". Where there is none of
+// options.Version it fetches one, as Start does.
+func Find(ctx context.Context, options Options) (string, error) {
+	if options.Log == nil {
+		options.Log = func(string) {}
+	}
+	if options.Version == "" {
+		options.Version = os.Getenv("PG")
+	}
+	bin, err := find(ctx, options)
+	return bin.version, err
+}
+
 // Start returns the server of options.Dir, accepting connections: adopted if it already runs, else
 // started, after a first initdb where there is no data. It needs seconds at most, unless it must install
 // Postgres. ctx bounds Start, not the server.

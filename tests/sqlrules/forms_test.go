@@ -334,38 +334,75 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	wantSameCatalog(t, l)
 }
 
-// installExtensionFiles puts the control file and the script where the server looks for them, for as long as
-// the test runs. It skips where that is not possible, and says why.
+// extensionFiles are the control file and the scripts where the server looks for them, for as long as some
+// test of this binary needs them. The folder is the machine's: the lock keeps other binaries waiting.
+var extensionFiles struct {
+	sync.Mutex
+	users int
+	lacks string // why they are not there
+	undo  []func()
+}
+
+// installExtensionFiles puts the extension where the server finds it, for as long as the test runs. It
+// skips where that is not possible, and says why.
 func installExtensionFiles(t *testing.T, l *ledger) {
 	t.Helper()
+	files := &extensionFiles
+	files.Lock()
+	defer files.Unlock()
+	files.users++
+	t.Cleanup(func() {
+		files.Lock()
+		defer files.Unlock()
+		if files.users--; files.users > 0 {
+			return
+		}
+		for len(files.undo) > 0 {
+			last := len(files.undo) - 1
+			files.undo[last]()
+			files.undo = files.undo[:last]
+		}
+	})
+	if files.users == 1 {
+		files.lacks = putExtensionFiles(t, l)
+	}
+	if files.lacks != "" {
+		t.Skip("skipped, extension form: " + files.lacks)
+	}
+}
+
+// putExtensionFiles returns why it could not.
+func putExtensionFiles(t *testing.T, l *ledger) string {
+	t.Helper()
+	files := &extensionFiles
 	path := filepath.Join(os.TempDir(), "loglineos-extension.lock")
 	lock, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o666)
 	if err != nil {
-		t.Skipf("skipped, extension form: no lock file: %v", err)
+		return fmt.Sprintf("no lock file: %v", err)
 	}
-	t.Cleanup(func() { _ = lock.Close() })
+	files.undo = append(files.undo, func() { _ = lock.Close() })
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		t.Skipf("skipped, extension form: lock: %v", err)
+		return fmt.Sprintf("lock: %v", err)
 	}
 	share := ask[string](l, owner, "select setting from pg_config where name = 'SHAREDIR'")
-	folder := filepath.Join(share, "extension")
 	for _, source := range []string{"../../sql/loglineos.control", "../../sql/dist/loglineos--0.1.0.sql",
 		"../../sql/dist/loglineos--0.1.0--0.2.0.sql", "../../sql/dist/loglineos--0.2.0.sql"} {
-		text, target := read(t, source), filepath.Join(folder, filepath.Base(source))
+		text, target := read(t, source), filepath.Join(share, "extension", filepath.Base(source))
 		if present, err := os.ReadFile(target); err == nil {
 			if !bytes.Equal(present, text) {
-				t.Skipf("skipped, extension form: another %s is installed", target)
+				return fmt.Sprintf("another %s is installed", target)
 			}
 			continue
 		}
 		if err := os.WriteFile(target, text, 0o644); err != nil {
-			t.Skipf("skipped, extension form: the server's folder is not writable: %v", err)
+			return fmt.Sprintf("the server's folder is not writable: %v", err)
 		}
-		t.Cleanup(func() { _ = os.Remove(target) })
+		files.undo = append(files.undo, func() { _ = os.Remove(target) })
 	}
 	if !ask[bool](l, owner, "select exists (select from pg_available_extensions where name = 'loglineos')") {
-		t.Skipf("skipped, extension form: the server does not read %s", folder)
+		return "the server does not read " + share
 	}
+	return ""
 }
 
 // As on Supabase: the owner is no superuser; with and without BYPASSRLS, where FORCE binds it.
