@@ -303,7 +303,7 @@ begin
         errcode = 'unique_violation',
         message = 'version ' || coalesce(p_row.seq, 0) || ' of span ' || p_row.id
             || ' is there already, and is not this one',
-        detail = 'LL012: (id, seq) is taken by another content.',
+        detail = 'LL012' || ': this (id, seq) is taken.',
         hint = 'Read the newest version and append the next one, or state another id or idempotency_key.',
         schema = 'ledger',
         table = 'universal_registry',
