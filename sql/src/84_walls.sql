@@ -1,7 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: bc73bc55a22baff83983fb4e24bfce5a8b757e18ba2f43290bc7ef6fbd6609a8
--- Sources: 9e1f6b11e1919d44aa7c5c201a4f353555bf9a92918efe77ca40a29c2384eb7d
+-- Sources: 33bdaab5a0e306dbbe751bcff0292f71d6dc5b12e77c5b291b7a67848daf980d
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)

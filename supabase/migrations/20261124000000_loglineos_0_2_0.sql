@@ -2429,7 +2429,7 @@ begin
         errcode = 'unique_violation',
         message = 'version ' || coalesce(p_row.seq, 0) || ' of span ' || p_row.id
             || ' is there already, and is not this one',
-        detail = 'LL012: (id, seq) is taken by another content.',
+        detail = 'LL012' || ': this (id, seq) is taken.',
         hint = 'Read the newest version and append the next one, or state another id or idempotency_key.',
         schema = 'ledger',
         table = 'universal_registry',
@@ -2964,7 +2964,7 @@ grant execute on function ledger_private.is_importing() to loglineos_sidecar;
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: bc73bc55a22baff83983fb4e24bfce5a8b757e18ba2f43290bc7ef6fbd6609a8
+-- Sources: 33bdaab5a0e306dbbe751bcff0292f71d6dc5b12e77c5b291b7a67848daf980d
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -3284,7 +3284,7 @@ begin
         ('ledger_private.sha1', '54b568fb002113885b18a2069e995cef6eb5bc412c15219249831df37cdf7e80'),
         ('ledger_private.standing_walls', '6564e32ef99e25ead3f264e91ab5541306549d7b86412d06eccefc5536ff59e7'),
         ('ledger_private.stated', 'fef6a5f612ca6d2a8fb8312227b07faf7f46b73b0e800db3fbe867826b83bbc1'),
-        ('ledger_private.stored_span', '8de50251a09ff491d7222f0f9dc8dd52b8209e3dd342917307f3877468787869'),
+        ('ledger_private.stored_span', 'f05d93f24796713ee6070b34a21cbc21d3c3f94bebd1b0e868ea5ea343144c79'),
         ('ledger_private.typed', 'abc218a5ada2a071acdc6435a9f002127007e444b1f1be7e26ed5adbe69b50df'),
         ('ledger_private.uuid5', 'cf8e571b2c73ce5ed5a1766e3719a7754cbfa8eb74a38f3a3b512cf5a3dd5af5');
 end
