@@ -38,14 +38,14 @@ const (
 	RunStack           RunCode = "stack"            // calls or data nest too deeply
 	RunCrash           RunCode = "crash"            // the child or the sidecar died during the run
 	RunPending         RunCode = "pending"          // a promise that the result waits for never settles
-	RunDenied          RunCode = "denied"           // a call of the host that is not granted, or a refused result
+	RunDenied          RunCode = "denied"           // a host's call that is not granted, or a refused result
 	RunNotSerializable RunCode = "not_serializable" // the output is no JSON
-	RunLimitOutput     RunCode = "limit.output"     // output, or the arguments of one call, above limits.output_bytes
+	RunLimitOutput     RunCode = "limit.output"     // output, or a call's arguments, above limits.output_bytes
 	RunLimitLogs       RunCode = "limit.logs"       // more log than limits.log_bytes
-	RunLimitSpans      RunCode = "limit.spans"      // more spans than limits.spans, or than one cause may have
+	RunLimitSpans      RunCode = "limit.spans"      // more spans than limits.spans or than a cause may have
 	RunLimitSQL        RunCode = "limit.sql"        // more queries than limits.sql_calls
 	RunLimitRows       RunCode = "limit.rows"       // more rows of queries than limits.sql_rows
-	RunLimitNet        RunCode = "limit.net"        // more calls of the network than it may make; not raised yet
+	RunLimitNet        RunCode = "limit.net"        // too many calls of the network; not raised yet
 	RunLimitSource     RunCode = "limit.source"     // more source than limits.source_bytes
 
 	RunNotAllowed   RunCode = "not_allowed"   // the manifest does not allow it, or it can not be run

@@ -69,8 +69,11 @@ type example struct {
 	sent   string // a statement, or the columns of an insert as SQL: name = value, …
 }
 
-// authenticated appends as ann.
+// client is an example of ann's.
 func client(what, sent string) example { return example{what, "authenticated", ann, sent} }
+
+// noHash has the form of a hash and is the hash of nothing.
+const noHash = "'0000000000000000000000000000000000000000000000000000000000000000'"
 
 // examples are what provokes each refusal; several where a code has several messages.
 var examples = map[span.Code][]example{
@@ -82,27 +85,33 @@ var examples = map[span.Code][]example{
 		"id = '"+missing+"', seq = 1, entity_type = 'note'")},
 	span.CodeTransition: {
 		client("a function that begins archived", "entity_type = 'function', status = 'archived'"),
-		client("a status that is none of a function's", "id = '"+function+"', seq = 1, entity_type = 'function', status = 'broken'"),
-		client("a user ends a request", "id = '"+runs+"', seq = 1, entity_type = 'request', status = 'complete'"),
+		client("a status that is none of a function's",
+			"id = '"+function+"', seq = 1, entity_type = 'function', status = 'broken'"),
+		client("a user ends a request",
+			"id = '"+runs+"', seq = 1, entity_type = 'request', status = 'complete'"),
 	},
 	span.CodeWriter: {
 		client("a user appends an execution", "entity_type = 'execution'"),
 		client("a user appends a manifest", "entity_type = 'manifest', status = 'active'"),
 	},
-	span.CodeNoIdentity:     {{"a token without user", "authenticated", nobody, "entity_type = 'note'"}},
-	span.CodeNotOwner:       {client("another user's owner_id", "entity_type = 'note', owner_id = 'bob'")},
-	span.CodeReservedID:     {client("a system id", "entity_type = 'note', id = '00000000-0000-4000-8000-000000000001'")},
-	span.CodeReservedWho:    {client("a user who speaks as a kernel", "entity_type = 'note', who = 'kernel:run_code'")},
-	span.CodeReservedEngine: {client("metadata of the engine", `entity_type = 'note', metadata = '{"engine":{}}'`)},
-	span.CodeVisibility:     {client("a public span", "entity_type = 'note', visibility = 'public'")},
-	span.CodeEventTime:      {client("an old time", "entity_type = 'note', at = '2001-02-03T04:05:06Z'")},
+	span.CodeNoIdentity: {{"a token without user", "authenticated", nobody, "entity_type = 'note'"}},
+	span.CodeNotOwner:   {client("another user's owner_id", "entity_type = 'note', owner_id = 'bob'")},
+	span.CodeReservedID: {client("a system id",
+		"entity_type = 'note', id = '00000000-0000-4000-8000-000000000001'")},
+	span.CodeReservedWho: {client("a user who speaks as a kernel",
+		"entity_type = 'note', who = 'kernel:run_code'")},
+	span.CodeReservedEngine: {client("metadata of the engine",
+		`entity_type = 'note', metadata = '{"engine":{}}'`)},
+	span.CodeVisibility: {client("a public span", "entity_type = 'note', visibility = 'public'")},
+	span.CodeEventTime:  {client("an old time", "entity_type = 'note', at = '2001-02-03T04:05:06Z'")},
 	span.CodeIdentityChange: {{"the engine gives a span another owner", "loglineos_sidecar", "",
-		"id = '" + anns + "', seq = 1, entity_type = 'note', owner_id = 'bob', tenant_id = 'acme', who = 'kernel:x'"}},
-	span.CodePrevHash: {client("a version on another one", "id = '"+anns+"', seq = 1, entity_type = 'note', prev_hash = '"+
-		strings.Repeat("0", 64)+"'")},
-	span.CodeNotCallable: {client("a request for no function", "entity_type = 'request', status = 'scheduled', parent_id = '"+
-		missing+"'")},
-	span.CodeUnstated: {client("a hash, and no id", "entity_type = 'note', curr_hash = '"+strings.Repeat("0", 64)+"'")},
+		"id = '" + anns + "', seq = 1, entity_type = 'note', owner_id = 'bob', tenant_id = 'acme', " +
+			"who = 'kernel:x'"}},
+	span.CodePrevHash: {client("a version on another one",
+		"id = '"+anns+"', seq = 1, entity_type = 'note', prev_hash = "+noHash)},
+	span.CodeNotCallable: {client("a request for no function",
+		"entity_type = 'request', status = 'scheduled', parent_id = '"+missing+"'")},
+	span.CodeUnstated: {client("a hash, and no id", "entity_type = 'note', curr_hash = "+noHash)},
 	span.CodeBadSpan: {
 		client("a word that is none", "entity_type = 'Note'"),
 		client("an infinite time", "entity_type = 'note', ttl_at = 'infinity'"),
@@ -112,7 +121,7 @@ var examples = map[span.Code][]example{
 
 // insert is the statement of "name = value, name = value".
 func insert(sent string) string {
-	if strings.HasPrefix(sent, "select ") || strings.HasPrefix(sent, "update ") || strings.HasPrefix(sent, "truncate ") {
+	if first, _, _ := strings.Cut(sent, " "); slices.Contains([]string{"select", "update", "truncate"}, first) {
 		return sent
 	}
 	var columns, values []string
@@ -192,7 +201,7 @@ func TestErrorsPage(t *testing.T) {
 	p.seed()
 	all := codes(t, "Code")
 	body := p.provoke(examples[span.CodeVisibility][0])
-	p.put(errorsHead, fmt.Sprintf("{\"code\": %q, \"message\": %q,\n \"hint\": %q, \"details\": null}", body.Code,
+	p.put(errorsHead, fmt.Sprintf(`{"code": %q, "message": %q, "hint": %q, "details": null}`, body.Code,
 		body.Message, body.Hint))
 	for _, c := range all {
 		p.put("- [`%s`](#%s) %s\n", c.value, strings.ToLower(c.value), c.meaning)

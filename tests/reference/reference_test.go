@@ -115,9 +115,10 @@ func cell(text string) string {
 
 const ledgerHead = `# Reference: the ledger
 
-What is in the database: written by ` + "`make gen`" + ` from the comments and the catalog of a new ledger
-(` + "`tests/reference`" + `). Do not edit: mend the comment in ` + "`sql/src`" + `. In psql the same words come with
-` + "`\\d+ ledger.universal_registry`" + ` and ` + "`\\df+ ledger.*`" + `. Refusals are in [errors.md](errors.md).
+What is in the database: written by ` + "`make gen`" + ` from the comments and the catalog of a new
+ledger (` + "`tests/reference`" + `). Do not edit: mend the comment in ` + "`sql/src`" + `. In psql the same
+words come with ` + "`\\d+ ledger.universal_registry`" + ` and ` + "`\\df+ ledger.*`" + `. Refusals are in
+[errors.md](errors.md).
 
 `
 
@@ -141,22 +142,25 @@ func TestLedgerPage(t *testing.T) {
 // registry tells the one table: its columns, keys, indexes, triggers.
 func (p *page) registry() {
 	const of = " 'ledger.universal_registry'::regclass"
-	p.put("## Table ledger.universal_registry\n\n%s\n\n", p.rows("select obj_description(" + of + ", 'pg_class')")[0][0])
-	p.put("A column that must be there and may be left out is filled by the database. The limits are those that a\n" +
+	about := p.rows("select obj_description(" + of + ", 'pg_class')")[0][0]
+	p.put("## Table ledger.universal_registry\n\n%s\n\n", about)
+	p.put("What may be left out and is filled by the database says so under null. The limits are those that a\n" +
 		"refusal names ([LL017](errors.md#ll017)); besides them one span has at most 1 MiB.\n\n")
 	limits := p.limits()
 	var rows [][]string
 	for _, column := range p.rows(`select a.attnum, a.attname, format_type(a.atttypid, a.atttypmod),
 			case when not a.attnotnull then '' when a.atthasdef then 'filled' else 'must' end,
 			col_description(a.attrelid, a.attnum)
-		from pg_attribute a where a.attrelid = ` + of + ` and a.attnum > 0 and not a.attisdropped order by a.attnum`) {
+		from pg_attribute a where a.attrelid = ` + of + ` and a.attnum > 0 and not a.attisdropped
+		order by a.attnum`) {
 		meaning, writer, found := strings.Cut(column[4], " Writer: ")
 		if !found {
 			p.t.Errorf("the comment of column %s names no writer", column[1])
 		}
 		name := column[1]
-		rows = append(rows, []string{column[0], "`" + name + "`", strings.Replace(column[2], "timestamp with time zone",
-			"timestamptz", 1), column[3], meaning, strings.Join(limits[name], "; "), strings.TrimSuffix(writer, ".")})
+		columnType := strings.Replace(column[2], "timestamp with time zone", "timestamptz", 1)
+		rows = append(rows, []string{column[0], "`" + name + "`", columnType, column[3], meaning,
+			strings.Join(limits[name], "; "), strings.TrimSuffix(writer, ".")})
 		delete(limits, name)
 	}
 	for name := range limits {
@@ -234,7 +238,8 @@ func (p *page) functions() {
 			coalesce(pg_get_function_arguments(p.oid), ''), coalesce(pg_get_function_result(p.oid), ''),
 			case p.provolatile when 'i' then 'immutable' when 's' then 'stable' else 'volatile' end
 				|| case when p.prosecdef then ', with the owner''s rights' else '' end,
-			coalesce((select string_agg(pg_get_userbyid(a.grantee), ', ' order by pg_get_userbyid(a.grantee) collate "C")
+			coalesce((
+				select string_agg(pg_get_userbyid(a.grantee), ', ' order by pg_get_userbyid(a.grantee) collate "C")
 				from aclexplode(p.proacl) a where a.grantee <> p.proowner), 'the owner'),
 			obj_description(p.oid, 'pg_proc')
 		from pg_proc p join pg_namespace n on n.oid = p.pronamespace `

@@ -30,6 +30,12 @@ func user(sub, tenant string) actor {
 		claims: fmt.Sprintf(`{"sub":%q,"role":"authenticated","app_metadata":{"tenant_id":%q}}`, sub, tenant)}
 }
 
+// kernelFor is ledger code that runs on behalf of a user.
+func kernelFor(user, tenant string) actor {
+	return actor{role: "loglineos_kernel",
+		settings: map[string]string{"app.user_id": user, "app.tenant_id": tenant}}
+}
+
 var (
 	owner    = actor{role: "none"}
 	engine   = actor{role: "loglineos_sidecar"}
