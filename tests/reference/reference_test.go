@@ -216,8 +216,8 @@ func (p *page) limits() map[string][]string {
 }
 
 func (p *page) views() {
-	p.put("## Views\n\nThey obey the rights of whoever reads them (`security_invoker`, `security_barrier`). Those that\n" +
-		"have all columns of the table show `at` as `when`, too.\n\n")
+	p.put("## Views\n\nThey obey the rights of whoever reads them (`security_invoker`). Those that have all columns of the\n" +
+		"table show `at` as `when`, too.\n\n")
 	for _, view := range p.rows(`select c.oid, c.relname, obj_description(c.oid, 'pg_class'), c.reloptions::text
 		from pg_class c where c.relnamespace = 'ledger'::regnamespace and c.relkind = 'v' order by c.relname`) {
 		p.put("### ledger.%s\n\n%s\n\n", view[1], cell(view[2]))

@@ -204,6 +204,10 @@ func callsOf(l *ledger, role string) []string {
 			`'[{"id":"ID","seq":2,"entity_type":"function","status":"active"},{"id":"ID","seq":1,"entity_type":"note"}]'`,
 		},
 	}
+	row := ask[uint32](l, owner, "select 'ledger.universal_registry'::regtype::oid")
+	values[row] = []string{`jsonb_populate_record(null::ledger.universal_registry, '{"id":"ID","seq":1}')`,
+		`jsonb_populate_record(null::ledger.universal_registry,
+			'{"id":"ID","seq":1,"owner_id":"alice","tenant_id":"t1"}')`}
 	var calls []string
 	for _, f := range functions {
 		first := make([]string, len(f.types))

@@ -82,7 +82,7 @@ func TestTemporaryTypesAreNotLookedAt(t *testing.T) {
 // callables are calls with nulls of every function that role may execute.
 func callables(l *ledger, role string) []string {
 	return lines(l, `select format('select * from %s.%I(%s)', pronamespace::regnamespace, proname, (
-			select string_agg('null::pg_catalog.' || typname, ', ' order by a.place)
+			select string_agg(format('null::%s.%I', typnamespace::regnamespace, typname), ', ' order by a.place)
 			from unnest(proargtypes) with ordinality as a (oid, place) join pg_type as t on t.oid = a.oid))
 		from pg_proc where pronamespace in ('ledger'::regnamespace, 'ledger_private'::regnamespace)
 		and prorettype <> 'trigger'::regtype and has_function_privilege('`+role+`', oid, 'execute') order by 1`)
