@@ -24,7 +24,14 @@ set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
 as $$
 declare
-    v_is_client boolean := current_user in ('anon', 'authenticated', 'loglineos_kernel');
+    -- Whoever is held by claims, of whatever name; the others read every tenant.
+    v_is_client boolean := row_security_active('ledger.universal_registry')
+        and not pg_has_role('service_role', 'usage')
+        and not pg_has_role('loglineos_sidecar', 'usage')
+        and not pg_has_role(
+            (select relowner from pg_class where oid = 'ledger.universal_registry'::regclass),
+            'usage'
+        );
     v_user text := ledger.current_user_id();
     v_tenant text := ledger.current_tenant_id();
     v_before timestamptz := coalesce(p_before, p_at + interval '5 minutes');

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/loglineos/loglineos/tests/pgtest"
 )
 
 // names returns the names that a query on a relation gives to who, in its order.
@@ -147,6 +149,8 @@ func TestAsOfShowsTheLedgerAsItStood(t *testing.T) {
 		{"by another tenant", alice, "ledger.as_of($1, p_tenant_id => 't2')", second, ""},
 		{"by a backend", service, "ledger.as_of($1, p_tenant_id => 't1')", second, "three due uno"},
 		{"by the engine, by id", engine, "ledger.as_of($1, p_id => '" + id(1) + "')", first, "one"},
+		{"for a kernel", actor{role: "loglineos_kernel", settings: map[string]string{"app.user_id": "ann",
+			"app.tenant_id": "t1"}}, "ledger.as_of($1)", first, "two"},
 		{"by the owner", owner, "ledger.as_of($1, p_tenant_id => 't1')", first, "two one"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -204,6 +208,25 @@ func TestAsOfPagesLoseNothing(t *testing.T) {
 		}
 		if got := strings.Join(seen, " "); got != all || len(seen) != 25 {
 			t.Errorf("pages of %d give %d rows\n%s, want\n%s", limit, len(seen), got, all)
+		}
+	}
+}
+
+// A project may have roles of its own that are members of authenticated: they read the same.
+func TestReadsOfAMemberOfAuthenticated(t *testing.T) {
+	t.Parallel()
+	db := pgtest.NewCluster(t, nil).New(t)
+	l := &ledger{t: t, db: db, conn: connect(t, db.URL)}
+	run(t, l.conn, "create role app_user in role authenticated")
+	member := ann
+	member.role = "app_user"
+	l.given(alice, "id", id(1), "entity_type", "note", "name", "shown", "visibility", "tenant")
+	l.given(alice, "id", id(1), "seq", 1, "entity_type", "note", "name", "hidden")
+	l.given(alice, "id", id(2), "entity_type", "note", "name", "only", "visibility", "tenant")
+	l.given(ann, "id", id(3), "entity_type", "note", "name", "own")
+	for _, relation := range []string{"ledger.visible_timeline", "ledger.as_of(now())"} {
+		if got := names(l, member, relation+" order by name"); got != "only own" {
+			t.Errorf("a member of authenticated sees %q in %s", got, relation)
 		}
 	}
 }
