@@ -1719,7 +1719,14 @@ set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
 as $$
 declare
-    v_is_client boolean := current_user in ('anon', 'authenticated', 'loglineos_kernel');
+    -- Whoever is held by claims, of whatever name; the others read every tenant.
+    v_is_client boolean := row_security_active('ledger.universal_registry')
+        and not pg_has_role('service_role', 'usage')
+        and not pg_has_role('loglineos_sidecar', 'usage')
+        and not pg_has_role(
+            (select relowner from pg_class where oid = 'ledger.universal_registry'::regclass),
+            'usage'
+        );
     v_user text := ledger.current_user_id();
     v_tenant text := ledger.current_tenant_id();
     v_before timestamptz := coalesce(p_before, p_at + interval '5 minutes');
@@ -2964,7 +2971,7 @@ grant execute on function ledger_private.is_importing() to loglineos_sidecar;
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 33bdaab5a0e306dbbe751bcff0292f71d6dc5b12e77c5b291b7a67848daf980d
+-- Sources: 8b5039c08120e70d2abc40da8ee19257cc88e04f28bf14f45516891115ee0043
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -3254,7 +3261,7 @@ begin
         ('ledger.admit_span', '41bc198f162515ca2a5bab1898f7f1839a2769221a97729bac576f718f0ff550'),
         ('ledger.append', '1873297cf52e1eecf27e9a91ca2564af30ae793cc0a949c07363799a392602f1'),
         ('ledger.append_batch', '28d06528c1c129bfa5eea438e9fab733d322c2b11e47d74e41a117e83d7646a6'),
-        ('ledger.as_of', '582fe9ae796c56bf30ce3f6f679f55a3fae2285fa55574b4b9910dee7e60a378'),
+        ('ledger.as_of', 'd7e02e9e546ef928a1cb98994f6b23142bc2b7963ed440aa420e23fdc0e37fc8'),
         ('ledger.check_shape', '1ea1a12fffa5e2bc530408036f1cd06942c7bb7a03a3858947dc7ffa0bae17d4'),
         ('ledger.current_tenant_id', '6ba6f100a17b14ec3d65fd51bdb0d79e1b875d1405258b642464b2d25ea4adbc'),
         ('ledger.current_user_id', 'fce50bc66d339c33e2fa4dae94c8c389d645fff828642ea162f42c8bd1f63670'),

@@ -1,7 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 33bdaab5a0e306dbbe751bcff0292f71d6dc5b12e77c5b291b7a67848daf980d
--- Sources: 538df368ff46f8a685120cb7822e5ee34a2afb11fbb9cd6e6063f9a62e19f45e
+-- Sources: 8b5039c08120e70d2abc40da8ee19257cc88e04f28bf14f45516891115ee0043
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
