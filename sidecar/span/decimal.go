@@ -108,3 +108,17 @@ func (d decimal) value() decimalValue {
 	}
 	return v
 }
+
+// printedBytes is how long Postgres prints a number of JSON's grammar, at most: digits without exponent,
+// with all decimals that were stated. What does not parse has 0.
+func printedBytes(number string) int {
+	d, ok := parseDecimal(number)
+	if !ok {
+		return 0
+	}
+	size := 1 + max(1, d.value().point) // its sign
+	if decimals := d.fraction - d.exponent; decimals > 0 {
+		size += 1 + decimals
+	}
+	return size
+}

@@ -15,12 +15,13 @@ import (
 // maxJSONDepth is how deep arrays and objects may nest in a jsonb column.
 const maxJSONDepth = 64
 
-// A number of a jsonb column has at most maxNumberLength characters, and an exponent of at most
-// maxNumberExponent either way. Every double fits, also as Postgres prints it (no exponent); what
-// is longer, Postgres refuses, or keeps as zeros that say nothing.
+// A number of a jsonb column has at most maxNumberLength characters, an exponent of at most
+// maxNumberExponent either way, and maxNumberDecimals digits behind the point as Postgres prints it
+// (no exponent). Every double fits; what is longer, the ledger refuses.
 const (
 	maxNumberLength   = 1100
 	maxNumberExponent = 400
+	maxNumberDecimals = 400
 )
 
 // CheckJSON refuses a JSON text whose meaning would not survive jsonb and RFC 8785: a number that
@@ -39,8 +40,8 @@ func CheckJSON(raw json.RawMessage) error {
 // pass checks and writes, because both need every byte. gowebpki/jcs, which takes inexact numbers
 // and repeated keys and needs 42 µs per KB, gives the number format here and is the oracle in the tests.
 type jsonWriter struct {
-	out        []byte
-	jsonbBytes int // at most this much does the last document need as jsonb
+	out       []byte
+	moreBytes int // at most this much longer than in out is the last document as Postgres prints it
 
 	raw     []byte
 	offset  int
@@ -83,7 +84,7 @@ func (w *jsonWriter) malformed(want string) *jsonFault {
 // document reads raw as one JSON text.
 func (w *jsonWriter) document(raw []byte) *jsonFault {
 	w.raw, w.offset, w.depth, w.members = raw, 0, 0, w.members[:0]
-	w.jsonbBytes = 12 // varlena header; a scalar stands in an array of its own
+	w.moreBytes = 0
 	if !utf8.Valid(raw) {
 		offset := 0
 		for offset < len(raw) {
@@ -103,8 +104,6 @@ func (w *jsonWriter) document(raw []byte) *jsonFault {
 	}
 	return nil
 }
-
-func align4(n int) int { return (n + 3) &^ 3 }
 
 // isNullJSON reports whether raw is absent or JSON null.
 func isNullJSON(raw json.RawMessage) bool {
@@ -137,10 +136,8 @@ func (w *jsonWriter) value() *jsonFault {
 	if w.offset == len(w.raw) {
 		return w.malformed("a value")
 	}
-	w.jsonbBytes += 4 // JEntry (src/include/utils/jsonb.h)
 	switch c := w.raw[w.offset]; {
 	case c == '{', c == '[':
-		w.jsonbBytes += 4
 		if w.depth++; w.depth > maxJSONDepth {
 			return w.fault(w.offset, "nested deeper than "+strconv.Itoa(maxJSONDepth), "flatten the value")
 		}
@@ -159,7 +156,6 @@ func (w *jsonWriter) value() *jsonFault {
 		if fault != nil {
 			return fault
 		}
-		w.jsonbBytes += align4(len(text))
 		w.appendString(text, plain)
 		return nil
 	case c == '-' || '0' <= c && c <= '9':
@@ -182,6 +178,7 @@ func (w *jsonWriter) array() *jsonFault {
 		}
 		if i > 0 {
 			w.out = append(w.out, ',')
+			w.moreBytes++ // the space behind it
 		}
 		if fault := w.value(); fault != nil {
 			fault.path = "[" + strconv.Itoa(i) + "]" + fault.path
@@ -212,12 +209,12 @@ func (w *jsonWriter) object() *jsonFault {
 		if fault != nil {
 			return fault
 		}
-		w.jsonbBytes += 4 + align4(len(key))
 		w.appendString(key, plain)
 		if !w.take(':') {
 			return w.malformed("':'")
 		}
 		w.out = append(w.out, ':')
+		w.moreBytes++
 		if fault := w.value(); fault != nil {
 			fault.path = "." + string(key) + fault.path
 			return fault
@@ -237,6 +234,7 @@ func (w *jsonWriter) object() *jsonFault {
 			return w.malformed("',' or '}'")
 		}
 		w.out = append(w.out, ',')
+		w.moreBytes++
 	}
 	if !sorted {
 		if key := w.sortMembers(base, body); key != nil {
@@ -449,8 +447,7 @@ func (w *jsonWriter) number() *jsonFault {
 	}
 	number := w.raw[start:w.offset]
 	if whole && len(number) <= 15 && string(number) != "-0" {
-		w.jsonbBytes += align4(6 + 2*((len(number)+3)/4)) // numeric: base 10000
-		w.out = append(w.out, number...)                  // fewer than 2^53: always exact
+		w.out = append(w.out, number...) // fewer than 2^53: always exact
 		return nil
 	}
 	exact, ok := exactNumber(string(number))
@@ -458,7 +455,7 @@ func (w *jsonWriter) number() *jsonFault {
 		return w.fault(start, fmt.Sprintf("%.40s is no exact double: it would be stored as another number", number),
 			"send it as a string, or rounded as JSON.stringify writes it")
 	}
-	w.jsonbBytes += 24 // 17 digits at most
+	w.moreBytes += max(0, printedBytes(string(number))-len(exact))
 	w.out = append(w.out, exact...)
 	return nil
 }
@@ -478,7 +475,8 @@ func exactNumber(number string) (string, bool) {
 		return "", false
 	}
 	stated, ok := parseDecimal(number)
-	if !ok || stated.exponent > maxNumberExponent || stated.exponent < -maxNumberExponent {
+	if !ok || stated.exponent > maxNumberExponent || stated.exponent < -maxNumberExponent ||
+		stated.fraction-stated.exponent > maxNumberDecimals {
 		return "", false
 	}
 	kept, _ := parseDecimal(shortest)

@@ -13,11 +13,11 @@ import (
 
 // The sizes that the ledger takes.
 const (
-	MaxSpanBytes     = 1 << 20   // all columns of a span in text form; each of content, input, output in jsonb
+	MaxSpanBytes     = 1 << 20   // all columns of a span in text form, as Postgres prints them
 	MaxCodeBytes     = 256 << 10 // code
-	MaxMetadataBytes = 256 << 10 // each of metadata, links and error in jsonb
+	MaxMetadataBytes = 256 << 10 // each of metadata, links and error in text form
 	maxArrayElements = 1000      // each of related_to, scopes and tags
-	maxArrayBytes    = 64 << 10  // each of scopes and tags
+	maxArrayBytes    = 64 << 10  // each of scopes and tags in text form
 	maxDecimalPoint  = 38        // digits of value and cost on each side of the point
 	maxTimeoutMs     = 24 * 3600 * 1000
 )
@@ -29,7 +29,7 @@ type textRule struct {
 	want        string // what form asks for
 }
 
-// textRules mirror ledger.check_shape (sql/src/35_shape.sql); a test holds them together.
+// textRules mirror ledger_private.shape_fault (sql/src/35_shape.sql); a test holds them together.
 var textRules = map[string]textRule{
 	"entity_type": {1, 63, isTypeName, "a lower case letter, then letters, digits, _ . -"},
 	"status":      {1, 63, isStatus, "a letter, then letters, digits, _ . -"},
@@ -41,7 +41,7 @@ var textRules = map[string]textRule{
 	"layer": {1, 9, isOneOf("session", "temporary", "permanent", "shared", "local"),
 		"session, temporary, permanent, shared or local"},
 
-	"did": {most: 500}, "this": {most: 500}, "confirmed_by": {most: 500}, "name": {most: 500},
+	"did": {most: 1000}, "this": {most: 1000}, "confirmed_by": {most: 1000}, "name": {most: 1000},
 	"if_ok": {most: 4000}, "if_doubt": {most: 4000}, "if_not": {most: 4000}, "reason": {most: 4000},
 	"description": {most: 20000}, "code": {most: MaxCodeBytes},
 
@@ -89,7 +89,8 @@ func (s *Span) Validate() error {
 
 var maxID = MustID("ffffffff-ffff-ffff-ffff-ffffffffffff")
 
-// checkColumn returns the size of the value at target, a pointer to a field of Span, in bytes.
+// checkColumn returns the size of the value at target, a pointer to a field of Span, in bytes of its
+// text form: at least what the ledger counts.
 func checkColumn(name string, target any) (int, *Refusal) {
 	switch v := target.(type) {
 	case *string:
@@ -100,32 +101,32 @@ func checkColumn(name string, target any) (int, *Refusal) {
 		}
 		return len(**v), checkTextColumn(name, **v)
 	case *int:
-		return 4, checkInteger(name, *v)
+		return 11, checkInteger(name, *v)
 	case **int:
 		if *v == nil {
 			return 0, nil
 		}
-		return 4, checkInteger(name, **v)
+		return 11, checkInteger(name, **v)
 	case *Time:
-		return 8, checkYear(name, *v)
+		return 32, checkYear(name, *v)
 	case **Time:
 		if *v == nil {
 			return 0, nil
 		}
-		return 8, checkYear(name, **v)
+		return 32, checkYear(name, **v)
 	case **Decimal:
 		if *v == nil {
 			return 0, nil
 		}
-		return len(**v), checkDecimal(name, **v)
+		return printedBytes(string(**v)), checkDecimal(name, **v)
 	case *json.RawMessage:
-		return len(*v), checkJSONColumn(name, *v)
+		return checkJSONColumn(name, *v)
 	case *[]string:
 		return checkTextArray(name, *v)
 	case *[]ID:
-		return 16 * len(*v), checkElements(name, len(*v))
+		return 2 + 37*len(*v), checkElements(name, len(*v))
 	default:
-		return 16, nil
+		return 36, nil
 	}
 }
 
@@ -200,43 +201,43 @@ func checkDecimal(name string, d Decimal) *Refusal {
 	return nil
 }
 
-func checkJSONColumn(name string, raw json.RawMessage) *Refusal {
+func checkJSONColumn(name string, raw json.RawMessage) (int, *Refusal) {
 	if isNullJSON(raw) {
-		return nil
+		return len("null"), nil
 	}
 	writer := jsonWriter{out: make([]byte, 0, len(raw))}
 	if fault := writer.document(raw); fault != nil {
-		return fault.refusal(name)
+		return 0, fault.refusal(name)
 	}
 	limit := MaxSpanBytes
 	switch name {
 	case "metadata", "links":
 		if writer.out[0] != '{' {
-			return badSpan(name+": want an object", "put the value under a key of its own")
+			return 0, badSpan(name+": want an object", "put the value under a key of its own")
 		}
 		limit = MaxMetadataBytes
 	case "error":
 		limit = MaxMetadataBytes
 	}
-	if writer.jsonbBytes > limit {
-		return tooLong(name, writer.jsonbBytes, limit, "bytes as jsonb")
+	size := len(writer.out) + writer.moreBytes
+	if size > limit {
+		return 0, tooLong(name, size, limit, "bytes of text")
 	}
-	return nil
+	return size, nil
 }
 
 func checkTextArray(name string, elements []string) (int, *Refusal) {
-	total, stored := 0, 24 // of the array's head
+	size := len("{}")
 	for _, element := range elements {
 		if refusal := checkText(name, element); refusal != nil {
 			return 0, refusal
 		}
-		total += len(element)
-		stored += 4 + align4(len(element))
+		size += len(`"",`) + len(element) + strings.Count(element, `"`) + strings.Count(element, `\`)
 	}
-	if stored > maxArrayBytes {
-		return 0, tooLong(name, stored, maxArrayBytes, "bytes")
+	if size > maxArrayBytes {
+		return 0, tooLong(name, size, maxArrayBytes, "bytes of text")
 	}
-	return total, checkElements(name, len(elements))
+	return size, checkElements(name, len(elements))
 }
 
 func checkElements(name string, count int) *Refusal {

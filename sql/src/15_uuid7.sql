@@ -9,23 +9,11 @@ security invoker
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- 48 bits of Unix milliseconds over a version 4 UUID; then its version nibble 0100 becomes 0111.
-    return encode(
-        set_bit(
-            set_bit(
-                overlay(
-                    uuid_send(gen_random_uuid())
-                    placing substring(
-                        int8send(floor(extract(epoch from clock_timestamp()) * 1000)::bigint)
-                        from 3
-                    )
-                    from 1 for 6
-                ),
-                52, 1
-            ),
-            53, 1
-        ),
-        'hex'
+    -- 48 bits of Unix milliseconds take the place of the first 48 bits of a version 4 UUID, and a 7 that of
+    -- its 4. admit_span (30_guards) has the same expression: a call costs more than it does.
+    return (
+        '0' || to_hex((date_part('epoch', clock_timestamp()) * 1000)::bigint)
+        || '7' || right(gen_random_uuid()::text, 21)
     )::uuid;
 end
 $$;

@@ -1,15 +1,15 @@
 -- 30 guards: what may be appended, decided before each insert.
 --
---     insert ──► 1_admit (as the caller)   who are you, may you write this at all? stamps the row
+--     insert ──► 1_admit (as the caller)   who are you, may you write this at all? fills, stamps;
+--                                          is the span well-formed (35_shape)?
 --            ──► 2_follow (as the owner)   seq > 0: does it follow the version before?
 --                                          a client's new request: may it call that function?
---            ──► 3_shape (35_shape)        sizes and formats
 --            ──► policies, checks, primary key
 --
--- A row whose (id, seq) is taken passes and meets the primary key, which alone decides. Triggers fire
--- before ON CONFLICT does: a guard that raised there would abort the whole batch of a sidecar that
--- comes too late. Hence each guard asks for the existing row before it refuses, and only then.
--- No lock is taken, nothing is notified, and the engine's rows take the shortest way.
+-- A row whose (id, seq) is taken passes and meets the primary key, which alone decides, however wrong the
+-- row is. Triggers fire before ON CONFLICT does: a guard that raised there would abort the whole batch of
+-- a sidecar that comes too late. Hence each guard asks for the existing row before it refuses, and only then.
+-- No lock is taken, nothing is notified.
 
 create or replace function ledger.may_follow(
     p_entity_type text,
@@ -76,9 +76,12 @@ comment on function ledger.may_follow(text, text, text, text, boolean) is
     'Whether a version with status p_after may follow one with p_before, for the engine or for anyone '
     'else. Null counts as no.';
 
--- Written for speed, since every insert pays for it: Postgres prepares each expression of a trigger
--- anew in each transaction, so few long expressions are cheaper than many short ones, and the words
--- of a refusal are put together only when there is one.
+-- Written for speed, since every insert pays for it. Postgres prepares each expression of a trigger anew in
+-- each transaction, and there each function or operator costs 0.5 microseconds (its right to be executed is
+-- looked up), an expression 0.35 and a column 0.1; a regular expression with a bound like {0,62} takes 15
+-- each time. So a span first meets two quick tests that only an
+-- ordinary one passes; any other is judged by the whole law: the case below, and shape_fault (35_shape). The
+-- quick tests may send too much there, never too little.
 create or replace function ledger.admit_span()
 returns trigger
 language plpgsql
@@ -88,36 +91,127 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_is_engine boolean := current_user = 'loglineos_sidecar';
+    v_is_client boolean := current_user = 'authenticated';
     v_is_owner boolean := false;
+    v_is_ordinary boolean := true;
+    v_is_shaped boolean := true;
+    -- Not in the range of a double, or nested deeper than 64.
+    c_odd constant jsonpath := 'strict $ ? (
+        exists (@.** ? (@ > 1.7976931348623157e308 || @ < -1.7976931348623157e308
+            || @ > -5e-324 && @ < 5e-324 && @ != 0))
+        || exists (@.**{64} ? (@.type() == "array" || @.type() == "object"))
+    )';
+    v_claims jsonb;
     v_user text;
     v_tenant text;
-    v_may_start boolean;
     v_code text;
+    v_fault text;
 begin
-    if new.curr_hash is not null and num_nulls(
-        new.id, new.seq, new.who, new.at, new.owner_id, new.tenant_id, new.visibility, new.is_deleted
-    ) > 0 then
-        v_code := 'LL016';
+    if new.curr_hash is not null then
+        if num_nulls(
+            new.id, new.seq, new.who, new.at, new.owner_id, new.tenant_id, new.visibility, new.is_deleted
+        ) > 0 then
+            v_code := 'LL016';
+        end if;
     end if;
 
-    -- The database's own columns, whatever was sent; then what is absent.
+    -- Who asks (10_identity). service_role and the owner act for others; they need a user only to be filled in.
+    if not v_is_engine and (v_is_client or num_nulls(new.owner_id, new.tenant_id, new.who) > 0) then
+        begin
+            v_claims := nullif(current_setting('request.jwt.claims', true), '')::jsonb;
+        exception
+            when data_exception or program_limit_exceeded then
+                v_claims := null;
+        end;
+        v_user := jsonb_path_query_first(
+            v_claims -> 'sub', 'strict $ ? (@.type() == "string" && @ != "")'
+        ) #>> '{}';
+        v_tenant := jsonb_path_query_first(
+            coalesce(v_claims #> '{app_metadata,tenant_id}', v_claims -> 'tenant_id'),
+            'strict $ ? (@.type() == "string" && @ != "")'
+        ) #>> '{}';
+    end if;
+
+    -- The database's own columns, whatever was sent; then what is absent. What is stated is looked at.
     new.accepted_at := statement_timestamp();
     new.xact := pg_catalog.pg_current_xact_id();
-    if new.id is null then
-        new.id := ledger.uuid7();
-    end if;
-    new.seq := coalesce(new.seq, 0);
-    new.at := coalesce(new.at, now());
-    new.visibility := coalesce(new.visibility, 'private');
     new.is_deleted := coalesce(new.is_deleted, false);
+    new.seq := coalesce(new.seq, 0);
+    if new.owner_id is null then
+        new.owner_id := v_user;
+    end if;
+    if new.tenant_id is null then
+        new.tenant_id := v_tenant;
+    end if;
+    if new.visibility is null then
+        new.visibility := 'private';
+    elsif new.visibility not in ('private', 'tenant') then
+        v_is_ordinary := false;
+        v_is_shaped := new.visibility = 'public';
+    end if;
+    if new.at is null then
+        new.at := current_timestamp;
+    elsif new.at not between current_timestamp - interval '30 days'
+        and current_timestamp + interval '5 minutes'
+    then
+        v_is_ordinary := false;
+        v_is_shaped := false;
+    end if;
+    if v_is_engine then
+        null;
+    elsif new.who is null then
+        new.who := coalesce('user:' || v_user, 'client:' || current_user);
+    elsif v_is_client and new.who = 'user:' || v_user then
+        null;
+    else
+        v_is_ordinary := false;
+    end if;
+    if new.id is not null then
+        -- Version 4 or 7, and no system id.
+        if not v_is_engine and (
+            substr(new.id::text, 15, 1) not in ('4', '7') or new.id < '00000001-0000-0000-0000-000000000000'
+        ) then
+            v_is_ordinary := false;
+        end if;
+    elsif new.idempotency_key is not null then
+        -- A repeated insert meets the primary key.
+        new.id := case
+            when new.seq <> 0 or char_length(new.idempotency_key) not between 1 and 256
+                then ledger.uuid7()
+            else ledger.idempotency_id(new.tenant_id, new.idempotency_key)
+        end;
+    else
+        -- ledger.uuid7(), without the call.
+        new.id := (
+            '0' || to_hex((date_part('epoch', clock_timestamp()) * 1000)::bigint)
+            || '7' || right(gen_random_uuid()::text, 21)
+        )::uuid;
+    end if;
 
-    if not v_is_engine then
-        v_user := ledger.current_user_id();
-        v_tenant := ledger.current_tenant_id();
-        new.owner_id := coalesce(new.owner_id, v_user);
-        new.tenant_id := coalesce(new.tenant_id, v_tenant);
-        new.who := coalesce(new.who, 'user:' || v_user, 'client:' || current_user);
-        if current_user not in ('authenticated', 'service_role') then
+    if v_is_ordinary and v_code is null then
+        v_is_ordinary := new.prev_hash is null and new.seq >= 0 and case
+            when v_is_client then
+                new.owner_id = v_user
+                and new.tenant_id = v_tenant
+                and 'system' not in (v_user, v_tenant)
+                and new.entity_type <> all ('{
+                    request, function, policy, provider, manifest, key, execution, boot_event, policy_cursor,
+                    policy_error, policy_violation, checkpoint, incident, epoch, metric, status_patch,
+                    provider_execution
+                }')
+                and new.policy_id is null
+                and new.attempt is null
+                and (new.metadata ? 'engine') is not true
+            when v_is_engine then
+                new.owner_id is not null
+                and new.tenant_id is not null
+                and new.who is not null
+                and new.entity_type <> all ('{request, function, policy, provider, manifest, key}')
+            else false
+        end;
+    end if;
+    if v_is_ordinary is not true and v_code is null then
+        if not (v_is_engine or v_is_client or current_user = 'service_role') then
             v_is_owner := exists (
                 select
                 from pg_catalog.pg_class as c
@@ -125,70 +219,165 @@ begin
                     and pg_catalog.pg_get_userbyid(c.relowner) = current_user
             );
         end if;
+        v_code := case
+            when num_nulls(new.owner_id, new.tenant_id) > 0 then 'LL005'
+            when num_nulls(new.entity_type, new.who) > 0 or new.seq < 0 then 'LL017'
+            when new.seq = 0 and new.prev_hash is not null then 'LL014'
+            when v_is_engine then case
+                when new.entity_type in ('manifest', 'key')
+                    or new.tenant_id = 'system' and new.entity_type in ('function', 'provider')
+                    then 'LL004'
+            end
+            -- service_role and the owner act for others and state whom; everybody else is who he is.
+            when not v_is_owner and current_user <> 'service_role' and (
+                v_user is null or v_tenant is null
+            ) then 'LL005'
+            when not v_is_owner and (
+                new.owner_id = 'system' or new.tenant_id = 'system'
+                or current_user <> 'service_role'
+                    and (new.owner_id <> v_user or new.tenant_id <> v_tenant)
+            ) and not (new.owner_id = 'system' and new.tenant_id = 'system') then 'LL006'
+            when new.entity_type in (
+                'execution', 'boot_event', 'policy_cursor', 'policy_error', 'policy_violation',
+                'checkpoint', 'incident', 'epoch', 'metric', 'status_patch', 'provider_execution'
+            ) then 'LL004'
+            -- A later version of what the engine derived is its owner's affair (2_follow).
+            when new.seq = 0 and substr(new.id::text, 15, 1) = '8'
+                or new.id in (
+                    '00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff'
+                ) then 'LL007'
+            -- An idempotency key's id can be foretold: it is for that tenant and that key.
+            when v_is_client and new.seq = 0 and substr(new.id::text, 15, 1) = '5'
+                and new.id is distinct from case
+                    when char_length(new.idempotency_key) between 1 and 256
+                        then ledger.idempotency_id(new.tenant_id, new.idempotency_key)
+                end then 'LL007'
+            -- Up to its colon a who is plain ASCII: nothing may look like a role that it is not.
+            when new.who !~ '^($|[A-Za-z0-9][ -~]*(:|$))'
+                or new.who collate "C" ~* '^(kernel|policy|sidecar)($|[^a-z0-9])'
+                or v_is_client and new.who <> 'user:' || v_user
+                    and new.who collate "C" ~* '^user($|[^a-z0-9])'
+                then 'LL008'
+            when new.metadata ? 'engine' or num_nonnulls(new.policy_id, new.attempt) > 0 then 'LL009'
+            when not v_is_owner
+                and new.at not between now() - interval '30 days' and now() + interval '5 minutes'
+                then 'LL011'
+            when new.seq > 0 and new.entity_type = 'request'
+                and coalesce(new.status, '') not in ('cancel_requested', 'scheduled')
+                then 'LL003'
+            -- What the governing right allows. It is asked for below, once and by few.
+            when v_is_owner then null
+            when new.owner_id = 'system' then '?LL006'
+            when new.entity_type in ('manifest', 'key') then '?LL004'
+            when new.id between '00000000-0000-4000-8000-000000000000'
+                and '00000000-0000-4000-8000-ffffffffffff' then '?LL007'
+            when new.who collate "C" ~* '^system($|[^a-z0-9])' then '?LL008'
+            when new.visibility = 'public' then '?LL010'
+        end;
+        if v_code like '?%' then
+            v_code := case
+                when ledger.is_governor() then null
+                when v_code = '?LL010'
+                    and ledger_private.may_publish(new.owner_id, new.tenant_id, new.entity_type)
+                    then null
+                else ltrim(v_code, '?')
+            end;
+        end if;
+        -- How a life begins. What is not named here begins as it likes.
+        if v_code is null and new.seq = 0 then
+            v_code := case when case new.entity_type
+                when 'request' then new.status = 'scheduled'
+                when 'function' then new.status in ('draft', 'active')
+                    or new.status = 'scheduled' and new.tenant_id <> 'system'
+                when 'policy' then new.status in ('draft', 'active')
+                when 'provider' then new.status in ('draft', 'active')
+                when 'manifest' then new.status in ('draft', 'active')
+                when 'key' then new.status in ('draft', 'active')
+                else true
+            end is not true then 'LL003' end;
+        end if;
     end if;
 
-    v_code := case
-        when v_code is not null then v_code
-        when num_nulls(new.owner_id, new.tenant_id) > 0 then 'LL005'
-        when num_nulls(new.entity_type, new.who) > 0 or new.seq < 0 then 'LL017'
-        when new.seq = 0 and new.prev_hash is not null then 'LL014'
-        when v_is_engine then case
-            when new.entity_type in ('manifest', 'key')
-                or new.tenant_id = 'system' and new.entity_type in ('function', 'provider')
-                then 'LL004'
-        end
-        -- service_role and the owner act for others and state whom; everybody else is who he is.
-        when not v_is_owner and current_user <> 'service_role' and (
-            v_user is null or v_tenant is null
-        ) then 'LL005'
-        when not v_is_owner and (
-            new.owner_id = 'system' or new.tenant_id = 'system'
-            or current_user <> 'service_role'
-                and (new.owner_id <> v_user or new.tenant_id <> v_tenant)
-        ) and not (new.owner_id = 'system' and new.tenant_id = 'system') then 'LL006'
-        when new.entity_type in (
-            'execution', 'boot_event', 'policy_cursor', 'policy_error', 'policy_violation',
-            'checkpoint', 'incident', 'epoch', 'metric', 'status_patch', 'provider_execution'
-        ) then 'LL004'
-        -- A later version of what the engine derived is its owner's affair (2_follow).
-        when new.seq = 0 and substr(new.id::text, 15, 1) = '8'
-            or new.id in (
-                '00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff'
-            ) then 'LL007'
-        when new.who ~* '^\s*(kernel|policy|sidecar)\s*:' then 'LL008'
-        when new.metadata ? 'engine' or num_nonnulls(new.policy_id, new.attempt) > 0 then 'LL009'
-        when not v_is_owner
-            and new.at not between now() - interval '30 days' and now() + interval '5 minutes'
-            then 'LL011'
-        when new.seq > 0 and new.entity_type = 'request'
-            and coalesce(new.status, '') not in ('cancel_requested', 'scheduled')
-            then 'LL003'
-        -- What the governing right allows. It is asked for below, once and by few.
-        when v_is_owner then null
-        when new.owner_id = 'system' then '?LL006'
-        when new.entity_type in ('manifest', 'key') then '?LL004'
-        when new.id between '00000000-0000-4000-8000-000000000000'
-            and '00000000-0000-4000-8000-ffffffffffff' then '?LL007'
-        when new.who ~* '^\s*system\s*:' then '?LL008'
-        when new.visibility = 'public' then '?LL010'
-    end;
-    if v_code like '?%' then
-        v_code := case when not ledger.is_governor() then ltrim(v_code, '?') end;
+    -- Is it well-formed? The columns of an ordinary span; then the others, for those that have one of them.
+    -- Numbers are looked at before JSON becomes text, and only 8 KiB of it do here (35_shape).
+    if v_code is null and v_is_shaped then
+        v_is_shaped := new.entity_type ~ '^[a-z][a-z0-9_.-]*$'
+            and (new.status is null or new.status ~ '^[A-Za-z][A-Za-z0-9_.-]*$')
+            and octet_length(concat(new.entity_type, new.status)) <= 63
+            and '' not in (new.who, new.owner_id, new.tenant_id)
+            and octet_length(concat(new.who, new.owner_id, new.tenant_id)) <= 200
+            and octet_length(concat(new.did, new.this, new.name)) <= 1000
+            and pg_column_size(new) <= 8192
+            and jsonb_path_exists(new.metadata, c_odd) is not true
+            and jsonb_path_exists(new.content, c_odd) is not true
+            and jsonb_path_exists(new.input, c_odd) is not true
+            and (new.metadata is null or new.metadata @> '{}')
+            and octet_length(concat(new.metadata, new.content, new.input, new.code)) <= 131072;
     end if;
-
-    -- How a life begins. What is not named here begins as it likes.
-    v_may_start := new.seq > 0 or v_code is not null or case new.entity_type
-        when 'request' then new.status = 'scheduled'
-        when 'function' then new.status in ('draft', 'active')
-            or new.status = 'scheduled' and new.tenant_id <> 'system'
-        when 'policy' then new.status in ('draft', 'active')
-        when 'provider' then new.status in ('draft', 'active')
-        when 'manifest' then new.status in ('draft', 'active')
-        when 'key' then new.status in ('draft', 'active')
-        else true
-    end;
-    if v_may_start is not true then
-        v_code := 'LL003';
+    if v_code is null and v_is_shaped and num_nonnulls(
+        new.confirmed_by, new.if_ok, new.if_doubt, new.if_not, new.reason, new.description,
+        new.trace_id, new.session_id, new.idempotency_key, new.app_id, new.device_id, new.schema_id,
+        new.model, new.sig_key_id, new.severity, new.kind, new.version, new.language, new.runtime,
+        new.unit, new.sig_alg
+    ) > 0 then
+        v_is_shaped := ('' not in (
+                new.trace_id, new.session_id, new.idempotency_key, new.app_id, new.device_id,
+                new.schema_id, new.model, new.sig_key_id, new.severity, new.kind, new.version,
+                new.language, new.runtime, new.unit, new.sig_alg
+            )) is not false
+            and octet_length(concat(
+                new.trace_id, new.session_id, new.idempotency_key, new.app_id, new.device_id,
+                new.schema_id, new.model, new.sig_key_id
+            )) <= 256
+            and octet_length(concat(
+                new.severity, new.kind, new.version, new.language, new.runtime, new.unit, new.sig_alg
+            )) <= 128
+            and octet_length(concat(
+                new.confirmed_by, new.if_ok, new.if_doubt, new.if_not, new.reason, new.description
+            )) <= 1000;
+    end if;
+    if v_code is null and v_is_shaped and num_nonnulls(
+        new.links, new.output, new.error, new.related_to, new.scopes, new.tags, new.timeout_ms,
+        new.attempt, new.duration_ms, new.tokens_in, new.tokens_out, new.tool_use_count
+    ) > 0 then
+        v_is_shaped := (new.timeout_ms not between 1 and 86400000) is not true
+            and (least(
+                new.attempt, new.duration_ms, new.tokens_in, new.tokens_out, new.tool_use_count
+            ) < 0) is not true
+            -- An element takes two characters at least.
+            and octet_length(concat(new.related_to, new.scopes, new.tags)) <= 2000
+            and concat(new.related_to, new.scopes, new.tags) !~ 'NULL|[{][{]'
+            and jsonb_path_exists(new.links, c_odd) is not true
+            and jsonb_path_exists(new.output, c_odd) is not true
+            and jsonb_path_exists(new.error, c_odd) is not true
+            and (new.links is null or new.links @> '{}')
+            and octet_length(concat(new.links, new.output, new.error)) <= 131072;
+    end if;
+    if v_code is null and v_is_shaped and num_nonnulls(
+        new.scheduled_at, new.effective_at, new.expires_at, new.ttl_at, new.sensitivity, new.layer,
+        new.value, new.cost, new.confidence, new.compiled_hash, new.prev_hash, new.curr_hash,
+        new.public_key, new.signature
+    ) > 0 then
+        v_is_shaped := num_nonnulls(new.sensitivity, new.layer, new.value, new.cost, new.confidence) = 0
+            and (least(
+                new.scheduled_at, new.effective_at, new.expires_at, new.ttl_at
+            ) < '0001-01-01 00:00:00+00') is not true
+            and (greatest(
+                new.scheduled_at, new.effective_at, new.expires_at, new.ttl_at
+            ) >= '10000-01-01 00:00:00+00') is not true
+            and concat(
+                new.compiled_hash, new.prev_hash, new.curr_hash, new.public_key, new.signature
+            ) ~ '^[0-9a-f]*$'
+            and (octet_length(new.compiled_hash) <> 64) is not true
+            and (octet_length(new.prev_hash) <> 64) is not true
+            and (octet_length(new.curr_hash) <> 64) is not true
+            and (octet_length(new.public_key) <> 64) is not true
+            and (octet_length(new.signature) <> 128) is not true
+            and (new.signature is null or new.curr_hash is not null and new.public_key is not null);
+    end if;
+    if v_code is null and v_is_shaped is not true then
+        v_fault := ledger_private.shape_fault(new);
+        v_code := case when v_fault is not null then 'LL017' end;
     end if;
 
     if v_code is null then
@@ -207,6 +396,24 @@ begin
     ) then
         return new;
     end if;
+    if v_code = 'LL017' then
+        v_fault := case
+            when new.entity_type is null then 'entity_type: state one, for example note'
+            when new.who is null then 'who: state one, for example client:<name>'
+            when new.seq < 0 then 'seq: versions count from 0'
+            else v_fault
+        end;
+        -- As a check of this name would say it.
+        raise exception using
+            errcode = v_code,
+            schema = tg_table_schema,
+            table = tg_table_name,
+            column = split_part(v_fault, ':', 1),
+            constraint = tg_table_name || '_' || split_part(v_fault, ':', 1) || '_check',
+            message = 'the span is malformed: column ' || v_fault,
+            hint = 'Mend column ' || split_part(v_fault, ':', 1)
+                || '; its comment in ledger.universal_registry says what it is for.';
+    end if;
     raise exception using
         errcode = v_code,
         message = case v_code
@@ -218,14 +425,14 @@ begin
             when 'LL005' then 'the verified token names no user or no tenant, or the span states none'
             when 'LL006' then 'owner_id or tenant_id is not that of the verified token'
             when 'LL007' then 'id ' || new.id
-                || ' is a system id, a derived (version 8), the nil or the max id'
+                || ' is a system id, a derived (version 8), the nil or the max id, or one (version 5) of '
+                'another idempotency_key'
             when 'LL008' then 'who "' || left(new.who, 60) || '" is reserved'
             when 'LL009' then 'metadata.engine, policy_id and attempt are written by the engine only'
-            when 'LL010' then 'visibility public needs the governing right'
+            when 'LL010' then 'visibility public needs the governing right or a grant of the manifest'
             when 'LL011' then 'at ' || new.at || ' is outside -30 days to +5 minutes of now'
             when 'LL014' then 'version 0 states a prev_hash, but nothing is before it'
             when 'LL016' then 'a span with curr_hash leaves a hashed column to be filled in'
-            when 'LL017' then 'the span has no entity_type or no who, or its seq is negative'
         end,
         hint = case v_code
             when 'LL003' then case
@@ -240,16 +447,16 @@ begin
             when 'LL005' then 'Sign in with a token that carries sub and app_metadata.tenant_id; '
                 'service_role, the owner and the engine state owner_id and tenant_id.'
             when 'LL006' then 'Leave owner_id and tenant_id out: they are filled from the token.'
-            when 'LL007' then 'Leave id out, or state a version 7 or version 4 UUID.'
-            when 'LL008' then 'Leave who out, or state user:<id> or client:<name>.'
+            when 'LL007' then 'Leave id out, or state a version 7 or version 4 UUID, or '
+                'ledger.idempotency_id(tenant_id, idempotency_key).'
+            when 'LL008' then 'Leave who out, or state user:<your own id> or client:<name>: plain ASCII up to '
+                'the colon; system: is for governors.'
             when 'LL009' then 'Leave the key engine out of metadata, and policy_id and attempt out.'
             when 'LL010' then 'State visibility tenant or private.'
             when 'LL011' then 'Leave at out, mend the clock, or keep the old time in metadata.'
             when 'LL014' then 'Leave prev_hash out.'
             when 'LL016' then 'State id, seq, who, at, owner_id, tenant_id, visibility and '
                 'is_deleted, or leave curr_hash out.'
-            when 'LL017' then 'State entity_type, for example note, and who, for example '
-                'client:<name>; seq counts from 0.'
         end;
 end
 $$;

