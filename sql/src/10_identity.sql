@@ -15,7 +15,7 @@ stable
 -- A block with an exception needs a subtransaction, which Postgres 15 and 16 refuse in a parallel plan.
 parallel unsafe
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return nullif(current_setting('request.jwt.claims', true), '')::jsonb;

@@ -403,16 +403,7 @@ begin
             when new.seq < 0 then 'seq: versions count from 0'
             else v_fault
         end;
-        -- As a check of this name would say it.
-        raise exception using
-            errcode = v_code,
-            schema = tg_table_schema,
-            table = tg_table_name,
-            column = split_part(v_fault, ':', 1),
-            constraint = tg_table_name || '_' || split_part(v_fault, ':', 1) || '_check',
-            message = 'the span is malformed: column ' || v_fault,
-            hint = 'Mend column ' || split_part(v_fault, ':', 1)
-                || '; its comment in ledger.universal_registry says what it is for.';
+        perform ledger_private.refuse_shape(v_fault);
     end if;
     raise exception using
         errcode = v_code,

@@ -41,7 +41,7 @@ language plpgsql
 stable
 parallel safe
 security invoker
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return case
@@ -211,9 +211,37 @@ $$;
 comment on function ledger_private.shape_fault(ledger.universal_registry) is
     'What is malformed in a span, as column: limit, the first of it; null where nothing is. column span is '
     'all of it.';
+create or replace function ledger_private.refuse_shape(p_fault text)
+returns void
+language plpgsql
+volatile
+security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_column text := split_part(p_fault, ':', 1);
+begin
+    -- As a check of this name on the table would say it.
+    raise exception using
+        errcode = 'LL017',
+        schema = 'ledger',
+        table = 'universal_registry',
+        column = v_column,
+        constraint = 'universal_registry_' || v_column || '_check',
+        message = 'the span is malformed: column ' || p_fault,
+        hint = 'Mend column ' || v_column
+            || '; its comment in ledger.universal_registry says what it is for.';
+end
+$$;
+
+comment on function ledger_private.refuse_shape(text) is
+    'Refuses a malformed span by the name of a check: universal_registry_<column>_check.';
+
 revoke all on function
-    ledger_private.is_odd_json(jsonb), ledger_private.shape_fault(ledger.universal_registry)
+    ledger_private.is_odd_json(jsonb), ledger_private.shape_fault(ledger.universal_registry),
+    ledger_private.refuse_shape(text)
     from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
 grant execute on function
-    ledger_private.is_odd_json(jsonb), ledger_private.shape_fault(ledger.universal_registry)
+    ledger_private.is_odd_json(jsonb), ledger_private.shape_fault(ledger.universal_registry),
+    ledger_private.refuse_shape(text)
     to authenticated, service_role, loglineos_sidecar;

@@ -16,6 +16,8 @@ volatile
 security invoker
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_fault text := ledger_private.shape_fault(new);
 begin
     if exists (
         select
@@ -23,6 +25,9 @@ begin
         where c.oid = tg_relid
             and pg_catalog.pg_has_role(current_user, c.relowner, 'usage')
     ) then
+        if v_fault is not null then
+            perform ledger_private.refuse_shape(v_fault);
+        end if;
         return new;
     end if;
     raise exception using
@@ -33,7 +38,7 @@ end
 $$;
 
 comment on function ledger_private.refuse_while_importing() is
-    'Refuses everybody but the owner while the import door is open.';
+    'Refuses everybody but the owner while the import door is open, and a malformed span.';
 
 create or replace function ledger_private.is_importing()
 returns boolean

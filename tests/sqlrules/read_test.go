@@ -350,7 +350,7 @@ func TestResultReadsAnyMetadata(t *testing.T) {
 	l.given(alice, "id", id(1), "entity_type", "function", "status", "active")
 	for i, c := range []struct{ metadata, want string }{
 		{`{"function": {"seq": 7}}`, "scheduled f 7 f t f"},
-		{`{"function": {"seq": 1e400}}`, "scheduled f f t f"},
+		{`{"function": {"seq": 1e300}}`, "scheduled f f t f"},
 		{`{"function": {"seq": "x"}}`, "scheduled f f t f"},
 		{`{"function": [1]}`, "scheduled f f t f"},
 		{`{"function": {"seq": 99999999999}}`, "scheduled f f t f"},
