@@ -1,7 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 8b5039c08120e70d2abc40da8ee19257cc88e04f28bf14f45516891115ee0043
--- Sources: bd18191bcf304c1d8f1411d84fa245763bd13d97969c8665baad24d11ac2d256
+-- Sources: 557b6ad1972c204498c5a916a0de1c55ae2b69ba42c47b2eae68b457cb835955
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
