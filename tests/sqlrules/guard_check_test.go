@@ -120,6 +120,9 @@ func TestHonestLedgersStand(t *testing.T) {
 			insert into ledger.universal_registry (entity_type, owner_id, tenant_id, who, seq)
 			values ('note', 'x', 't1', 'user:x', case when i % 2 = 0 then 0 else 7 end);
 			exception when others then null; end; end loop; end $$`},
+		"append_batch": {`select ledger.append_batch(jsonb_agg(jsonb_build_object('entity_type', 'note',
+			'owner_id', 'x', 'tenant_id', 't1', 'who', 'user:x'))) from generate_series(1, 50)`,
+			`select ledger.append_batch('[{"entity_type": "note", "owner_id": "x", "tenant_id": "t1"}]')`},
 		"one large transaction": {`insert into ledger.universal_registry (entity_type, owner_id, tenant_id, who)
 			select 'note', 'x', 't1', 'user:x' from generate_series(1, 500)`},
 	} {
@@ -132,6 +135,20 @@ func TestHonestLedgersStand(t *testing.T) {
 			wantWallsStand(t, l.conn)
 		})
 	}
+}
+
+// The lock of the extension form can be taken away, and comes again.
+func TestFindsAnExtensionWithoutItsLock(t *testing.T) {
+	t.Parallel()
+	l := empty(t)
+	installExtensionFiles(t, l)
+	run(t, l.conn, "create extension loglineos")
+	attackAll(t, l.conn, []attack{
+		{name: "lock dropped", do: "drop function ledger_private.drop_extension_destroys_the_ledger()",
+			walls: []string{"extension loglineos"}},
+		{name: "function replaced", do: `create or replace function ledger.refuse_change() returns trigger
+			language plpgsql as $$ begin return new; end $$`, walls: []string{refuseChange}},
+	})
 }
 
 // What a new owner must do, guard_check says.
