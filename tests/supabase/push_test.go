@@ -54,6 +54,9 @@ func TestPushInstallsAndThenHasNothingToDo(t *testing.T) {
 	if got := p.lines(history); !slices.Equal(got, migrations(t)) {
 		t.Errorf("history is %v, want %v", got, migrations(t))
 	}
+	if fallen := p.lines("select concat_ws(' ', wall, problem) from ledger.guard_check()"); len(fallen) > 0 {
+		t.Errorf("walls that do not stand: %q", fallen)
+	}
 	again := p.cli("db", "push", "--remote="+p.url, "--yes", "--workdir="+p.dir)
 	if !strings.Contains(strings.ToLower(again.stdout+again.stderr), "up to date") {
 		t.Errorf("the second push does not say that nothing is to do: %s", again)
