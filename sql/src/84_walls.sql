@@ -1,9 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 557b6ad1972c204498c5a916a0de1c55ae2b69ba42c47b2eae68b457cb835955
--- Sources: 33bdaab5a0e306dbbe751bcff0292f71d6dc5b12e77c5b291b7a67848daf980d
--- Sources: b7a7cd146b3de967e7d6824c6aa7f1b089fe3fce08efaa70ad5ce57fa67bf2d5
--- Sources: fd4c6839f43739742cafc0f1ca6747dd8b73ce64b09bb9ad7d833e2c744f62a6
+-- Sources: d7f1c51f8309d4d08c0c0074d493a52307d42d31ecc9c9ac830fbf9a93e8ceff
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
