@@ -1,8 +1,12 @@
 package e2e_test
 
 import (
+	"context"
 	"crypto/rand"
+	"errors"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/loglineos/loglineos/sidecar/span"
 )
@@ -143,6 +147,44 @@ func TestACalledFunctionSeesWhatItsCallerSees(t *testing.T) {
 		emitted := s.read("entity_type = 'memory' and trace_id = $1", request["trace_id"])
 		if len(emitted) != 1 || emitted[0].OwnerID != u.sub || emitted[0].Visibility != "private" {
 			t.Errorf("%s: emitted %+v, want one private span of %s", u.sub, emitted, u.sub)
+		}
+	}
+}
+
+// What ledger.result and function_state tell is what the engine wrote, also where Stage-0 refused to run.
+func TestResultTellsWhatTheRunLeft(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.serve()
+	for code, want := range map[string]string{
+		"return input.n + 1;":    "complete 42",
+		"throw new Error('no');": "error exception",
+		"return (;":              "error syntax",
+	} {
+		f := s.insert(alice, function(code, columns{"status": "active", "visibility": "tenant"})).ID
+		request := called(f, columns{"n": 41})
+		s.insert(carol, request)
+		got := s.settled(request["trace_id"].(string), 1)[0]
+		told := func(u user) (text string, execution string, err error) {
+			err = s.as(u, func(ctx context.Context, tx pgx.Tx) error {
+				return tx.QueryRow(ctx, `select concat_ws(' ', r.status, r.output, r.error ->> 'code'),
+						r.execution_id::text
+					from ledger.result($1) as r
+					join ledger.function_state as f on f.id = r.function_id and f.open_requests = 0
+						and (f.last_request_id, f.last_request_status) = (r.request_id, r.status)
+						and (f.last_execution_id, f.last_execution_status) = (r.execution_id, r.status)
+						and f.last_execution_error_code is not distinct from r.error ->> 'code'
+					where r.is_done and r.function_seq = 0 and r.duration_ms >= 0
+						and r.done_at >= r.requested_at`, got.request().ID.String()).Scan(&text, &execution)
+			})
+			return text, execution, err
+		}
+		text, execution, err := told(carol)
+		if err != nil || text != want || execution != got.execution(t).ID.String() {
+			t.Errorf("%s: result tells %q of %s (%v), want %q", code, text, execution, err, want)
+		}
+		if text, _, err := told(alice); !errors.Is(err, pgx.ErrNoRows) {
+			t.Errorf("%s: the function's owner is told %q (%v) of another's call", code, text, err)
 		}
 	}
 }
