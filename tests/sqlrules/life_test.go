@@ -85,7 +85,7 @@ func (c life) may(before, after string) bool {
 	return c.free || after == c.always || slices.Contains(strings.Fields(c.follows[before]), after)
 }
 
-// outcomes tries each span on its own, as whoever calls, keeps none, and answers with SQLSTATEs: '' is taken.
+// outcomes tries each span on its own, as whoever calls, keeps none, and answers with SQLSTATEs: ” is taken.
 const outcomes = `create function public.outcomes(p_spans jsonb) returns text[] language plpgsql as $$
 	declare
 		v_span jsonb;
