@@ -140,8 +140,8 @@ func (r *report) printEnd(code int) {
 	}
 	fmt.Fprintf(r.out, "\n%d tests passed, %d failed, %d skipped\n", r.passed, r.failed, len(r.skips))
 	for _, p := range r.passes {
-		fmt.Fprintf(r.out, "    %s: %d passed, %d failed, %d skipped in %d s\n", p.name, p.passed, p.failed, p.skipped,
-			int(p.took.Seconds()))
+		fmt.Fprintf(r.out, "    %s: %d passed, %d failed, %d skipped in %d s\n", p.name, p.passed, p.failed,
+			p.skipped, int(p.took.Seconds()))
 	}
 	slices.SortFunc(r.skips, func(a, b skip) int { return strings.Compare(a.pkg+" "+a.test, b.pkg+" "+b.test) })
 	for _, s := range r.skips {

@@ -186,6 +186,17 @@ func TestDumpAndRestoreOfTheMigratedForm(t *testing.T) {
 			invoke(t, restore, "--exit-on-error", "--no-owner", "--role="+to.user(), "-d", to.db.URL, custom)
 			run(t, to.conn, importBegin)
 			wantRestored(t, from, to)
+
+			// And what such an owner dumps.
+			again := filepath.Join(dir, to.db.Name)
+			args := []string{"-Fc", "-f", again, "--role=" + to.user(), to.db.URL}
+			if attributes == "" {
+				args = append([]string{"--enable-row-security"}, args...)
+			}
+			invoke(t, dump, args...)
+			copied := owned(t, attributes)
+			invoke(t, restore, "--exit-on-error", "--no-owner", "--role="+copied.user(), "-d", copied.db.URL, again)
+			wantLines(t, lines(copied, allRows), lines(to, allRows)...)
 		})
 	}
 }
@@ -281,6 +292,7 @@ func TestDropExtensionIsRefused(t *testing.T) {
 	refused("drop extension loglineos")
 	refused("drop schema ledger cascade")
 	refused("drop table ledger.universal_registry cascade")
+	refused("drop schema ledger, ledger_private cascade")
 	if n := ask[int](l, owner, "select count(*) from ledger.history"); n != 1 {
 		t.Errorf("%d rows, want 1", n)
 	}
