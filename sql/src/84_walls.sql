@@ -1,6 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: d7f1c51f8309d4d08c0c0074d493a52307d42d31ecc9c9ac830fbf9a93e8ceff
+-- Sources: c63e21bc7437b139eb30adf6e74174b19748eb7f02a6d6abb37e52944aadb350
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -134,7 +134,9 @@ begin
         ('index', 'ledger.universal_registry_tenant_type_at_idx', 'CREATE INDEX universal_registry_tenant_type_at_idx ON ledger.universal_registry USING btree (tenant_id, entity_type, at DESC)'),
         ('index', 'ledger.universal_registry_trace_idx', 'CREATE INDEX universal_registry_trace_idx ON ledger.universal_registry USING btree (trace_id) WHERE (trace_id IS NOT NULL)'),
         ('index', 'ledger.universal_registry_xact_idx', 'CREATE INDEX universal_registry_xact_idx ON ledger.universal_registry USING btree (xact)'),
-        ('policy', 'universal_registry_insert_authenticated', 'create policy universal_registry_insert_authenticated on ledger.universal_registry as permissive for insert to authenticated with check ((((owner_id = ( SELECT ((NULLIF(current_setting(''request.jwt.claims''::text, true), ''''::text))::jsonb ->> ''sub''::text))) AND (tenant_id = ( SELECT COALESCE(((NULLIF(current_setting(''request.jwt.claims''::text, true), ''''::text))::jsonb #>> ''{app_metadata,tenant_id}''::text[]), ((NULLIF(current_setting(''request.jwt.claims''::text, true), ''''::text))::jsonb ->> ''tenant_id''::text)) AS "coalesce"))) OR ((owner_id = ''system''::text) AND (tenant_id = ''system''::text) AND ledger.is_governor())))'),
+        ('policy', 'universal_registry_insert_authenticated', 'create policy universal_registry_insert_authenticated on ledger.universal_registry as permissive for insert to authenticated with check ((((owner_id = ( SELECT ((NULLIF(setting.claims, ''''::text))::jsonb ->> ''sub''::text)
+   FROM ( SELECT current_setting(''request.jwt.claims''::text, true) AS claims) setting)) AND (tenant_id = ( SELECT COALESCE(((NULLIF(setting.claims, ''''::text))::jsonb #>> ''{app_metadata,tenant_id}''::text[]), ((NULLIF(setting.claims, ''''::text))::jsonb ->> ''tenant_id''::text)) AS "coalesce"
+   FROM ( SELECT current_setting(''request.jwt.claims''::text, true) AS claims) setting))) OR ((owner_id = ''system''::text) AND (tenant_id = ''system''::text) AND ledger.is_governor())))'),
         ('policy', 'universal_registry_insert_owner', 'create policy universal_registry_insert_owner on ledger.universal_registry as permissive for insert to %owner% with check (true)'),
         ('policy', 'universal_registry_insert_service', 'create policy universal_registry_insert_service on ledger.universal_registry as permissive for insert to service_role with check (true)'),
         ('policy', 'universal_registry_insert_sidecar', 'create policy universal_registry_insert_sidecar on ledger.universal_registry as permissive for insert to loglineos_sidecar with check (true)'),
