@@ -142,14 +142,15 @@ func explainConnect(err error) error {
 // settings would then reach other clients. It compares backend and settings over transactions.
 func RefusePooler(ctx context.Context, conn *pgx.Conn) error {
 	probe := fmt.Sprintf("probe-%d", time.Now().UnixNano())
+	const unprepared = pgx.QueryExecModeExec // another backend would not know the statement
 	var first, second uint32
 	var kept string
 	if err := conn.QueryRow(ctx, `select pg_backend_pid()
-		from (select set_config('loglineos.probe', $1, false)) p`, probe).Scan(&first); err != nil {
+		from (select set_config('loglineos.probe', $1, false)) p`, unprepared, probe).Scan(&first); err != nil {
 		return fmt.Errorf("probe the connection: %w", err)
 	}
 	if err := conn.QueryRow(ctx, `select pg_backend_pid(),
-		coalesce(current_setting('loglineos.probe', true), '')`).Scan(&second, &kept); err != nil {
+		coalesce(current_setting('loglineos.probe', true), '')`, unprepared).Scan(&second, &kept); err != nil {
 		return fmt.Errorf("probe the connection: %w", err)
 	}
 	if first != second || kept != probe || conn.PgConn().PID() != first {

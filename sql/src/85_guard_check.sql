@@ -86,7 +86,7 @@ begin
     where (r.ev_class = v_table or c.relnamespace = to_regnamespace('ledger'))
         and r.rulename <> '_RETURN';
 
-    -- What was built and does not stand as it was.
+    -- What was built and does not stand as it was. A text that came through Windows has other ends of lines.
     return query
     select b.kind || ' ' || b.name,
         case when s.name is null then 'is not there' else 'is not as it was built, but ' || s.stands end,
@@ -109,7 +109,7 @@ begin
     cross join lateral (select replace(b.stands, '%owner%', v_owner::regrole::text)) as built (statement)
     left join ledger_private.standing_walls() as s on s.kind = b.kind and s.name = b.name
     where b.kind <> 'right'
-        and s.stands is distinct from b.stands;
+        and s.stands is distinct from replace(b.stands, chr(13), '');
 
     -- What stands and was not built. A view of the user's own has its own section; an index that refuses no
     -- row, and a right to read as far as the policies let, hurt nobody.
@@ -139,7 +139,7 @@ begin
             where b.kind = 'function' and s.name like '% on function ' || b.name || ' to %'
         ));
 
-    -- Bodies. A file that came through Windows has other ends of lines.
+    -- Bodies.
     return query
     select 'function ' || b.name, 'its body is not the one that was built', v_again
     from ledger_private.built_walls() as b

@@ -113,9 +113,10 @@ func TestHonestLedgersStand(t *testing.T) {
 				" references ledger.universal_registry)"},
 		"own reader": {"grant select on ledger.visible_timeline to pg_monitor",
 			"grant usage on schema ledger to pg_monitor"},
-		"own publication": {"create publication everything for all tables"},
-		"analyze":         {"analyze", "alter table ledger.universal_registry alter tags set statistics 500"},
-		"migration again": {string(newestMigration(t))},
+		"own publication":   {"create publication everything for all tables"},
+		"analyze":           {"analyze", "alter table ledger.universal_registry alter tags set statistics 500"},
+		"pasted on Windows": {strings.ReplaceAll(string(newestMigration(t)), "\n", "\r\n")},
+		"migration again":   {string(newestMigration(t))},
 		"rows of savepoints": {`do $$ begin for i in 1..20 loop begin
 			insert into ledger.universal_registry (entity_type, owner_id, tenant_id, who, seq)
 			values ('note', 'x', 't1', 'user:x', case when i % 2 = 0 then 0 else 7 end);
