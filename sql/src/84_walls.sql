@@ -1,7 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: c63e21bc7437b139eb30adf6e74174b19748eb7f02a6d6abb37e52944aadb350
--- Sources: 7b6abdd0cb35acfb9203bbeabadb576180444b73d270e9144021c415958c34b4
+-- Sources: 188a79653f68fdab14624674f70e37e87344d30874069d6461da94f9e274cc0f
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)

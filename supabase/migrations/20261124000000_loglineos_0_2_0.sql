@@ -3449,7 +3449,7 @@ grant execute on function ledger_private.standing_walls()
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: c63e21bc7437b139eb30adf6e74174b19748eb7f02a6d6abb37e52944aadb350
+-- Sources: 188a79653f68fdab14624674f70e37e87344d30874069d6461da94f9e274cc0f
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -3759,7 +3759,7 @@ begin
         ('ledger.current_tenant_id', 'b7dc59a609067e0d6d21db5e768cbbd55c9574037c0ec7e7dc440dabf3ecaba6'),
         ('ledger.current_user_id', 'd2b20ddf20d60ab3c9f718790091fe16e80d3f55024c28727ca943bd24fd8f66'),
         ('ledger.follow_version', '1729345213e02dbab48c6663319451b7652abf45151ff7a1fe3cce7385bf5c1a'),
-        ('ledger.guard_check', 'abb412661621d6a4940b6e7a897a2f657c6afb9bdb7e875a84934b06a0e77495'),
+        ('ledger.guard_check', '594ef67b6e495cbfab777450616344dbb691d18226024f7d932bb2e61dcf0b17'),
         ('ledger.idempotency_id', 'da2733312397c86d5b79f1d5369569c9457f848d152002a41990a4ab219d7d4c'),
         ('ledger.import_begin', '6a7c6da7f060465f8842dec3c8ccdbdf019c892aa5fdba6607dfc9b9aa439bd0'),
         ('ledger.import_end', '96954b65518d3654909e91043d4fcdeac6404f33a975ac47f61119a55b197b64'),
@@ -3861,7 +3861,7 @@ begin
     where (r.ev_class = v_table or c.relnamespace = to_regnamespace('ledger'))
         and r.rulename <> '_RETURN';
 
-    -- What was built and does not stand as it was.
+    -- What was built and does not stand as it was. A text that came through Windows has other ends of lines.
     return query
     select b.kind || ' ' || b.name,
         case when s.name is null then 'is not there' else 'is not as it was built, but ' || s.stands end,
@@ -3884,7 +3884,7 @@ begin
     cross join lateral (select replace(b.stands, '%owner%', v_owner::regrole::text)) as built (statement)
     left join ledger_private.standing_walls() as s on s.kind = b.kind and s.name = b.name
     where b.kind <> 'right'
-        and s.stands is distinct from b.stands;
+        and s.stands is distinct from replace(b.stands, chr(13), '');
 
     -- What stands and was not built. A view of the user's own has its own section; an index that refuses no
     -- row, and a right to read as far as the policies let, hurt nobody.
@@ -3914,7 +3914,7 @@ begin
             where b.kind = 'function' and s.name like '% on function ' || b.name || ' to %'
         ));
 
-    -- Bodies. A file that came through Windows has other ends of lines.
+    -- Bodies.
     return query
     select 'function ' || b.name, 'its body is not the one that was built', v_again
     from ledger_private.built_walls() as b
