@@ -154,7 +154,7 @@ comment on column ledger.universal_registry.tenant_id is
     'changes between versions. Writer: client (own only) or engine.';
 comment on column ledger.universal_registry.visibility is
     'Who may read it: private (the owner), tenant, public (everybody signed in; needs the governing '
-    'right). Absent: private. Writer: client or engine.';
+    'right or a grant of the manifest). Absent: private. Writer: client or engine.';
 comment on column ledger.universal_registry.sensitivity is
     'How sensitive: public, internal, secret or pii. Writer: client or engine.';
 comment on column ledger.universal_registry.scopes is

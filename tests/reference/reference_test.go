@@ -187,12 +187,12 @@ func (p *page) registry() {
 }
 
 var (
-	limit     = regexp.MustCompile(`'([a-z_]+): ([^']+)'`)
-	knownNull = regexp.MustCompile(`^[0-9a-z]`)
+	limit = regexp.MustCompile(`'([a-z_]+): ([^']+)'`)
+	rule  = regexp.MustCompile(`^[0-9a-z]`)
 )
 
-// limits are the rules that the guards' refusals name, by column: they stand in the triggers as
-// 'column: what it may be'.
+// limits are the rules that a refusal names, by column: they stand in the functions as 'column: what it
+// may be'.
 func (p *page) limits() map[string][]string {
 	columns := map[string]bool{}
 	for _, row := range p.rows(`select attname from pg_attribute
@@ -200,12 +200,13 @@ func (p *page) limits() map[string][]string {
 		columns[row[0]] = true
 	}
 	limits := map[string][]string{}
-	for _, row := range p.rows(`select distinct p.oid::regprocedure::text, p.prosrc from pg_trigger t
-		join pg_proc p on p.oid = t.tgfoid where t.tgrelid = 'ledger.universal_registry'::regclass order by 1`) {
-		for _, match := range limit.FindAllStringSubmatch(row[1], -1) {
-			name, rule := match[1], match[2]
-			if columns[name] && knownNull.MatchString(rule) && !slices.Contains(limits[name], rule) {
-				limits[name] = append(limits[name], rule)
+	for _, row := range p.rows(`select prosrc from pg_proc
+		where pronamespace in ('ledger'::regnamespace, 'ledger_private'::regnamespace)
+		order by oid::regprocedure::text collate "C"`) {
+		for _, match := range limit.FindAllStringSubmatch(row[0], -1) {
+			name, text := match[1], match[2]
+			if columns[name] && rule.MatchString(text) && !slices.Contains(limits[name], text) {
+				limits[name] = append(limits[name], text)
 			}
 		}
 	}
