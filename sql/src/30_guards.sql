@@ -115,8 +115,12 @@ begin
         end if;
     end if;
 
-    -- Who asks (10_identity). service_role and the owner act for others; they need a user only to be filled in.
-    if not v_is_engine and (v_is_client or num_nulls(new.owner_id, new.tenant_id, new.who) > 0) then
+    -- Who asks (10_identity). service_role acts for others; it needs a user only to be filled in. A login
+    -- that is a member of authenticated and has not set the role is a client too, but not the quick way.
+    if not v_is_engine and (
+        v_is_client or current_user <> 'service_role'
+        or num_nulls(new.owner_id, new.tenant_id, new.who) > 0
+    ) then
         begin
             v_claims := nullif(current_setting('request.jwt.claims', true), '')::jsonb;
         exception
@@ -247,7 +251,8 @@ begin
                     '00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff'
                 ) then 'LL007'
             -- An idempotency key's id can be foretold: it is for that tenant and that key.
-            when v_is_client and new.seq = 0 and substr(new.id::text, 15, 1) = '5'
+            when not v_is_owner and current_user <> 'service_role' and new.seq = 0
+                and substr(new.id::text, 15, 1) = '5'
                 and new.id is distinct from case
                     when char_length(new.idempotency_key) between 1 and 256
                         then ledger.idempotency_id(new.tenant_id, new.idempotency_key)
@@ -255,7 +260,7 @@ begin
             -- Up to its colon a who is plain ASCII: nothing may look like a role that it is not.
             when new.who !~ '^($|[A-Za-z0-9][ -~]*(:|$))'
                 or new.who collate "C" ~* '^(kernel|policy|sidecar)($|[^a-z0-9])'
-                or v_is_client and new.who <> 'user:' || v_user
+                or not v_is_owner and current_user <> 'service_role' and new.who <> 'user:' || v_user
                     and new.who collate "C" ~* '^user($|[^a-z0-9])'
                 then 'LL008'
             when new.metadata ? 'engine' or num_nonnulls(new.policy_id, new.attempt) > 0 then 'LL009'

@@ -151,7 +151,8 @@ func TestFunctionsAreClosed(t *testing.T) {
 	// What the API's roles may run in the schema that is not exposed; anon only what views need.
 	wantLines(t, lines(l, `select oid::regprocedure::text from pg_proc
 		where pronamespace = 'ledger_private'::regnamespace and has_function_privilege('anon', oid, 'execute')
-		order by 1`), "ledger_private.is_superseded(uuid,integer,timestamp with time zone)")
+		order by 1`), "ledger_private.claims()",
+		"ledger_private.is_superseded(uuid,integer,timestamp with time zone)")
 	wantLines(t, lines(l, `select oid::regprocedure::text from pg_proc
 		where pronamespace = 'ledger'::regnamespace and has_function_privilege('anon', oid, 'execute')
 		order by 1`), "ledger.current_tenant_id()", "ledger.current_user_id()",
