@@ -1,7 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 188a79653f68fdab14624674f70e37e87344d30874069d6461da94f9e274cc0f
--- Sources: f2a7ca6c15214be84c830d96c2a256b1ab319b5726c12a1dd9e179d6af2c8588
+-- Sources: 583b58409bc8b59c9da76822ee533ac89d395bb80f1411de26962dee6e5e62d1
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
