@@ -25,7 +25,10 @@ begin
         )'
     ) or exists (
         select
-        from jsonb_path_query(p_json, 'strict $.** ? (@.type() == "number")') as found (number)
+        -- jsonb_path_query itself takes the square of their count.
+        from jsonb_array_elements(
+            jsonb_path_query_array(p_json, 'strict $.** ? (@.type() == "number")')
+        ) as found (number)
         where scale(found.number::numeric) > 400
     );
 end
