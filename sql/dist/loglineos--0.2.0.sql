@@ -1277,7 +1277,10 @@ begin
         )'
     ) or exists (
         select
-        from jsonb_path_query(p_json, 'strict $.** ? (@.type() == "number")') as found (number)
+        -- jsonb_path_query itself takes the square of their count.
+        from jsonb_array_elements(
+            jsonb_path_query_array(p_json, 'strict $.** ? (@.type() == "number")')
+        ) as found (number)
         where scale(found.number::numeric) > 400
     );
 end
@@ -3422,7 +3425,7 @@ grant execute on function ledger_private.standing_walls()
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 583b58409bc8b59c9da76822ee533ac89d395bb80f1411de26962dee6e5e62d1
+-- Sources: bcb92c376e9dc63ee6fd5daca5fe0936f37c2661afe395a44037e7ff63ceebb4
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -3747,7 +3750,7 @@ begin
         ('ledger_private.claims', '540e5581f618a3b82cdac477a9aebdda21cd3bfb0216b99bc0f97ade70523da2'),
         ('ledger_private.instant', '1625f32f1aee6c085a02c1ec20b6afec072ee56b247b95e8d30dd9b042e019b7'),
         ('ledger_private.is_importing', 'c0bdaf9af8bd5b22c369d2d749d55b78a2f9f2f6ad137ef5c304c192f10222ba'),
-        ('ledger_private.is_odd_json', '94e9918aacb61e33cccc623f542152852a7ed5fdbc4b9ad12d6b8d074d18a8d9'),
+        ('ledger_private.is_odd_json', 'b06773e0680a7afda7f964db97674daf9915077560f73e1e88bfd7a69fcfd32e'),
         ('ledger_private.is_superseded', '2a3bdf645aeaeb3e74689b911b11c874eced9b490b5f198a752a6c9320dae3c7'),
         ('ledger_private.lock_extension', 'bcc6c125887a30775bb1d277467a79f1790259488cbf1cee83b98331f0eb6179'),
         ('ledger_private.may_publish', '63453f708ee8eadce5b65ce0c14341ce34e79893fb1a2900c5b972068d50e507'),

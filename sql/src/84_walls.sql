@@ -1,7 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 583b58409bc8b59c9da76822ee533ac89d395bb80f1411de26962dee6e5e62d1
--- Sources: bdfdb3ecabbd7b3c9ae20f2ad694823077efbbbae94564bf6f2dadca78ed4cfc
+-- Sources: bcb92c376e9dc63ee6fd5daca5fe0936f37c2661afe395a44037e7ff63ceebb4
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
