@@ -1,6 +1,7 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
 -- Sources: bcb92c376e9dc63ee6fd5daca5fe0936f37c2661afe395a44037e7ff63ceebb4
+-- Sources: 92035d5b864cbb0b603c12d8319ac39198cfe28263297f27d0beb240a432e8f6
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -87,7 +88,7 @@ begin
         ('function', 'ledger.admit_span()', '() returns trigger plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.append(jsonb)', '(p_span jsonb, OUT id uuid, OUT seq integer, OUT accepted_at timestamp with time zone, OUT curr_hash text, OUT is_new boolean) returns record plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.append_batch(jsonb)', '(p_spans jsonb) returns TABLE(place integer, id uuid, seq integer, accepted_at timestamp with time zone, curr_hash text, is_new boolean, error jsonb) plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
-        ('function', 'ledger.as_of(timestamp with time zone,uuid,text,text,integer,timestamp with time zone,uuid)', '(p_at timestamp with time zone, p_id uuid DEFAULT NULL::uuid, p_entity_type text DEFAULT NULL::text, p_tenant_id text DEFAULT NULL::text, p_limit integer DEFAULT 100, p_before timestamp with time zone DEFAULT NULL::timestamp with time zone, p_before_id uuid DEFAULT NULL::uuid) returns SETOF ledger.history plpgsql f s s invoker search_path=pg_catalog, pg_temp plan_cache_mode=force_custom_plan'),
+        ('function', 'ledger.as_of(timestamp with time zone,uuid,text,text,integer,timestamp with time zone,uuid)', '(p_at timestamp with time zone, p_id uuid DEFAULT NULL::uuid, p_entity_type text DEFAULT NULL::text, p_tenant_id text DEFAULT NULL::text, p_limit integer DEFAULT 100, p_before timestamp with time zone DEFAULT NULL::timestamp with time zone, p_before_id uuid DEFAULT NULL::uuid) returns SETOF ledger.history plpgsql f s s invoker search_path=pg_catalog, pg_temp plan_cache_mode=force_custom_plan jit=off'),
         ('function', 'ledger.current_tenant_id()', '() returns text plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.current_user_id()', '() returns text plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.follow_version()', '() returns trigger plpgsql f v u definer search_path=pg_catalog, pg_temp'),
