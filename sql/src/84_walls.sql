@@ -1,7 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: bcb92c376e9dc63ee6fd5daca5fe0936f37c2661afe395a44037e7ff63ceebb4
--- Sources: 92035d5b864cbb0b603c12d8319ac39198cfe28263297f27d0beb240a432e8f6
+-- Sources: 88ee7117801dbabce78b77756160a3cee1e61498ad5034937f0fd5fb88d34162
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
