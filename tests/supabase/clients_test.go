@@ -231,15 +231,21 @@ func wantNothingForStrangers(t *testing.T, a *api) {
 			t.Fatal(r)
 		}
 	}
+	const kernel = `[{"name":"run_code"}]` // public
 	for _, c := range []struct {
-		name     string
-		who      claims
-		versions string
+		name             string
+		who              claims
+		versions, public string
 	}{
-		{"alice", alice, `[{"seq":0},{"seq":1}]`}, {"carol", carol, `[{"seq":1}]`}, {"bob", bob, `[]`},
-		{"anon", anon, `[]`}, {"service", service, `[{"seq":0},{"seq":1}]`},
-		{"no tenant", claims{"sub": aliceID, "role": "authenticated"}, `[]`},
+		{"alice", alice, `[{"seq":0},{"seq":1}]`, kernel}, {"carol", carol, `[{"seq":1}]`, kernel},
+		{"bob", bob, `[]`, kernel}, {"service", service, `[{"seq":0},{"seq":1}]`, kernel},
+		{"no tenant", claims{"sub": aliceID, "role": "authenticated"}, `[]`, kernel},
+		{"no sub", claims{"role": "authenticated"}, `[]`, `[]`}, {"anon", anon, `[]`, `[]`},
 	} {
+		const public = "visible_timeline?select=name&tenant_id=eq.system&name=eq.run_code"
+		if r := a.request(c.who, http.MethodGet, public, ""); r.body != c.public {
+			t.Errorf("%s sees of what is public %s, want %s", c.name, r, c.public)
+		}
 		for _, view := range []string{"history", "universal_registry"} {
 			r := a.request(c.who, http.MethodGet, view+"?select=seq&order=seq&id=eq."+id, "")
 			if r.body != c.versions {
