@@ -16,8 +16,6 @@ volatile
 security invoker
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    v_fault text := ledger_private.shape_fault(new);
 begin
     if exists (
         select
@@ -25,9 +23,6 @@ begin
         where c.oid = tg_relid
             and pg_catalog.pg_has_role(current_user, c.relowner, 'usage')
     ) then
-        if v_fault is not null then
-            perform ledger_private.refuse_shape(v_fault);
-        end if;
         return new;
     end if;
     raise exception using
@@ -38,7 +33,7 @@ end
 $$;
 
 comment on function ledger_private.refuse_while_importing() is
-    'Refuses everybody but the owner while the import door is open, and a malformed span.';
+    'Refuses everybody but the owner while the import door is open.';
 
 create or replace function ledger_private.is_importing()
 returns boolean
@@ -200,7 +195,28 @@ $$;
 comment on function ledger_private.chain_faults() is
     'What is wrong with the chains of versions, one line a fault; nothing in a sound ledger. Reads it all.';
 
-create or replace function ledger.import_end()
+-- Not at the door: a dump brings rows to a table that has no triggers yet, and what older rules let in must
+-- come back, if its owner says so.
+create or replace function ledger_private.shape_faults()
+returns setof text
+language sql
+stable
+security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+    select 'span ' || judged.id || ', version ' || judged.seq || ': column ' || judged.fault
+    from (
+        select r.id, r.seq, ledger_private.shape_fault(r) as fault
+        from ledger.universal_registry as r
+        offset 0
+    ) as judged
+    where judged.fault is not null
+$$;
+
+comment on function ledger_private.shape_faults() is
+    'Which rows break the sizes and formats of today, one line a row. Reads it all.';
+
+create or replace function ledger.import_end(p_keep_malformed boolean default false)
 returns jsonb
 language plpgsql
 volatile
@@ -209,6 +225,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_faults text[];
+    v_malformed bigint := 0;
     v_trigger name;
     v_epoch jsonb;
 begin
@@ -231,9 +248,24 @@ begin
                 'database: rows that are in can not be removed.';
     end if;
 
+    if p_keep_malformed then
+        v_malformed := (select count(*) from ledger_private.shape_faults());
+    else
+        v_faults := array(select f from ledger_private.shape_faults() as f limit 20);
+    end if;
+    if cardinality(v_faults) > 0 then
+        raise exception using
+            errcode = 'LL018',
+            message = 'there are malformed rows: ' || v_faults[1],
+            detail = array_to_string(v_faults, e'\n'),
+            hint = 'The door stays open. If older rules have let them in, keep them: '
+                'select ledger.import_end(true). Else start with a fresh database.';
+    end if;
+
     v_epoch := (
         select jsonb_build_object(
             'rows', count(*),
+            'malformed', v_malformed,
             'ids', count(*) filter (where r.seq = 0),
             'max_xact', max(r.xact::text::numeric),
             'accepted_until', to_jsonb(max(r.accepted_at)),
@@ -285,9 +317,10 @@ begin
 end
 $$;
 
-comment on function ledger.import_end() is
-    'Closes the import door: proves the chains of all versions, writes an epoch span and returns its '
-    'metadata. Refuses with the first faults, and the door stays open. For the owner.';
+comment on function ledger.import_end(boolean) is
+    'Closes the import door: proves the chains of all versions and the shape of all rows, writes an epoch '
+    'span and returns its metadata. Refuses with the first faults, and the door stays open; with true it '
+    'keeps malformed rows and counts them. For the owner.';
 
 -- DROP EXTENSION drops what belongs to the extension, past every guard and without a word. This function
 -- belongs to nobody and returns rows of the ledger: so Postgres refuses, and with CASCADE it names it.
@@ -338,10 +371,11 @@ comment on function ledger_private.lock_extension() is
     'In the extension form: makes what DROP EXTENSION stumbles over, where it is missing.';
 
 -- For the owner alone; of the rest, what the sidecar asks before it starts.
-revoke all on function ledger.import_begin(), ledger.import_end()
+revoke all on function ledger.import_begin(), ledger.import_end(boolean)
     from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
 revoke all on function
     ledger_private.refuse_while_importing(), ledger_private.is_importing(),
-    ledger_private.refuse_sidecar(), ledger_private.chain_faults(), ledger_private.lock_extension()
+    ledger_private.refuse_sidecar(), ledger_private.chain_faults(), ledger_private.shape_faults(),
+    ledger_private.lock_extension()
     from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
 grant execute on function ledger_private.is_importing() to loglineos_sidecar;

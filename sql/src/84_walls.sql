@@ -1,6 +1,7 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
 -- Sources: 88ee7117801dbabce78b77756160a3cee1e61498ad5034937f0fd5fb88d34162
+-- Sources: 9790b1acfb92baa85d8ec0019af82a818aa140650fa489b969bf22e3e36fe873
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -94,7 +95,7 @@ begin
         ('function', 'ledger.guard_check()', '() returns TABLE(wall text, problem text, mend text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.idempotency_id(text,text)', '(p_tenant_id text, p_key text) returns uuid plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.import_begin()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
-        ('function', 'ledger.import_end()', '() returns jsonb plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger.import_end(boolean)', '(p_keep_malformed boolean DEFAULT false) returns jsonb plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.is_callable(uuid,text,text)', '(p_function_id uuid, p_owner_id text, p_tenant_id text) returns boolean plpgsql f s s invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.is_governor()', '() returns boolean plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.may_follow(text,text,text,text,boolean)', '(p_entity_type text, p_tenant_id text, p_before text, p_after text, p_is_engine boolean) returns boolean plpgsql f i s invoker search_path=pg_catalog, pg_temp'),
@@ -119,6 +120,7 @@ begin
         ('function', 'ledger_private.refuse_while_importing()', '() returns trigger plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.sha1(bytea)', '(p_message bytea) returns bytea plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.shape_fault(ledger.universal_registry)', '(p_span ledger.universal_registry) returns text plpgsql f s s invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.shape_faults()', '() returns SETOF text sql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.standing_walls()', '() returns TABLE(kind text, name text, stands text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.stated(jsonb)', '(p_span jsonb) returns jsonb plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.stored_span(jsonb,ledger.universal_registry)', '(p_stated jsonb, p_row ledger.universal_registry) returns ledger.universal_registry plpgsql f v u invoker search_path=pg_catalog, pg_temp'),

@@ -219,6 +219,27 @@ func TestImportNamesTheFaults(t *testing.T) {
 	}
 }
 
+// Older rules may have let in what those of today refuse. Its owner may keep it, and the epoch counts it.
+func TestImportKeepsMalformedRowsIfToldTo(t *testing.T) {
+	t.Parallel()
+	l := setup(t)
+	run(t, l.conn, importBegin)
+	for n, odd := range []string{`{"n": 1e400}`, `{"n": 1}`} {
+		run(t, l.conn, `insert into ledger.universal_registry (id, seq, entity_type, who, at, accepted_at, xact,
+				owner_id, tenant_id, visibility, is_deleted, metadata)
+			values ($1, 0, 'note', 'user:a', now(), now(), '5', 'a', 't', 'private', false, $2)`, id(n), odd)
+	}
+	err := l.do(owner, importEnd)
+	wantCode(t, err, "LL018")
+	if !strings.Contains(err.Error(), "span "+id(0)+", version 0: column metadata") {
+		t.Errorf("got %v, want it to name the row and the column", err)
+	}
+	wantCode(t, l.append(alice, "entity_type", "note"), "LL018")
+	run(t, l.conn, "select ledger.import_end(true)")
+	wantLines(t, lines(l, `select concat_ws(' ', metadata ->> 'malformed', metadata ->> 'rows') from ledger.history
+		where entity_type = 'epoch'`), "1 2")
+}
+
 func TestImportListsTwentyFaultsAndStaysOpen(t *testing.T) {
 	t.Parallel()
 	l := setup(t)
