@@ -1,7 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 88ee7117801dbabce78b77756160a3cee1e61498ad5034937f0fd5fb88d34162
--- Sources: 9790b1acfb92baa85d8ec0019af82a818aa140650fa489b969bf22e3e36fe873
+-- Sources: 3ba0491e3755b12ff84f4d224cf0937176aa059e9267ccea50b9caa2e847659d
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)

@@ -2945,8 +2945,6 @@ volatile
 security invoker
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    v_fault text := ledger_private.shape_fault(new);
 begin
     if exists (
         select
@@ -2954,9 +2952,6 @@ begin
         where c.oid = tg_relid
             and pg_catalog.pg_has_role(current_user, c.relowner, 'usage')
     ) then
-        if v_fault is not null then
-            perform ledger_private.refuse_shape(v_fault);
-        end if;
         return new;
     end if;
     raise exception using
@@ -2967,7 +2962,7 @@ end
 $$;
 
 comment on function ledger_private.refuse_while_importing() is
-    'Refuses everybody but the owner while the import door is open, and a malformed span.';
+    'Refuses everybody but the owner while the import door is open.';
 
 create or replace function ledger_private.is_importing()
 returns boolean
@@ -3129,7 +3124,28 @@ $$;
 comment on function ledger_private.chain_faults() is
     'What is wrong with the chains of versions, one line a fault; nothing in a sound ledger. Reads it all.';
 
-create or replace function ledger.import_end()
+-- Not at the door: a dump brings rows to a table that has no triggers yet, and what older rules let in must
+-- come back, if its owner says so.
+create or replace function ledger_private.shape_faults()
+returns setof text
+language sql
+stable
+security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+    select 'span ' || judged.id || ', version ' || judged.seq || ': column ' || judged.fault
+    from (
+        select r.id, r.seq, ledger_private.shape_fault(r) as fault
+        from ledger.universal_registry as r
+        offset 0
+    ) as judged
+    where judged.fault is not null
+$$;
+
+comment on function ledger_private.shape_faults() is
+    'Which rows break the sizes and formats of today, one line a row. Reads it all.';
+
+create or replace function ledger.import_end(p_keep_malformed boolean default false)
 returns jsonb
 language plpgsql
 volatile
@@ -3138,6 +3154,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_faults text[];
+    v_malformed bigint := 0;
     v_trigger name;
     v_epoch jsonb;
 begin
@@ -3160,9 +3177,24 @@ begin
                 'database: rows that are in can not be removed.';
     end if;
 
+    if p_keep_malformed then
+        v_malformed := (select count(*) from ledger_private.shape_faults());
+    else
+        v_faults := array(select f from ledger_private.shape_faults() as f limit 20);
+    end if;
+    if cardinality(v_faults) > 0 then
+        raise exception using
+            errcode = 'LL018',
+            message = 'there are malformed rows: ' || v_faults[1],
+            detail = array_to_string(v_faults, e'\n'),
+            hint = 'The door stays open. If older rules have let them in, keep them: '
+                'select ledger.import_end(true). Else start with a fresh database.';
+    end if;
+
     v_epoch := (
         select jsonb_build_object(
             'rows', count(*),
+            'malformed', v_malformed,
             'ids', count(*) filter (where r.seq = 0),
             'max_xact', max(r.xact::text::numeric),
             'accepted_until', to_jsonb(max(r.accepted_at)),
@@ -3214,9 +3246,10 @@ begin
 end
 $$;
 
-comment on function ledger.import_end() is
-    'Closes the import door: proves the chains of all versions, writes an epoch span and returns its '
-    'metadata. Refuses with the first faults, and the door stays open. For the owner.';
+comment on function ledger.import_end(boolean) is
+    'Closes the import door: proves the chains of all versions and the shape of all rows, writes an epoch '
+    'span and returns its metadata. Refuses with the first faults, and the door stays open; with true it '
+    'keeps malformed rows and counts them. For the owner.';
 
 -- DROP EXTENSION drops what belongs to the extension, past every guard and without a word. This function
 -- belongs to nobody and returns rows of the ledger: so Postgres refuses, and with CASCADE it names it.
@@ -3267,11 +3300,12 @@ comment on function ledger_private.lock_extension() is
     'In the extension form: makes what DROP EXTENSION stumbles over, where it is missing.';
 
 -- For the owner alone; of the rest, what the sidecar asks before it starts.
-revoke all on function ledger.import_begin(), ledger.import_end()
+revoke all on function ledger.import_begin(), ledger.import_end(boolean)
     from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
 revoke all on function
     ledger_private.refuse_while_importing(), ledger_private.is_importing(),
-    ledger_private.refuse_sidecar(), ledger_private.chain_faults(), ledger_private.lock_extension()
+    ledger_private.refuse_sidecar(), ledger_private.chain_faults(), ledger_private.shape_faults(),
+    ledger_private.lock_extension()
     from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
 grant execute on function ledger_private.is_importing() to loglineos_sidecar;
 
@@ -3460,7 +3494,7 @@ grant execute on function ledger_private.standing_walls()
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 88ee7117801dbabce78b77756160a3cee1e61498ad5034937f0fd5fb88d34162
+-- Sources: 3ba0491e3755b12ff84f4d224cf0937176aa059e9267ccea50b9caa2e847659d
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -3554,7 +3588,7 @@ begin
         ('function', 'ledger.guard_check()', '() returns TABLE(wall text, problem text, mend text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.idempotency_id(text,text)', '(p_tenant_id text, p_key text) returns uuid plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.import_begin()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
-        ('function', 'ledger.import_end()', '() returns jsonb plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger.import_end(boolean)', '(p_keep_malformed boolean DEFAULT false) returns jsonb plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.is_callable(uuid,text,text)', '(p_function_id uuid, p_owner_id text, p_tenant_id text) returns boolean plpgsql f s s invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.is_governor()', '() returns boolean plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.may_follow(text,text,text,text,boolean)', '(p_entity_type text, p_tenant_id text, p_before text, p_after text, p_is_engine boolean) returns boolean plpgsql f i s invoker search_path=pg_catalog, pg_temp'),
@@ -3579,6 +3613,7 @@ begin
         ('function', 'ledger_private.refuse_while_importing()', '() returns trigger plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.sha1(bytea)', '(p_message bytea) returns bytea plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.shape_fault(ledger.universal_registry)', '(p_span ledger.universal_registry) returns text plpgsql f s s invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.shape_faults()', '() returns SETOF text sql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.standing_walls()', '() returns TABLE(kind text, name text, stands text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.stated(jsonb)', '(p_span jsonb) returns jsonb plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.stored_span(jsonb,ledger.universal_registry)', '(p_stated jsonb, p_row ledger.universal_registry) returns ledger.universal_registry plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
@@ -3773,14 +3808,14 @@ begin
         ('ledger.guard_check', '594ef67b6e495cbfab777450616344dbb691d18226024f7d932bb2e61dcf0b17'),
         ('ledger.idempotency_id', 'da2733312397c86d5b79f1d5369569c9457f848d152002a41990a4ab219d7d4c'),
         ('ledger.import_begin', '6a7c6da7f060465f8842dec3c8ccdbdf019c892aa5fdba6607dfc9b9aa439bd0'),
-        ('ledger.import_end', '96954b65518d3654909e91043d4fcdeac6404f33a975ac47f61119a55b197b64'),
+        ('ledger.import_end', '61bbff7902bc5de3c35ee83f07788bde8ff92be299e38ad08f17ce76e75f348a'),
         ('ledger.is_callable', 'afc504660585ad8d843f1e6e13197ebd258e256660da612533b004d8f0e9502a'),
         ('ledger.is_governor', 'd34398d716a35561731294c77b951cc75789612ed25c9ee8d49771e025ca0cd3'),
         ('ledger.may_follow', 'b3a62a332b9a9a4cc94b8c8fa84d082e73d852340630985a8fa7cc2d69412d8e'),
         ('ledger.refuse_change', '2bf360cdc5893a49d2ec6393be03366bfe45c0741a961aa98218a546fa9b476c'),
         ('ledger.result', '645ab8cfc9e4086d59416b81c4efd31380e072156cea49f6a2f40e23a4d6a657'),
         ('ledger.uuid7', '23a002acf85f003f650020989dd9f26d86a1fe9aebd8914480f4e729f31a80cb'),
-        ('ledger_private.built_walls', '5a238af571e6b30c623fd54ecf8b4965e0f840dff616064ae2a02d6816dbda15'),
+        ('ledger_private.built_walls', '8febdeabe48a457279a7fd3d82346d4a24a4ec3ab77b50b4cb66cdbac9126204'),
         ('ledger_private.chain_faults', 'a7c45e5f2491b294c21aa83aadb9e41386073c4a0e02216842126acfbd6ac1a1'),
         ('ledger_private.claims', '540e5581f618a3b82cdac477a9aebdda21cd3bfb0216b99bc0f97ade70523da2'),
         ('ledger_private.instant', '1625f32f1aee6c085a02c1ec20b6afec072ee56b247b95e8d30dd9b042e019b7'),
@@ -3794,9 +3829,10 @@ begin
         ('ledger_private.refuse_key', '062407557b7ab2e4734329f7cdc2a24edf5b915e04ad7b0c5174b859e6c0c259'),
         ('ledger_private.refuse_shape', 'b28d6bb9868e5038ad31dbd65a07ccd73817ddbbcc218083184b87b688887ea3'),
         ('ledger_private.refuse_sidecar', 'cb5e5dfeb8e1da2a7a111f4ff67d40b25a75ba2b2eee90aaded3f0cd4eb2e722'),
-        ('ledger_private.refuse_while_importing', '6ad10717977780e36cf652d83c1e89826964a7c0ec47872ea3e3deeb51dc532d'),
+        ('ledger_private.refuse_while_importing', '0288303f6906ceec7103379a47f0973357199fcf0c1ad6cc84faf2cb8b3a8c4f'),
         ('ledger_private.sha1', '54b568fb002113885b18a2069e995cef6eb5bc412c15219249831df37cdf7e80'),
         ('ledger_private.shape_fault', '7d1ae8355b8a7513162bd3ea41db2fe8b348f9abdec52670ae17832feea3d5f3'),
+        ('ledger_private.shape_faults', 'fdb66240d6f193c7c690953c47ddd906105d5f94326b7081684cbd41ead1a03e'),
         ('ledger_private.standing_walls', '6564e32ef99e25ead3f264e91ab5541306549d7b86412d06eccefc5536ff59e7'),
         ('ledger_private.stated', 'fef6a5f612ca6d2a8fb8312227b07faf7f46b73b0e800db3fbe867826b83bbc1'),
         ('ledger_private.stored_span', 'f05d93f24796713ee6070b34a21cbc21d3c3f94bebd1b0e868ea5ea343144c79'),
