@@ -229,6 +229,51 @@ func TestIdempotencyKeyMakesOneSpan(t *testing.T) {
 	}
 }
 
+// A key means the same span by whichever door it comes first, and by whichever it comes again.
+func TestIdempotencyKeyUnderEveryDoor(t *testing.T) {
+	t.Parallel()
+	l := setup(t)
+	const columns = "(entity_type, idempotency_key, name, owner_id, tenant_id)"
+	insertKey := func(who actor, key, name, then string) error {
+		return l.do(who, "insert into ledger.universal_registry "+columns+
+			" values ('note', $1, $2, $3, $4) "+then, key, name, "alice", "t1")
+	}
+	span := func(key, name string) string {
+		return `{"entity_type":"note","idempotency_key":"` + key + `","name":"` + name +
+			`","owner_id":"alice","tenant_id":"t1"}`
+	}
+	for role, who := range map[string]actor{"authenticated": alice, "service_role": service, "owner": owner} {
+		t.Run(role, func(t *testing.T) {
+			byInsert, byAppend, byBatch := role+" 1", role+" 2", role+" 3"
+			wantCode(t, insertKey(who, byInsert, "x", ""), "")
+			if a := l.sent(who, span(byAppend, "x")); !a.IsNew {
+				t.Errorf("append: got %+v", a)
+			}
+			wantPlaces(t, l.batch(who, array(span(byBatch, "x"))), "new")
+			for _, key := range []string{byInsert, byAppend, byBatch} {
+				wantCode(t, insertKey(who, key, "x", ""), "23505")
+				wantCode(t, insertKey(who, key, "y", "on conflict do nothing"), "")
+				if a := l.sent(who, span(key, "x")); a.IsNew {
+					t.Errorf("%s by append: got %+v", key, a)
+				}
+				_, err := l.send(who, span(key, "y"))
+				wantConflict(t, err)
+				wantPlaces(t, l.batch(who, array(span(key, "x"), span(key, "y"))), "old", "23505")
+				if n := ask[int](l, owner, "select count(*) from ledger.universal_registry where idempotency_key = $1",
+					key); n != 1 {
+					t.Errorf("%s: %d rows", key, n)
+				}
+			}
+		})
+	}
+	// The id of another tenant's key can be computed; it can not be taken.
+	theirs := ask[string](l, bob, "select ledger.idempotency_id('t1', 'next')::text")
+	for _, more := range []string{``, `,"idempotency_key":"next"`} {
+		_, err := l.send(bob, `{"entity_type":"note","id":"`+theirs+`"`+more+`}`)
+		wantCode(t, err, "LL007")
+	}
+}
+
 // A row as PostgREST reads it, from the table or from a view, is sent again with the next seq.
 func TestRowThatWasReadCanBeSentAgain(t *testing.T) {
 	t.Parallel()

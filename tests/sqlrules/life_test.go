@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// life is the transitions of one type by some writers, as docs/contract.md §1 has them; every pair that is not
-// named is refused, and every pair to strangers.
+// life is the transitions of one type by some writers, as docs/contract.md §1 has them; every pair that is
+// not named is refused, and every pair to strangers.
 type life struct {
 	entity    string
 	owner     string
@@ -104,8 +104,8 @@ const outcomes = `create function public.outcomes(p_spans jsonb) returns text[] 
 	end $$;
 	grant execute on function public.outcomes(jsonb) to public`
 
-// Every pair of statuses, of every type, by every writer, against docs/contract.md §1. The first of the pair is
-// put there by a session without guards, so that all states can be reached.
+// Every pair of statuses, of every type, by every writer, against docs/contract.md §1. The first of the pair
+// is put there by a session without guards, so that all states can be reached.
 func TestTransitions(t *testing.T) {
 	t.Parallel()
 	statuses := strings.Fields(everyStatus)
