@@ -64,7 +64,7 @@ begin
     ) is not true then
         return p_span;
     end if;
-    -- Null is not stated; what the database writes is passed over, so that a row can be sent as it was read.
+    -- Null is not stated; what the database writes is passed over: a row can be sent as it was read.
     select coalesce(jsonb_object_agg(s.key, s.value), '{}')
     into v_stated
     from jsonb_each(p_span) as s
@@ -111,8 +111,8 @@ begin
                     nullif(v_problem, ''),
                     ' contradicts ' || coalesce(v_by ->> v_pair.column_name, v_pair.column_name)
                 ),
-                hint = 'It is another word for column ' || v_pair.column_name || ': state one of them, or both '
-                    'alike. A plain INSERT takes metadata as it is.';
+                hint = 'It is another word for column ' || v_pair.column_name
+                    || ': state one of them, or both alike. A plain INSERT takes metadata as it is.';
         end if;
         if v_known is null then
             v_stated := v_stated || jsonb_build_object(v_pair.column_name, v_value);
@@ -124,8 +124,8 @@ begin
     then
         raise exception using
             errcode = 'LL017',
-            message = 'the span is malformed: key signature: wanted a string, or an object of algo, pubkey and '
-                'sig only',
+            message = 'the span is malformed: key signature: wanted a string, or an object of algo, pubkey '
+                'and sig only',
             hint = 'State sig_alg, public_key and signature instead.';
     end if;
     return v_stated;
@@ -188,8 +188,8 @@ $$;
 comment on function ledger_private.refuse_key(text) is
     'Raises LL017 about a key that is no column or whose value is of another type. For ledger.append.';
 
-create or replace function ledger_private.typed(p_stated jsonb)
-returns ledger.universal_registry
+create or replace function ledger_private.typed(p_stated jsonb[])
+returns ledger.universal_registry[]
 language plpgsql
 volatile
 security invoker
@@ -217,12 +217,12 @@ declare
         "signature": "string", "public_key": "string", "sig_alg": "string", "sig_key_id": "string",
         "metadata": "any"
     }';
-    v_row ledger.universal_registry;
+    v_rows ledger.universal_registry[];
     v_key text;
 begin
     select s.key
     into v_key
-    from jsonb_each(p_stated) as s
+    from unnest(p_stated) as p (stated), jsonb_each(p.stated) as s
     where case c_wanted ->> s.key
         when 'any' then false
         when 'decimal' then jsonb_typeof(s.value) not in ('number', 'string')
@@ -236,15 +236,23 @@ begin
         perform ledger_private.refuse_key(v_key);
     end if;
     begin
-        v_row := jsonb_populate_record(null::ledger.universal_registry, p_stated);
+        v_rows := array(
+            select jsonb_populate_record(null::ledger.universal_registry, p.stated)
+            from unnest(p_stated) as p (stated)
+        );
     exception
         when data_exception then
             -- Whose fault it is, is found one by one.
-            for v_key in select jsonb_object_keys(p_stated) loop
+            for v_key in
+                select distinct s.key
+                from unnest(p_stated) as p (stated), jsonb_object_keys(p.stated) as s (key)
+            loop
                 begin
                     perform jsonb_populate_record(
-                        null::ledger.universal_registry, jsonb_build_object(v_key, p_stated -> v_key)
-                    );
+                        null::ledger.universal_registry, jsonb_build_object(v_key, s.value)
+                    )
+                    from unnest(p_stated) as p (stated), jsonb_each(p.stated) as s
+                    where s.key = v_key;
                 exception
                     when data_exception then perform ledger_private.refuse_key(v_key);
                 end;
@@ -252,20 +260,26 @@ begin
             raise;
     end;
     -- The guard would fill in an id as well, but then nobody here knew it. A hashed span states its own.
-    if v_row.id is null and v_row.curr_hash is null then
-        if v_row.idempotency_key is not null and coalesce(v_row.seq, 0) = 0 then
-            v_row.id := ledger.idempotency_id(
-                coalesce(v_row.tenant_id, ledger.current_tenant_id()), v_row.idempotency_key
-            );
+    for i in 1 .. cardinality(v_rows) loop
+        if p_stated[i] ? 'id' or p_stated[i] ? 'curr_hash' then
+            continue;
         end if;
-        v_row.id := coalesce(v_row.id, ledger.uuid7());
-    end if;
-    return v_row;
+        v_rows[i].id := case
+            when p_stated[i] ? 'idempotency_key' and coalesce(v_rows[i].seq, 0) = 0
+                then ledger.idempotency_id(
+                    coalesce(v_rows[i].tenant_id, ledger.current_tenant_id()), v_rows[i].idempotency_key
+                )
+        end;
+        if v_rows[i].id is null then
+            v_rows[i].id := ledger.uuid7();
+        end if;
+    end loop;
+    return v_rows;
 end
 $$;
 
-comment on function ledger_private.typed(jsonb) is
-    'What a span states as a row with an id, or LL017 about the key at fault. For ledger.append.';
+comment on function ledger_private.typed(jsonb[]) is
+    'What spans state as rows with an id, or LL017 about the first key at fault. For ledger.append.';
 
 create or replace function ledger_private.stored_span(
     p_stated jsonb,
@@ -330,7 +344,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_stated jsonb := ledger_private.stated(p_span);
-    v_row ledger.universal_registry := ledger_private.typed(v_stated);
+    v_row ledger.universal_registry := (ledger_private.typed(array[v_stated]))[1];
     v_inserted bigint;
 begin
     -- No RETURNING: it needs the right to read, which who writes a private row of the system has not.
@@ -407,10 +421,10 @@ begin
         v_size := least(v_size, cardinality(v_spans) - v_low + 1);
         v_state := null;
         begin
-            v_rows := array(
-                select ledger_private.typed(ledger_private.stated(v_spans[s.place]))
-                from generate_series(v_low, v_low + v_size - 1) as s (place)
-            );
+            v_rows := ledger_private.typed(array(
+                select ledger_private.stated(s.span)
+                from unnest(v_spans[v_low:v_low + v_size - 1]) as s (span)
+            ));
             insert into ledger.universal_registry
             select r.*
             from unnest(v_rows) as r
@@ -479,16 +493,16 @@ comment on function ledger.append_batch(jsonb) is
     'Appends up to 1000 spans (16 MiB), each as ledger.append does, in the order sent, and answers for each '
     'in that order: place from 1, and either what ledger.append returns or error {code, message, detail, '
     'hint}. A span that is refused does not keep the others out: for all or nothing, INSERT an array. An '
-    'error that no span is guilty of (deadlock, serialization, timeout, resources) ends the call, and nothing '
-    'is written. Two callers who send the same ids should send them sorted, or one may get 40P01.';
+    'error that no span is guilty of (deadlock, serialization, timeout, resources) ends the call, and '
+    'nothing is written. Two callers who send the same ids should send them sorted, or one may get 40P01.';
 
 revoke all on function
     ledger_private.instant(text, jsonb), ledger_private.stated(jsonb), ledger_private.refuse_key(text),
-    ledger_private.typed(jsonb), ledger_private.stored_span(jsonb, ledger.universal_registry),
+    ledger_private.typed(jsonb[]), ledger_private.stored_span(jsonb, ledger.universal_registry),
     ledger.append(jsonb), ledger.append_batch(jsonb)
     from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
 grant execute on function
     ledger_private.instant(text, jsonb), ledger_private.stated(jsonb), ledger_private.refuse_key(text),
-    ledger_private.typed(jsonb), ledger_private.stored_span(jsonb, ledger.universal_registry),
+    ledger_private.typed(jsonb[]), ledger_private.stored_span(jsonb, ledger.universal_registry),
     ledger.append(jsonb), ledger.append_batch(jsonb)
     to authenticated, service_role;

@@ -1,6 +1,8 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
 -- Sources: 3ba0491e3755b12ff84f4d224cf0937176aa059e9267ccea50b9caa2e847659d
+-- Sources: 88ee7117801dbabce78b77756160a3cee1e61498ad5034937f0fd5fb88d34162
+-- Sources: 5dd7fc366b720a00505346268773cf5d94aef1aafc25b471192f70c55c94c78a
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -123,7 +125,7 @@ begin
         ('function', 'ledger_private.standing_walls()', '() returns TABLE(kind text, name text, stands text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.stated(jsonb)', '(p_span jsonb) returns jsonb plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.stored_span(jsonb,ledger.universal_registry)', '(p_stated jsonb, p_row ledger.universal_registry) returns ledger.universal_registry plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
-        ('function', 'ledger_private.typed(jsonb)', '(p_stated jsonb) returns ledger.universal_registry plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.typed(jsonb[])', '(p_stated jsonb[]) returns ledger.universal_registry[] plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.uuid5(uuid,text)', '(p_namespace uuid, p_name text) returns uuid plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.version()', '() returns text sql f i s invoker search_path=pg_catalog, pg_temp RETURN ''0.2.0''::text'),
         ('index', 'ledger.universal_registry_open_request_idx', 'CREATE INDEX universal_registry_open_request_idx ON ledger.universal_registry USING btree (id, seq) WHERE ((entity_type = ''request''::text) AND (status = ANY (ARRAY[''scheduled''::text, ''running''::text, ''retry''::text, ''blocked''::text, ''cancel_requested''::text])))'),
@@ -235,8 +237,8 @@ END))'),
         ('right', 'execute on function ledger_private.stated(jsonb) to service_role', ''),
         ('right', 'execute on function ledger_private.stored_span(jsonb,ledger.universal_registry) to authenticated', ''),
         ('right', 'execute on function ledger_private.stored_span(jsonb,ledger.universal_registry) to service_role', ''),
-        ('right', 'execute on function ledger_private.typed(jsonb) to authenticated', ''),
-        ('right', 'execute on function ledger_private.typed(jsonb) to service_role', ''),
+        ('right', 'execute on function ledger_private.typed(jsonb[]) to authenticated', ''),
+        ('right', 'execute on function ledger_private.typed(jsonb[]) to service_role', ''),
         ('right', 'execute on function ledger_private.uuid5(uuid,text) to authenticated', ''),
         ('right', 'execute on function ledger_private.uuid5(uuid,text) to loglineos_sidecar', ''),
         ('right', 'execute on function ledger_private.uuid5(uuid,text) to service_role', ''),

@@ -255,7 +255,7 @@ func TestAppendKnowsEveryColumn(t *testing.T) {
 		}
 		try := func(value, code string) {
 			span := fmt.Sprintf(`{"%s":%s}`, name, value)
-			if err := l.do(alice, "select ledger_private.typed($1::text::jsonb)", span); !sameCode(err, code) {
+			if err := l.do(alice, "select ledger_private.typed(array[$1::text::jsonb])", span); !sameCode(err, code) {
 				t.Errorf("%s: got %v, want %q", span, err, code)
 			}
 		}
