@@ -2466,7 +2466,7 @@ begin
     ) is not true then
         return p_span;
     end if;
-    -- Null is not stated; what the database writes is passed over, so that a row can be sent as it was read.
+    -- Null is not stated; what the database writes is passed over: a row can be sent as it was read.
     select coalesce(jsonb_object_agg(s.key, s.value), '{}')
     into v_stated
     from jsonb_each(p_span) as s
@@ -2513,8 +2513,8 @@ begin
                     nullif(v_problem, ''),
                     ' contradicts ' || coalesce(v_by ->> v_pair.column_name, v_pair.column_name)
                 ),
-                hint = 'It is another word for column ' || v_pair.column_name || ': state one of them, or both '
-                    'alike. A plain INSERT takes metadata as it is.';
+                hint = 'It is another word for column ' || v_pair.column_name
+                    || ': state one of them, or both alike. A plain INSERT takes metadata as it is.';
         end if;
         if v_known is null then
             v_stated := v_stated || jsonb_build_object(v_pair.column_name, v_value);
@@ -2526,8 +2526,8 @@ begin
     then
         raise exception using
             errcode = 'LL017',
-            message = 'the span is malformed: key signature: wanted a string, or an object of algo, pubkey and '
-                'sig only',
+            message = 'the span is malformed: key signature: wanted a string, or an object of algo, pubkey '
+                'and sig only',
             hint = 'State sig_alg, public_key and signature instead.';
     end if;
     return v_stated;
@@ -2590,8 +2590,8 @@ $$;
 comment on function ledger_private.refuse_key(text) is
     'Raises LL017 about a key that is no column or whose value is of another type. For ledger.append.';
 
-create or replace function ledger_private.typed(p_stated jsonb)
-returns ledger.universal_registry
+create or replace function ledger_private.typed(p_stated jsonb[])
+returns ledger.universal_registry[]
 language plpgsql
 volatile
 security invoker
@@ -2619,12 +2619,12 @@ declare
         "signature": "string", "public_key": "string", "sig_alg": "string", "sig_key_id": "string",
         "metadata": "any"
     }';
-    v_row ledger.universal_registry;
+    v_rows ledger.universal_registry[];
     v_key text;
 begin
     select s.key
     into v_key
-    from jsonb_each(p_stated) as s
+    from unnest(p_stated) as p (stated), jsonb_each(p.stated) as s
     where case c_wanted ->> s.key
         when 'any' then false
         when 'decimal' then jsonb_typeof(s.value) not in ('number', 'string')
@@ -2638,15 +2638,23 @@ begin
         perform ledger_private.refuse_key(v_key);
     end if;
     begin
-        v_row := jsonb_populate_record(null::ledger.universal_registry, p_stated);
+        v_rows := array(
+            select jsonb_populate_record(null::ledger.universal_registry, p.stated)
+            from unnest(p_stated) as p (stated)
+        );
     exception
         when data_exception then
             -- Whose fault it is, is found one by one.
-            for v_key in select jsonb_object_keys(p_stated) loop
+            for v_key in
+                select distinct s.key
+                from unnest(p_stated) as p (stated), jsonb_object_keys(p.stated) as s (key)
+            loop
                 begin
                     perform jsonb_populate_record(
-                        null::ledger.universal_registry, jsonb_build_object(v_key, p_stated -> v_key)
-                    );
+                        null::ledger.universal_registry, jsonb_build_object(v_key, s.value)
+                    )
+                    from unnest(p_stated) as p (stated), jsonb_each(p.stated) as s
+                    where s.key = v_key;
                 exception
                     when data_exception then perform ledger_private.refuse_key(v_key);
                 end;
@@ -2654,20 +2662,26 @@ begin
             raise;
     end;
     -- The guard would fill in an id as well, but then nobody here knew it. A hashed span states its own.
-    if v_row.id is null and v_row.curr_hash is null then
-        if v_row.idempotency_key is not null and coalesce(v_row.seq, 0) = 0 then
-            v_row.id := ledger.idempotency_id(
-                coalesce(v_row.tenant_id, ledger.current_tenant_id()), v_row.idempotency_key
-            );
+    for i in 1 .. cardinality(v_rows) loop
+        if p_stated[i] ? 'id' or p_stated[i] ? 'curr_hash' then
+            continue;
         end if;
-        v_row.id := coalesce(v_row.id, ledger.uuid7());
-    end if;
-    return v_row;
+        v_rows[i].id := case
+            when p_stated[i] ? 'idempotency_key' and coalesce(v_rows[i].seq, 0) = 0
+                then ledger.idempotency_id(
+                    coalesce(v_rows[i].tenant_id, ledger.current_tenant_id()), v_rows[i].idempotency_key
+                )
+        end;
+        if v_rows[i].id is null then
+            v_rows[i].id := ledger.uuid7();
+        end if;
+    end loop;
+    return v_rows;
 end
 $$;
 
-comment on function ledger_private.typed(jsonb) is
-    'What a span states as a row with an id, or LL017 about the key at fault. For ledger.append.';
+comment on function ledger_private.typed(jsonb[]) is
+    'What spans state as rows with an id, or LL017 about the first key at fault. For ledger.append.';
 
 create or replace function ledger_private.stored_span(
     p_stated jsonb,
@@ -2732,7 +2746,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_stated jsonb := ledger_private.stated(p_span);
-    v_row ledger.universal_registry := ledger_private.typed(v_stated);
+    v_row ledger.universal_registry := (ledger_private.typed(array[v_stated]))[1];
     v_inserted bigint;
 begin
     -- No RETURNING: it needs the right to read, which who writes a private row of the system has not.
@@ -2809,10 +2823,10 @@ begin
         v_size := least(v_size, cardinality(v_spans) - v_low + 1);
         v_state := null;
         begin
-            v_rows := array(
-                select ledger_private.typed(ledger_private.stated(v_spans[s.place]))
-                from generate_series(v_low, v_low + v_size - 1) as s (place)
-            );
+            v_rows := ledger_private.typed(array(
+                select ledger_private.stated(s.span)
+                from unnest(v_spans[v_low:v_low + v_size - 1]) as s (span)
+            ));
             insert into ledger.universal_registry
             select r.*
             from unnest(v_rows) as r
@@ -2881,17 +2895,17 @@ comment on function ledger.append_batch(jsonb) is
     'Appends up to 1000 spans (16 MiB), each as ledger.append does, in the order sent, and answers for each '
     'in that order: place from 1, and either what ledger.append returns or error {code, message, detail, '
     'hint}. A span that is refused does not keep the others out: for all or nothing, INSERT an array. An '
-    'error that no span is guilty of (deadlock, serialization, timeout, resources) ends the call, and nothing '
-    'is written. Two callers who send the same ids should send them sorted, or one may get 40P01.';
+    'error that no span is guilty of (deadlock, serialization, timeout, resources) ends the call, and '
+    'nothing is written. Two callers who send the same ids should send them sorted, or one may get 40P01.';
 
 revoke all on function
     ledger_private.instant(text, jsonb), ledger_private.stated(jsonb), ledger_private.refuse_key(text),
-    ledger_private.typed(jsonb), ledger_private.stored_span(jsonb, ledger.universal_registry),
+    ledger_private.typed(jsonb[]), ledger_private.stored_span(jsonb, ledger.universal_registry),
     ledger.append(jsonb), ledger.append_batch(jsonb)
     from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
 grant execute on function
     ledger_private.instant(text, jsonb), ledger_private.stated(jsonb), ledger_private.refuse_key(text),
-    ledger_private.typed(jsonb), ledger_private.stored_span(jsonb, ledger.universal_registry),
+    ledger_private.typed(jsonb[]), ledger_private.stored_span(jsonb, ledger.universal_registry),
     ledger.append(jsonb), ledger.append_batch(jsonb)
     to authenticated, service_role;
 
@@ -3462,7 +3476,7 @@ grant execute on function ledger_private.standing_walls()
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 3ba0491e3755b12ff84f4d224cf0937176aa059e9267ccea50b9caa2e847659d
+-- Sources: 714982ddde79195b7d18af240f622f5c2a177030f9c5f92064d59f9fef1d2d62
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -3585,7 +3599,7 @@ begin
         ('function', 'ledger_private.standing_walls()', '() returns TABLE(kind text, name text, stands text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.stated(jsonb)', '(p_span jsonb) returns jsonb plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.stored_span(jsonb,ledger.universal_registry)', '(p_stated jsonb, p_row ledger.universal_registry) returns ledger.universal_registry plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
-        ('function', 'ledger_private.typed(jsonb)', '(p_stated jsonb) returns ledger.universal_registry plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.typed(jsonb[])', '(p_stated jsonb[]) returns ledger.universal_registry[] plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.uuid5(uuid,text)', '(p_namespace uuid, p_name text) returns uuid plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.version()', '() returns text sql f i s invoker search_path=pg_catalog, pg_temp RETURN ''0.2.0''::text'),
         ('index', 'ledger.universal_registry_open_request_idx', 'CREATE INDEX universal_registry_open_request_idx ON ledger.universal_registry USING btree (id, seq) WHERE ((entity_type = ''request''::text) AND (status = ANY (ARRAY[''scheduled''::text, ''running''::text, ''retry''::text, ''blocked''::text, ''cancel_requested''::text])))'),
@@ -3697,8 +3711,8 @@ END))'),
         ('right', 'execute on function ledger_private.stated(jsonb) to service_role', ''),
         ('right', 'execute on function ledger_private.stored_span(jsonb,ledger.universal_registry) to authenticated', ''),
         ('right', 'execute on function ledger_private.stored_span(jsonb,ledger.universal_registry) to service_role', ''),
-        ('right', 'execute on function ledger_private.typed(jsonb) to authenticated', ''),
-        ('right', 'execute on function ledger_private.typed(jsonb) to service_role', ''),
+        ('right', 'execute on function ledger_private.typed(jsonb[]) to authenticated', ''),
+        ('right', 'execute on function ledger_private.typed(jsonb[]) to service_role', ''),
         ('right', 'execute on function ledger_private.uuid5(uuid,text) to authenticated', ''),
         ('right', 'execute on function ledger_private.uuid5(uuid,text) to loglineos_sidecar', ''),
         ('right', 'execute on function ledger_private.uuid5(uuid,text) to service_role', ''),
@@ -3767,8 +3781,8 @@ begin
     return query
     values
         ('ledger.admit_span', 'f2f286714e65a3ca5c72d2a4f444811eaf5838dd70f9fd76e3fe9d7ed4e4fbe0'),
-        ('ledger.append', '1873297cf52e1eecf27e9a91ca2564af30ae793cc0a949c07363799a392602f1'),
-        ('ledger.append_batch', '28d06528c1c129bfa5eea438e9fab733d322c2b11e47d74e41a117e83d7646a6'),
+        ('ledger.append', 'a143a0806043c0db5053c4c4524cd6f0446ef591941151b644bebde2a965ecb5'),
+        ('ledger.append_batch', 'd1e015e8587b70e066fa6bef0f027ea8b3240f60b0bc4df63009456bcb393a2f'),
         ('ledger.as_of', 'f7f5b0b9d076ce27e118098bed1f55398a147eee29f94d07eea09be2e20fcfcb'),
         ('ledger.current_tenant_id', 'b7dc59a609067e0d6d21db5e768cbbd55c9574037c0ec7e7dc440dabf3ecaba6'),
         ('ledger.current_user_id', 'd2b20ddf20d60ab3c9f718790091fe16e80d3f55024c28727ca943bd24fd8f66'),
@@ -3783,7 +3797,7 @@ begin
         ('ledger.refuse_change', '2bf360cdc5893a49d2ec6393be03366bfe45c0741a961aa98218a546fa9b476c'),
         ('ledger.result', '645ab8cfc9e4086d59416b81c4efd31380e072156cea49f6a2f40e23a4d6a657'),
         ('ledger.uuid7', '23a002acf85f003f650020989dd9f26d86a1fe9aebd8914480f4e729f31a80cb'),
-        ('ledger_private.built_walls', '8febdeabe48a457279a7fd3d82346d4a24a4ec3ab77b50b4cb66cdbac9126204'),
+        ('ledger_private.built_walls', '417b84ea73c3befbed795bc8eedc06f1eaa6aa64d6011b78547ae6910c240117'),
         ('ledger_private.chain_faults', 'a7c45e5f2491b294c21aa83aadb9e41386073c4a0e02216842126acfbd6ac1a1'),
         ('ledger_private.claims', '540e5581f618a3b82cdac477a9aebdda21cd3bfb0216b99bc0f97ade70523da2'),
         ('ledger_private.instant', '1625f32f1aee6c085a02c1ec20b6afec072ee56b247b95e8d30dd9b042e019b7'),
@@ -3802,9 +3816,9 @@ begin
         ('ledger_private.shape_fault', '7d1ae8355b8a7513162bd3ea41db2fe8b348f9abdec52670ae17832feea3d5f3'),
         ('ledger_private.shape_faults', 'fdb66240d6f193c7c690953c47ddd906105d5f94326b7081684cbd41ead1a03e'),
         ('ledger_private.standing_walls', '6564e32ef99e25ead3f264e91ab5541306549d7b86412d06eccefc5536ff59e7'),
-        ('ledger_private.stated', 'fef6a5f612ca6d2a8fb8312227b07faf7f46b73b0e800db3fbe867826b83bbc1'),
+        ('ledger_private.stated', '042d14236f4c69a5070994c72cc6fdbb09d62a2041afc114958c6712a63a79df'),
         ('ledger_private.stored_span', 'f05d93f24796713ee6070b34a21cbc21d3c3f94bebd1b0e868ea5ea343144c79'),
-        ('ledger_private.typed', 'abc218a5ada2a071acdc6435a9f002127007e444b1f1be7e26ed5adbe69b50df'),
+        ('ledger_private.typed', '2a8612661e81cdf7b39b81ea3a3185406e6d6a7c53075d061759c0b933693e26'),
         ('ledger_private.uuid5', 'cf8e571b2c73ce5ed5a1766e3719a7754cbfa8eb74a38f3a3b512cf5a3dd5af5');
 end
 $$;

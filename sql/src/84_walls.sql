@@ -1,9 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 3ba0491e3755b12ff84f4d224cf0937176aa059e9267ccea50b9caa2e847659d
--- Sources: 88ee7117801dbabce78b77756160a3cee1e61498ad5034937f0fd5fb88d34162
--- Sources: 5dd7fc366b720a00505346268773cf5d94aef1aafc25b471192f70c55c94c78a
--- Sources: f5c790f705b12284b3c6702a91ab71abfd87c6e1690db4ae4f97fb04c652e9c0
+-- Sources: 714982ddde79195b7d18af240f622f5c2a177030f9c5f92064d59f9fef1d2d62
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
