@@ -84,7 +84,7 @@ func (p *page) rows(query string) [][]string {
 		texts := make([]string, len(values))
 		for i, value := range values {
 			if value != nil {
-				texts[i] = fmt.Sprint(value)
+				texts[i] = strings.ReplaceAll(fmt.Sprint(value), "timestamp with time zone", "timestamptz")
 			}
 		}
 		return texts, err
@@ -158,8 +158,7 @@ func (p *page) registry() {
 			p.t.Errorf("the comment of column %s names no writer", column[1])
 		}
 		name := column[1]
-		columnType := strings.Replace(column[2], "timestamp with time zone", "timestamptz", 1)
-		rows = append(rows, []string{column[0], "`" + name + "`", columnType, column[3], meaning,
+		rows = append(rows, []string{column[0], "`" + name + "`", column[2], column[3], meaning,
 			strings.Join(limits[name], "; "), strings.TrimSuffix(writer, ".")})
 		delete(limits, name)
 	}
