@@ -23,9 +23,7 @@ func TestNothingFromBeforeAnEpochIsRouted(t *testing.T) {
 		t.Fatalf("the sidecar exits with %d", exit)
 	}
 
-	eventually(t, "the sidecar's sessions end", func() bool {
-		return one[int](s, "select count(*) from pg_stat_activity where application_name like 'loglineos%'") == 0
-	})
+	s.awaitDetached()
 
 	call := func(input string) columns {
 		return columns{"entity_type": "request", "status": "scheduled", "parent_id": code.ID, "input": input,
@@ -41,6 +39,7 @@ func TestNothingFromBeforeAnEpochIsRouted(t *testing.T) {
 	// The slot still brings all of it, and so does a scan of the whole table.
 	for _, more := range []string{"the slot", "no slot and no cursor"} {
 		if more != "the slot" {
+			s.awaitDetached()
 			s.exec("select pg_drop_replication_slot('loglineos')")
 			s.exec("drop table engine.cursor")
 		}
@@ -73,6 +72,16 @@ func TestNothingFromBeforeAnEpochIsRouted(t *testing.T) {
 	if found := s.read("entity_type = 'epoch'"); len(found) != 1 || found[0].TenantID != "system" {
 		t.Errorf("%d epochs, want one of the system", len(found))
 	}
+}
+
+// awaitDetached returns when the server has noticed that the sidecar is gone.
+func (s *system) awaitDetached() {
+	s.t.Helper()
+	eventually(s.t, "the sidecar's sessions end", func() bool {
+		return one[bool](s, `select not exists (
+			select from pg_stat_activity where application_name like 'loglineos%')
+			and not exists (select from pg_replication_slots where active)`)
+	})
 }
 
 // A dump of a busy server, restored into a young one, has rows of transactions that are still to come.
