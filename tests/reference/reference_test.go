@@ -187,7 +187,7 @@ func (p *page) registry() {
 
 var (
 	limit = regexp.MustCompile(`'([a-z_]+): ([^']+)'`)
-	rule  = regexp.MustCompile(`^[0-9a-z]`)
+	rule  = regexp.MustCompile(`^(JSON |[0-9a-z])`)
 )
 
 // limits are the rules that a refusal names, by column: they stand in the functions as 'column: what it
