@@ -226,7 +226,8 @@ func (u *up) present(ctx context.Context, sidecar *App, owner *ledger.Owner, end
 	if err := u.waitReady(ctx, sidecar, ended); err != nil {
 		return err
 	}
-	u.say("sidecar    ready in %d ms: the slot streams, the kernels verify", time.Since(began).Milliseconds())
+	u.say("sidecar    ready in %d ms: the slot streams, the walls stand, the kernels verify",
+		time.Since(began).Milliseconds())
 	if err := u.example(ctx, owner); err != nil {
 		return fmt.Errorf("run the example: %w", err)
 	}
