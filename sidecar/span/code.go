@@ -12,8 +12,8 @@ const (
 	CodeWriter         Code = "LL004" // the entity_type is written by the engine or a governor only
 	CodeNoIdentity     Code = "LL005" // no user or no tenant in the verified claims
 	CodeNotOwner       Code = "LL006" // owner_id or tenant_id differ from the claims
-	CodeReservedID     Code = "LL007" // system prefix, version 8, nil or max UUID
-	CodeReservedWho    Code = "LL008" // who with kernel:, policy:, sidecar:, system:
+	CodeReservedID     Code = "LL007" // system prefix, version 8, nil or max UUID, another key's version 5
+	CodeReservedWho    Code = "LL008" // who of the system's roles, of another user, or like one
 	CodeReservedEngine Code = "LL009" // metadata.engine, policy_id and attempt are the engine's
 	CodeVisibility     Code = "LL010" // visibility public without the governing right or a manifest's grant
 	CodeEventTime      Code = "LL011" // at outside the tolerance

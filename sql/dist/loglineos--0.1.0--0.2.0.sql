@@ -742,7 +742,7 @@ comment on function ledger.may_follow(text, text, text, text, boolean) is
 -- looked up), an expression 0.35 and a column 0.1; a regular expression with a bound like {0,62} takes 15
 -- each time. So a span first meets two quick tests that only an
 -- ordinary one passes; any other is judged by the whole law: the case below, and shape_fault (35_shape). The
--- quick tests may send too much there, never too little.
+-- quick tests may send too much there, never too little (but a number of 400 decimals in a span of 8 KB).
 create or replace function ledger.admit_span()
 returns trigger
 language plpgsql
@@ -3508,7 +3508,7 @@ grant execute on function ledger_private.standing_walls()
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 714982ddde79195b7d18af240f622f5c2a177030f9c5f92064d59f9fef1d2d62
+-- Sources: 05577e4f996c95bae91695f57b3dcaf9137ff6ed800cae13926664d86041859b
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)

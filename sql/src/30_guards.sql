@@ -81,7 +81,7 @@ comment on function ledger.may_follow(text, text, text, text, boolean) is
 -- looked up), an expression 0.35 and a column 0.1; a regular expression with a bound like {0,62} takes 15
 -- each time. So a span first meets two quick tests that only an
 -- ordinary one passes; any other is judged by the whole law: the case below, and shape_fault (35_shape). The
--- quick tests may send too much there, never too little.
+-- quick tests may send too much there, never too little (but a number of 400 decimals in a span of 8 KB).
 create or replace function ledger.admit_span()
 returns trigger
 language plpgsql

@@ -1,6 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 714982ddde79195b7d18af240f622f5c2a177030f9c5f92064d59f9fef1d2d62
+-- Sources: 05577e4f996c95bae91695f57b3dcaf9137ff6ed800cae13926664d86041859b
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
