@@ -195,7 +195,7 @@ func callsOf(l *ledger, role string) []string {
 		pgtype.TimestamptzOID: {"now()", "'2999-01-01'", "null"}, pgtype.BoolOID: {"true", "false"},
 		pgtype.TextOID:  {"null", "'alice'", "'t1'", "'function'", "'ID'"},
 		pgtype.ByteaOID: {"'x'"}, pgtype.UUIDArrayOID: {"array['ID']::uuid[]"},
-		pgtype.TextArrayOID: {"array['alice']"},
+		pgtype.TextArrayOID: {"array['alice']"}, pgtype.JSONBArrayOID: {`array['{"id":"ID","seq":1}'::jsonb]`},
 		pgtype.JSONBOID: {
 			`'{"id":"ID","seq":2,"entity_type":"function","status":"active"}'`,
 			`'{"id":"ID","seq":1,"entity_type":"function","status":"draft"}'`,
