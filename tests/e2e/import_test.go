@@ -34,6 +34,7 @@ func TestNothingFromBeforeAnEpochIsRouted(t *testing.T) {
 	s.insert(carol, order(columns{"trace_id": "old order"}))
 	s.exec("select ledger.import_begin()")
 	refusedStart(t, s.environment(), 1, "is being restored", "select ledger.import_end()")
+	s.awaitDetached()
 	s.exec("select ledger.import_end()")
 
 	// The slot still brings all of it, and so does a scan of the whole table.
