@@ -167,7 +167,7 @@ export type Database = {
 { Args: Record<PropertyKey, never>; Returns: undefined
                            },
 "import_end":
-{ Args: Record<PropertyKey, never>; Returns: Json
+{ Args: { "p_keep_malformed"?: boolean }; Returns: Json
                            },
 "is_callable":
 { Args: { "p_function_id": string,"p_owner_id": string,"p_tenant_id": string }; Returns: boolean
