@@ -394,6 +394,10 @@ as $$
 declare
     v_spans jsonb[];
     v_rows ledger.universal_registry[];
+    v_is_mixed boolean := false; -- some are there already
+    v_was_mixed boolean;
+    v_new boolean[];
+    v_written text[];
     v_inserted bigint;
     v_low integer := 1;
     v_size integer;
@@ -420,25 +424,54 @@ begin
     while v_low <= cardinality(v_spans) loop
         v_size := least(v_size, cardinality(v_spans) - v_low + 1);
         v_state := null;
+        v_was_mixed := v_is_mixed;
         begin
             v_rows := ledger_private.typed(array(
                 select ledger_private.stated(s.span)
                 from unnest(v_spans[v_low:v_low + v_size - 1]) as s (span)
             ));
-            insert into ledger.universal_registry
-            select r.*
-            from unnest(v_rows) as r
-            on conflict do nothing;
-            get diagnostics v_inserted = row_count;
-            if v_inserted = 0 then
-                for i in 1 .. v_size loop
+            if v_is_mixed and v_size > 1 then
+                -- Needs the right to read. Where it is not there, one by one below.
+                with written as (
+                    insert into ledger.universal_registry as u
+                    select r.*
+                    from unnest(v_rows) as r
+                    on conflict do nothing
+                    returning u.id, u.seq
+                )
+                select coalesce(array_agg(w.id || ' ' || w.seq), '{}')
+                into v_written
+                from written as w;
+                -- Of those that are alike the first.
+                v_new := array(
+                    select w.key is not null
+                        and row_number() over (partition by k.key order by k.place) = 1
+                    from (
+                        select s.place, v_rows[s.place].id || ' ' || coalesce(v_rows[s.place].seq, 0)
+                        from generate_series(1, v_size) as s (place)
+                    ) as k (place, key)
+                    left join unnest(v_written) as w (key) on w.key = k.key
+                    order by k.place
+                );
+            else
+                insert into ledger.universal_registry
+                select r.*
+                from unnest(v_rows) as r
+                on conflict do nothing;
+                get diagnostics v_inserted = row_count;
+                if v_inserted between 1 and v_size - 1 then
+                    v_is_mixed := true;
+                    raise unique_violation;
+                end if;
+                v_new := array_fill(v_inserted > 0, array[v_size]);
+            end if;
+            for i in 1 .. v_size loop
+                if not v_new[i] then
                     v_rows[i] := ledger_private.stored_span(
                         ledger_private.stated(v_spans[v_low + i - 1]), v_rows[i]
                     );
-                end loop;
-            elsif v_inserted < v_size then
-                raise unique_violation;
-            end if;
+                end if;
+            end loop;
         exception
             when others then
                 get stacked diagnostics
@@ -453,7 +486,9 @@ begin
                 end if;
         end;
 
-        if v_state is not null and v_size > 1 then
+        if v_is_mixed and not v_was_mixed then
+            continue; -- the same again, asking which were written
+        elsif v_state is not null and v_size > 1 then
             v_size := v_size / 2;
             continue;
         end if;
@@ -462,7 +497,7 @@ begin
             if v_state is null then
                 id := v_rows[i].id;
                 seq := coalesce(v_rows[i].seq, 0);
-                is_new := v_inserted > 0;
+                is_new := v_new[i];
                 accepted_at := case when is_new then statement_timestamp() else v_rows[i].accepted_at end;
                 curr_hash := v_rows[i].curr_hash;
                 error := null;

@@ -118,6 +118,19 @@ func TestBatchFindsEveryFault(t *testing.T) {
 	}
 }
 
+// Who may not read what he writes gets the same answers.
+func TestBatchOfWhatMayNotBeRead(t *testing.T) {
+	t.Parallel()
+	l := setup(t)
+	span := func(n int) string {
+		return `{"entity_type":"note","owner_id":"system","tenant_id":"system","id":"` + id(n) + `"}`
+	}
+	wantPlaces(t, l.batch(governor, array(span(1), span(2))), "new", "new")
+	// What is there can not be compared: it is a conflict, whatever it says.
+	wantPlaces(t, l.batch(governor, array(span(3), span(1), span(4), span(4))), "new", "23505", "new", "23505")
+	wantPlaces(t, l.batch(owner, array(span(3), span(5), span(5), span(4))), "old", "new", "old", "old")
+}
+
 // A request may follow its function in one batch: rows are written in the order sent.
 func TestBatchKeepsTheOrderSent(t *testing.T) {
 	t.Parallel()
