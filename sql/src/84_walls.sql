@@ -1,7 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 05577e4f996c95bae91695f57b3dcaf9137ff6ed800cae13926664d86041859b
--- Sources: 1f5f6d03fe35b0ec3250ab8825e1955a9f94ab2670f66d1a7225fcb88e48eaa6
+-- Sources: 101506e4f5cb4e5212fce92eaa201f20ad29603cdec7a34bbcc963fc5eb0b2f7
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)

@@ -2828,6 +2828,10 @@ as $$
 declare
     v_spans jsonb[];
     v_rows ledger.universal_registry[];
+    v_is_mixed boolean := false; -- some are there already
+    v_was_mixed boolean;
+    v_new boolean[];
+    v_written text[];
     v_inserted bigint;
     v_low integer := 1;
     v_size integer;
@@ -2854,25 +2858,54 @@ begin
     while v_low <= cardinality(v_spans) loop
         v_size := least(v_size, cardinality(v_spans) - v_low + 1);
         v_state := null;
+        v_was_mixed := v_is_mixed;
         begin
             v_rows := ledger_private.typed(array(
                 select ledger_private.stated(s.span)
                 from unnest(v_spans[v_low:v_low + v_size - 1]) as s (span)
             ));
-            insert into ledger.universal_registry
-            select r.*
-            from unnest(v_rows) as r
-            on conflict do nothing;
-            get diagnostics v_inserted = row_count;
-            if v_inserted = 0 then
-                for i in 1 .. v_size loop
+            if v_is_mixed and v_size > 1 then
+                -- Needs the right to read. Where it is not there, one by one below.
+                with written as (
+                    insert into ledger.universal_registry as u
+                    select r.*
+                    from unnest(v_rows) as r
+                    on conflict do nothing
+                    returning u.id, u.seq
+                )
+                select coalesce(array_agg(w.id || ' ' || w.seq), '{}')
+                into v_written
+                from written as w;
+                -- Of those that are alike the first.
+                v_new := array(
+                    select w.key is not null
+                        and row_number() over (partition by k.key order by k.place) = 1
+                    from (
+                        select s.place, v_rows[s.place].id || ' ' || coalesce(v_rows[s.place].seq, 0)
+                        from generate_series(1, v_size) as s (place)
+                    ) as k (place, key)
+                    left join unnest(v_written) as w (key) on w.key = k.key
+                    order by k.place
+                );
+            else
+                insert into ledger.universal_registry
+                select r.*
+                from unnest(v_rows) as r
+                on conflict do nothing;
+                get diagnostics v_inserted = row_count;
+                if v_inserted between 1 and v_size - 1 then
+                    v_is_mixed := true;
+                    raise unique_violation;
+                end if;
+                v_new := array_fill(v_inserted > 0, array[v_size]);
+            end if;
+            for i in 1 .. v_size loop
+                if not v_new[i] then
                     v_rows[i] := ledger_private.stored_span(
                         ledger_private.stated(v_spans[v_low + i - 1]), v_rows[i]
                     );
-                end loop;
-            elsif v_inserted < v_size then
-                raise unique_violation;
-            end if;
+                end if;
+            end loop;
         exception
             when others then
                 get stacked diagnostics
@@ -2887,7 +2920,9 @@ begin
                 end if;
         end;
 
-        if v_state is not null and v_size > 1 then
+        if v_is_mixed and not v_was_mixed then
+            continue; -- the same again, asking which were written
+        elsif v_state is not null and v_size > 1 then
             v_size := v_size / 2;
             continue;
         end if;
@@ -2896,7 +2931,7 @@ begin
             if v_state is null then
                 id := v_rows[i].id;
                 seq := coalesce(v_rows[i].seq, 0);
-                is_new := v_inserted > 0;
+                is_new := v_new[i];
                 accepted_at := case when is_new then statement_timestamp() else v_rows[i].accepted_at end;
                 curr_hash := v_rows[i].curr_hash;
                 error := null;
@@ -3508,7 +3543,7 @@ grant execute on function ledger_private.standing_walls()
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 05577e4f996c95bae91695f57b3dcaf9137ff6ed800cae13926664d86041859b
+-- Sources: 101506e4f5cb4e5212fce92eaa201f20ad29603cdec7a34bbcc963fc5eb0b2f7
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -3814,7 +3849,7 @@ begin
     values
         ('ledger.admit_span', 'f2f286714e65a3ca5c72d2a4f444811eaf5838dd70f9fd76e3fe9d7ed4e4fbe0'),
         ('ledger.append', 'a143a0806043c0db5053c4c4524cd6f0446ef591941151b644bebde2a965ecb5'),
-        ('ledger.append_batch', 'd1e015e8587b70e066fa6bef0f027ea8b3240f60b0bc4df63009456bcb393a2f'),
+        ('ledger.append_batch', '37a84fff90c852e03fb6cf3446b46ad6e34a753254626ecad7e132fb75a37b8c'),
         ('ledger.as_of', 'f7f5b0b9d076ce27e118098bed1f55398a147eee29f94d07eea09be2e20fcfcb'),
         ('ledger.current_tenant_id', 'b7dc59a609067e0d6d21db5e768cbbd55c9574037c0ec7e7dc440dabf3ecaba6'),
         ('ledger.current_user_id', 'd2b20ddf20d60ab3c9f718790091fe16e80d3f55024c28727ca943bd24fd8f66'),
