@@ -1,6 +1,7 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
 -- Sources: 101506e4f5cb4e5212fce92eaa201f20ad29603cdec7a34bbcc963fc5eb0b2f7
+-- Sources: ba6a086c24b4a277ab5196169c1be6035cc48c14b6b8535abebc66a1efa86e6e
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
