@@ -1,7 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 101506e4f5cb4e5212fce92eaa201f20ad29603cdec7a34bbcc963fc5eb0b2f7
--- Sources: ba6a086c24b4a277ab5196169c1be6035cc48c14b6b8535abebc66a1efa86e6e
+-- Sources: df205452b18be8b29d418feedc9952d5065ef4b4d6c2f95322479f94d9aa8731
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
