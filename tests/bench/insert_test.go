@@ -28,11 +28,13 @@ const bareTables = `
 	alter table bench.walled enable row level security;
 	create policy own on bench.walled for insert to authenticated with check (
 		owner_id = (select current_setting('request.jwt.claims', true)::jsonb ->> 'sub')
-		and tenant_id = (select current_setting('request.jwt.claims', true)::jsonb -> 'app_metadata' ->> 'tenant_id'));
+		and tenant_id = (
+			select current_setting('request.jwt.claims', true)::jsonb -> 'app_metadata' ->> 'tenant_id'));
 	grant insert, select on bench.bare, bench.walled to authenticated;`
 
 const defaults = `alter id set default gen_random_uuid(), alter seq set default 0,
-		alter at set default now(), alter accepted_at set default now(), alter xact set default pg_current_xact_id(),
+		alter at set default now(), alter accepted_at set default now(),
+		alter xact set default pg_current_xact_id(),
 		alter who set default 'user:' || (current_setting('request.jwt.claims', true)::jsonb ->> 'sub'),
 		alter owner_id set default current_setting('request.jwt.claims', true)::jsonb ->> 'sub',
 		alter tenant_id set default

@@ -94,10 +94,11 @@ func TestWhoIsNobodyElse(t *testing.T) {
 	}
 	wantCode(t, l.append(governor, "entity_type", "note", "who", "system:x"), "")
 	wantCode(t, l.append(governor, "entity_type", "note", "who", "kernel:x"), "LL008")
-	wantCode(t, l.append(service, "entity_type", "note", "who", "user:bob", "owner_id", "bob", "tenant_id", "t2"), "")
+	bobs := []any{"entity_type", "note", "who", "user:bob", "owner_id", "bob", "tenant_id", "t2"}
+	wantCode(t, l.append(service, bobs...), "")
 	wantCode(t, l.append(service, "entity_type", "note", "who", "system\u00a0:x", "owner_id", "bob",
 		"tenant_id", "t2"), "LL008")
-	wantCode(t, l.append(owner, "entity_type", "note", "who", "user:bob", "owner_id", "bob", "tenant_id", "t2"), "")
+	wantCode(t, l.append(owner, bobs...), "")
 }
 
 // A repeated insert with a key meets the primary key, and nobody takes the id of somebody else's key.
@@ -160,7 +161,8 @@ func TestAHundredThousandIdsInOneTransaction(t *testing.T) {
 		var before, after, locksBefore, locksAfter int64
 		const memory = "select sum(total_bytes)::bigint, (select count(*) from pg_locks where pid = pg_backend_pid()) " +
 			"from pg_backend_memory_contexts"
-		const rows = "insert into ledger.universal_registry (entity_type, name) select 'note', 'n' from generate_series(1, $1)"
+		const rows = "insert into ledger.universal_registry (entity_type, name) " +
+			"select 'note', 'n' from generate_series(1, $1)"
 		measure := func(bytes, locks *int64) error {
 			if _, err := tx.Exec(t.Context(), "reset role"); err != nil {
 				return err

@@ -34,7 +34,8 @@ func TestOddData(t *testing.T) {
 		{"1e400", "content", `1e400`, "LL017", ""},
 		{"-1e309 deep in an object", "metadata", `{"a":[{"b":-1e309}]}`, "LL017", ""},
 		{"1e131071", "input", `{"n":1e131071}`, "LL017", ""},
-		{"the greatest double", "content", `1.7976931348623157e308`, "", "17976931348623157" + strings.Repeat("0", 292)},
+		{"the greatest double", "content", `1.7976931348623157e308`, "",
+			"17976931348623157" + strings.Repeat("0", 292)},
 		{"a bit more", "content", `1.7976931348623158e308`, "LL017", ""},
 		{"the least double", "content", `5e-324`, "", "0." + strings.Repeat("0", 323) + "5"},
 		{"less than the least double", "content", `1e-324`, "LL017", ""},
@@ -83,7 +84,7 @@ func TestOddData(t *testing.T) {
 		{"100 tags", "tags", hundred, "", ""},
 		{"1000 tags", "tags", "{" + strings.TrimSuffix(strings.Repeat("a,", 1000), ",") + "}", "", ""},
 		{"1001 tags", "tags", "{" + strings.TrimSuffix(strings.Repeat("a,", 1001), ",") + "}", "LL017", ""},
-		{"1001 nulls", "related_to", "{" + strings.TrimSuffix(strings.Repeat("NULL,", 1001), ",") + "}", "LL017", ""},
+		{"1001 nulls", "related_to", "{" + strings.Repeat("NULL,", 1000) + "NULL}", "LL017", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			err := l.in(alice, func(tx pgx.Tx) error {
@@ -129,9 +130,11 @@ func TestSizes(t *testing.T) {
 		code string
 	}{
 		{"900 KB in one column", []any{"content", text(900_000)}, ""},
-		{"900 KB in six", []any{"content", text(300_000), "input", text(150_000), "code", strings.Repeat("x", 200_000),
+		{"900 KB in six", []any{"content", text(300_000), "input", text(150_000),
+			"code", strings.Repeat("x", 200_000),
 			"metadata", object(200_000), "output", text(50_000)}, ""},
-		{"1 MiB in several", []any{"content", text(600_000), "input", text(300_000), "output", text(200_000)}, "LL017"},
+		{"1 MiB in several", []any{"content", text(600_000), "input", text(300_000),
+			"output", text(200_000)}, "LL017"},
 		{"1 MiB in one column", []any{"content", text(1 << 20)}, "LL017"},
 		{"metadata of 256 KiB", []any{"metadata", object(256 << 10)}, ""},
 		{"metadata of 256 KiB and a byte", []any{"metadata", object(256<<10 + 1)}, "LL017"},
@@ -144,7 +147,8 @@ func TestSizes(t *testing.T) {
 			wantCode(t, l.append(alice, with([]any{"entity_type", "note"}, c.span...)...), c.code)
 		})
 	}
-	const rest = "insert into ledger.universal_registry (entity_type, content) values ('note', to_jsonb(repeat('x', $1)))"
+	const rest = "insert into ledger.universal_registry (entity_type, content) " +
+		"values ('note', to_jsonb(repeat('x', $1)))"
 	overhead := len("note") + len("user:alice") + len("alice") + len("t1") + len("private") + len(`""`)
 	wantCode(t, l.do(alice, rest, 1<<20-overhead), "")
 	wantCode(t, l.do(alice, rest, 1<<20-overhead+1), "LL017")
