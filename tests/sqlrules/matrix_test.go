@@ -242,7 +242,6 @@ func caller(p party, name string) party {
 type matrix struct {
 	*ledger
 	tx       pgx.Tx
-	callable string // a function that everybody may call
 }
 
 // spanID is the id of the span of kind and visibility that belongs to user.
