@@ -241,7 +241,7 @@ func caller(p party, name string) party {
 
 type matrix struct {
 	*ledger
-	tx       pgx.Tx
+	tx pgx.Tx
 }
 
 // spanID is the id of the span of kind and visibility that belongs to user.
