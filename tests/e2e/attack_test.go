@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 
@@ -120,6 +119,18 @@ func TestEveryRequestEnds(t *testing.T) {
 	judge(t, s)
 }
 
+// poison is a span nested too deep for any reader, from before the ledger refused such.
+const poison = `do $$
+begin
+	alter table ledger.universal_registry disable trigger universal_registry_before_insert_1_admit;
+	insert into ledger.universal_registry (id, seq, entity_type, name, who, at, xact, accepted_at, owner_id,
+		tenant_id, visibility, is_deleted, content)
+	values (ledger.uuid7(), 0, 'order', 'an order', 'user:alice', now(), pg_current_xact_id(), now(), 'alice',
+		'acme', 'tenant', false, (repeat('[', 1500) || repeat(']', 1500))::jsonb);
+	alter table ledger.universal_registry enable always trigger universal_registry_before_insert_1_admit;
+end
+$$`
+
 // A span that no kernel can take ends as an incident, and the others go on behind it.
 func TestAPoisonedSpanStopsNobody(t *testing.T) {
 	t.Parallel()
@@ -127,8 +138,7 @@ func TestAPoisonedSpanStopsNobody(t *testing.T) {
 	s.serve()
 	s.insert(alice, policy("order", alarm))
 	for range 3 {
-		s.insert(alice,
-			order(columns{"content": json.RawMessage(strings.Repeat("[", 1500) + strings.Repeat("]", 1500))}))
+		s.exec(poison)
 		good := order()
 		s.insert(alice, good)
 		s.emitted("alert", good["trace_id"].(string), 1)

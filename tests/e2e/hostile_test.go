@@ -50,7 +50,7 @@ func TestABadFunctionIsOneErrorAndHarmsNobody(t *testing.T) {
 			span.RunDenied, 0},
 		{"emits an unknown column", `ctx.insertSpan({ entity_type: "note", color: "red" });`, nil,
 			span.RunDenied, 0},
-		{"emits what the ledger refuses", `ctx.insertSpan({ entity_type: "note", name: "n".repeat(501) });`, nil,
+		{"emits what the ledger refuses", `ctx.insertSpan({ entity_type: "note", name: "n".repeat(1001) });`, nil,
 			span.RunDenied, 0},
 		{"emits a NUL", `ctx.insertSpan({ entity_type: "note", content: { a: "\u0000" } });`, nil,
 			span.RunNotSerializable, 0},
