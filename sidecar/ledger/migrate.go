@@ -41,10 +41,35 @@ func Migrations(files fs.FS, dir string) ([]Migration, error) {
 }
 
 // historySQL makes the history table as the Supabase CLI makes it, so that both keep one history. It is
-// one transaction; the lock ("LOGL") is there because `if not exists` fails when two run it at once.
+// one transaction; the lock ("LOGL") is there because `if not exists` fails when two run it at once. Who may
+// create schemas can have made it first: an insert into a stranger's table would run his triggers as us.
 const historySQL = `select pg_advisory_xact_lock(1280264012);
 create schema if not exists supabase_migrations;
 create table if not exists supabase_migrations.schema_migrations (version text not null primary key);
+do $$
+declare
+	v_owner name := (
+		select o.rolname
+		from (
+			select nspowner from pg_namespace where oid = 'supabase_migrations'::regnamespace
+			union all
+			select relowner from pg_class where oid = 'supabase_migrations.schema_migrations'::regclass
+		) as found (owner)
+		join pg_roles as o on o.oid = found.owner
+		join pg_roles as me on me.rolname = current_user
+		where not o.rolsuper and o.oid <> me.oid and (me.rolsuper or not pg_has_role(o.oid, 'usage'))
+		limit 1
+	);
+begin
+	if v_owner is not null then
+		raise exception using
+			errcode = 'object_not_in_prerequisite_state',
+			message = 'supabase_migrations.schema_migrations, or its schema, belongs to ' || v_owner,
+			hint = format('If %I owns this database''s migrations, connect as %I. If not, look what it is, '
+				'and drop it.', v_owner, v_owner);
+	end if;
+end
+$$;
 alter table supabase_migrations.schema_migrations add column if not exists statements text[];
 alter table supabase_migrations.schema_migrations add column if not exists name text;`
 

@@ -4,6 +4,42 @@
 
 -- 0.1.0 to 0.2.0: what the body does not replace by itself. Breaks nothing. Locks the ledger.
 
+-- ledger.has_version goes (60_timeline): it told anybody about anything. What a user has built on it would
+-- stop that at the very end, in words that advise to drop his things.
+do $dependents$
+declare
+    v_dependents text := (
+        select string_agg(distinct case
+            when d.classid = 'pg_catalog.pg_rewrite'::regclass then (
+                select 'view ' || r.ev_class::regclass
+                from pg_catalog.pg_rewrite as r
+                where r.oid = d.objid
+            )
+            else pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid)
+        end, ', ')
+        from pg_catalog.pg_depend as d
+        where d.refclassid = 'pg_catalog.pg_proc'::regclass
+            and d.refobjid = to_regprocedure('ledger.has_version(uuid,integer)')
+            and d.deptype = 'n'
+            and not exists (
+                select
+                from pg_catalog.pg_rewrite as r
+                where d.classid = 'pg_catalog.pg_rewrite'::regclass
+                    and r.oid = d.objid
+                    and r.ev_class = to_regclass('ledger.visible_timeline')
+            )
+    );
+begin
+    if v_dependents is not null then
+        raise exception using
+            errcode = 'dependent_objects_still_exist',
+            message = 'ledger.has_version goes with this version, and is used by: ' || v_dependents,
+            hint = 'Build that on ledger.visible_timeline (the newest versions) or ledger.history instead, then '
+                'run this again.';
+    end if;
+end
+$dependents$;
+
 -- Everybody who reads or writes waits until this is through, and is then guarded by the new rules. A
 -- lock at a time would deadlock with those who hold one and want the next, so it is all or, for a moment,
 -- none.
@@ -38,8 +74,6 @@ begin
 end
 $lock$;
 
--- Made anew by the body, because a view's columns and a function's parameters can not be changed in place.
-
 -- In the place of universal_registry_parent_owner_idx.
 drop index if exists ledger.universal_registry_parent_idx;
 
@@ -65,6 +99,52 @@ create schema if not exists ledger_private;
 comment on schema ledger_private is
     'What views and guards need of the owner''s rights. Never exposed; nothing in it is for clients to '
     'call by name.';
+
+-- Who may create a schema in this database can have been here first. A schema's owner replaces what is in
+-- it, and a function of his that is called here has the rights of whoever runs this: so nothing is called
+-- before this. What the sidecar keeps in engine is its own.
+do $strangers$
+declare
+    v_thing record;
+begin
+    select found.what, o.rolname
+    into v_thing
+    from (
+        select 'schema ' || n.nspname as what, n.nspowner as owner
+        from pg_catalog.pg_namespace as n
+        where n.nspname in ('ledger', 'ledger_private', 'engine')
+        union all
+        select 'relation ' || c.oid::regclass, c.relowner
+        from pg_catalog.pg_class as c
+        join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+        where n.nspname in ('ledger', 'ledger_private')
+        union all
+        select 'function ' || p.oid::regprocedure, p.proowner
+        from pg_catalog.pg_proc as p
+        join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
+        where n.nspname in ('ledger', 'ledger_private')
+        union all
+        select 'type ' || t.oid::regtype, t.typowner
+        from pg_catalog.pg_type as t
+        join pg_catalog.pg_namespace as n on n.oid = t.typnamespace
+        where n.nspname in ('ledger', 'ledger_private')
+    ) as found
+    join pg_catalog.pg_roles as o on o.oid = found.owner
+    join pg_catalog.pg_roles as me on me.rolname = current_user
+    where not o.rolsuper
+        and o.oid <> me.oid
+        and (me.rolsuper or not pg_catalog.pg_has_role(o.oid, 'usage'))
+    limit 1;
+    if found then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = v_thing.what || ' is there already and belongs to ' || v_thing.rolname,
+            hint = format('If %I is the owner of this ledger, run it as %I (set role). If not, nothing of '
+                'that role''s may be in the schemas ledger, ledger_private and engine: look what it is, '
+                'and drop it.', v_thing.rolname, v_thing.rolname);
+    end if;
+end
+$strangers$;
 
 -- Nothing in here is for everybody. What a role gets, it gets by name in 50_access.
 revoke all on schema ledger from public;
@@ -286,7 +366,7 @@ as $$
 declare
     c_mask constant bigint := 4294967295;
     v_length constant integer := length(p_message);
-    v_padded bytea := p_message || '\x80'
+    v_padded bytea := p_message || decode('80', 'hex')
         || decode(repeat('00', (119 - v_length % 64) % 64), 'hex')
         || int8send(v_length::bigint * 8);
     v_state bigint[] := array[1732584193, 4023233417, 2562383102, 271733878, 3285377520];
@@ -2456,7 +2536,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     -- With its offset: what means another instant tomorrow or elsewhere can not be sent twice.
-    if p_value #>> '{}' ~ '^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?\s?([Zz]|[+-]\d\d(:?\d\d)?)$' then
+    if p_value #>> '{}' ~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?'
+        '[[:space:]]?([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)$'
+    then
         begin
             return (p_value #>> '{}')::timestamptz;
         exception
@@ -2602,7 +2684,7 @@ begin
         where a.attrelid = 'ledger.universal_registry'::regclass
             and a.attnum > 0
             and not a.attisdropped
-            and position(lower(regexp_replace(p_key, '([a-z])([A-Z])', '\1_\2', 'g')) in a.attname) > 0
+            and position(lower(regexp_replace(p_key, '([a-z])([A-Z])', e'\\1_\\2', 'g')) in a.attname) > 0
         order by char_length(a.attname), a.attnum
         limit 1;
     end if;
@@ -2921,8 +3003,9 @@ begin
                     v_detail = pg_exception_detail,
                     v_hint = pg_exception_hint;
                 -- What a span is guilty of. Anything else, such as a deadlock, a full disk or a lock
-                -- not got, is the transaction's affair. (A cancel is not caught at all.)
-                if v_state !~ '^(LL|22|23|P0001|42501)' then
+                -- not got, or an import under way, is the transaction's affair. (A cancel is not caught
+                -- at all.)
+                if v_state !~ '^(LL|22|23|P0001|42501)' or v_state = 'LL018' then
                     raise;
                 end if;
         end;
@@ -2969,7 +3052,7 @@ comment on function ledger.append_batch(jsonb) is
     'Appends up to 1000 spans (16 MiB), each as ledger.append does, in the order sent, and answers for each '
     'in that order: place from 1, and either what ledger.append returns or error {code, message, detail, '
     'hint}. A span that is refused does not keep the others out: for all or nothing, INSERT an array. An '
-    'error that no span is guilty of (deadlock, serialization, timeout, resources) ends the call, and '
+    'error that no span is guilty of (deadlock, serialization, timeout, resources, an import) ends the call, and '
     'nothing is written. Two callers who send the same ids should send them sorted, or one may get 40P01.';
 
 revoke all on function
@@ -3457,7 +3540,8 @@ begin
         c.relkind,
         array_to_string(array(select o from unnest(c.reloptions) as o order by o), ' '),
         encode(sha256(convert_to(
-            regexp_replace(regexp_replace(pg_get_viewdef(c.oid), '\mr\.', '', 'g'), '\s+', ' ', 'g'), 'UTF8'
+            regexp_replace(regexp_replace(pg_get_viewdef(c.oid), e'\\mr[.]', '', 'g'), '[[:space:]]+', ' ', 'g'),
+            'UTF8'
         )), 'hex')
     )
     from pg_catalog.pg_class as c
@@ -3475,7 +3559,7 @@ begin
         case when p.proisstrict then 'strict' end,
         case when p.proleakproof then 'leakproof' end,
         array_to_string(p.proconfig, ' '),
-        regexp_replace(pg_get_function_sqlbody(p.oid), '\s+', ' ', 'g')
+        regexp_replace(pg_get_function_sqlbody(p.oid), '[[:space:]]+', ' ', 'g')
     )
     from pg_catalog.pg_proc as p
     join pg_catalog.pg_language as l on l.oid = p.prolang
@@ -3550,7 +3634,7 @@ grant execute on function ledger_private.standing_walls()
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: df205452b18be8b29d418feedc9952d5065ef4b4d6c2f95322479f94d9aa8731
+-- Sources: 0169fe8a0165d805c37477412b6aa43d60d8330ef4faef73b2a53ce12452c90f
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -3856,12 +3940,12 @@ begin
     values
         ('ledger.admit_span', 'f2f286714e65a3ca5c72d2a4f444811eaf5838dd70f9fd76e3fe9d7ed4e4fbe0'),
         ('ledger.append', 'a143a0806043c0db5053c4c4524cd6f0446ef591941151b644bebde2a965ecb5'),
-        ('ledger.append_batch', '37a84fff90c852e03fb6cf3446b46ad6e34a753254626ecad7e132fb75a37b8c'),
+        ('ledger.append_batch', '9db0c09e35775aa9d6c878caa06e330880413fd2c7c0129adad3937758adabf5'),
         ('ledger.as_of', 'f7f5b0b9d076ce27e118098bed1f55398a147eee29f94d07eea09be2e20fcfcb'),
         ('ledger.current_tenant_id', 'b7dc59a609067e0d6d21db5e768cbbd55c9574037c0ec7e7dc440dabf3ecaba6'),
         ('ledger.current_user_id', 'd2b20ddf20d60ab3c9f718790091fe16e80d3f55024c28727ca943bd24fd8f66'),
         ('ledger.follow_version', '1729345213e02dbab48c6663319451b7652abf45151ff7a1fe3cce7385bf5c1a'),
-        ('ledger.guard_check', '594ef67b6e495cbfab777450616344dbb691d18226024f7d932bb2e61dcf0b17'),
+        ('ledger.guard_check', '60ff3a75b44db22dcea5b2fa7e5624b227e4f9e34cfedf644edad98ea9118b20'),
         ('ledger.idempotency_id', 'da2733312397c86d5b79f1d5369569c9457f848d152002a41990a4ab219d7d4c'),
         ('ledger.import_begin', '6a7c6da7f060465f8842dec3c8ccdbdf019c892aa5fdba6607dfc9b9aa439bd0'),
         ('ledger.import_end', '61bbff7902bc5de3c35ee83f07788bde8ff92be299e38ad08f17ce76e75f348a'),
@@ -3874,7 +3958,7 @@ begin
         ('ledger_private.built_walls', '417b84ea73c3befbed795bc8eedc06f1eaa6aa64d6011b78547ae6910c240117'),
         ('ledger_private.chain_faults', 'a7c45e5f2491b294c21aa83aadb9e41386073c4a0e02216842126acfbd6ac1a1'),
         ('ledger_private.claims', '540e5581f618a3b82cdac477a9aebdda21cd3bfb0216b99bc0f97ade70523da2'),
-        ('ledger_private.instant', '1625f32f1aee6c085a02c1ec20b6afec072ee56b247b95e8d30dd9b042e019b7'),
+        ('ledger_private.instant', '0acfc8d6b7d209742ba63befc5d43314bd10d230c49a251651f0b50ec5bf38ca'),
         ('ledger_private.is_importing', 'c0bdaf9af8bd5b22c369d2d749d55b78a2f9f2f6ad137ef5c304c192f10222ba'),
         ('ledger_private.is_odd_json', 'b06773e0680a7afda7f964db97674daf9915077560f73e1e88bfd7a69fcfd32e'),
         ('ledger_private.is_superseded', '2a3bdf645aeaeb3e74689b911b11c874eced9b490b5f198a752a6c9320dae3c7'),
@@ -3882,14 +3966,14 @@ begin
         ('ledger_private.may_publish', '63453f708ee8eadce5b65ce0c14341ce34e79893fb1a2900c5b972068d50e507'),
         ('ledger_private.mend_owner_policies', '465f17c40193f1c1a2a02323e51cc3d074df38b6bac5b7aede0c31cd4295f3da'),
         ('ledger_private.mend_publication', 'dba6586abfee58bb95a5c5daabab850d7d56d92007da3d46e0b0a3fcb9fec4c5'),
-        ('ledger_private.refuse_key', '062407557b7ab2e4734329f7cdc2a24edf5b915e04ad7b0c5174b859e6c0c259'),
+        ('ledger_private.refuse_key', '6e43b30a4d323097ac602ade2fcda1111d984ef8c076365f8053207fc59ba188'),
         ('ledger_private.refuse_shape', 'b28d6bb9868e5038ad31dbd65a07ccd73817ddbbcc218083184b87b688887ea3'),
         ('ledger_private.refuse_sidecar', 'cb5e5dfeb8e1da2a7a111f4ff67d40b25a75ba2b2eee90aaded3f0cd4eb2e722'),
         ('ledger_private.refuse_while_importing', '0288303f6906ceec7103379a47f0973357199fcf0c1ad6cc84faf2cb8b3a8c4f'),
-        ('ledger_private.sha1', '54b568fb002113885b18a2069e995cef6eb5bc412c15219249831df37cdf7e80'),
+        ('ledger_private.sha1', '122d1c1496cc6028356c6db4963b39d0f2bfe6213906cc98ae05550ab8cab0e0'),
         ('ledger_private.shape_fault', '7d1ae8355b8a7513162bd3ea41db2fe8b348f9abdec52670ae17832feea3d5f3'),
         ('ledger_private.shape_faults', 'fdb66240d6f193c7c690953c47ddd906105d5f94326b7081684cbd41ead1a03e'),
-        ('ledger_private.standing_walls', '6564e32ef99e25ead3f264e91ab5541306549d7b86412d06eccefc5536ff59e7'),
+        ('ledger_private.standing_walls', 'fc82fc43b38a0ce02cd1e4ca22c098ddc6908457a8056961b06f24c2566ac12b'),
         ('ledger_private.stated', '042d14236f4c69a5070994c72cc6fdbb09d62a2041afc114958c6712a63a79df'),
         ('ledger_private.stored_span', 'f05d93f24796713ee6070b34a21cbc21d3c3f94bebd1b0e868ea5ea343144c79'),
         ('ledger_private.typed', '2a8612661e81cdf7b39b81ea3a3185406e6d6a7c53075d061759c0b933693e26'),
@@ -3994,13 +4078,13 @@ begin
     return query
     select s.kind || ' ' || s.name, 'is none of the ledger''s',
         case s.kind
-            when 'trigger' then format('drop trigger %I on %s', s.name, substring(s.stands from ' ON (\S+) '))
+            when 'trigger' then format('drop trigger %I on %s', s.name, substring(s.stands from ' ON ([^ ]+) '))
             when 'policy' then format('drop policy %I on ledger.universal_registry', s.name)
             when 'index' then 'drop index ' || s.name
             when 'function' then 'drop function ' || s.name
             when 'right' then 'revoke ' || regexp_replace(
-                regexp_replace(s.name, '^(\w+) on column (\S+) of (\S+)', '\1 (\2) on \3'),
-                '^(.*) to (.*?)( with grant option)?$', '\1 from \2'
+                regexp_replace(s.name, '^([a-z]+) on column ([^ ]+) of ([^ ]+)', e'\\1 (\\2) on \\3'),
+                '^(.*) to (.*?)( with grant option)?$', e'\\1 from \\2'
             )
             else format('alter table ledger.universal_registry drop %s %I', s.kind, s.name)
         end

@@ -16,7 +16,7 @@ as $$
 declare
     c_mask constant bigint := 4294967295;
     v_length constant integer := length(p_message);
-    v_padded bytea := p_message || '\x80'
+    v_padded bytea := p_message || decode('80', 'hex')
         || decode(repeat('00', (119 - v_length % 64) % 64), 'hex')
         || int8send(v_length::bigint * 8);
     v_state bigint[] := array[1732584193, 4023233417, 2562383102, 271733878, 3285377520];

@@ -15,7 +15,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     -- With its offset: what means another instant tomorrow or elsewhere can not be sent twice.
-    if p_value #>> '{}' ~ '^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?\s?([Zz]|[+-]\d\d(:?\d\d)?)$' then
+    if p_value #>> '{}' ~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?'
+        '[[:space:]]?([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)$'
+    then
         begin
             return (p_value #>> '{}')::timestamptz;
         exception
@@ -161,7 +163,7 @@ begin
         where a.attrelid = 'ledger.universal_registry'::regclass
             and a.attnum > 0
             and not a.attisdropped
-            and position(lower(regexp_replace(p_key, '([a-z])([A-Z])', '\1_\2', 'g')) in a.attname) > 0
+            and position(lower(regexp_replace(p_key, '([a-z])([A-Z])', e'\\1_\\2', 'g')) in a.attname) > 0
         order by char_length(a.attname), a.attnum
         limit 1;
     end if;
@@ -480,8 +482,9 @@ begin
                     v_detail = pg_exception_detail,
                     v_hint = pg_exception_hint;
                 -- What a span is guilty of. Anything else, such as a deadlock, a full disk or a lock
-                -- not got, is the transaction's affair. (A cancel is not caught at all.)
-                if v_state !~ '^(LL|22|23|P0001|42501)' then
+                -- not got, or an import under way, is the transaction's affair. (A cancel is not caught
+                -- at all.)
+                if v_state !~ '^(LL|22|23|P0001|42501)' or v_state = 'LL018' then
                     raise;
                 end if;
         end;
@@ -528,7 +531,7 @@ comment on function ledger.append_batch(jsonb) is
     'Appends up to 1000 spans (16 MiB), each as ledger.append does, in the order sent, and answers for each '
     'in that order: place from 1, and either what ledger.append returns or error {code, message, detail, '
     'hint}. A span that is refused does not keep the others out: for all or nothing, INSERT an array. An '
-    'error that no span is guilty of (deadlock, serialization, timeout, resources) ends the call, and '
+    'error that no span is guilty of (deadlock, serialization, timeout, resources, an import) ends the call, and '
     'nothing is written. Two callers who send the same ids should send them sorted, or one may get 40P01.';
 
 revoke all on function

@@ -90,7 +90,8 @@ begin
         c.relkind,
         array_to_string(array(select o from unnest(c.reloptions) as o order by o), ' '),
         encode(sha256(convert_to(
-            regexp_replace(regexp_replace(pg_get_viewdef(c.oid), '\mr\.', '', 'g'), '\s+', ' ', 'g'), 'UTF8'
+            regexp_replace(regexp_replace(pg_get_viewdef(c.oid), e'\\mr[.]', '', 'g'), '[[:space:]]+', ' ', 'g'),
+            'UTF8'
         )), 'hex')
     )
     from pg_catalog.pg_class as c
@@ -108,7 +109,7 @@ begin
         case when p.proisstrict then 'strict' end,
         case when p.proleakproof then 'leakproof' end,
         array_to_string(p.proconfig, ' '),
-        regexp_replace(pg_get_function_sqlbody(p.oid), '\s+', ' ', 'g')
+        regexp_replace(pg_get_function_sqlbody(p.oid), '[[:space:]]+', ' ', 'g')
     )
     from pg_catalog.pg_proc as p
     join pg_catalog.pg_language as l on l.oid = p.prolang

@@ -1,6 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: df205452b18be8b29d418feedc9952d5065ef4b4d6c2f95322479f94d9aa8731
+-- Sources: 0169fe8a0165d805c37477412b6aa43d60d8330ef4faef73b2a53ce12452c90f
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)

@@ -116,13 +116,13 @@ begin
     return query
     select s.kind || ' ' || s.name, 'is none of the ledger''s',
         case s.kind
-            when 'trigger' then format('drop trigger %I on %s', s.name, substring(s.stands from ' ON (\S+) '))
+            when 'trigger' then format('drop trigger %I on %s', s.name, substring(s.stands from ' ON ([^ ]+) '))
             when 'policy' then format('drop policy %I on ledger.universal_registry', s.name)
             when 'index' then 'drop index ' || s.name
             when 'function' then 'drop function ' || s.name
             when 'right' then 'revoke ' || regexp_replace(
-                regexp_replace(s.name, '^(\w+) on column (\S+) of (\S+)', '\1 (\2) on \3'),
-                '^(.*) to (.*?)( with grant option)?$', '\1 from \2'
+                regexp_replace(s.name, '^([a-z]+) on column ([^ ]+) of ([^ ]+)', e'\\1 (\\2) on \\3'),
+                '^(.*) to (.*?)( with grant option)?$', e'\\1 from \\2'
             )
             else format('alter table ledger.universal_registry drop %s %I', s.kind, s.name)
         end

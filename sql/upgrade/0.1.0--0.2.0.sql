@@ -1,5 +1,41 @@
 -- 0.1.0 to 0.2.0: what the body does not replace by itself. Breaks nothing. Locks the ledger.
 
+-- ledger.has_version goes (60_timeline): it told anybody about anything. What a user has built on it would
+-- stop that at the very end, in words that advise to drop his things.
+do $dependents$
+declare
+    v_dependents text := (
+        select string_agg(distinct case
+            when d.classid = 'pg_catalog.pg_rewrite'::regclass then (
+                select 'view ' || r.ev_class::regclass
+                from pg_catalog.pg_rewrite as r
+                where r.oid = d.objid
+            )
+            else pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid)
+        end, ', ')
+        from pg_catalog.pg_depend as d
+        where d.refclassid = 'pg_catalog.pg_proc'::regclass
+            and d.refobjid = to_regprocedure('ledger.has_version(uuid,integer)')
+            and d.deptype = 'n'
+            and not exists (
+                select
+                from pg_catalog.pg_rewrite as r
+                where d.classid = 'pg_catalog.pg_rewrite'::regclass
+                    and r.oid = d.objid
+                    and r.ev_class = to_regclass('ledger.visible_timeline')
+            )
+    );
+begin
+    if v_dependents is not null then
+        raise exception using
+            errcode = 'dependent_objects_still_exist',
+            message = 'ledger.has_version goes with this version, and is used by: ' || v_dependents,
+            hint = 'Build that on ledger.visible_timeline (the newest versions) or ledger.history instead, then '
+                'run this again.';
+    end if;
+end
+$dependents$;
+
 -- Everybody who reads or writes waits until this is through, and is then guarded by the new rules. A
 -- lock at a time would deadlock with those who hold one and want the next, so it is all or, for a moment,
 -- none.
@@ -33,8 +69,6 @@ begin
             'xact_start) and run it again.';
 end
 $lock$;
-
--- Made anew by the body, because a view's columns and a function's parameters can not be changed in place.
 
 -- In the place of universal_registry_parent_owner_idx.
 drop index if exists ledger.universal_registry_parent_idx;

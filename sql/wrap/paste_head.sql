@@ -13,8 +13,13 @@ begin
             message = 'the ledger of this database is an extension',
             hint = 'Run instead: alter extension loglineos update';
     end if;
-    if to_regprocedure('ledger_private.version()') is not null then
-        execute 'select ledger_private.version()' into v_version;
+    -- Read, not called: it is not known yet whose it is.
+    v_version := (
+        select substring(pg_catalog.pg_get_function_sqlbody(oid) from '[0-9]+[.][0-9]+[.][0-9]+')
+        from pg_catalog.pg_proc
+        where oid = to_regprocedure('ledger_private.version()')
+    );
+    if v_version is not null then
         if string_to_array(v_version, '.')::integer[] >= string_to_array('@version@', '.')::integer[] then
             raise exception using
                 message = 'this database has a ledger of version ' || v_version || ' already',

@@ -383,8 +383,8 @@ func TestCopyObeysTheReader(t *testing.T) {
 	}
 }
 
-// A key says that it is taken: an id must be known to be asked for, and has 74 random bits or more. It says
-// nothing else.
+// A key says that it is taken, and nothing else. An id must be known to be asked for: one that the ledger makes
+// has 74 random bits; that of an idempotency key is known to whoever is of the tenant and knows the key.
 func TestATakenIDTellsOnlyThatItIsTaken(t *testing.T) {
 	t.Parallel()
 	l := setupSecrets(t)
@@ -395,6 +395,21 @@ func TestATakenIDTellsOnlyThatItIsTaken(t *testing.T) {
 		t.Errorf("got %+v", refusal)
 	}
 	wantCode(t, l.append(bob, "id", missing, "entity_type", "note"), "")
+
+	l.given(alice, "entity_type", "note", "name", secret, "idempotency_key", "order-4711")
+	for _, of := range []struct {
+		who       actor
+		key, code string
+	}{
+		{ann, "order-4711", "23505"}, {ann, "order-4712", ""}, // of the tenant: he who guesses learns
+		{bob, "order-4711", ""}, // of another: the key is another one
+	} {
+		err := l.append(of.who, "entity_type", "note", "idempotency_key", of.key)
+		wantCode(t, err, of.code)
+		if errors.As(err, &refusal) && (refusal.Detail != "" || strings.Contains(refusal.Message, secret)) {
+			t.Errorf("got %+v", refusal)
+		}
+	}
 }
 
 // What comes back from an insert is what its writer may read.
