@@ -21,6 +21,15 @@ func Migrate(ctx context.Context, owner *ledger.Owner) ([]ledger.Migration, erro
 	return owner.Migrate(ctx, migrations)
 }
 
+// MigrateAgain applies the newest migration once more, also where the history does not know the ledger.
+func MigrateAgain(ctx context.Context, owner *ledger.Owner) (ledger.Migration, error) {
+	migrations, err := ledger.Migrations(supabase.Migrations, "migrations")
+	if err != nil {
+		return ledger.Migration{}, err
+	}
+	return owner.MigrateAgain(ctx, migrations)
+}
+
 // BootstrapOptions says what Bootstrap publishes beyond the kernels.
 type BootstrapOptions struct {
 	// DailyQuota, where it is not 0, is written into a manifest that does not exist yet.

@@ -68,13 +68,17 @@ func runServe(s signals, args []string, out, errOut io.Writer) error {
 	return err
 }
 
-const migrateHelp = `Usage: logline migrate [--database URL]
+const migrateHelp = `Usage: logline migrate [--again] [--database URL]
 
 Applies the migrations that the database lacks, each in one transaction. It keeps the same history as
 ` + "`supabase db push`" + ` (supabase_migrations.schema_migrations), so either may be used. The login must
 own the database (on Supabase: postgres).
 
+    --again          apply the newest migration once more, though the history has it: puts up the walls that
+                     guard_check names, and takes over a ledger that the history does not know; rows stay
     --database URL   default: DATABASE_URL
+
+    logline migrate --again --database postgres://postgres@localhost/app
 `
 
 const bootstrapHelp = `Usage: logline bootstrap [--database URL]
@@ -86,10 +90,16 @@ version a governor wrote is kept, and said so. The login must own the database (
     --database URL   default: DATABASE_URL
 `
 
-// openOwner parses --database and opens the owner's session.
-func openOwner(ctx context.Context, name, help string, args []string, out io.Writer) (*ledger.Owner, error) {
+// openOwner parses --database and what define adds (nil: nothing), and opens the owner's session.
+func openOwner(ctx context.Context, name, help string, args []string, out io.Writer,
+	define func(*flag.FlagSet)) (*ledger.Owner, error) {
 	var url string
-	err := parse(name, help, args, out, func(flags *flag.FlagSet) { flags.StringVar(&url, "database", "", "") })
+	err := parse(name, help, args, out, func(flags *flag.FlagSet) {
+		flags.StringVar(&url, "database", "", "")
+		if define != nil {
+			define(flags)
+		}
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -104,11 +114,21 @@ func openOwner(ctx context.Context, name, help string, args []string, out io.Wri
 
 func runMigrate(s signals, args []string, out, _ io.Writer) error {
 	ctx := s.stop
-	owner, err := openOwner(ctx, "migrate", migrateHelp, args, out)
+	var again bool
+	owner, err := openOwner(ctx, "migrate", migrateHelp, args, out, func(flags *flag.FlagSet) {
+		flags.BoolVar(&again, "again", false, "")
+	})
 	if err != nil {
 		return err
 	}
 	defer owner.Close(context.WithoutCancel(ctx))
+	if again {
+		migration, err := app.MigrateAgain(ctx, owner)
+		if err == nil {
+			fmt.Fprintf(out, "applied %s_%s again\n", migration.Version, migration.Name)
+		}
+		return err
+	}
 	applied, err := app.Migrate(ctx, owner)
 	for _, migration := range applied {
 		fmt.Fprintf(out, "applied %s_%s\n", migration.Version, migration.Name)
@@ -121,7 +141,7 @@ func runMigrate(s signals, args []string, out, _ io.Writer) error {
 
 func runBootstrap(s signals, args []string, out, _ io.Writer) error {
 	ctx := s.stop
-	owner, err := openOwner(ctx, "bootstrap", bootstrapHelp, args, out)
+	owner, err := openOwner(ctx, "bootstrap", bootstrapHelp, args, out, nil)
 	if err != nil {
 		return err
 	}

@@ -150,6 +150,79 @@ func TestMigrateGoesOnFromTheReleaseBefore(t *testing.T) {
 	l.Close()
 }
 
+// Installed by psql, or pushed by another project whose history is its own.
+func TestMigrateTakesOverALedgerThatTheHistoryDoesNotKnow(t *testing.T) {
+	t.Parallel()
+	migrations, err := Migrations(supabase.Migrations, "migrations")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, version := range []string{"0.1.0", minVersion} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			pgtest.New(t) // makes the roles
+			db := pgtest.Empty(t)
+			o, conn := owner(t, db.URL), connect(t, db.URL)
+			if _, err := o.MigrateAgain(t.Context(), migrations); err == nil ||
+				!strings.Contains(err.Error(), "no ledger yet: run `logline migrate`") {
+				t.Errorf("again without a ledger: %v", err)
+			}
+			exec(t, conn, migrations[i].SQL)
+			exec(t, conn, `insert into ledger.universal_registry (entity_type, owner_id, tenant_id, who)
+				values ('note', 'alice', 't1', 'user:alice')`)
+			_, err := o.Migrate(t.Context(), migrations)
+			if err == nil || !strings.Contains(err.Error(), "has a ledger of version "+version+" that its history") ||
+				!strings.Contains(err.Error(), "`logline migrate --again`") {
+				t.Fatalf("got %v, want the version and the mend", err)
+			}
+			if _, err := o.MigrateAgain(t.Context(), migrations); err != nil {
+				t.Fatal(err)
+			}
+			applied, err := o.Migrate(t.Context(), migrations)
+			if err != nil || len(applied) != 0 {
+				t.Errorf("then it applies %d, %v", len(applied), err)
+			}
+			if n := ask[int](t, conn, "select count(*) from ledger.history"); n != 1 {
+				t.Errorf("%d rows, want 1", n)
+			}
+			wantOpen(t, db.SidecarURL)
+		})
+	}
+}
+
+func TestMigrateAgainPutsWallsUpAndNeverGoesBack(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	migrations, err := Migrations(supabase.Migrations, "migrations")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, conn := owner(t, db.URL), connect(t, db.URL)
+	exec(t, conn, `create or replace function ledger.current_user_id() returns text language sql
+		stable set search_path = pg_catalog, pg_temp as $$ select 'alice' $$`)
+	if n := ask[int](t, conn, "select count(*) from ledger.guard_check()"); n == 0 {
+		t.Fatal("no wall has fallen")
+	}
+	if _, err := o.MigrateAgain(t.Context(), migrations); err != nil {
+		t.Fatal(err)
+	}
+	if n := ask[int](t, conn, "select count(*) from ledger.guard_check()"); n != 0 {
+		t.Errorf("%d walls do not stand", n)
+	}
+	exec(t, conn, "select ledger.import_begin()")
+	_, err = o.MigrateAgain(t.Context(), migrations)
+	if err == nil || !strings.Contains(err.Error(), "\nHINT: End that first: select ledger.import_end()") {
+		t.Errorf("while the import door is open: got %v, want the hint", err)
+	}
+	exec(t, conn, "select ledger.import_end()")
+	exec(t, conn, `create or replace function ledger_private.version() returns text language sql
+		immutable parallel safe set search_path = pg_catalog, pg_temp return '10.0.0'`)
+	_, err = o.MigrateAgain(t.Context(), migrations)
+	if err == nil || !strings.Contains(err.Error(), "the ledger is of version 10.0.0, this program of 0.2.0") {
+		t.Errorf("a later ledger: got %v", err)
+	}
+}
+
 func TestBrokenMigrationLeavesNothing(t *testing.T) {
 	t.Parallel()
 	db := pgtest.Empty(t)

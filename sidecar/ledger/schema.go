@@ -19,8 +19,9 @@ const acceptedUntil = `coalesce((
 		where e.tenant_id = 'system' and e.entity_type = 'epoch'
 	), '-infinity')`
 
-// restoredSQL tells whether there is a row of a transaction that is still to come, and that no epoch
-// covers: it was restored past the import door.
+// restoredSQL tells by the rows whether they were restored and no epoch covers them: one is of a transaction
+// that is still to come, or of the newest two share a writer (xmin), though an insert is written by its own
+// transaction. ledger.guard_check has the second half, too.
 const restoredSQL = `select exists (
 	select from ledger.universal_registry r
 	where r.xact >= (
@@ -30,6 +31,36 @@ const restoredSQL = `select exists (
 			)::text::xid8
 			from ledger.universal_registry e
 			where e.tenant_id = 'system' and e.entity_type = 'epoch'
+		)
+	) or exists (
+		select
+		from (
+			select r.xmin::text as writer, r.xact, r.accepted_at
+			from ledger.universal_registry r
+			where r.xact < pg_snapshot_xmax(pg_current_snapshot())
+			order by r.xact desc
+			limit 100
+		) newest
+		where newest.accepted_at > ` + acceptedUntil + `
+		group by newest.writer
+		having count(distinct newest.xact) > 1
+	)`
+
+// movedSQL tells whether the tail has worked on these rows on another server: a dump takes its cursor along,
+// and no import door was closed on this server since. A standby that was promoted is the same server; a
+// copy of a disk has its identifier, too, but not the transactions of its later cursor.
+const movedSQL = `select exists (
+	select
+	from engine.cursor c
+	cross join pg_control_system() here
+	where (c.system_id <> here.system_identifier::text
+			or pg_snapshot_xmax(c.snapshot) > pg_snapshot_xmax(pg_current_snapshot()))
+		and not exists (
+			select from ledger.universal_registry e
+			where e.tenant_id = 'system' and e.entity_type = 'epoch'
+				and e.accepted_at > c.stored_at
+				and coalesce(e.metadata ->> 'system_identifier', here.system_identifier::text)
+					= here.system_identifier::text
 		)
 	)`
 
@@ -47,7 +78,7 @@ func checkSchema(ctx context.Context, conn *pgx.Conn) error {
 		return fmt.Errorf("the ledger is older than version %s, which this sidecar needs: %s", minVersion, mend)
 	}
 	var version string
-	var old, importing, restored bool
+	var old, importing bool
 	err = conn.QueryRow(ctx, `select v, string_to_array(v, '.')::int[] < string_to_array($1, '.')::int[],
 		ledger_private.is_importing() from ledger_private.version() v`, minVersion).
 		Scan(&version, &old, &importing)
@@ -60,7 +91,25 @@ func checkSchema(ctx context.Context, conn *pgx.Conn) error {
 		return errors.New("the ledger is being restored (its import door is open): run " +
 			"`select ledger.import_end()` as the owner, then start again")
 	}
-	if err := conn.QueryRow(ctx, restoredSQL).Scan(&restored); err != nil {
+	return checkRestored(ctx, conn)
+}
+
+// checkRestored refuses rows that came from another server without the import door: what was open there
+// would run twice.
+func checkRestored(ctx context.Context, conn *pgx.Conn) error {
+	var restored, comparable bool
+	err := conn.QueryRow(ctx, `select coalesce(has_table_privilege(to_regclass('engine.cursor'), 'select'), false)
+		and has_function_privilege('pg_catalog.pg_control_system()', 'execute')`).Scan(&comparable)
+	if err != nil {
+		return fmt.Errorf("look for the tail's cursor: %w", err)
+	}
+	if comparable {
+		err = conn.QueryRow(ctx, movedSQL).Scan(&restored)
+	}
+	if err == nil && !restored {
+		err = conn.QueryRow(ctx, restoredSQL).Scan(&restored)
+	}
+	if err != nil {
 		return fmt.Errorf("look for restored rows: %w", err)
 	}
 	if restored {

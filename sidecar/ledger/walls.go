@@ -36,7 +36,7 @@ func (l *Ledger) Walls(ctx context.Context, migration string, limit int) (walls 
 			same := strings.Contains(migration, "\nreturn '"+version+"';\n")
 			if same && !strings.Contains(migration, "$$"+body+"$$") {
 				walls = append(walls, Wall{"function " + name, "has not the body that this sidecar knows",
-					"As the owner, run this version's migration again."})
+					"As the owner, run this version's migration again: logline migrate --again."})
 			}
 			return nil
 		})

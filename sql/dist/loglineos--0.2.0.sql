@@ -2,6 +2,17 @@
 -- Generated from sql/src by scripts/sqlbuild. Do not edit.
 \echo Use "create extension loglineos" to load this file. \quit
 
+do $guard$
+begin
+    if to_regclass('ledger.universal_registry') is not null then
+        raise exception using
+            message = 'this database has a ledger already, by migrations or pasted',
+            hint = 'Stay with them: logline migrate (or supabase db push, or paste the new file) upgrades it. '
+                'One form does not become another.';
+    end if;
+end
+$guard$;
+
 -- What pg_dump writes, read by pg_restore or psql, runs with row_security off. Then rows come next, and
 -- what is no member of the extension comes from the dump, too.
 select pg_catalog.set_config(
@@ -3568,7 +3579,7 @@ grant execute on function ledger_private.standing_walls()
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 0169fe8a0165d805c37477412b6aa43d60d8330ef4faef73b2a53ce12452c90f
+-- Sources: 31dd9e359c6bbf6514289aae05a139950c73ef9b0e54d389edf492ed00a3ea6f
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -3879,7 +3890,7 @@ begin
         ('ledger.current_tenant_id', 'b7dc59a609067e0d6d21db5e768cbbd55c9574037c0ec7e7dc440dabf3ecaba6'),
         ('ledger.current_user_id', 'd2b20ddf20d60ab3c9f718790091fe16e80d3f55024c28727ca943bd24fd8f66'),
         ('ledger.follow_version', '1729345213e02dbab48c6663319451b7652abf45151ff7a1fe3cce7385bf5c1a'),
-        ('ledger.guard_check', '60ff3a75b44db22dcea5b2fa7e5624b227e4f9e34cfedf644edad98ea9118b20'),
+        ('ledger.guard_check', '08586d8af0a59d0f224ce52fd0163f6870ecf7b4b5c8d8c6aa70a8b84c8aa574'),
         ('ledger.idempotency_id', 'da2733312397c86d5b79f1d5369569c9457f848d152002a41990a4ab219d7d4c'),
         ('ledger.import_begin', '6a7c6da7f060465f8842dec3c8ccdbdf019c892aa5fdba6607dfc9b9aa439bd0'),
         ('ledger.import_end', '61bbff7902bc5de3c35ee83f07788bde8ff92be299e38ad08f17ce76e75f348a'),
@@ -3930,8 +3941,8 @@ declare
     v_owner oid;
     v_epoch record;
     v_door constant text := 'universal_registry_before_insert_0_import';
-    v_again constant text := 'As the owner, run this version''s migration again: '
-        '20261124000000_loglineos_0_2_0.sql.';
+    v_again constant text := 'As the owner, run this version''s migration again: logline migrate --again, or '
+        'psql -v ON_ERROR_STOP=1 -1 -f 20261124000000_loglineos_0_2_0.sql (in supabase/migrations).';
 begin
     select c.relowner into v_owner from pg_catalog.pg_class as c where c.oid = v_table and c.relkind = 'r';
     if v_owner is null then
@@ -3942,13 +3953,16 @@ begin
         return;
     end if;
 
-    -- The import door comes first: its end enables the triggers, and could not write its span behind them.
+    -- The import door comes first and alone: it takes other walls down, and its end puts them up again.
     return query
     select 'trigger ' || t.tgname, 'is the import door: rows come in as they are, and only the owner appends',
         'select ledger.import_end()'
     from pg_catalog.pg_trigger as t
     where t.tgrelid = v_table
         and t.tgname = v_door;
+    if found then
+        return;
+    end if;
 
     -- The table itself.
     return query

@@ -1,8 +1,10 @@
 -- LogLineOS 0.2.0: paste this whole file into a SQL editor and run it. It installs the ledger in an
--- empty database, brings one of 0.1.0 to 0.2.0, and says so where there is nothing to do.
+-- empty database, brings one of 0.1.0 to 0.2.0, and puts up again what has fallen on one of 0.2.0.
+-- With psql: psql -q -v ON_ERROR_STOP=1 -f loglineos.sql
 -- Generated from sql/src by scripts/sqlbuild. Do not edit.
 
 begin;
+set local client_min_messages = warning;
 
 do $guard$
 declare
@@ -20,10 +22,10 @@ begin
         where oid = to_regprocedure('ledger_private.version()')
     );
     if v_version is not null then
-        if string_to_array(v_version, '.')::integer[] >= string_to_array('0.2.0', '.')::integer[] then
+        if string_to_array(v_version, '.')::integer[] > string_to_array('0.2.0', '.')::integer[] then
             raise exception using
-                message = 'this database has a ledger of version ' || v_version || ' already',
-                hint = 'Nothing to do: this file brings 0.2.0.';
+                message = 'this database has a ledger of version ' || v_version || ', this file brings 0.2.0',
+                hint = 'Nothing to do, or take the file of that version.';
         end if;
     end if;
 end
@@ -77,6 +79,17 @@ begin
     if to_regclass('ledger.universal_registry') is null then
         return;
     end if;
+    -- Run again, it would stamp the rows that are on their way through the import door.
+    if exists (
+        select
+        from pg_catalog.pg_trigger
+        where tgrelid = to_regclass('ledger.universal_registry')
+            and tgname = 'universal_registry_before_insert_0_import'
+    ) then
+        raise exception using
+            message = 'the ledger is being restored: its import door is open',
+            hint = 'End that first: select ledger.import_end()';
+    end if;
     for v_attempt in 1..100 loop
         begin
             set local lock_timeout = '300ms';
@@ -95,7 +108,16 @@ begin
         end;
     end loop;
     raise exception using
-        message = 'the ledger is in use: no moment to change it was found in a minute',
+        message = 'the ledger is in use: no moment to change it was found in 40 seconds',
+        detail = 'It is held by process ' || coalesce((
+            select string_agg(distinct l.pid::text, ', ')
+            from pg_catalog.pg_locks as l
+            join pg_catalog.pg_class as c on c.oid = l.relation
+            where c.relnamespace = 'ledger'::regnamespace
+                and l.database = (select d.oid from pg_catalog.pg_database as d where d.datname = current_database())
+                and l.granted
+                and l.pid <> pg_backend_pid()
+        ), 'none by now') || '.',
         hint = 'End long transactions (select pid, xact_start, query from pg_stat_activity order by '
             'xact_start) and run it again.';
 end
@@ -3661,7 +3683,7 @@ grant execute on function ledger_private.standing_walls()
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 0169fe8a0165d805c37477412b6aa43d60d8330ef4faef73b2a53ce12452c90f
+-- Sources: 31dd9e359c6bbf6514289aae05a139950c73ef9b0e54d389edf492ed00a3ea6f
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -3972,7 +3994,7 @@ begin
         ('ledger.current_tenant_id', 'b7dc59a609067e0d6d21db5e768cbbd55c9574037c0ec7e7dc440dabf3ecaba6'),
         ('ledger.current_user_id', 'd2b20ddf20d60ab3c9f718790091fe16e80d3f55024c28727ca943bd24fd8f66'),
         ('ledger.follow_version', '1729345213e02dbab48c6663319451b7652abf45151ff7a1fe3cce7385bf5c1a'),
-        ('ledger.guard_check', '60ff3a75b44db22dcea5b2fa7e5624b227e4f9e34cfedf644edad98ea9118b20'),
+        ('ledger.guard_check', '08586d8af0a59d0f224ce52fd0163f6870ecf7b4b5c8d8c6aa70a8b84c8aa574'),
         ('ledger.idempotency_id', 'da2733312397c86d5b79f1d5369569c9457f848d152002a41990a4ab219d7d4c'),
         ('ledger.import_begin', '6a7c6da7f060465f8842dec3c8ccdbdf019c892aa5fdba6607dfc9b9aa439bd0'),
         ('ledger.import_end', '61bbff7902bc5de3c35ee83f07788bde8ff92be299e38ad08f17ce76e75f348a'),
@@ -4023,8 +4045,8 @@ declare
     v_owner oid;
     v_epoch record;
     v_door constant text := 'universal_registry_before_insert_0_import';
-    v_again constant text := 'As the owner, run this version''s migration again: '
-        '20261124000000_loglineos_0_2_0.sql.';
+    v_again constant text := 'As the owner, run this version''s migration again: logline migrate --again, or '
+        'psql -v ON_ERROR_STOP=1 -1 -f 20261124000000_loglineos_0_2_0.sql (in supabase/migrations).';
 begin
     select c.relowner into v_owner from pg_catalog.pg_class as c where c.oid = v_table and c.relkind = 'r';
     if v_owner is null then
@@ -4035,13 +4057,16 @@ begin
         return;
     end if;
 
-    -- The import door comes first: its end enables the triggers, and could not write its span behind them.
+    -- The import door comes first and alone: it takes other walls down, and its end puts them up again.
     return query
     select 'trigger ' || t.tgname, 'is the import door: rows come in as they are, and only the owner appends',
         'select ledger.import_end()'
     from pg_catalog.pg_trigger as t
     where t.tgrelid = v_table
         and t.tgname = v_door;
+    if found then
+        return;
+    end if;
 
     -- The table itself.
     return query

@@ -1,6 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 0169fe8a0165d805c37477412b6aa43d60d8330ef4faef73b2a53ce12452c90f
+-- Sources: 31dd9e359c6bbf6514289aae05a139950c73ef9b0e54d389edf492ed00a3ea6f
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)

@@ -34,8 +34,8 @@ declare
     v_owner oid;
     v_epoch record;
     v_door constant text := 'universal_registry_before_insert_0_import';
-    v_again constant text := 'As the owner, run this version''s migration again: '
-        '@stamp@_loglineos_@version_@.sql.';
+    v_again constant text := 'As the owner, run this version''s migration again: logline migrate --again, or '
+        'psql -v ON_ERROR_STOP=1 -1 -f @stamp@_loglineos_@version_@.sql (in supabase/migrations).';
 begin
     select c.relowner into v_owner from pg_catalog.pg_class as c where c.oid = v_table and c.relkind = 'r';
     if v_owner is null then
@@ -46,13 +46,16 @@ begin
         return;
     end if;
 
-    -- The import door comes first: its end enables the triggers, and could not write its span behind them.
+    -- The import door comes first and alone: it takes other walls down, and its end puts them up again.
     return query
     select 'trigger ' || t.tgname, 'is the import door: rows come in as they are, and only the owner appends',
         'select ledger.import_end()'
     from pg_catalog.pg_trigger as t
     where t.tgrelid = v_table
         and t.tgname = v_door;
+    if found then
+        return;
+    end if;
 
     -- The table itself.
     return query

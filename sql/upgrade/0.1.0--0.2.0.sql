@@ -46,6 +46,17 @@ begin
     if to_regclass('ledger.universal_registry') is null then
         return;
     end if;
+    -- Run again, it would stamp the rows that are on their way through the import door.
+    if exists (
+        select
+        from pg_catalog.pg_trigger
+        where tgrelid = to_regclass('ledger.universal_registry')
+            and tgname = 'universal_registry_before_insert_0_import'
+    ) then
+        raise exception using
+            message = 'the ledger is being restored: its import door is open',
+            hint = 'End that first: select ledger.import_end()';
+    end if;
     for v_attempt in 1..100 loop
         begin
             set local lock_timeout = '300ms';
@@ -64,7 +75,16 @@ begin
         end;
     end loop;
     raise exception using
-        message = 'the ledger is in use: no moment to change it was found in a minute',
+        message = 'the ledger is in use: no moment to change it was found in 40 seconds',
+        detail = 'It is held by process ' || coalesce((
+            select string_agg(distinct l.pid::text, ', ')
+            from pg_catalog.pg_locks as l
+            join pg_catalog.pg_class as c on c.oid = l.relation
+            where c.relnamespace = 'ledger'::regnamespace
+                and l.database = (select d.oid from pg_catalog.pg_database as d where d.datname = current_database())
+                and l.granted
+                and l.pid <> pg_backend_pid()
+        ), 'none by now') || '.',
         hint = 'End long transactions (select pid, xact_start, query from pg_stat_activity order by '
             'xact_start) and run it again.';
 end

@@ -21,6 +21,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	engineledger "github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/supabase"
 	"github.com/loglineos/loglineos/tests/pgtest"
 )
@@ -169,6 +170,10 @@ var lock = []string{"acl function ledger_private.drop_extension_", "comment ledg
 
 const history = "select version || ' ' || name from supabase_migrations.schema_migrations order by 1"
 
+// replacedBody takes down a wall that only this version's migration puts up again.
+const replacedBody = `create or replace function ledger.current_user_id() returns text language sql stable
+	set search_path = pg_catalog, pg_temp as $$ select 'alice' $$`
+
 func TestPasteFormInstallsTheSame(t *testing.T) {
 	t.Parallel()
 	text := read(t, "../../sql/dist/loglineos.sql")
@@ -181,12 +186,15 @@ func TestPasteFormInstallsTheSame(t *testing.T) {
 			wantSameCatalog(t, l)
 			wantLines(t, lines(l, history), "20261123000000 loglineos_0_1_0", "20261124000000 loglineos_0_2_0")
 
-			again := connect(t, l.db.URL)
-			err := again.PgConn().Exec(t.Context(), string(text)).Close()
-			var refusal *pgconn.PgError
-			if !errors.As(err, &refusal) || !strings.Contains(refusal.Message, "has a ledger of version 0.2.0") ||
-				!strings.Contains(refusal.Hint, "Nothing to do") {
-				t.Errorf("pasted again: got %v, want a refusal that says there is nothing to do", err)
+			// Again it puts up what has fallen. A later ledger stays.
+			run(t, l.conn, replacedBody)
+			execute(t, l.conn, text)
+			wantSameCatalog(t, l)
+			run(t, l.conn, `create or replace function ledger_private.version() returns text language sql
+				immutable parallel safe set search_path = pg_catalog, pg_temp return '0.10.0'`)
+			err := connect(t, l.db.URL).PgConn().Exec(t.Context(), string(text)).Close()
+			if err == nil || !strings.Contains(err.Error(), "has a ledger of version 0.10.0") {
+				t.Errorf("pasted over a later ledger: got %v, want a refusal that says so", err)
 			}
 		})
 	}
@@ -230,6 +238,44 @@ func TestExtensionFormInstallsTheSame(t *testing.T) {
 	err := connect(t, fresh.db.URL).PgConn().Exec(t.Context(), string(text)).Close()
 	if err == nil || !strings.Contains(err.Error(), "is an extension") {
 		t.Errorf("pasted over an extension: got %v, want a refusal that says so", err)
+	}
+}
+
+// The newest migration puts up a fallen wall of an extension, too; what belongs to it goes on to.
+func TestExtensionFormIsMendedByTheMigration(t *testing.T) {
+	t.Parallel()
+	l := empty(t)
+	installExtensionFiles(t, l)
+	run(t, l.conn, "create extension loglineos")
+	before := lines(l, members)
+	for _, statement := range []string{replacedBody, "alter view ledger.history set (security_barrier = true)"} {
+		run(t, l.conn, statement)
+	}
+	if found := guardCheck(t, l.conn); len(found) < 2 {
+		t.Fatalf("found %q, want two walls", found)
+	}
+	migrations, err := engineledger.Migrations(supabase.Migrations, "migrations")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := engineledger.NewOwner(l.conn).MigrateAgain(t.Context(), migrations); err != nil {
+		t.Fatal(err)
+	}
+	wantSameCatalog(t, l, lock...)
+	wantLines(t, lines(l, members), before...)
+	wantLines(t, lines(l, "select to_regclass('supabase_migrations.schema_migrations') is null || ''"), "true")
+}
+
+// One form does not become another.
+func TestNoExtensionOverALedgerOfMigrations(t *testing.T) {
+	t.Parallel()
+	l := setup(t)
+	installExtensionFiles(t, l)
+	err := l.do(owner, "create extension loglineos")
+	var refusal *pgconn.PgError
+	if !errors.As(err, &refusal) || !strings.Contains(refusal.Message, "has a ledger already") ||
+		!strings.Contains(refusal.Hint, "logline migrate") {
+		t.Errorf("got %v, want a refusal that says to stay with migrations", err)
 	}
 }
 

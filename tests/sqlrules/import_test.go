@@ -116,6 +116,9 @@ func TestImportIsTheOwnersAlone(t *testing.T) {
 		"delete from ledger.universal_registry", "truncate ledger.universal_registry"} {
 		wantCode(t, l.do(owner, change), "LL001")
 	}
+	if found := guardCheck(t, l.conn); len(found) != 1 || found[0].Mend != importEnd {
+		t.Errorf("while the door is open guard_check finds %q, want the door alone", found)
+	}
 	if n := ask[int](l, alice, "select count(*) from ledger.visible_timeline"); n != 1 {
 		t.Errorf("alice reads %d spans while the door is open, want 1", n)
 	}
