@@ -98,7 +98,8 @@ func checkSchema(ctx context.Context, conn *pgx.Conn) error {
 // would run twice.
 func checkRestored(ctx context.Context, conn *pgx.Conn) error {
 	var restored, comparable bool
-	err := conn.QueryRow(ctx, `select coalesce(has_table_privilege(to_regclass('engine.cursor'), 'select'), false)
+	err := conn.QueryRow(ctx, `select
+		coalesce(has_table_privilege(to_regclass('engine.cursor'), 'select'), false)
 		and has_function_privilege('pg_catalog.pg_control_system()', 'execute')`).Scan(&comparable)
 	if err != nil {
 		return fmt.Errorf("look for the tail's cursor: %w", err)
