@@ -11,9 +11,9 @@ as $$
 begin
     -- 48 bits of Unix milliseconds take the place of the first 48 bits of a version 4 UUID, and a 7 that of
     -- its 4. admit_span (30_guards) has the same expression: a call costs more than it does.
-    return (
-        '0' || to_hex((date_part('epoch', clock_timestamp()) * 1000)::bigint)
-        || '7' || right(gen_random_uuid()::text, 21)
+    return concat(
+        '0', to_hex((date_part('epoch', clock_timestamp()) * 1000)::bigint),
+        '7', right(gen_random_uuid()::text, 21)
     )::uuid;
 end
 $$;

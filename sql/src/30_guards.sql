@@ -1,9 +1,9 @@
 -- 30 guards: what may be appended, decided before each insert.
 --
 --     insert ──► 1_admit (as the caller)   who are you, may you write this at all? fills, stamps;
+--                                          a client's request: may it call that function (53_call)?
 --                                          is the span well-formed (35_shape)?
 --            ──► 2_follow (as the owner)   seq > 0: does it follow the version before?
---                                          a client's new request: may it call that function?
 --            ──► policies, checks, primary key
 --
 -- A row whose (id, seq) is taken passes and meets the primary key, which alone decides, however wrong the
@@ -77,11 +77,12 @@ comment on function ledger.may_follow(text, text, text, text, boolean) is
     'else. Null counts as no.';
 
 -- Written for speed, since every insert pays for it. Postgres prepares each expression of a trigger anew in
--- each transaction, and there each function or operator costs 0.5 microseconds (its right to be executed is
--- looked up), an expression 0.35 and a column 0.1; a regular expression with a bound like {0,62} takes 15
--- each time. So a span first meets two quick tests that only an
--- ordinary one passes; any other is judged by the whole law: the case below, and shape_fault (35_shape). The
--- quick tests may send too much there, never too little (but a number of 400 decimals in a span of 8 KB).
+-- each transaction, and there a function or operator costs up to 0.5 microseconds (its right to be executed
+-- is looked up), an expression 0.35, a column 0.1; `is null`, `and` and `coalesce` cost next to nothing, and
+-- what is not reached costs nothing. Hence few operators, one test of many columns for null, and branches for
+-- what only some spans need. A span first meets quick tests that only an ordinary one passes; any other is
+-- judged by the whole law: the case below, and shape_fault (35_shape). The quick tests may send too much
+-- there, never too little (but a number of 400 decimals in a span of 8 KB); a test holds both together.
 create or replace function ledger.admit_span()
 returns trigger
 language plpgsql
@@ -90,13 +91,16 @@ security invoker
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_is_engine boolean := current_user = 'loglineos_sidecar';
     v_is_client boolean := current_user = 'authenticated';
+    v_is_engine boolean := false;
     v_is_owner boolean := false;
+    -- Null: not known to be so.
+    v_is_plain_user boolean;
     v_is_ordinary boolean := true;
     v_is_shaped boolean := true;
-    -- Not in the range of a double, or nested deeper than 64.
-    c_odd constant jsonpath := 'strict $ ? (
+    -- Not in the range of a double, or nested deeper than 64. (Without its type the literal would be parsed
+    -- at each insert, 8 microseconds.)
+    c_odd constant jsonpath := jsonpath 'strict $ ? (
         exists (@.** ? (@ > 1.7976931348623157e308 || @ < -1.7976931348623157e308
             || @ > -5e-324 && @ < 5e-324 && @ != 0))
         || exists (@.**{64} ? (@.type() == "array" || @.type() == "object"))
@@ -104,6 +108,7 @@ declare
     v_claims jsonb;
     v_user text;
     v_tenant text;
+    v_may_call boolean;
     v_code text;
     v_fault text;
 begin
@@ -117,9 +122,11 @@ begin
 
     -- Who asks (10_identity). service_role acts for others; it needs a user only to be filled in. A login
     -- that is a member of authenticated and has not set the role is a client too, but not the quick way.
-    if not v_is_engine and (
-        v_is_client or current_user <> 'service_role'
-        or num_nulls(new.owner_id, new.tenant_id, new.who) > 0
+    if not v_is_client then
+        v_is_engine := current_user = 'loglineos_sidecar';
+    end if;
+    if v_is_client or not v_is_engine and (
+        current_user <> 'service_role' or (new.owner_id is null or new.tenant_id is null or new.who is null)
     ) then
         begin
             v_claims := nullif(current_setting('request.jwt.claims', true), '')::jsonb;
@@ -127,48 +134,57 @@ begin
             when data_exception or program_limit_exceeded then
                 v_claims := null;
         end;
-        v_user := jsonb_path_query_first(
-            v_claims -> 'sub', 'strict $ ? (@.type() == "string" && @ != "")'
-        ) #>> '{}';
-        v_tenant := jsonb_path_query_first(
-            coalesce(v_claims #> '{app_metadata,tenant_id}', v_claims -> 'tenant_id'),
-            'strict $ ? (@.type() == "string" && @ != "")'
-        ) #>> '{}';
+        if jsonb_path_exists(v_claims, 'strict $ ? (
+            @.sub.type() == "string" && @.sub != "" && @.sub != "system"
+            && @.app_metadata.tenant_id.type() == "string"
+            && @.app_metadata.tenant_id != "" && @.app_metadata.tenant_id != "system"
+        )') then
+            v_is_plain_user := v_is_client;
+            v_user := v_claims ->> 'sub';
+            v_tenant := v_claims #>> '{app_metadata,tenant_id}';
+        else
+            v_user := jsonb_path_query_first(
+                v_claims -> 'sub', 'strict $ ? (@.type() == "string" && @ != "")'
+            ) #>> '{}';
+            v_tenant := jsonb_path_query_first(
+                coalesce(v_claims #> '{app_metadata,tenant_id}', v_claims -> 'tenant_id'),
+                'strict $ ? (@.type() == "string" && @ != "")'
+            ) #>> '{}';
+        end if;
     end if;
 
     -- The database's own columns, whatever was sent; then what is absent. What is stated is looked at.
     new.accepted_at := statement_timestamp();
     new.xact := pg_catalog.pg_current_xact_id();
-    new.is_deleted := coalesce(new.is_deleted, false);
-    new.seq := coalesce(new.seq, 0);
-    if new.owner_id is null then
-        new.owner_id := v_user;
-    end if;
-    if new.tenant_id is null then
-        new.tenant_id := v_tenant;
-    end if;
-    if new.visibility is null then
-        new.visibility := 'private';
-    elsif new.visibility not in ('private', 'tenant') then
-        v_is_ordinary := false;
-        v_is_shaped := new.visibility = 'public';
-    end if;
-    if new.at is null then
+    if v_is_plain_user and (
+        new.seq, new.who, new.at, new.owner_id, new.tenant_id, new.visibility, new.is_deleted
+    ) is null then
+        new.seq := 0;
+        new.who := 'user:' || v_user;
         new.at := current_timestamp;
-    elsif new.at not between current_timestamp - interval '30 days'
-        and current_timestamp + interval '5 minutes'
-    then
-        v_is_ordinary := false;
-        v_is_shaped := false;
-    end if;
-    if v_is_engine then
-        null;
-    elsif new.who is null then
-        new.who := coalesce('user:' || v_user, 'client:' || current_user);
-    elsif v_is_client and new.who = 'user:' || v_user then
-        null;
+        new.owner_id := v_user;
+        new.tenant_id := v_tenant;
+        new.visibility := 'private';
+        new.is_deleted := false;
     else
-        v_is_ordinary := false;
+        new.seq := coalesce(new.seq, 0);
+        new.is_deleted := coalesce(new.is_deleted, false);
+        new.owner_id := coalesce(new.owner_id, v_user);
+        new.tenant_id := coalesce(new.tenant_id, v_tenant);
+        if new.who is null and not v_is_engine then
+            new.who := coalesce('user:' || v_user, 'client:' || current_user);
+        end if;
+        new.visibility := coalesce(new.visibility, 'private');
+        new.at := coalesce(new.at, current_timestamp);
+        v_is_shaped := '' not in (new.who, new.owner_id, new.tenant_id)
+            and new.visibility in ('private', 'tenant', 'public')
+            and new.at between current_timestamp - interval '30 days'
+                and current_timestamp + interval '5 minutes';
+        v_is_ordinary := v_is_shaped and new.visibility <> 'public' and new.seq >= 0 and case
+            when v_is_engine then new.who is not null
+            else v_is_plain_user and (new.owner_id, new.tenant_id, new.who)
+                = (v_user, v_tenant, 'user:' || v_user)
+        end;
     end if;
     if new.id is not null then
         -- Version 4 or 7, and no system id.
@@ -186,33 +202,25 @@ begin
         end;
     else
         -- ledger.uuid7(), without the call.
-        new.id := (
-            '0' || to_hex((date_part('epoch', clock_timestamp()) * 1000)::bigint)
-            || '7' || right(gen_random_uuid()::text, 21)
+        new.id := concat(
+            '0', to_hex((date_part('epoch', clock_timestamp()) * 1000)::bigint),
+            '7', right(gen_random_uuid()::text, 21)
         )::uuid;
     end if;
 
-    if v_is_ordinary and v_code is null then
-        v_is_ordinary := new.prev_hash is null and new.seq >= 0 and case
-            when v_is_client then
-                new.owner_id = v_user
-                and new.tenant_id = v_tenant
-                and 'system' not in (v_user, v_tenant)
-                and new.entity_type <> all ('{
-                    request, function, policy, provider, manifest, key, execution, boot_event, policy_cursor,
-                    policy_error, policy_violation, checkpoint, incident, epoch, metric, status_patch,
-                    provider_execution
-                }')
-                and new.policy_id is null
-                and new.attempt is null
-                and (new.metadata ? 'engine') is not true
-            when v_is_engine then
-                new.owner_id is not null
-                and new.tenant_id is not null
-                and new.who is not null
-                and new.entity_type <> all ('{request, function, policy, provider, manifest, key}')
-            else false
-        end;
+    if v_is_engine then
+        v_is_ordinary := v_is_ordinary and v_code is null and new.prev_hash is null
+            and new.owner_id is not null and new.tenant_id is not null
+            and new.entity_type <> all ('{request, function, policy, provider, manifest, key}');
+    else
+        v_is_ordinary := v_is_ordinary and v_code is null
+            and (new.prev_hash, new.policy_id, new.attempt) is null
+            and new.entity_type <> all ('{
+                request, function, policy, provider, manifest, key, execution, boot_event, policy_cursor,
+                policy_error, policy_violation, checkpoint, incident, epoch, metric, status_patch,
+                provider_execution
+            }')
+            and (new.metadata ? 'engine') is not true;
     end if;
     if v_is_ordinary is not true and v_code is null then
         if not (v_is_engine or v_is_client or current_user = 'service_role') then
@@ -301,84 +309,110 @@ begin
                 else true
             end is not true then 'LL003' end;
         end if;
+        -- Judged for the request's owner: service_role can not call what he could not call.
+        if v_code is null and new.seq = 0 and new.entity_type = 'request' and not v_is_engine then
+            if v_is_owner then
+                v_may_call := ledger.is_callable(new.parent_id, new.owner_id, new.tenant_id);
+            else
+                v_may_call := ledger_private.may_call(new.parent_id, new.owner_id, new.tenant_id);
+            end if;
+            v_code := case when v_may_call is not true then 'LL015' end;
+        end if;
     end if;
 
     -- Is it well-formed? The columns of an ordinary span; then the others, for those that have one of them.
     -- Numbers are looked at before JSON becomes text, and only 8 KiB of it do here (35_shape).
     if v_code is null and v_is_shaped then
-        v_is_shaped := new.entity_type ~ '^[a-z][a-z0-9_.-]*$'
-            and (new.status is null or new.status ~ '^[A-Za-z][A-Za-z0-9_.-]*$')
+        v_is_shaped := concat(new.entity_type, ' ', coalesce(new.status, 'none'))
+                ~ '^[a-z][a-z0-9_.-]* [A-Za-z][A-Za-z0-9_.-]*$'
             and octet_length(concat(new.entity_type, new.status)) <= 63
-            and '' not in (new.who, new.owner_id, new.tenant_id)
             and octet_length(concat(new.who, new.owner_id, new.tenant_id)) <= 200
             and octet_length(concat(new.did, new.this, new.name)) <= 1000
-            and pg_column_size(new) <= 8192
-            and jsonb_path_exists(new.metadata, c_odd) is not true
-            and jsonb_path_exists(new.content, c_odd) is not true
-            and jsonb_path_exists(new.input, c_odd) is not true
-            and (new.metadata is null or new.metadata @> '{}')
-            and octet_length(concat(new.metadata, new.content, new.input, new.code)) <= 131072;
+            and (new.metadata is null or new.metadata @> '{}');
+        -- An odd number has more than 300 characters as text, 65 levels have 130; so what is shorter is
+        -- neither. Of 512 bytes, text of 4 MB can be made at most.
+        if pg_column_size(new) <= 512 and octet_length(concat(new.metadata, new.content)) < 130 then
+            null;
+        else
+            v_is_shaped := v_is_shaped
+                and pg_column_size(new) <= 8192
+                and jsonb_path_exists(new.metadata, c_odd) is not true
+                and jsonb_path_exists(new.content, c_odd) is not true
+                and octet_length(concat(new.metadata, new.content)) <= 131072;
+        end if;
     end if;
-    if v_code is null and v_is_shaped and num_nonnulls(
+    if v_code is null and v_is_shaped and not (
         new.confirmed_by, new.if_ok, new.if_doubt, new.if_not, new.reason, new.description,
         new.trace_id, new.session_id, new.idempotency_key, new.app_id, new.device_id, new.schema_id,
         new.model, new.sig_key_id, new.severity, new.kind, new.version, new.language, new.runtime,
-        new.unit, new.sig_alg
-    ) > 0 then
-        v_is_shaped := ('' not in (
-                new.trace_id, new.session_id, new.idempotency_key, new.app_id, new.device_id,
-                new.schema_id, new.model, new.sig_key_id, new.severity, new.kind, new.version,
-                new.language, new.runtime, new.unit, new.sig_alg
-            )) is not false
-            and octet_length(concat(
-                new.trace_id, new.session_id, new.idempotency_key, new.app_id, new.device_id,
-                new.schema_id, new.model, new.sig_key_id
-            )) <= 256
-            and octet_length(concat(
-                new.severity, new.kind, new.version, new.language, new.runtime, new.unit, new.sig_alg
-            )) <= 128
-            and octet_length(concat(
-                new.confirmed_by, new.if_ok, new.if_doubt, new.if_not, new.reason, new.description
-            )) <= 1000;
-    end if;
-    if v_code is null and v_is_shaped and num_nonnulls(
-        new.links, new.output, new.error, new.related_to, new.scopes, new.tags, new.timeout_ms,
-        new.attempt, new.duration_ms, new.tokens_in, new.tokens_out, new.tool_use_count
-    ) > 0 then
-        v_is_shaped := (new.timeout_ms not between 1 and 86400000) is not true
-            and (least(
-                new.attempt, new.duration_ms, new.tokens_in, new.tokens_out, new.tool_use_count
-            ) < 0) is not true
-            -- An element takes two characters at least.
-            and octet_length(concat(new.related_to, new.scopes, new.tags)) <= 2000
-            and concat(new.related_to, new.scopes, new.tags) !~ 'NULL|[{][{]'
-            and jsonb_path_exists(new.links, c_odd) is not true
-            and jsonb_path_exists(new.output, c_odd) is not true
-            and jsonb_path_exists(new.error, c_odd) is not true
-            and (new.links is null or new.links @> '{}')
-            and octet_length(concat(new.links, new.output, new.error)) <= 131072;
-    end if;
-    if v_code is null and v_is_shaped and num_nonnulls(
-        new.scheduled_at, new.effective_at, new.expires_at, new.ttl_at, new.sensitivity, new.layer,
-        new.value, new.cost, new.confidence, new.compiled_hash, new.prev_hash, new.curr_hash,
-        new.public_key, new.signature
-    ) > 0 then
-        v_is_shaped := num_nonnulls(new.sensitivity, new.layer, new.value, new.cost, new.confidence) = 0
-            and (least(
-                new.scheduled_at, new.effective_at, new.expires_at, new.ttl_at
-            ) < '0001-01-01 00:00:00+00') is not true
-            and (greatest(
-                new.scheduled_at, new.effective_at, new.expires_at, new.ttl_at
-            ) >= '10000-01-01 00:00:00+00') is not true
-            and concat(
-                new.compiled_hash, new.prev_hash, new.curr_hash, new.public_key, new.signature
-            ) ~ '^[0-9a-f]*$'
-            and (octet_length(new.compiled_hash) <> 64) is not true
-            and (octet_length(new.prev_hash) <> 64) is not true
-            and (octet_length(new.curr_hash) <> 64) is not true
-            and (octet_length(new.public_key) <> 64) is not true
-            and (octet_length(new.signature) <> 128) is not true
-            and (new.signature is null or new.curr_hash is not null and new.public_key is not null);
+        new.unit, new.sig_alg, new.links, new.code, new.input, new.output, new.error, new.related_to,
+        new.scopes, new.tags, new.timeout_ms, new.attempt, new.duration_ms, new.tokens_in,
+        new.tokens_out, new.tool_use_count, new.scheduled_at, new.effective_at, new.expires_at,
+        new.ttl_at, new.sensitivity, new.layer, new.value, new.cost, new.confidence, new.compiled_hash,
+        new.prev_hash, new.curr_hash, new.public_key, new.signature
+    ) is null then
+        if v_is_shaped and num_nonnulls(
+            new.confirmed_by, new.if_ok, new.if_doubt, new.if_not, new.reason, new.description,
+            new.trace_id, new.session_id, new.idempotency_key, new.app_id, new.device_id, new.schema_id,
+            new.model, new.sig_key_id, new.severity, new.kind, new.version, new.language, new.runtime,
+            new.unit, new.sig_alg
+        ) > 0 then
+            v_is_shaped := ('' not in (
+                    new.trace_id, new.session_id, new.idempotency_key, new.app_id, new.device_id,
+                    new.schema_id, new.model, new.sig_key_id, new.severity, new.kind, new.version,
+                    new.language, new.runtime, new.unit, new.sig_alg
+                )) is not false
+                and octet_length(concat(
+                    new.trace_id, new.session_id, new.idempotency_key, new.app_id, new.device_id,
+                    new.schema_id, new.model, new.sig_key_id
+                )) <= 256
+                and octet_length(concat(
+                    new.severity, new.kind, new.version, new.language, new.runtime, new.unit, new.sig_alg
+                )) <= 128
+                and octet_length(concat(
+                    new.confirmed_by, new.if_ok, new.if_doubt, new.if_not, new.reason, new.description
+                )) <= 1000;
+        end if;
+        if v_is_shaped and num_nonnulls(
+            new.links, new.code, new.input, new.output, new.error, new.related_to, new.scopes, new.tags,
+            new.timeout_ms, new.attempt, new.duration_ms, new.tokens_in, new.tokens_out, new.tool_use_count
+        ) > 0 then
+            v_is_shaped := (new.timeout_ms not between 1 and 86400000) is not true
+                and (least(
+                    new.attempt, new.duration_ms, new.tokens_in, new.tokens_out, new.tool_use_count
+                ) < 0) is not true
+                -- An element takes two characters at least.
+                and octet_length(concat(new.related_to, new.scopes, new.tags)) <= 2000
+                and concat(new.related_to, new.scopes, new.tags) !~ 'NULL|[{][{]'
+                and jsonb_path_exists(new.links, c_odd) is not true
+                and jsonb_path_exists(new.input, c_odd) is not true
+                and jsonb_path_exists(new.output, c_odd) is not true
+                and jsonb_path_exists(new.error, c_odd) is not true
+                and (new.links is null or new.links @> '{}')
+                and octet_length(concat(new.links, new.code, new.input, new.output, new.error)) <= 131072;
+        end if;
+        if v_is_shaped and num_nonnulls(
+            new.scheduled_at, new.effective_at, new.expires_at, new.ttl_at, new.sensitivity, new.layer,
+            new.value, new.cost, new.confidence, new.compiled_hash, new.prev_hash, new.curr_hash,
+            new.public_key, new.signature
+        ) > 0 then
+            v_is_shaped := num_nonnulls(new.sensitivity, new.layer, new.value, new.cost, new.confidence) = 0
+                and (least(
+                    new.scheduled_at, new.effective_at, new.expires_at, new.ttl_at
+                ) < '0001-01-01 00:00:00+00') is not true
+                and (greatest(
+                    new.scheduled_at, new.effective_at, new.expires_at, new.ttl_at
+                ) >= '10000-01-01 00:00:00+00') is not true
+                and concat(
+                    new.compiled_hash, new.prev_hash, new.curr_hash, new.public_key, new.signature
+                ) ~ '^[0-9a-f]*$'
+                and (octet_length(new.compiled_hash) <> 64) is not true
+                and (octet_length(new.prev_hash) <> 64) is not true
+                and (octet_length(new.curr_hash) <> 64) is not true
+                and (octet_length(new.public_key) <> 64) is not true
+                and (octet_length(new.signature) <> 128) is not true
+                and (new.signature is null or new.curr_hash is not null and new.public_key is not null);
+        end if;
     end if;
     if v_code is null and v_is_shaped is not true then
         v_fault := ledger_private.shape_fault(new);
@@ -428,6 +462,8 @@ begin
             when 'LL010' then 'visibility public needs the governing right or a grant of the manifest'
             when 'LL011' then 'at ' || new.at || ' is outside -30 days to +5 minutes of now'
             when 'LL014' then 'version 0 states a prev_hash, but nothing is before it'
+            when 'LL015' then 'parent_id ' || coalesce(new.parent_id::text, 'null')
+                || ' is no function that you may call'
             when 'LL016' then 'a span with curr_hash leaves a hashed column to be filled in'
         end,
         hint = case v_code
@@ -451,6 +487,8 @@ begin
             when 'LL010' then 'State visibility tenant or private.'
             when 'LL011' then 'Leave at out, mend the clock, or keep the old time in metadata.'
             when 'LL014' then 'Leave prev_hash out.'
+            when 'LL015' then 'State as parent_id the id of a function that you can read and that is '
+                'not archived.'
             when 'LL016' then 'State id, seq, who, at, owner_id, tenant_id, visibility and '
                 'is_deleted, or leave curr_hash out.'
         end;
@@ -490,11 +528,10 @@ $$;
 
 comment on function ledger.is_callable(uuid, text, text) is
     'Whether the newest version of a span is a function, in use, that this user may read by the rules '
-    'of 50_access. Null: no such span. Not granted: for follow_version only.';
+    'of 50_access. Null: no such span. Not granted: for ledger_private.may_call.';
 
--- Definer: the version before may be hidden from the caller and must stay hidden, and whether a
--- function is in use is told by its newest version, also where the caller may read an older one only.
--- What comes out is an error that is the same for a missing and for a foreign id.
+-- Definer: the version before may be hidden from the caller and must stay hidden. What comes out is an error
+-- that is the same for a missing and for a foreign id.
 create or replace function ledger.follow_version()
 returns trigger
 language plpgsql
@@ -510,47 +547,39 @@ declare
     v_before text;
     v_code text;
 begin
-    if new.seq = 0 then
-        -- Judged for the request's owner: service_role can not call what he could not call.
-        if v_is_engine or ledger.is_callable(new.parent_id, new.owner_id, new.tenant_id) then
-            return new;
-        end if;
-        v_code := 'LL015';
-    else
-        select p.owner_id, p.tenant_id, p.entity_type, p.status, p.curr_hash, p.parent_id
-        into v_previous
-        from ledger.universal_registry as p
-        where p.id = new.id
-            and p.seq = new.seq - 1;
-        v_before := v_previous.status;
+    select p.owner_id, p.tenant_id, p.entity_type, p.status, p.curr_hash, p.parent_id
+    into v_previous
+    from ledger.universal_registry as p
+    where p.id = new.id
+        and p.seq = new.seq - 1;
+    v_before := v_previous.status;
 
-        v_code := case
-            when v_previous.owner_id is null then 'LL002'
-            -- The engine and the owner see every row anyway. To others a foreign one is not there.
-            when v_previous.owner_id <> new.owner_id or v_previous.tenant_id <> new.tenant_id
-                then case when v_is_engine or v_caller = current_user then 'LL013' else 'LL002' end
-            when v_previous.entity_type <> new.entity_type
-                or new.entity_type = 'request' and new.parent_id <> v_previous.parent_id
-                then 'LL013'
-            when ledger.may_follow(
-                new.entity_type, new.tenant_id, v_before, new.status, v_is_engine
-            ) is not true then 'LL003'
-            when new.prev_hash is null and new.curr_hash is not null
-                and v_previous.curr_hash is not null
-                then 'LL016'
-            when new.prev_hash is not null
-                and new.prev_hash is distinct from v_previous.curr_hash
-                then 'LL014'
-        end;
-        if v_code is null then
-            if new.curr_hash is null then
-                new.prev_hash := v_previous.curr_hash;
-                if new.entity_type = 'request' then
-                    new.parent_id := v_previous.parent_id;
-                end if;
+    v_code := case
+        when v_previous.owner_id is null then 'LL002'
+        -- The engine and the owner see every row anyway. To others a foreign one is not there.
+        when v_previous.owner_id <> new.owner_id or v_previous.tenant_id <> new.tenant_id
+            then case when v_is_engine or v_caller = current_user then 'LL013' else 'LL002' end
+        when v_previous.entity_type <> new.entity_type
+            or new.entity_type = 'request' and new.parent_id <> v_previous.parent_id
+            then 'LL013'
+        when ledger.may_follow(
+            new.entity_type, new.tenant_id, v_before, new.status, v_is_engine
+        ) is not true then 'LL003'
+        when new.prev_hash is null and new.curr_hash is not null
+            and v_previous.curr_hash is not null
+            then 'LL016'
+        when new.prev_hash is not null
+            and new.prev_hash is distinct from v_previous.curr_hash
+            then 'LL014'
+    end;
+    if v_code is null then
+        if new.curr_hash is null then
+            new.prev_hash := v_previous.curr_hash;
+            if new.entity_type = 'request' then
+                new.parent_id := v_previous.parent_id;
             end if;
-            return new;
         end if;
+        return new;
     end if;
 
     if exists (
@@ -576,8 +605,6 @@ begin
             when 'LL013' then 'version ' || new.seq || ' of span ' || new.id
                 || ' changes tenant_id, owner_id, entity_type or, of a request, parent_id'
             when 'LL014' then 'prev_hash is not the curr_hash of version ' || new.seq - 1
-            when 'LL015' then 'parent_id ' || coalesce(new.parent_id::text, 'null')
-                || ' is no function that you may call'
             when 'LL016' then 'a span with curr_hash leaves prev_hash to be filled in'
         end,
         hint = case v_code
@@ -587,17 +614,14 @@ begin
                 '(ledger.may_follow).'
             when 'LL013' then 'Repeat those of the version before; for another thing use another id.'
             when 'LL014' then 'Read that version again; leave prev_hash out when it has no curr_hash.'
-            when 'LL015' then 'State as parent_id the id of a function that you can read and that is '
-                'not archived.'
             when 'LL016' then 'State prev_hash: the curr_hash of version ' || new.seq - 1 || '.'
         end;
 end
 $$;
 
 comment on function ledger.follow_version() is
-    'Decides whether a version may follow the one before it (no gap; same tenant, owner and type; an '
-    'allowed change of status; the right prev_hash) and whether a client''s request may call its '
-    'parent.';
+    'Decides whether a version may follow the one before it: no gap; same tenant, owner and type; an '
+    'allowed change of status; the right prev_hash.';
 
 create or replace trigger universal_registry_before_insert_1_admit
     before insert on ledger.universal_registry
@@ -610,11 +634,11 @@ comment on trigger universal_registry_before_insert_1_admit on ledger.universal_
 create or replace trigger universal_registry_before_insert_2_follow
     before insert on ledger.universal_registry
     for each row
-    when (new.seq > 0 or new.entity_type = 'request')
+    when (new.seq > 0)
     execute function ledger.follow_version();
 
 comment on trigger universal_registry_before_insert_2_follow on ledger.universal_registry is
-    'A version must follow the one before it, a request must call what its owner may call.';
+    'A version must follow the one before it.';
 
 -- Also under session_replication_role = replica, which Supabase lets the owner set.
 alter table ledger.universal_registry

@@ -1,6 +1,8 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
 -- Sources: 31dd9e359c6bbf6514289aae05a139950c73ef9b0e54d389edf492ed00a3ea6f
+-- Sources: 0169fe8a0165d805c37477412b6aa43d60d8330ef4faef73b2a53ce12452c90f
+-- Sources: 54e0c1ac2ca7b1ecfb758097ccf30f0b65f8feaa95bc1e13780483f684b99c8c
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -110,6 +112,7 @@ begin
         ('function', 'ledger_private.is_odd_json(jsonb)', '(p_json jsonb) returns boolean plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.is_superseded(uuid,integer,timestamp with time zone)', '(p_id uuid, p_seq integer, p_at timestamp with time zone DEFAULT ''infinity''::timestamp with time zone) returns boolean plpgsql f s s definer search_path=pg_catalog, pg_temp plan_cache_mode=force_generic_plan'),
         ('function', 'ledger_private.lock_extension()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.may_call(uuid,text,text)', '(p_function_id uuid, p_owner_id text, p_tenant_id text) returns boolean plpgsql f s u definer search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.may_publish(text,text,text)', '(p_owner_id text, p_tenant_id text, p_entity_type text) returns boolean plpgsql f s u definer search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.mend_owner_policies()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.mend_publication()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
@@ -135,9 +138,10 @@ begin
         ('index', 'ledger.universal_registry_tenant_type_at_idx', 'CREATE INDEX universal_registry_tenant_type_at_idx ON ledger.universal_registry USING btree (tenant_id, entity_type, at DESC)'),
         ('index', 'ledger.universal_registry_trace_idx', 'CREATE INDEX universal_registry_trace_idx ON ledger.universal_registry USING btree (trace_id) WHERE (trace_id IS NOT NULL)'),
         ('index', 'ledger.universal_registry_xact_idx', 'CREATE INDEX universal_registry_xact_idx ON ledger.universal_registry USING btree (xact)'),
-        ('policy', 'universal_registry_insert_authenticated', 'create policy universal_registry_insert_authenticated on ledger.universal_registry as permissive for insert to authenticated with check ((((owner_id = ( SELECT ((NULLIF(setting.claims, ''''::text))::jsonb ->> ''sub''::text)
-   FROM ( SELECT current_setting(''request.jwt.claims''::text, true) AS claims) setting)) AND (tenant_id = ( SELECT COALESCE(((NULLIF(setting.claims, ''''::text))::jsonb #>> ''{app_metadata,tenant_id}''::text[]), ((NULLIF(setting.claims, ''''::text))::jsonb ->> ''tenant_id''::text)) AS "coalesce"
-   FROM ( SELECT current_setting(''request.jwt.claims''::text, true) AS claims) setting))) OR ((owner_id = ''system''::text) AND (tenant_id = ''system''::text) AND ledger.is_governor())))'),
+        ('policy', 'universal_registry_insert_authenticated', 'create policy universal_registry_insert_authenticated on ledger.universal_registry as permissive for insert to authenticated with check ((((owner_id, tenant_id) = ( SELECT (token.claims ->> ''sub''::text),
+    COALESCE((token.claims #>> ''{app_metadata,tenant_id}''::text[]), (token.claims ->> ''tenant_id''::text)) AS "coalesce"
+   FROM ( SELECT (NULLIF(current_setting(''request.jwt.claims''::text, true), ''''::text))::jsonb AS claims
+         OFFSET 0) token)) OR ((owner_id = ''system''::text) AND (tenant_id = ''system''::text) AND ledger.is_governor())))'),
         ('policy', 'universal_registry_insert_owner', 'create policy universal_registry_insert_owner on ledger.universal_registry as permissive for insert to %owner% with check (true)'),
         ('policy', 'universal_registry_insert_service', 'create policy universal_registry_insert_service on ledger.universal_registry as permissive for insert to service_role with check (true)'),
         ('policy', 'universal_registry_insert_sidecar', 'create policy universal_registry_insert_sidecar on ledger.universal_registry as permissive for insert to loglineos_sidecar with check (true)'),
@@ -216,6 +220,8 @@ END))'),
         ('right', 'execute on function ledger_private.is_superseded(uuid,integer,timestamp with time zone) to loglineos_kernel', ''),
         ('right', 'execute on function ledger_private.is_superseded(uuid,integer,timestamp with time zone) to loglineos_sidecar', ''),
         ('right', 'execute on function ledger_private.is_superseded(uuid,integer,timestamp with time zone) to service_role', ''),
+        ('right', 'execute on function ledger_private.may_call(uuid,text,text) to authenticated', ''),
+        ('right', 'execute on function ledger_private.may_call(uuid,text,text) to service_role', ''),
         ('right', 'execute on function ledger_private.may_publish(text,text,text) to authenticated', ''),
         ('right', 'execute on function ledger_private.may_publish(text,text,text) to service_role', ''),
         ('right', 'execute on function ledger_private.refuse_key(text) to authenticated', ''),
@@ -277,7 +283,7 @@ END))'),
         ('trigger', 'universal_registry_before_change_row', 'CREATE OR REPLACE TRIGGER universal_registry_before_change_row BEFORE DELETE OR UPDATE ON ledger.universal_registry FOR EACH ROW EXECUTE FUNCTION ledger.refuse_change(); alter table ledger.universal_registry enable always trigger universal_registry_before_change_row'),
         ('trigger', 'universal_registry_before_change_statement', 'CREATE OR REPLACE TRIGGER universal_registry_before_change_statement BEFORE DELETE OR UPDATE OR TRUNCATE ON ledger.universal_registry FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change(); alter table ledger.universal_registry enable always trigger universal_registry_before_change_statement'),
         ('trigger', 'universal_registry_before_insert_1_admit', 'CREATE OR REPLACE TRIGGER universal_registry_before_insert_1_admit BEFORE INSERT ON ledger.universal_registry FOR EACH ROW EXECUTE FUNCTION ledger.admit_span(); alter table ledger.universal_registry enable always trigger universal_registry_before_insert_1_admit'),
-        ('trigger', 'universal_registry_before_insert_2_follow', 'CREATE OR REPLACE TRIGGER universal_registry_before_insert_2_follow BEFORE INSERT ON ledger.universal_registry FOR EACH ROW WHEN (((new.seq > 0) OR (new.entity_type = ''request''::text))) EXECUTE FUNCTION ledger.follow_version(); alter table ledger.universal_registry enable always trigger universal_registry_before_insert_2_follow'),
+        ('trigger', 'universal_registry_before_insert_2_follow', 'CREATE OR REPLACE TRIGGER universal_registry_before_insert_2_follow BEFORE INSERT ON ledger.universal_registry FOR EACH ROW WHEN ((new.seq > 0)) EXECUTE FUNCTION ledger.follow_version(); alter table ledger.universal_registry enable always trigger universal_registry_before_insert_2_follow'),
         ('view', 'ledger.function_state', 'v security_invoker=true cdc0d8e072d081c6608378130f952af05a3424f4582ec2b70bcfef13084f2d64'),
         ('view', 'ledger.history', 'v security_invoker=true 5b2e2620085cb06c672730a989aa8be434414019e438e459c531939d7c5c2991'),
         ('view', 'ledger.visible_timeline', 'v security_invoker=true e24efd7c170164bc8b44037837610f0d72fe02486e44468afa8dcc79a9991d5c');
