@@ -1,9 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 31dd9e359c6bbf6514289aae05a139950c73ef9b0e54d389edf492ed00a3ea6f
--- Sources: 0169fe8a0165d805c37477412b6aa43d60d8330ef4faef73b2a53ce12452c90f
--- Sources: 54e0c1ac2ca7b1ecfb758097ccf30f0b65f8feaa95bc1e13780483f684b99c8c
--- Sources: d6e2002d5fea657f60e84ef9574102ffd103fc47137969d10a2c1737e735180c
+-- Sources: 163110cd54e14d9c4f16791d7fa37cf81b29c3a01984d48eee68f4b710fff065
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)

@@ -357,9 +357,9 @@ as $$
 begin
     -- 48 bits of Unix milliseconds take the place of the first 48 bits of a version 4 UUID, and a 7 that of
     -- its 4. admit_span (30_guards) has the same expression: a call costs more than it does.
-    return (
-        '0' || to_hex((date_part('epoch', clock_timestamp()) * 1000)::bigint)
-        || '7' || right(gen_random_uuid()::text, 21)
+    return concat(
+        '0', to_hex((date_part('epoch', clock_timestamp()) * 1000)::bigint),
+        '7', right(gen_random_uuid()::text, 21)
     )::uuid;
 end
 $$;
@@ -762,9 +762,9 @@ comment on constraint universal_registry_seq_check on ledger.universal_registry 
 -- 30 guards: what may be appended, decided before each insert.
 --
 --     insert ──► 1_admit (as the caller)   who are you, may you write this at all? fills, stamps;
+--                                          a client's request: may it call that function (53_call)?
 --                                          is the span well-formed (35_shape)?
 --            ──► 2_follow (as the owner)   seq > 0: does it follow the version before?
---                                          a client's new request: may it call that function?
 --            ──► policies, checks, primary key
 --
 -- A row whose (id, seq) is taken passes and meets the primary key, which alone decides, however wrong the
@@ -838,11 +838,12 @@ comment on function ledger.may_follow(text, text, text, text, boolean) is
     'else. Null counts as no.';
 
 -- Written for speed, since every insert pays for it. Postgres prepares each expression of a trigger anew in
--- each transaction, and there each function or operator costs 0.5 microseconds (its right to be executed is
--- looked up), an expression 0.35 and a column 0.1; a regular expression with a bound like {0,62} takes 15
--- each time. So a span first meets two quick tests that only an
--- ordinary one passes; any other is judged by the whole law: the case below, and shape_fault (35_shape). The
--- quick tests may send too much there, never too little (but a number of 400 decimals in a span of 8 KB).
+-- each transaction, and there a function or operator costs up to 0.5 microseconds (its right to be executed
+-- is looked up), an expression 0.35, a column 0.1; `is null`, `and` and `coalesce` cost next to nothing, and
+-- what is not reached costs nothing. Hence few operators, one test of many columns for null, and branches for
+-- what only some spans need. A span first meets quick tests that only an ordinary one passes; any other is
+-- judged by the whole law: the case below, and shape_fault (35_shape). The quick tests may send too much
+-- there, never too little (but a number of 400 decimals in a span of 8 KB); a test holds both together.
 create or replace function ledger.admit_span()
 returns trigger
 language plpgsql
@@ -851,13 +852,16 @@ security invoker
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_is_engine boolean := current_user = 'loglineos_sidecar';
     v_is_client boolean := current_user = 'authenticated';
+    v_is_engine boolean := false;
     v_is_owner boolean := false;
+    -- Null: not known to be so.
+    v_is_plain_user boolean;
     v_is_ordinary boolean := true;
     v_is_shaped boolean := true;
-    -- Not in the range of a double, or nested deeper than 64.
-    c_odd constant jsonpath := 'strict $ ? (
+    -- Not in the range of a double, or nested deeper than 64. (Without its type the literal would be parsed
+    -- at each insert, 8 microseconds.)
+    c_odd constant jsonpath := jsonpath 'strict $ ? (
         exists (@.** ? (@ > 1.7976931348623157e308 || @ < -1.7976931348623157e308
             || @ > -5e-324 && @ < 5e-324 && @ != 0))
         || exists (@.**{64} ? (@.type() == "array" || @.type() == "object"))
@@ -865,6 +869,7 @@ declare
     v_claims jsonb;
     v_user text;
     v_tenant text;
+    v_may_call boolean;
     v_code text;
     v_fault text;
 begin
@@ -878,9 +883,11 @@ begin
 
     -- Who asks (10_identity). service_role acts for others; it needs a user only to be filled in. A login
     -- that is a member of authenticated and has not set the role is a client too, but not the quick way.
-    if not v_is_engine and (
-        v_is_client or current_user <> 'service_role'
-        or num_nulls(new.owner_id, new.tenant_id, new.who) > 0
+    if not v_is_client then
+        v_is_engine := current_user = 'loglineos_sidecar';
+    end if;
+    if v_is_client or not v_is_engine and (
+        current_user <> 'service_role' or (new.owner_id is null or new.tenant_id is null or new.who is null)
     ) then
         begin
             v_claims := nullif(current_setting('request.jwt.claims', true), '')::jsonb;
@@ -888,48 +895,57 @@ begin
             when data_exception or program_limit_exceeded then
                 v_claims := null;
         end;
-        v_user := jsonb_path_query_first(
-            v_claims -> 'sub', 'strict $ ? (@.type() == "string" && @ != "")'
-        ) #>> '{}';
-        v_tenant := jsonb_path_query_first(
-            coalesce(v_claims #> '{app_metadata,tenant_id}', v_claims -> 'tenant_id'),
-            'strict $ ? (@.type() == "string" && @ != "")'
-        ) #>> '{}';
+        if jsonb_path_exists(v_claims, 'strict $ ? (
+            @.sub.type() == "string" && @.sub != "" && @.sub != "system"
+            && @.app_metadata.tenant_id.type() == "string"
+            && @.app_metadata.tenant_id != "" && @.app_metadata.tenant_id != "system"
+        )') then
+            v_is_plain_user := v_is_client;
+            v_user := v_claims ->> 'sub';
+            v_tenant := v_claims #>> '{app_metadata,tenant_id}';
+        else
+            v_user := jsonb_path_query_first(
+                v_claims -> 'sub', 'strict $ ? (@.type() == "string" && @ != "")'
+            ) #>> '{}';
+            v_tenant := jsonb_path_query_first(
+                coalesce(v_claims #> '{app_metadata,tenant_id}', v_claims -> 'tenant_id'),
+                'strict $ ? (@.type() == "string" && @ != "")'
+            ) #>> '{}';
+        end if;
     end if;
 
     -- The database's own columns, whatever was sent; then what is absent. What is stated is looked at.
     new.accepted_at := statement_timestamp();
     new.xact := pg_catalog.pg_current_xact_id();
-    new.is_deleted := coalesce(new.is_deleted, false);
-    new.seq := coalesce(new.seq, 0);
-    if new.owner_id is null then
-        new.owner_id := v_user;
-    end if;
-    if new.tenant_id is null then
-        new.tenant_id := v_tenant;
-    end if;
-    if new.visibility is null then
-        new.visibility := 'private';
-    elsif new.visibility not in ('private', 'tenant') then
-        v_is_ordinary := false;
-        v_is_shaped := new.visibility = 'public';
-    end if;
-    if new.at is null then
+    if v_is_plain_user and (
+        new.seq, new.who, new.at, new.owner_id, new.tenant_id, new.visibility, new.is_deleted
+    ) is null then
+        new.seq := 0;
+        new.who := 'user:' || v_user;
         new.at := current_timestamp;
-    elsif new.at not between current_timestamp - interval '30 days'
-        and current_timestamp + interval '5 minutes'
-    then
-        v_is_ordinary := false;
-        v_is_shaped := false;
-    end if;
-    if v_is_engine then
-        null;
-    elsif new.who is null then
-        new.who := coalesce('user:' || v_user, 'client:' || current_user);
-    elsif v_is_client and new.who = 'user:' || v_user then
-        null;
+        new.owner_id := v_user;
+        new.tenant_id := v_tenant;
+        new.visibility := 'private';
+        new.is_deleted := false;
     else
-        v_is_ordinary := false;
+        new.seq := coalesce(new.seq, 0);
+        new.is_deleted := coalesce(new.is_deleted, false);
+        new.owner_id := coalesce(new.owner_id, v_user);
+        new.tenant_id := coalesce(new.tenant_id, v_tenant);
+        if new.who is null and not v_is_engine then
+            new.who := coalesce('user:' || v_user, 'client:' || current_user);
+        end if;
+        new.visibility := coalesce(new.visibility, 'private');
+        new.at := coalesce(new.at, current_timestamp);
+        v_is_shaped := '' not in (new.who, new.owner_id, new.tenant_id)
+            and new.visibility in ('private', 'tenant', 'public')
+            and new.at between current_timestamp - interval '30 days'
+                and current_timestamp + interval '5 minutes';
+        v_is_ordinary := v_is_shaped and new.visibility <> 'public' and new.seq >= 0 and case
+            when v_is_engine then new.who is not null
+            else v_is_plain_user and (new.owner_id, new.tenant_id, new.who)
+                = (v_user, v_tenant, 'user:' || v_user)
+        end;
     end if;
     if new.id is not null then
         -- Version 4 or 7, and no system id.
@@ -947,33 +963,25 @@ begin
         end;
     else
         -- ledger.uuid7(), without the call.
-        new.id := (
-            '0' || to_hex((date_part('epoch', clock_timestamp()) * 1000)::bigint)
-            || '7' || right(gen_random_uuid()::text, 21)
+        new.id := concat(
+            '0', to_hex((date_part('epoch', clock_timestamp()) * 1000)::bigint),
+            '7', right(gen_random_uuid()::text, 21)
         )::uuid;
     end if;
 
-    if v_is_ordinary and v_code is null then
-        v_is_ordinary := new.prev_hash is null and new.seq >= 0 and case
-            when v_is_client then
-                new.owner_id = v_user
-                and new.tenant_id = v_tenant
-                and 'system' not in (v_user, v_tenant)
-                and new.entity_type <> all ('{
-                    request, function, policy, provider, manifest, key, execution, boot_event, policy_cursor,
-                    policy_error, policy_violation, checkpoint, incident, epoch, metric, status_patch,
-                    provider_execution
-                }')
-                and new.policy_id is null
-                and new.attempt is null
-                and (new.metadata ? 'engine') is not true
-            when v_is_engine then
-                new.owner_id is not null
-                and new.tenant_id is not null
-                and new.who is not null
-                and new.entity_type <> all ('{request, function, policy, provider, manifest, key}')
-            else false
-        end;
+    if v_is_engine then
+        v_is_ordinary := v_is_ordinary and v_code is null and new.prev_hash is null
+            and new.owner_id is not null and new.tenant_id is not null
+            and new.entity_type <> all ('{request, function, policy, provider, manifest, key}');
+    else
+        v_is_ordinary := v_is_ordinary and v_code is null
+            and (new.prev_hash, new.policy_id, new.attempt) is null
+            and new.entity_type <> all ('{
+                request, function, policy, provider, manifest, key, execution, boot_event, policy_cursor,
+                policy_error, policy_violation, checkpoint, incident, epoch, metric, status_patch,
+                provider_execution
+            }')
+            and (new.metadata ? 'engine') is not true;
     end if;
     if v_is_ordinary is not true and v_code is null then
         if not (v_is_engine or v_is_client or current_user = 'service_role') then
@@ -1062,84 +1070,110 @@ begin
                 else true
             end is not true then 'LL003' end;
         end if;
+        -- Judged for the request's owner: service_role can not call what he could not call.
+        if v_code is null and new.seq = 0 and new.entity_type = 'request' and not v_is_engine then
+            if v_is_owner then
+                v_may_call := ledger.is_callable(new.parent_id, new.owner_id, new.tenant_id);
+            else
+                v_may_call := ledger_private.may_call(new.parent_id, new.owner_id, new.tenant_id);
+            end if;
+            v_code := case when v_may_call is not true then 'LL015' end;
+        end if;
     end if;
 
     -- Is it well-formed? The columns of an ordinary span; then the others, for those that have one of them.
     -- Numbers are looked at before JSON becomes text, and only 8 KiB of it do here (35_shape).
     if v_code is null and v_is_shaped then
-        v_is_shaped := new.entity_type ~ '^[a-z][a-z0-9_.-]*$'
-            and (new.status is null or new.status ~ '^[A-Za-z][A-Za-z0-9_.-]*$')
+        v_is_shaped := concat(new.entity_type, ' ', coalesce(new.status, 'none'))
+                ~ '^[a-z][a-z0-9_.-]* [A-Za-z][A-Za-z0-9_.-]*$'
             and octet_length(concat(new.entity_type, new.status)) <= 63
-            and '' not in (new.who, new.owner_id, new.tenant_id)
             and octet_length(concat(new.who, new.owner_id, new.tenant_id)) <= 200
             and octet_length(concat(new.did, new.this, new.name)) <= 1000
-            and pg_column_size(new) <= 8192
-            and jsonb_path_exists(new.metadata, c_odd) is not true
-            and jsonb_path_exists(new.content, c_odd) is not true
-            and jsonb_path_exists(new.input, c_odd) is not true
-            and (new.metadata is null or new.metadata @> '{}')
-            and octet_length(concat(new.metadata, new.content, new.input, new.code)) <= 131072;
+            and (new.metadata is null or new.metadata @> '{}');
+        -- An odd number has more than 300 characters as text, 65 levels have 130; so what is shorter is
+        -- neither. Of 512 bytes, text of 4 MB can be made at most.
+        if pg_column_size(new) <= 512 and octet_length(concat(new.metadata, new.content)) < 130 then
+            null;
+        else
+            v_is_shaped := v_is_shaped
+                and pg_column_size(new) <= 8192
+                and jsonb_path_exists(new.metadata, c_odd) is not true
+                and jsonb_path_exists(new.content, c_odd) is not true
+                and octet_length(concat(new.metadata, new.content)) <= 131072;
+        end if;
     end if;
-    if v_code is null and v_is_shaped and num_nonnulls(
+    if v_code is null and v_is_shaped and not (
         new.confirmed_by, new.if_ok, new.if_doubt, new.if_not, new.reason, new.description,
         new.trace_id, new.session_id, new.idempotency_key, new.app_id, new.device_id, new.schema_id,
         new.model, new.sig_key_id, new.severity, new.kind, new.version, new.language, new.runtime,
-        new.unit, new.sig_alg
-    ) > 0 then
-        v_is_shaped := ('' not in (
-                new.trace_id, new.session_id, new.idempotency_key, new.app_id, new.device_id,
-                new.schema_id, new.model, new.sig_key_id, new.severity, new.kind, new.version,
-                new.language, new.runtime, new.unit, new.sig_alg
-            )) is not false
-            and octet_length(concat(
-                new.trace_id, new.session_id, new.idempotency_key, new.app_id, new.device_id,
-                new.schema_id, new.model, new.sig_key_id
-            )) <= 256
-            and octet_length(concat(
-                new.severity, new.kind, new.version, new.language, new.runtime, new.unit, new.sig_alg
-            )) <= 128
-            and octet_length(concat(
-                new.confirmed_by, new.if_ok, new.if_doubt, new.if_not, new.reason, new.description
-            )) <= 1000;
-    end if;
-    if v_code is null and v_is_shaped and num_nonnulls(
-        new.links, new.output, new.error, new.related_to, new.scopes, new.tags, new.timeout_ms,
-        new.attempt, new.duration_ms, new.tokens_in, new.tokens_out, new.tool_use_count
-    ) > 0 then
-        v_is_shaped := (new.timeout_ms not between 1 and 86400000) is not true
-            and (least(
-                new.attempt, new.duration_ms, new.tokens_in, new.tokens_out, new.tool_use_count
-            ) < 0) is not true
-            -- An element takes two characters at least.
-            and octet_length(concat(new.related_to, new.scopes, new.tags)) <= 2000
-            and concat(new.related_to, new.scopes, new.tags) !~ 'NULL|[{][{]'
-            and jsonb_path_exists(new.links, c_odd) is not true
-            and jsonb_path_exists(new.output, c_odd) is not true
-            and jsonb_path_exists(new.error, c_odd) is not true
-            and (new.links is null or new.links @> '{}')
-            and octet_length(concat(new.links, new.output, new.error)) <= 131072;
-    end if;
-    if v_code is null and v_is_shaped and num_nonnulls(
-        new.scheduled_at, new.effective_at, new.expires_at, new.ttl_at, new.sensitivity, new.layer,
-        new.value, new.cost, new.confidence, new.compiled_hash, new.prev_hash, new.curr_hash,
-        new.public_key, new.signature
-    ) > 0 then
-        v_is_shaped := num_nonnulls(new.sensitivity, new.layer, new.value, new.cost, new.confidence) = 0
-            and (least(
-                new.scheduled_at, new.effective_at, new.expires_at, new.ttl_at
-            ) < '0001-01-01 00:00:00+00') is not true
-            and (greatest(
-                new.scheduled_at, new.effective_at, new.expires_at, new.ttl_at
-            ) >= '10000-01-01 00:00:00+00') is not true
-            and concat(
-                new.compiled_hash, new.prev_hash, new.curr_hash, new.public_key, new.signature
-            ) ~ '^[0-9a-f]*$'
-            and (octet_length(new.compiled_hash) <> 64) is not true
-            and (octet_length(new.prev_hash) <> 64) is not true
-            and (octet_length(new.curr_hash) <> 64) is not true
-            and (octet_length(new.public_key) <> 64) is not true
-            and (octet_length(new.signature) <> 128) is not true
-            and (new.signature is null or new.curr_hash is not null and new.public_key is not null);
+        new.unit, new.sig_alg, new.links, new.code, new.input, new.output, new.error, new.related_to,
+        new.scopes, new.tags, new.timeout_ms, new.attempt, new.duration_ms, new.tokens_in,
+        new.tokens_out, new.tool_use_count, new.scheduled_at, new.effective_at, new.expires_at,
+        new.ttl_at, new.sensitivity, new.layer, new.value, new.cost, new.confidence, new.compiled_hash,
+        new.prev_hash, new.curr_hash, new.public_key, new.signature
+    ) is null then
+        if v_is_shaped and num_nonnulls(
+            new.confirmed_by, new.if_ok, new.if_doubt, new.if_not, new.reason, new.description,
+            new.trace_id, new.session_id, new.idempotency_key, new.app_id, new.device_id, new.schema_id,
+            new.model, new.sig_key_id, new.severity, new.kind, new.version, new.language, new.runtime,
+            new.unit, new.sig_alg
+        ) > 0 then
+            v_is_shaped := ('' not in (
+                    new.trace_id, new.session_id, new.idempotency_key, new.app_id, new.device_id,
+                    new.schema_id, new.model, new.sig_key_id, new.severity, new.kind, new.version,
+                    new.language, new.runtime, new.unit, new.sig_alg
+                )) is not false
+                and octet_length(concat(
+                    new.trace_id, new.session_id, new.idempotency_key, new.app_id, new.device_id,
+                    new.schema_id, new.model, new.sig_key_id
+                )) <= 256
+                and octet_length(concat(
+                    new.severity, new.kind, new.version, new.language, new.runtime, new.unit, new.sig_alg
+                )) <= 128
+                and octet_length(concat(
+                    new.confirmed_by, new.if_ok, new.if_doubt, new.if_not, new.reason, new.description
+                )) <= 1000;
+        end if;
+        if v_is_shaped and num_nonnulls(
+            new.links, new.code, new.input, new.output, new.error, new.related_to, new.scopes, new.tags,
+            new.timeout_ms, new.attempt, new.duration_ms, new.tokens_in, new.tokens_out, new.tool_use_count
+        ) > 0 then
+            v_is_shaped := (new.timeout_ms not between 1 and 86400000) is not true
+                and (least(
+                    new.attempt, new.duration_ms, new.tokens_in, new.tokens_out, new.tool_use_count
+                ) < 0) is not true
+                -- An element takes two characters at least.
+                and octet_length(concat(new.related_to, new.scopes, new.tags)) <= 2000
+                and concat(new.related_to, new.scopes, new.tags) !~ 'NULL|[{][{]'
+                and jsonb_path_exists(new.links, c_odd) is not true
+                and jsonb_path_exists(new.input, c_odd) is not true
+                and jsonb_path_exists(new.output, c_odd) is not true
+                and jsonb_path_exists(new.error, c_odd) is not true
+                and (new.links is null or new.links @> '{}')
+                and octet_length(concat(new.links, new.code, new.input, new.output, new.error)) <= 131072;
+        end if;
+        if v_is_shaped and num_nonnulls(
+            new.scheduled_at, new.effective_at, new.expires_at, new.ttl_at, new.sensitivity, new.layer,
+            new.value, new.cost, new.confidence, new.compiled_hash, new.prev_hash, new.curr_hash,
+            new.public_key, new.signature
+        ) > 0 then
+            v_is_shaped := num_nonnulls(new.sensitivity, new.layer, new.value, new.cost, new.confidence) = 0
+                and (least(
+                    new.scheduled_at, new.effective_at, new.expires_at, new.ttl_at
+                ) < '0001-01-01 00:00:00+00') is not true
+                and (greatest(
+                    new.scheduled_at, new.effective_at, new.expires_at, new.ttl_at
+                ) >= '10000-01-01 00:00:00+00') is not true
+                and concat(
+                    new.compiled_hash, new.prev_hash, new.curr_hash, new.public_key, new.signature
+                ) ~ '^[0-9a-f]*$'
+                and (octet_length(new.compiled_hash) <> 64) is not true
+                and (octet_length(new.prev_hash) <> 64) is not true
+                and (octet_length(new.curr_hash) <> 64) is not true
+                and (octet_length(new.public_key) <> 64) is not true
+                and (octet_length(new.signature) <> 128) is not true
+                and (new.signature is null or new.curr_hash is not null and new.public_key is not null);
+        end if;
     end if;
     if v_code is null and v_is_shaped is not true then
         v_fault := ledger_private.shape_fault(new);
@@ -1189,6 +1223,8 @@ begin
             when 'LL010' then 'visibility public needs the governing right or a grant of the manifest'
             when 'LL011' then 'at ' || new.at || ' is outside -30 days to +5 minutes of now'
             when 'LL014' then 'version 0 states a prev_hash, but nothing is before it'
+            when 'LL015' then 'parent_id ' || coalesce(new.parent_id::text, 'null')
+                || ' is no function that you may call'
             when 'LL016' then 'a span with curr_hash leaves a hashed column to be filled in'
         end,
         hint = case v_code
@@ -1212,6 +1248,8 @@ begin
             when 'LL010' then 'State visibility tenant or private.'
             when 'LL011' then 'Leave at out, mend the clock, or keep the old time in metadata.'
             when 'LL014' then 'Leave prev_hash out.'
+            when 'LL015' then 'State as parent_id the id of a function that you can read and that is '
+                'not archived.'
             when 'LL016' then 'State id, seq, who, at, owner_id, tenant_id, visibility and '
                 'is_deleted, or leave curr_hash out.'
         end;
@@ -1251,11 +1289,10 @@ $$;
 
 comment on function ledger.is_callable(uuid, text, text) is
     'Whether the newest version of a span is a function, in use, that this user may read by the rules '
-    'of 50_access. Null: no such span. Not granted: for follow_version only.';
+    'of 50_access. Null: no such span. Not granted: for ledger_private.may_call.';
 
--- Definer: the version before may be hidden from the caller and must stay hidden, and whether a
--- function is in use is told by its newest version, also where the caller may read an older one only.
--- What comes out is an error that is the same for a missing and for a foreign id.
+-- Definer: the version before may be hidden from the caller and must stay hidden. What comes out is an error
+-- that is the same for a missing and for a foreign id.
 create or replace function ledger.follow_version()
 returns trigger
 language plpgsql
@@ -1271,47 +1308,39 @@ declare
     v_before text;
     v_code text;
 begin
-    if new.seq = 0 then
-        -- Judged for the request's owner: service_role can not call what he could not call.
-        if v_is_engine or ledger.is_callable(new.parent_id, new.owner_id, new.tenant_id) then
-            return new;
-        end if;
-        v_code := 'LL015';
-    else
-        select p.owner_id, p.tenant_id, p.entity_type, p.status, p.curr_hash, p.parent_id
-        into v_previous
-        from ledger.universal_registry as p
-        where p.id = new.id
-            and p.seq = new.seq - 1;
-        v_before := v_previous.status;
+    select p.owner_id, p.tenant_id, p.entity_type, p.status, p.curr_hash, p.parent_id
+    into v_previous
+    from ledger.universal_registry as p
+    where p.id = new.id
+        and p.seq = new.seq - 1;
+    v_before := v_previous.status;
 
-        v_code := case
-            when v_previous.owner_id is null then 'LL002'
-            -- The engine and the owner see every row anyway. To others a foreign one is not there.
-            when v_previous.owner_id <> new.owner_id or v_previous.tenant_id <> new.tenant_id
-                then case when v_is_engine or v_caller = current_user then 'LL013' else 'LL002' end
-            when v_previous.entity_type <> new.entity_type
-                or new.entity_type = 'request' and new.parent_id <> v_previous.parent_id
-                then 'LL013'
-            when ledger.may_follow(
-                new.entity_type, new.tenant_id, v_before, new.status, v_is_engine
-            ) is not true then 'LL003'
-            when new.prev_hash is null and new.curr_hash is not null
-                and v_previous.curr_hash is not null
-                then 'LL016'
-            when new.prev_hash is not null
-                and new.prev_hash is distinct from v_previous.curr_hash
-                then 'LL014'
-        end;
-        if v_code is null then
-            if new.curr_hash is null then
-                new.prev_hash := v_previous.curr_hash;
-                if new.entity_type = 'request' then
-                    new.parent_id := v_previous.parent_id;
-                end if;
+    v_code := case
+        when v_previous.owner_id is null then 'LL002'
+        -- The engine and the owner see every row anyway. To others a foreign one is not there.
+        when v_previous.owner_id <> new.owner_id or v_previous.tenant_id <> new.tenant_id
+            then case when v_is_engine or v_caller = current_user then 'LL013' else 'LL002' end
+        when v_previous.entity_type <> new.entity_type
+            or new.entity_type = 'request' and new.parent_id <> v_previous.parent_id
+            then 'LL013'
+        when ledger.may_follow(
+            new.entity_type, new.tenant_id, v_before, new.status, v_is_engine
+        ) is not true then 'LL003'
+        when new.prev_hash is null and new.curr_hash is not null
+            and v_previous.curr_hash is not null
+            then 'LL016'
+        when new.prev_hash is not null
+            and new.prev_hash is distinct from v_previous.curr_hash
+            then 'LL014'
+    end;
+    if v_code is null then
+        if new.curr_hash is null then
+            new.prev_hash := v_previous.curr_hash;
+            if new.entity_type = 'request' then
+                new.parent_id := v_previous.parent_id;
             end if;
-            return new;
         end if;
+        return new;
     end if;
 
     if exists (
@@ -1337,8 +1366,6 @@ begin
             when 'LL013' then 'version ' || new.seq || ' of span ' || new.id
                 || ' changes tenant_id, owner_id, entity_type or, of a request, parent_id'
             when 'LL014' then 'prev_hash is not the curr_hash of version ' || new.seq - 1
-            when 'LL015' then 'parent_id ' || coalesce(new.parent_id::text, 'null')
-                || ' is no function that you may call'
             when 'LL016' then 'a span with curr_hash leaves prev_hash to be filled in'
         end,
         hint = case v_code
@@ -1348,17 +1375,14 @@ begin
                 '(ledger.may_follow).'
             when 'LL013' then 'Repeat those of the version before; for another thing use another id.'
             when 'LL014' then 'Read that version again; leave prev_hash out when it has no curr_hash.'
-            when 'LL015' then 'State as parent_id the id of a function that you can read and that is '
-                'not archived.'
             when 'LL016' then 'State prev_hash: the curr_hash of version ' || new.seq - 1 || '.'
         end;
 end
 $$;
 
 comment on function ledger.follow_version() is
-    'Decides whether a version may follow the one before it (no gap; same tenant, owner and type; an '
-    'allowed change of status; the right prev_hash) and whether a client''s request may call its '
-    'parent.';
+    'Decides whether a version may follow the one before it: no gap; same tenant, owner and type; an '
+    'allowed change of status; the right prev_hash.';
 
 create or replace trigger universal_registry_before_insert_1_admit
     before insert on ledger.universal_registry
@@ -1371,11 +1395,11 @@ comment on trigger universal_registry_before_insert_1_admit on ledger.universal_
 create or replace trigger universal_registry_before_insert_2_follow
     before insert on ledger.universal_registry
     for each row
-    when (new.seq > 0 or new.entity_type = 'request')
+    when (new.seq > 0)
     execute function ledger.follow_version();
 
 comment on trigger universal_registry_before_insert_2_follow on ledger.universal_registry is
-    'A version must follow the one before it, a request must call what its owner may call.';
+    'A version must follow the one before it.';
 
 -- Also under session_replication_role = replica, which Supabase lets the owner set.
 alter table ledger.universal_registry
@@ -1707,24 +1731,22 @@ create policy universal_registry_select_authenticated on ledger.universal_regist
 comment on policy universal_registry_select_authenticated on ledger.universal_registry is
     'A client reads its own rows, the tenant rows of its tenant, and public rows.';
 
--- current_user_id and current_tenant_id written out, for a call costs 10 microseconds of each insert. The
--- trigger before (30_guards) is the stricter one: it has refused claims that are malformed. The inner select
--- costs nothing, the planner takes it away; Supabase's linter wants to see current_setting in a select.
+-- current_user_id and current_tenant_id written out, for a call costs 10 microseconds of each insert, and in
+-- one select, for each is an expression tree of its own; offset 0 keeps the claims from being read twice. The
+-- trigger before (30_guards) is the stricter one: it has refused claims that are malformed.
 drop policy if exists universal_registry_insert_authenticated on ledger.universal_registry;
 create policy universal_registry_insert_authenticated on ledger.universal_registry
     for insert
     to authenticated
     with check (
-        owner_id = (
-            select nullif(setting.claims, '')::jsonb ->> 'sub'
-            from (select current_setting('request.jwt.claims', true) as claims) as setting
-        )
-        and tenant_id = (
-            select coalesce(
-                nullif(setting.claims, '')::jsonb #>> '{app_metadata,tenant_id}',
-                nullif(setting.claims, '')::jsonb ->> 'tenant_id'
-            )
-            from (select current_setting('request.jwt.claims', true) as claims) as setting
+        (owner_id, tenant_id) = (
+            select
+                token.claims ->> 'sub',
+                coalesce(token.claims #>> '{app_metadata,tenant_id}', token.claims ->> 'tenant_id')
+            from (
+                select nullif(current_setting('request.jwt.claims', true), '')::jsonb as claims
+                offset 0
+            ) as token
         )
         or owner_id = 'system' and tenant_id = 'system' and ledger.is_governor()
     );
@@ -1933,6 +1955,44 @@ comment on function ledger_private.may_publish(text, text, text) is
 revoke all on function ledger_private.may_publish(text, text, text)
     from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
 grant execute on function ledger_private.may_publish(text, text, text)
+    to authenticated, service_role;
+
+-- 53 call: whether a client may call a function, asked by the insert guard (30_guards).
+
+-- Definer: whether a function is in use is told by its newest version, also where the caller may read an
+-- older one only. It answers for the asker alone, and to those who act for others.
+create or replace function ledger_private.may_call(
+    p_function_id uuid,
+    p_owner_id text,
+    p_tenant_id text
+)
+returns boolean
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    -- Inside a definer function current_user is its owner; the role that was set is still in sight.
+    v_caller text := coalesce(nullif(current_setting('role', true), 'none'), session_user);
+begin
+    return (
+        v_caller in ('service_role', current_user)
+        or p_owner_id = ledger.current_user_id() and p_tenant_id = ledger.current_tenant_id()
+        or p_owner_id = 'system' and p_tenant_id = 'system' and ledger.is_governor()
+    ) is true
+        -- A span that is hidden and one that is missing look the same.
+        and ledger.is_callable(p_function_id, p_owner_id, p_tenant_id) is true;
+end
+$$;
+
+comment on function ledger_private.may_call(uuid, text, text) is
+    'ledger.is_callable for the asker himself, and for service_role: false for anybody else. For the insert '
+    'guard.';
+
+revoke all on function ledger_private.may_call(uuid, text, text)
+    from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+grant execute on function ledger_private.may_call(uuid, text, text)
     to authenticated, service_role;
 
 -- 60 timeline: what is now, and what ever was. Both obey the reader's own rights.
@@ -3654,7 +3714,7 @@ grant execute on function ledger_private.standing_walls()
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 31dd9e359c6bbf6514289aae05a139950c73ef9b0e54d389edf492ed00a3ea6f
+-- Sources: 163110cd54e14d9c4f16791d7fa37cf81b29c3a01984d48eee68f4b710fff065
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -3764,6 +3824,7 @@ begin
         ('function', 'ledger_private.is_odd_json(jsonb)', '(p_json jsonb) returns boolean plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.is_superseded(uuid,integer,timestamp with time zone)', '(p_id uuid, p_seq integer, p_at timestamp with time zone DEFAULT ''infinity''::timestamp with time zone) returns boolean plpgsql f s s definer search_path=pg_catalog, pg_temp plan_cache_mode=force_generic_plan'),
         ('function', 'ledger_private.lock_extension()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.may_call(uuid,text,text)', '(p_function_id uuid, p_owner_id text, p_tenant_id text) returns boolean plpgsql f s u definer search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.may_publish(text,text,text)', '(p_owner_id text, p_tenant_id text, p_entity_type text) returns boolean plpgsql f s u definer search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.mend_owner_policies()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.mend_publication()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
@@ -3789,9 +3850,10 @@ begin
         ('index', 'ledger.universal_registry_tenant_type_at_idx', 'CREATE INDEX universal_registry_tenant_type_at_idx ON ledger.universal_registry USING btree (tenant_id, entity_type, at DESC)'),
         ('index', 'ledger.universal_registry_trace_idx', 'CREATE INDEX universal_registry_trace_idx ON ledger.universal_registry USING btree (trace_id) WHERE (trace_id IS NOT NULL)'),
         ('index', 'ledger.universal_registry_xact_idx', 'CREATE INDEX universal_registry_xact_idx ON ledger.universal_registry USING btree (xact)'),
-        ('policy', 'universal_registry_insert_authenticated', 'create policy universal_registry_insert_authenticated on ledger.universal_registry as permissive for insert to authenticated with check ((((owner_id = ( SELECT ((NULLIF(setting.claims, ''''::text))::jsonb ->> ''sub''::text)
-   FROM ( SELECT current_setting(''request.jwt.claims''::text, true) AS claims) setting)) AND (tenant_id = ( SELECT COALESCE(((NULLIF(setting.claims, ''''::text))::jsonb #>> ''{app_metadata,tenant_id}''::text[]), ((NULLIF(setting.claims, ''''::text))::jsonb ->> ''tenant_id''::text)) AS "coalesce"
-   FROM ( SELECT current_setting(''request.jwt.claims''::text, true) AS claims) setting))) OR ((owner_id = ''system''::text) AND (tenant_id = ''system''::text) AND ledger.is_governor())))'),
+        ('policy', 'universal_registry_insert_authenticated', 'create policy universal_registry_insert_authenticated on ledger.universal_registry as permissive for insert to authenticated with check ((((owner_id, tenant_id) = ( SELECT (token.claims ->> ''sub''::text),
+    COALESCE((token.claims #>> ''{app_metadata,tenant_id}''::text[]), (token.claims ->> ''tenant_id''::text)) AS "coalesce"
+   FROM ( SELECT (NULLIF(current_setting(''request.jwt.claims''::text, true), ''''::text))::jsonb AS claims
+         OFFSET 0) token)) OR ((owner_id = ''system''::text) AND (tenant_id = ''system''::text) AND ledger.is_governor())))'),
         ('policy', 'universal_registry_insert_owner', 'create policy universal_registry_insert_owner on ledger.universal_registry as permissive for insert to %owner% with check (true)'),
         ('policy', 'universal_registry_insert_service', 'create policy universal_registry_insert_service on ledger.universal_registry as permissive for insert to service_role with check (true)'),
         ('policy', 'universal_registry_insert_sidecar', 'create policy universal_registry_insert_sidecar on ledger.universal_registry as permissive for insert to loglineos_sidecar with check (true)'),
@@ -3870,6 +3932,8 @@ END))'),
         ('right', 'execute on function ledger_private.is_superseded(uuid,integer,timestamp with time zone) to loglineos_kernel', ''),
         ('right', 'execute on function ledger_private.is_superseded(uuid,integer,timestamp with time zone) to loglineos_sidecar', ''),
         ('right', 'execute on function ledger_private.is_superseded(uuid,integer,timestamp with time zone) to service_role', ''),
+        ('right', 'execute on function ledger_private.may_call(uuid,text,text) to authenticated', ''),
+        ('right', 'execute on function ledger_private.may_call(uuid,text,text) to service_role', ''),
         ('right', 'execute on function ledger_private.may_publish(text,text,text) to authenticated', ''),
         ('right', 'execute on function ledger_private.may_publish(text,text,text) to service_role', ''),
         ('right', 'execute on function ledger_private.refuse_key(text) to authenticated', ''),
@@ -3931,7 +3995,7 @@ END))'),
         ('trigger', 'universal_registry_before_change_row', 'CREATE OR REPLACE TRIGGER universal_registry_before_change_row BEFORE DELETE OR UPDATE ON ledger.universal_registry FOR EACH ROW EXECUTE FUNCTION ledger.refuse_change(); alter table ledger.universal_registry enable always trigger universal_registry_before_change_row'),
         ('trigger', 'universal_registry_before_change_statement', 'CREATE OR REPLACE TRIGGER universal_registry_before_change_statement BEFORE DELETE OR UPDATE OR TRUNCATE ON ledger.universal_registry FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change(); alter table ledger.universal_registry enable always trigger universal_registry_before_change_statement'),
         ('trigger', 'universal_registry_before_insert_1_admit', 'CREATE OR REPLACE TRIGGER universal_registry_before_insert_1_admit BEFORE INSERT ON ledger.universal_registry FOR EACH ROW EXECUTE FUNCTION ledger.admit_span(); alter table ledger.universal_registry enable always trigger universal_registry_before_insert_1_admit'),
-        ('trigger', 'universal_registry_before_insert_2_follow', 'CREATE OR REPLACE TRIGGER universal_registry_before_insert_2_follow BEFORE INSERT ON ledger.universal_registry FOR EACH ROW WHEN (((new.seq > 0) OR (new.entity_type = ''request''::text))) EXECUTE FUNCTION ledger.follow_version(); alter table ledger.universal_registry enable always trigger universal_registry_before_insert_2_follow'),
+        ('trigger', 'universal_registry_before_insert_2_follow', 'CREATE OR REPLACE TRIGGER universal_registry_before_insert_2_follow BEFORE INSERT ON ledger.universal_registry FOR EACH ROW WHEN ((new.seq > 0)) EXECUTE FUNCTION ledger.follow_version(); alter table ledger.universal_registry enable always trigger universal_registry_before_insert_2_follow'),
         ('view', 'ledger.function_state', 'v security_invoker=true cdc0d8e072d081c6608378130f952af05a3424f4582ec2b70bcfef13084f2d64'),
         ('view', 'ledger.history', 'v security_invoker=true 5b2e2620085cb06c672730a989aa8be434414019e438e459c531939d7c5c2991'),
         ('view', 'ledger.visible_timeline', 'v security_invoker=true e24efd7c170164bc8b44037837610f0d72fe02486e44468afa8dcc79a9991d5c');
@@ -3958,13 +4022,13 @@ as $$
 begin
     return query
     values
-        ('ledger.admit_span', 'f2f286714e65a3ca5c72d2a4f444811eaf5838dd70f9fd76e3fe9d7ed4e4fbe0'),
+        ('ledger.admit_span', 'e9fed2de4656e05b6adfae9e9151a44884f0b0a2f13964d7055de87feb561cc1'),
         ('ledger.append', 'a143a0806043c0db5053c4c4524cd6f0446ef591941151b644bebde2a965ecb5'),
         ('ledger.append_batch', '9db0c09e35775aa9d6c878caa06e330880413fd2c7c0129adad3937758adabf5'),
         ('ledger.as_of', 'f7f5b0b9d076ce27e118098bed1f55398a147eee29f94d07eea09be2e20fcfcb'),
         ('ledger.current_tenant_id', 'b7dc59a609067e0d6d21db5e768cbbd55c9574037c0ec7e7dc440dabf3ecaba6'),
         ('ledger.current_user_id', 'd2b20ddf20d60ab3c9f718790091fe16e80d3f55024c28727ca943bd24fd8f66'),
-        ('ledger.follow_version', '1729345213e02dbab48c6663319451b7652abf45151ff7a1fe3cce7385bf5c1a'),
+        ('ledger.follow_version', '9d1cf375278443b1ff31512a4f0ae715e5d6a33ee5d773ec8fe71128a8a0dd8b'),
         ('ledger.guard_check', '08586d8af0a59d0f224ce52fd0163f6870ecf7b4b5c8d8c6aa70a8b84c8aa574'),
         ('ledger.idempotency_id', 'da2733312397c86d5b79f1d5369569c9457f848d152002a41990a4ab219d7d4c'),
         ('ledger.import_begin', '6a7c6da7f060465f8842dec3c8ccdbdf019c892aa5fdba6607dfc9b9aa439bd0'),
@@ -3974,8 +4038,8 @@ begin
         ('ledger.may_follow', 'b3a62a332b9a9a4cc94b8c8fa84d082e73d852340630985a8fa7cc2d69412d8e'),
         ('ledger.refuse_change', '2bf360cdc5893a49d2ec6393be03366bfe45c0741a961aa98218a546fa9b476c'),
         ('ledger.result', '645ab8cfc9e4086d59416b81c4efd31380e072156cea49f6a2f40e23a4d6a657'),
-        ('ledger.uuid7', '23a002acf85f003f650020989dd9f26d86a1fe9aebd8914480f4e729f31a80cb'),
-        ('ledger_private.built_walls', '417b84ea73c3befbed795bc8eedc06f1eaa6aa64d6011b78547ae6910c240117'),
+        ('ledger.uuid7', '4f033ff8ae752da60a6f898e1fe60695a26729e2dfb29ff2d813169877ac3406'),
+        ('ledger_private.built_walls', 'aa9825b29409de6ecf0600485bfdc0bd08b8ad599dc956f5df40b46e3e7cb736'),
         ('ledger_private.chain_faults', 'a7c45e5f2491b294c21aa83aadb9e41386073c4a0e02216842126acfbd6ac1a1'),
         ('ledger_private.claims', '540e5581f618a3b82cdac477a9aebdda21cd3bfb0216b99bc0f97ade70523da2'),
         ('ledger_private.instant', '0acfc8d6b7d209742ba63befc5d43314bd10d230c49a251651f0b50ec5bf38ca'),
@@ -3983,6 +4047,7 @@ begin
         ('ledger_private.is_odd_json', 'b06773e0680a7afda7f964db97674daf9915077560f73e1e88bfd7a69fcfd32e'),
         ('ledger_private.is_superseded', '2a3bdf645aeaeb3e74689b911b11c874eced9b490b5f198a752a6c9320dae3c7'),
         ('ledger_private.lock_extension', 'bcc6c125887a30775bb1d277467a79f1790259488cbf1cee83b98331f0eb6179'),
+        ('ledger_private.may_call', '9512f6f785109317a2ae71e7367645cc488c19d7618a8be8cf273ed6d9c9c2a4'),
         ('ledger_private.may_publish', '63453f708ee8eadce5b65ce0c14341ce34e79893fb1a2900c5b972068d50e507'),
         ('ledger_private.mend_owner_policies', '465f17c40193f1c1a2a02323e51cc3d074df38b6bac5b7aede0c31cd4295f3da'),
         ('ledger_private.mend_publication', 'dba6586abfee58bb95a5c5daabab850d7d56d92007da3d46e0b0a3fcb9fec4c5'),
