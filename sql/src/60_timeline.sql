@@ -101,8 +101,9 @@ where not r.is_deleted
 
 comment on view ledger.visible_timeline is
     'The newest version of every span that the reader may see and that is not deleted. Served by an '
-    'index with a filter on id, owner_id, tenant_id, parent_id or trace_id; order by "when" desc, id desc '
-    'with owner_id, tenant_id, or tenant_id and entity_type. Everything at once: ledger.as_of.';
+    'index with a filter on id, owner_id, tenant_id, parent_id or trace_id; order by "when" desc, id desc, '
+    'alone or with owner_id, tenant_id, or tenant_id and entity_type. Who may see little of a large ledger '
+    'states owner_id or tenant_id, or asks ledger.as_of.';
 
 create or replace view ledger.history
 with (security_invoker = true)

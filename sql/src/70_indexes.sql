@@ -13,6 +13,15 @@ create index if not exists universal_registry_tenant_at_idx
 comment on index ledger.universal_registry_tenant_at_idx is
     'The timeline of a tenant, all types, newest first.';
 
+-- Of whom nothing is asked but the newest: the walk ends when the page is full of what the reader may see. Who may
+-- see little walks far, but never sorts the ledger. Branches of a union for each way to be readable would serve
+-- him better and everybody else worse (docs/plans.md).
+create index if not exists universal_registry_at_idx
+    on ledger.universal_registry (at desc);
+
+comment on index ledger.universal_registry_at_idx is
+    'A page of everything that the reader may see, newest first.';
+
 -- Where a tenant has many users, most rows of it are hidden from each.
 create index if not exists universal_registry_owner_at_idx
     on ledger.universal_registry (owner_id, at desc);

@@ -1,6 +1,7 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
 -- Sources: 163110cd54e14d9c4f16791d7fa37cf81b29c3a01984d48eee68f4b710fff065
+-- Sources: dc7852c8303cdde966de1b48b73582f7137e764543705c3cceefa4b6127b3b3f
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -127,6 +128,7 @@ begin
         ('function', 'ledger_private.typed(jsonb[])', '(p_stated jsonb[]) returns ledger.universal_registry[] plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.uuid5(uuid,text)', '(p_namespace uuid, p_name text) returns uuid plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.version()', '() returns text sql f i s invoker search_path=pg_catalog, pg_temp RETURN ''0.2.0''::text'),
+        ('index', 'ledger.universal_registry_at_idx', 'CREATE INDEX universal_registry_at_idx ON ledger.universal_registry USING btree (at DESC)'),
         ('index', 'ledger.universal_registry_open_request_idx', 'CREATE INDEX universal_registry_open_request_idx ON ledger.universal_registry USING btree (id, seq) WHERE ((entity_type = ''request''::text) AND (status = ANY (ARRAY[''scheduled''::text, ''running''::text, ''retry''::text, ''blocked''::text, ''cancel_requested''::text])))'),
         ('index', 'ledger.universal_registry_owner_at_idx', 'CREATE INDEX universal_registry_owner_at_idx ON ledger.universal_registry USING btree (owner_id, at DESC)'),
         ('index', 'ledger.universal_registry_parent_owner_idx', 'CREATE INDEX universal_registry_parent_owner_idx ON ledger.universal_registry USING btree (parent_id, owner_id, accepted_at DESC) WHERE (parent_id IS NOT NULL)'),
