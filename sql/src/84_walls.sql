@@ -1,7 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 163110cd54e14d9c4f16791d7fa37cf81b29c3a01984d48eee68f4b710fff065
--- Sources: dc7852c8303cdde966de1b48b73582f7137e764543705c3cceefa4b6127b3b3f
+-- Sources: 1f8317c81c4b821aa29f6a02a77d463498402814bb9afaf68ae6f4900a442592
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
