@@ -43,7 +43,7 @@ comment on function ledger_private.built_walls() is
 `
 
 const wallsSQL = `
-	select format('(%L, %L, %L)', kind, name, stands)
+	select format('(%L, %L, %L)', kind, name, case kind when 'right' then '' else stands end)
 	from ledger_private.standing_walls()
 	order by kind collate "C", name collate "C"`
 

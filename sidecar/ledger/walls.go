@@ -20,7 +20,7 @@ const guardsSQL = `
 select g.name, coalesce(replace(p.prosrc, chr(13), ''), ''), coalesce(ledger_private.version(), '')
 from unnest(array[
 	'ledger.guard_check()', 'ledger_private.built_walls()', 'ledger_private.standing_walls()',
-	'ledger_private.fingerprints()'
+	'ledger_private.fingerprints()', 'ledger_private.role_faults(oid)', 'ledger_private.way_faults(oid)'
 ]) as g (name)
 left join pg_catalog.pg_proc as p on p.oid = to_regprocedure(g.name)`
 

@@ -1,6 +1,8 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
 -- Sources: 1f8317c81c4b821aa29f6a02a77d463498402814bb9afaf68ae6f4900a442592
+-- Sources: 163110cd54e14d9c4f16791d7fa37cf81b29c3a01984d48eee68f4b710fff065
+-- Sources: a0cde5d790c3b20d322b273b0f82b900a0422663e2d24d066cb7757276d464ac
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -91,7 +93,7 @@ begin
         ('function', 'ledger.current_tenant_id()', '() returns text plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.current_user_id()', '() returns text plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.follow_version()', '() returns trigger plpgsql f v u definer search_path=pg_catalog, pg_temp'),
-        ('function', 'ledger.guard_check()', '() returns TABLE(wall text, problem text, mend text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger.guard_check()', '() returns TABLE(wall text, problem text, mend text) plpgsql f s u invoker search_path=pg_catalog, pg_temp quote_all_identifiers=off standard_conforming_strings=on DateStyle=ISO, MDY IntervalStyle=postgres TimeZone=UTC bytea_output=hex extra_float_digits=1'),
         ('function', 'ledger.idempotency_id(text,text)', '(p_tenant_id text, p_key text) returns uuid plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.import_begin()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.import_end(boolean)', '(p_keep_malformed boolean DEFAULT false) returns jsonb plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
@@ -118,16 +120,18 @@ begin
         ('function', 'ledger_private.refuse_shape(text)', '(p_fault text) returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.refuse_sidecar()', '() returns void plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.refuse_while_importing()', '() returns trigger plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.role_faults(oid)', '(p_owner oid) returns TABLE(wall text, problem text, mend text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.sha1(bytea)', '(p_message bytea) returns bytea plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.shape_fault(ledger.universal_registry)', '(p_span ledger.universal_registry) returns text plpgsql f s s invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.shape_faults()', '() returns SETOF text sql f s u invoker search_path=pg_catalog, pg_temp'),
-        ('function', 'ledger_private.standing_walls()', '() returns TABLE(kind text, name text, stands text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.standing_walls()', '() returns TABLE(kind text, name text, stands text) plpgsql f s u invoker search_path=pg_catalog, pg_temp quote_all_identifiers=off standard_conforming_strings=on DateStyle=ISO, MDY IntervalStyle=postgres TimeZone=UTC bytea_output=hex extra_float_digits=1'),
         ('function', 'ledger_private.stated(jsonb)', '(p_span jsonb) returns jsonb plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.stored_span(jsonb,ledger.universal_registry)', '(p_stated jsonb, p_row ledger.universal_registry) returns ledger.universal_registry plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.typed(jsonb[])', '(p_stated jsonb[]) returns ledger.universal_registry[] plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.uuid5(uuid,text)', '(p_namespace uuid, p_name text) returns uuid plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.version()', '() returns text sql f i s invoker search_path=pg_catalog, pg_temp RETURN ''0.2.0''::text'),
         ('index', 'ledger.universal_registry_at_idx', 'CREATE INDEX universal_registry_at_idx ON ledger.universal_registry USING btree (at DESC)'),
+        ('function', 'ledger_private.way_faults(oid)', '(p_table oid) returns TABLE(wall text, problem text, mend text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('index', 'ledger.universal_registry_open_request_idx', 'CREATE INDEX universal_registry_open_request_idx ON ledger.universal_registry USING btree (id, seq) WHERE ((entity_type = ''request''::text) AND (status = ANY (ARRAY[''scheduled''::text, ''running''::text, ''retry''::text, ''blocked''::text, ''cancel_requested''::text])))'),
         ('index', 'ledger.universal_registry_owner_at_idx', 'CREATE INDEX universal_registry_owner_at_idx ON ledger.universal_registry USING btree (owner_id, at DESC)'),
         ('index', 'ledger.universal_registry_parent_owner_idx', 'CREATE INDEX universal_registry_parent_owner_idx ON ledger.universal_registry USING btree (parent_id, owner_id, accepted_at DESC) WHERE (parent_id IS NOT NULL)'),
@@ -228,6 +232,8 @@ END))'),
         ('right', 'execute on function ledger_private.refuse_shape(text) to authenticated', ''),
         ('right', 'execute on function ledger_private.refuse_shape(text) to loglineos_sidecar', ''),
         ('right', 'execute on function ledger_private.refuse_shape(text) to service_role', ''),
+        ('right', 'execute on function ledger_private.role_faults(oid) to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger_private.role_faults(oid) to service_role', ''),
         ('right', 'execute on function ledger_private.sha1(bytea) to authenticated', ''),
         ('right', 'execute on function ledger_private.sha1(bytea) to loglineos_sidecar', ''),
         ('right', 'execute on function ledger_private.sha1(bytea) to service_role', ''),
@@ -246,6 +252,8 @@ END))'),
         ('right', 'execute on function ledger_private.uuid5(uuid,text) to loglineos_sidecar', ''),
         ('right', 'execute on function ledger_private.uuid5(uuid,text) to service_role', ''),
         ('right', 'execute on function ledger_private.version() to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger_private.way_faults(oid) to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger_private.way_faults(oid) to service_role', ''),
         ('right', 'insert on table ledger.universal_registry to authenticated', ''),
         ('right', 'insert on table ledger.universal_registry to loglineos_sidecar', ''),
         ('right', 'insert on table ledger.universal_registry to service_role', ''),

@@ -28,6 +28,13 @@ language plpgsql
 stable
 security invoker
 set search_path = pg_catalog, pg_temp
+set quote_all_identifiers = off
+set standard_conforming_strings = on
+set datestyle = 'ISO, MDY'
+set intervalstyle = 'postgres'
+set timezone = 'UTC'
+set bytea_output = 'hex'
+set extra_float_digits = 1
 as $$
 declare
     v_table constant oid := to_regclass('ledger.universal_registry');
@@ -52,7 +59,8 @@ begin
         'select ledger.import_end()'
     from pg_catalog.pg_trigger as t
     where t.tgrelid = v_table
-        and t.tgname = v_door;
+        and t.tgname = v_door
+        and t.tgfoid = to_regprocedure('ledger_private.refuse_while_importing()');
     if found then
         return;
     end if;
@@ -119,14 +127,12 @@ begin
     return query
     select s.kind || ' ' || s.name, 'is none of the ledger''s',
         case s.kind
-            when 'trigger' then format('drop trigger %I on %s', s.name, substring(s.stands from ' ON ([^ ]+) '))
+            when 'trigger' then format('drop trigger %I on %s', s.name,
+                substring(s.stands from '; alter table (.*) enable '))
             when 'policy' then format('drop policy %I on ledger.universal_registry', s.name)
             when 'index' then 'drop index ' || s.name
             when 'function' then 'drop function ' || s.name
-            when 'right' then 'revoke ' || regexp_replace(
-                regexp_replace(s.name, '^([a-z]+) on column ([^ ]+) of ([^ ]+)', e'\\1 (\\2) on \\3'),
-                '^(.*) to (.*?)( with grant option)?$', e'\\1 from \\2'
-            )
+            when 'right' then s.stands
             else format('alter table ledger.universal_registry drop %s %I', s.kind, s.name)
         end
     from ledger_private.standing_walls() as s
@@ -134,9 +140,9 @@ begin
             select from ledger_private.built_walls() as b where b.kind = s.kind and b.name = s.name
         )
         and s.kind <> 'view'
-        and s.name <> v_door
         and not (s.kind = 'index' and s.stands not like 'CREATE UNIQUE %' and s.stands not like '% -- invalid')
-        and not (s.kind = 'right' and s.name ~ '^(select on .*|usage on schema ledger) to (?!public$)')
+        and not (s.kind = 'right' and s.name ~ '^(select on .*|usage on schema ledger) to (?!public$)'
+            and s.name !~ ' with grant option$')
         and not (s.kind = 'right' and s.name like '% on function %' and not exists (
             select from ledger_private.built_walls() as b
             where b.kind = 'function' and s.name like '% on function ' || b.name || ' to %'
@@ -168,7 +174,7 @@ begin
         union all
         select 'schema ' || n.nspname, n.nspowner
         from pg_catalog.pg_namespace as n
-        where n.nspname in ('ledger', 'ledger_private')
+        where n.nspname in ('ledger', 'ledger_private', 'engine')
         union all
         select b.kind || ' ' || b.name, c.relowner
         from ledger_private.built_walls() as b
@@ -177,75 +183,61 @@ begin
     ) as o (wall, owner)
     where o.owner <> v_owner;
 
-    -- A view that reads the ledger with its owner's rights.
-    return query
-    select distinct 'view ' || c.oid::regclass, 'shows the ledger with the rights of ' || c.relowner::regrole,
-        case c.relkind
-            when 'v' then format('alter view %s set (security_invoker = true)', c.oid::regclass)
-            else 'drop materialized view ' || c.oid::regclass
-        end
-    from pg_catalog.pg_depend as d
-    join pg_catalog.pg_rewrite as r on r.oid = d.objid and d.classid = 'pg_catalog.pg_rewrite'::regclass
-    join pg_catalog.pg_class as c on c.oid = r.ev_class
-    cross join unnest(array['anon', 'authenticated', 'public']) as reader (name)
-    where d.refclassid = 'pg_catalog.pg_class'::regclass
-        and d.refobjid in (v_table, to_regclass('ledger.visible_timeline'), to_regclass('ledger.history'))
-        and c.relkind in ('v', 'm')
-        and not coalesce(c.reloptions && array['security_invoker=true', 'security_invoker=on'], false)
-        and has_table_privilege(reader.name, c.oid, 'select');
+    return query select * from ledger_private.way_faults(v_table);
+    return query select * from ledger_private.role_faults(v_owner);
 
-    -- Who may be what.
+    -- The extension form (80_import). A dump asks the extension for its tables; the lock holds as long as it
+    -- is no member, and needs the table's type.
     return query
-    select 'role ' || r.rolname, 'is ' || t.problem, format('alter role %I ', r.rolname) || t.mend
-    from pg_catalog.pg_roles as r
+    select 'extension loglineos', t.problem, t.mend
+    from pg_catalog.pg_extension as e
+    cross join lateral (
+        select to_regprocedure('ledger_private.drop_extension_destroys_the_ledger()')::oid as lock,
+            exists (
+                select
+                from pg_catalog.pg_depend as d
+                where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = v_table
+                    and d.refobjid = e.oid and d.deptype = 'e'
+            ) as owns
+    ) as is_
+    cross join lateral (
+        select exists (
+                select
+                from pg_catalog.pg_depend as d
+                where d.classid = 'pg_catalog.pg_proc'::regclass and d.objid = is_.lock
+                    and d.refclassid = 'pg_catalog.pg_extension'::regclass and d.deptype = 'e'
+            ) as member,
+            exists (
+                select
+                from pg_catalog.pg_depend as d
+                join pg_catalog.pg_type as y on y.oid = d.refobjid and y.typrelid = v_table
+                where d.classid = 'pg_catalog.pg_proc'::regclass and d.objid = is_.lock
+                    and d.refclassid = 'pg_catalog.pg_type'::regclass and d.deptype = 'n'
+            ) as holds
+    ) as lock
     cross join lateral (values
-        (r.rolsuper, 'a superuser', 'nosuperuser'),
-        (r.rolbypassrls and r.rolname <> 'service_role', 'not bound by row level security', 'nobypassrls'),
-        (r.rolcreaterole, 'a maker of roles', 'nocreaterole'),
-        (r.rolreplication and r.rolname <> 'loglineos_sidecar', 'a reader of the WAL', 'noreplication')
+        (not is_.owns, 'has lost its table', 'alter extension loglineos add table ledger.universal_registry'),
+        (is_.owns and is_.lock is null, 'drop extension would destroy the ledger without a word',
+            'select ledger_private.lock_extension()'),
+        (is_.owns and lock.member, 'drop extension would destroy the ledger without a word',
+            'alter extension loglineos drop function ledger_private.drop_extension_destroys_the_ledger()'),
+        (is_.owns and is_.lock is not null and not lock.member and not lock.holds,
+            'drop extension would destroy the ledger without a word',
+            'drop function ledger_private.drop_extension_destroys_the_ledger(); '
+            'select ledger_private.lock_extension()'),
+        (
+            is_.owns and not exists (
+                select
+                from unnest(e.extconfig, e.extcondition) as c (relation, condition)
+                where c.relation = v_table and coalesce(c.condition, '') = ''
+            ),
+            'a dump would leave out rows of the ledger',
+            format('update pg_catalog.pg_extension set extconfig = array[%s], extcondition = array[''''] '
+                'where extname = ''loglineos''', v_table)
+        )
     ) as t (falls, problem, mend)
-    where r.rolname in ('anon', 'authenticated', 'service_role', 'loglineos_sidecar', 'loglineos_kernel')
-        and t.falls
-    union all
-    select 'role ' || r.rolname, 'is a member of ' || g.rolname,
-        case when exists (
-            select from pg_catalog.pg_auth_members as m where m.member = r.oid and m.roleid = g.oid
-        ) then format('revoke %I from %I', g.rolname, r.rolname)
-            else 'Revoke it from the role through which this one is a member.' end
-    from pg_catalog.pg_roles as r
-    join pg_catalog.pg_roles as g on g.oid <> r.oid and (
-        g.oid = v_owner
-        or g.rolname in ('loglineos_sidecar', 'pg_write_all_data', 'pg_execute_server_program',
-            'pg_write_server_files')
-    )
-    where r.rolname in ('anon', 'authenticated', 'service_role', 'authenticator', 'loglineos_sidecar',
-            'loglineos_kernel')
-        and not r.rolsuper
-        and pg_has_role(r.oid, g.oid, 'member')
-    union all
-    select 'default privileges', format('%s gives new objects of schema %s to others', d.defaclrole::regrole,
-            d.defaclnamespace::regnamespace),
-        format('alter default privileges for role %s in schema %s revoke all on %s from %s',
-            d.defaclrole::regrole, d.defaclnamespace::regnamespace,
-            case d.defaclobjtype when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions'
-                else 'types' end,
-            case a.grantee when 0 then 'public' else a.grantee::regrole::text end)
-    from pg_catalog.pg_default_acl as d
-    cross join lateral aclexplode(d.defaclacl) as a
-    where d.defaclnamespace in (to_regnamespace('ledger'), to_regnamespace('ledger_private'))
-        and a.grantee <> d.defaclrole
-    group by d.defaclrole, d.defaclnamespace, d.defaclobjtype, a.grantee;
-
-    -- Doors. The lock is a function that is there in the extension form only (80_import).
-    return query
-    select 'extension loglineos', 'drop extension would destroy the ledger without a word',
-        'select ledger_private.lock_extension()'
-    from pg_catalog.pg_depend as d
-    join pg_catalog.pg_extension as e on e.oid = d.refobjid and e.extname = 'loglineos'
-    where d.classid = 'pg_catalog.pg_class'::regclass
-        and d.objid = v_table
-        and d.deptype = 'e'
-        and to_regprocedure('ledger_private.drop_extension_destroys_the_ledger()') is null;
+    where e.extname = 'loglineos'
+        and t.falls;
 
     -- Rows. Each was inserted by the transaction that its xact names, so two of different xact can not have
     -- one xmin, unless something has written all rows anew (VACUUM FULL and CLUSTER keep the xmin). An honest
