@@ -3,6 +3,7 @@
 -- Sources: 1f8317c81c4b821aa29f6a02a77d463498402814bb9afaf68ae6f4900a442592
 -- Sources: 163110cd54e14d9c4f16791d7fa37cf81b29c3a01984d48eee68f4b710fff065
 -- Sources: a0cde5d790c3b20d322b273b0f82b900a0422663e2d24d066cb7757276d464ac
+-- Sources: 8331490b1d1a3ebac83644fa3a657f7936da64dac607405e395f811631c477b5
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)

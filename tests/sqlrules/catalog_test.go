@@ -137,7 +137,8 @@ func TestFunctionsAreClosed(t *testing.T) {
 		where pronamespace in ('ledger'::regnamespace, 'ledger_private'::regnamespace)
 		and (proconfig[1] is distinct from 'search_path=pg_catalog, pg_temp' or exists (
 			select from unnest(proconfig[2:]) s where s not like 'plan_cache_mode=%' and s <> 'jit=off'
-				and oid not in ('ledger.guard_check()'::regprocedure, 'ledger_private.standing_walls()'::regprocedure)))`))
+				and oid not in ('ledger.guard_check()'::regprocedure,
+					'ledger_private.standing_walls()'::regprocedure)))`))
 	wantLines(t, lines(l, `select oid::regprocedure::text from pg_proc
 		where pronamespace = 'ledger'::regnamespace and prosecdef order by 1`),
 		"ledger.follow_version()")

@@ -12,6 +12,10 @@ import (
 
 // Roles are those of the whole server: each of these tests has one of its own.
 
+// ours are the roles that the ledger knows.
+var ours = []string{"anon", "authenticated", "service_role", "authenticator", "loglineos_sidecar",
+	"loglineos_kernel"}
+
 func TestFindsMembersWhoShouldBeNone(t *testing.T) {
 	t.Parallel()
 	db := pgtest.NewCluster(t, nil).New(t)
@@ -32,11 +36,11 @@ func TestFindsMembersWhoShouldBeNone(t *testing.T) {
 
 	expected := map[string]bool{
 		"loglineos_kernel to loglineos_sidecar": true, "authenticated to loglineos_sidecar": true,
-		"anon to authenticator": true, "authenticated to authenticator": true, "service_role to authenticator": true,
+		"anon to authenticator": true, "authenticated to authenticator": true,
+		"service_role to authenticator": true,
 	}
-	ours := []string{"anon", "authenticated", "service_role", "authenticator", "loglineos_sidecar", "loglineos_kernel"}
-	mighty := []string{"keeper", "postgres", "authenticated", "service_role", "authenticator", "loglineos_sidecar",
-		"loglineos_kernel", "unbound", "pg_write_all_data", "pg_execute_server_program", "pg_read_server_files"}
+	mighty := []string{"keeper", "postgres", "authenticated", "service_role", "authenticator",
+		"loglineos_sidecar", "loglineos_kernel", "unbound", "pg_write_all_data", "pg_execute_server_program", "pg_read_server_files"}
 	attacks := []attack{}
 	const others = "create role unbound bypassrls; create role x login; create role middle; "
 	for _, held := range mighty {
@@ -81,7 +85,6 @@ func TestFindsMightyAttributesAndSettings(t *testing.T) {
 	db := pgtest.NewCluster(t, nil).New(t)
 	conn := connect(t, db.URL)
 	run(t, conn, "create role authenticator login noinherit")
-	ours := []string{"anon", "authenticated", "service_role", "authenticator", "loglineos_sidecar", "loglineos_kernel"}
 	var attacks []attack
 	for _, role := range ours {
 		attributes := []string{"superuser", "createrole"}
@@ -95,13 +98,14 @@ func TestFindsMightyAttributesAndSettings(t *testing.T) {
 			attributes = append(attributes, "login")
 		}
 		for _, attribute := range attributes {
-			attacks = append(attacks, attack{name: role + " " + attribute, do: "alter role " + role + " " + attribute,
+			do := role + " " + attribute
+			attacks = append(attacks, attack{name: do, do: "alter role " + do,
 				walls: []string{"role " + role}})
 		}
 	}
 	for name, setting := range map[string]string{
 		"request.jwt.claims":     `'{"sub": "alice", "app_metadata": {"tenant_id": "t1"}}'`,
-		`"Request"."JWT".claims`: `'{}'`, "app.user_id": "'alice'", "app.tenant_id": "'t1'", "role": "'postgres'",
+		`"Request"."Headers"`: `'{}'`, "app.user_id": "'alice'", "app.tenant_id": "'t1'", "role": "'postgres'",
 		"session_replication_role": "'replica'", "row_security": "off", "loglineos.restoring": "on",
 	} {
 		places := []string{fmt.Sprintf("database %s", db.Name), "role all"}
@@ -133,7 +137,8 @@ func TestLetsHonestRolesBe(t *testing.T) {
 	for name, do := range map[string]string{
 		"Supabase": `create role supabase_admin superuser; create role authenticator login noinherit;
 			alter role service_role bypassrls; grant anon, authenticated, service_role to authenticator;
-			create role supabase_storage_admin login noinherit createrole; grant authenticator to supabase_storage_admin;
+			create role supabase_storage_admin login noinherit createrole;
+			grant authenticator to supabase_storage_admin;
 			create role supabase_read_only_user login bypassrls; grant pg_read_all_data to supabase_read_only_user;
 			alter role anon set statement_timeout = '3s'; alter role authenticator set lock_timeout = '8s';
 			create role keeper createdb createrole login replication bypassrls;

@@ -111,9 +111,10 @@ func TestFindsWaysPastThePolicies(t *testing.T) {
 		{name: "over a view over a view", do: invoker + "ledger.history; create view public.w as select * " +
 			"from public.v; grant select on public.w to authenticated", walls: []string{"view public.w"}},
 		{name: "of a column", do: definer + "ledger.history; grant select (id) on public.v to anon", walls: view},
-		{name: "for writing", do: definer + "ledger.universal_registry; grant insert on public.v to anon", walls: view},
-		{name: "for a role of somebody's", do: "create role reader; " + definer + "ledger.history" + grant + "reader",
+		{name: "for writing", do: definer + "ledger.universal_registry; grant insert on public.v to anon",
 			walls: view},
+		{name: "for a role of somebody's", walls: view,
+			do: "create role reader; " + definer + "ledger.history" + grant + "reader"},
 		{name: "kept", do: "create materialized view public.v as select id from ledger.history" + grant + "anon",
 			walls: view},
 		{name: "kept, of a view", do: invoker + "ledger.history; create materialized view public.m as select name " +
@@ -151,10 +152,9 @@ func TestFindsWaysPastThePolicies(t *testing.T) {
 			walls: []string{"schema engine"}},
 	}
 	for _, from := range []string{"universal_registry", "history", "visible_timeline", "function_state"} {
-		for _, reader := range []string{"anon", "authenticated", "public", "loglineos_kernel", "authenticated " +
-			"with grant option"} {
-			attacks = append(attacks, attack{name: from + " for " + reader, do: definer + "ledger." + from + grant + reader,
-				walls: view})
+		for _, reader := range []string{"anon", "authenticated", "public", "loglineos_kernel", "authenticated with grant option"} {
+			attacks = append(attacks, attack{name: from + " for " + reader, walls: view,
+				do: definer + "ledger." + from + grant + reader})
 		}
 	}
 	attackAll(t, setup(t).conn, attacks)
