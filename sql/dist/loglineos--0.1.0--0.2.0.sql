@@ -3538,10 +3538,353 @@ revoke all on function
     from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
 grant execute on function ledger_private.is_importing() to loglineos_sidecar;
 
+-- 81 guard roles: who may be what, and what is set for whom. A part of guard_check (85).
+--
+-- Roles are those of the whole server, and other ledgers may stand there: their owners hold the sidecar's
+-- role and the kernels' too. Of anybody else it is asked why.
+
+create or replace function ledger_private.role_faults(p_owner oid)
+returns table (wall text, problem text, mend text)
+language plpgsql
+stable
+security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_ours constant text[] := array['anon', 'authenticated', 'service_role', 'authenticator',
+        'loglineos_sidecar', 'loglineos_kernel'];
+    -- Supabase has roles of its own, which nobody else can make there.
+    v_on_supabase constant boolean := exists (
+        select from pg_catalog.pg_roles as r where r.rolname = 'supabase_admin' and r.rolsuper
+    );
+begin
+    return query
+    select 'role ' || r.oid::regrole, 'is ' || t.problem, format('alter role %I ', r.rolname) || t.mend
+    from pg_catalog.pg_roles as r
+    cross join lateral (values
+        (r.rolsuper, 'a superuser', 'nosuperuser'),
+        (r.rolbypassrls and r.rolname <> 'service_role', 'not bound by row level security', 'nobypassrls'),
+        (r.rolcreaterole, 'a maker of roles', 'nocreaterole'),
+        (r.rolreplication and r.rolname <> 'loglineos_sidecar', 'a reader of the WAL', 'noreplication'),
+        (r.rolcanlogin and r.rolname not in ('authenticator', 'loglineos_sidecar'), 'a login', 'nologin')
+    ) as t (falls, problem, mend)
+    where r.rolname = any(v_ours)
+        and t.falls;
+
+    -- What is ours is a member of nothing that can do more, but as 05_roles and Supabase have it.
+    return query
+    select 'role ' || r.oid::regrole, 'is a member of ' || g.oid::regrole,
+        case when exists (
+            select from pg_catalog.pg_auth_members as m where m.member = r.oid and m.roleid = g.oid
+        ) then format('revoke %I from %I', g.rolname, r.rolname)
+            else 'Revoke it from the role through which this one is a member.' end
+    from pg_catalog.pg_roles as r
+    join pg_catalog.pg_roles as g on g.oid <> r.oid and (
+        g.oid = p_owner
+        or g.rolname = any(array_remove(v_ours, 'anon'))
+        or g.rolsuper or g.rolbypassrls or g.rolcreaterole or g.rolreplication
+        or g.rolname in ('pg_write_all_data', 'pg_execute_server_program', 'pg_write_server_files',
+            'pg_read_server_files', 'pg_create_subscription')
+    )
+    where r.rolname = any(v_ours)
+        and not r.rolsuper
+        and pg_has_role(r.oid, g.oid, 'member')
+        and not (r.rolname = 'authenticator' and g.rolname in ('authenticated', 'service_role'))
+        and not (r.rolname = 'loglineos_sidecar' and g.rolname in ('authenticated', 'loglineos_kernel'));
+
+    -- Others who can be the owner, the sidecar or a kernel. Looked for through everybody, but not through
+    -- those who are expected: whoever is a member of these is found there. The sidecar's own login is told
+    -- by its right to replicate, or is the one that asks.
+    return query
+    with recursive edge as (
+        -- Postgres 16 makes a role's maker its administrator, who can not use it.
+        select m.roleid as held, m.member
+        from pg_catalog.pg_auth_members as m
+        join pg_catalog.pg_roles as r on r.oid = m.member
+        where (
+                coalesce((to_jsonb(m) ->> 'set_option')::boolean, true)
+                or (to_jsonb(m) ->> 'inherit_option')::boolean
+            )
+            and not r.rolsuper
+            and r.oid <> p_owner
+            and r.rolname <> all(v_ours)
+            and not (v_on_supabase and r.rolname ~ '^(supabase|cli_login)_')
+    ),
+    reach as (
+        select e.held, e.member
+        from edge as e
+        join pg_catalog.pg_roles as g on g.oid = e.held
+        where g.oid = p_owner and not exists (
+                select
+                from pg_catalog.pg_database as d
+                where d.datname = current_database() and d.datdba = e.member
+            )
+            or g.rolname in ('loglineos_sidecar', 'loglineos_kernel') and not exists (
+                select from pg_catalog.pg_database as d where d.datdba = e.member
+            )
+        union
+        select r.held, e.member
+        from reach as r
+        join edge as e on e.held = r.member
+    )
+    select 'role ' || c.member::regrole, 'is a member of ' || c.held::regrole,
+        case when exists (
+            select from pg_catalog.pg_auth_members as m where m.member = c.member and m.roleid = c.held
+        ) then format('revoke %s from %s', c.held::regrole, c.member::regrole)
+            else 'Revoke it from the role through which this one is a member.' end
+    from reach as c
+    join pg_catalog.pg_roles as r on r.oid = c.member
+    where not (
+            c.held = to_regrole('loglineos_sidecar')
+            and r.rolcanlogin
+            and (r.rolreplication or r.rolname = session_user)
+        );
+
+    -- Who reads as a client, past the policies.
+    return query
+    select 'role ' || r.oid::regrole, 'is not bound by row level security, and a member of ' || g.oid::regrole,
+        format('alter role %I nobypassrls', r.rolname)
+    from pg_catalog.pg_roles as r
+    join pg_catalog.pg_roles as g on g.rolname in ('anon', 'authenticated', 'loglineos_kernel')
+    where r.rolbypassrls
+        and not r.rolsuper
+        and r.oid <> p_owner
+        and r.rolname <> all(v_ours)
+        and not (v_on_supabase and (r.rolname = 'postgres' or r.rolname ~ '^supabase_'))
+        and pg_has_role(r.oid, g.oid, 'member')
+        and not exists (select from pg_catalog.pg_database as d where d.datdba = r.oid);
+
+    -- Who somebody is must not be said beforehand.
+    return query
+    select 'setting ' || c.name, 'is set for ' || c.place,
+        format('alter %s reset %s', c.place, (
+            select string_agg(quote_ident(part), '.') from regexp_split_to_table(c.name, '[.]') as part
+        ))
+    from (
+        select split_part(p.pair, '=', 1) as name, case
+                when s.setrole = 0 and s.setdatabase <> 0 then ''
+                else 'role ' || coalesce(nullif(s.setrole, 0)::regrole::text, 'all')
+            end
+            || case when s.setrole <> 0 and s.setdatabase <> 0 then ' in ' else '' end
+            || coalesce('database ' || quote_ident(d.datname), '') as place
+        from pg_catalog.pg_db_role_setting as s
+        left join pg_catalog.pg_database as d on d.oid = s.setdatabase
+        left join pg_catalog.pg_roles as r on r.oid = s.setrole
+        cross join unnest(s.setconfig) as p (pair)
+        where (s.setdatabase = 0 or d.datname = current_database())
+            and (s.setrole = 0 or r.rolname = any(v_ours))
+    ) as c
+    where lower(c.name) ~ '^(request\.|loglineos\.|app\.(user_id|tenant_id)$)'
+        or lower(c.name) in ('role', 'session_replication_role', 'row_security');
+
+    -- What is still to come.
+    return query
+    select 'default privileges',
+        format('%s gives new %s%s to others', d.defaclrole::regrole, t.objects,
+            ' of schema ' || nullif(d.defaclnamespace, 0)::regnamespace),
+        concat_ws(' ', 'alter default privileges for role', d.defaclrole::regrole,
+            'in schema ' || nullif(d.defaclnamespace, 0)::regnamespace, 'revoke all on', t.objects, 'from',
+            case a.grantee when 0 then 'public' else a.grantee::regrole::text end)
+    from pg_catalog.pg_default_acl as d
+    cross join lateral aclexplode(d.defaclacl) as a
+    cross join lateral (select case d.defaclobjtype when 'r' then 'tables' when 'S' then 'sequences'
+        when 'f' then 'functions' when 'n' then 'schemas' else 'types' end) as t (objects)
+    where a.grantee <> d.defaclrole
+        and (
+            d.defaclnamespace in (to_regnamespace('ledger'), to_regnamespace('ledger_private'))
+            or d.defaclnamespace = 0 and d.defaclrole = p_owner and d.defaclobjtype in ('r', 'f', 'n') and (
+                a.grantee in (to_regrole('anon'), to_regrole('authenticated'), to_regrole('loglineos_kernel'))
+                or a.grantee = 0 and d.defaclobjtype <> 'f'
+            )
+        )
+    group by d.defaclrole, d.defaclnamespace, t.objects, a.grantee;
+end
+$$;
+
+comment on function ledger_private.role_faults(oid) is
+    'Which roles could do more than the ledger gives them, given its owner. For guard_check.';
+
+revoke all on function ledger_private.role_faults(oid)
+    from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+grant execute on function ledger_private.role_faults(oid)
+    to service_role, loglineos_sidecar;
+
+-- 82 guard ways: ways to the rows past their policies, and code of others on the way in. A part of
+-- guard_check (85).
+--
+-- Found by what the catalog knows to depend on the ledger. It knows nothing of the body of a function that is
+-- a text (all but `return …` and `begin atomic`), nor of copies: docs/threats.md.
+
+create or replace function ledger_private.way_faults(p_table oid)
+returns table (wall text, problem text, mend text)
+language plpgsql
+stable
+security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_schemas constant oid[] := array[to_regnamespace('ledger'), to_regnamespace('ledger_private')];
+    v_readers_of_all constant oid[] := array[to_regrole('service_role'), to_regrole('loglineos_sidecar')];
+begin
+    -- What reads with its owner's rights, and may be used by others.
+    return query
+    with recursive way as (
+        select 'pg_catalog.pg_class'::regclass::oid as catalog, c.oid
+        from pg_catalog.pg_class as c
+        where c.oid = p_table or c.relnamespace = any(v_schemas) and c.relkind in ('v', 'm')
+        union
+        select case when r.oid is null then d.classid else 'pg_catalog.pg_class'::regclass end,
+            coalesce(r.ev_class, d.objid)
+        from way as w
+        join pg_catalog.pg_depend as d on d.refclassid = w.catalog and d.refobjid = w.oid
+        left join pg_catalog.pg_rewrite as r
+            on d.classid = 'pg_catalog.pg_rewrite'::regclass and r.oid = d.objid
+        where d.classid = 'pg_catalog.pg_proc'::regclass
+            or r.rulename = '_RETURN'
+    )
+    select distinct 'view ' || c.oid::regclass, 'shows the ledger with the rights of ' || c.relowner::regrole,
+        case c.relkind
+            when 'v' then format('alter view %s set (security_invoker = true)', c.oid::regclass)
+            else 'revoke all on ' || c.oid::regclass || ' from ' || g.grantees
+        end
+    from way as w
+    join pg_catalog.pg_class as c on w.catalog = 'pg_catalog.pg_class'::regclass and c.oid = w.oid
+    cross join lateral (
+        select string_agg(distinct case a.grantee when 0 then 'public' else a.grantee::regrole::text end, ', ')
+        from (
+            select c.relacl
+            union all
+            select t.attacl from pg_catalog.pg_attribute as t where t.attrelid = c.oid
+        ) as o (acl)
+        cross join lateral aclexplode(o.acl) as a
+        where a.grantee <> c.relowner
+            and a.grantee <> all(v_readers_of_all)
+            and a.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+    ) as g (grantees)
+    where c.relkind in ('v', 'm')
+        and g.grantees is not null
+        and not exists (
+            select
+            from pg_options_to_table(c.reloptions) as o
+            where o.option_name = 'security_invoker'
+                and lower(o.option_value) in ('true', 'tru', 'tr', 't', 'on', 'yes', 'ye', 'y', '1')
+        )
+    union all
+    select 'function ' || p.oid::regprocedure, 'reads the ledger with the rights of ' || p.proowner::regrole,
+        format('alter routine %s security invoker', p.oid::regprocedure)
+    from way as w
+    join pg_catalog.pg_proc as p on w.catalog = 'pg_catalog.pg_proc'::regclass and p.oid = w.oid
+    where p.prosecdef
+        and p.pronamespace <> all(v_schemas)
+        and exists (
+            select
+            from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) as a
+            where a.grantee <> p.proowner and a.grantee <> all(v_readers_of_all)
+        );
+
+    -- Tables beside the ledger. A rule of theirs acts for their owner, and a foreign key tells who may write
+    -- it which ids are taken.
+    return query
+    select distinct 'rule ' || quote_ident(r.rulename),
+        'goes from ' || r.ev_class::regclass || ' to the ledger',
+        format('drop rule if exists %I on %s', r.rulename, r.ev_class::regclass)
+    from pg_catalog.pg_depend as d
+    join pg_catalog.pg_rewrite as r on d.classid = 'pg_catalog.pg_rewrite'::regclass and r.oid = d.objid
+    join pg_catalog.pg_class as t on d.refclassid = 'pg_catalog.pg_class'::regclass and t.oid = d.refobjid
+    where (t.oid = p_table or t.relnamespace = any(v_schemas) and t.relkind in ('v', 'm'))
+        and r.ev_class <> p_table
+        and r.rulename <> '_RETURN'
+    union all
+    select 'table ' || c.oid::regclass, 'is open to ' || reader.name || ' without row level security',
+        case c.relkind
+            when 'f' then format('revoke all on %s from %s', c.oid::regclass, reader.name)
+            else format('alter table %s enable row level security', c.oid::regclass)
+        end
+    from pg_catalog.pg_class as c
+    cross join unnest(array['public', 'anon', 'authenticated', 'loglineos_kernel']) as reader (name)
+    where c.relnamespace = any(v_schemas)
+        and c.relkind in ('r', 'p', 'f')
+        and c.oid <> p_table
+        and not c.relrowsecurity
+        and has_any_column_privilege(reader.name, c.oid, 'select, insert, update')
+    union all
+    select 'constraint ' || quote_ident(f.conname), format('tells who may write %s which ids are taken',
+            f.conrelid::regclass),
+        format('alter table %s drop constraint %I', f.conrelid::regclass, f.conname)
+    from pg_catalog.pg_constraint as f
+    where f.contype = 'f'
+        and f.confrelid = p_table
+        and f.conrelid <> p_table
+        and f.conparentid = 0
+        and exists (
+            select
+            from unnest(array['anon', 'authenticated']) as writer (name)
+            where has_any_column_privilege(writer.name, f.conrelid, 'insert, update')
+        );
+
+    -- Code on the way in: each row goes through the expressions of indexes, and some through those of
+    -- statistics. What a superuser has loaded (C) is not looked at.
+    return query
+    select distinct e.wall, 'runs ' || p.oid::regprocedure, 'drop ' || e.mend
+    from (
+        select 'pg_catalog.pg_class'::regclass::oid, i.indexrelid, 'index ' || i.indexrelid::regclass,
+            'index if exists ' || i.indexrelid::regclass
+        from pg_catalog.pg_index as i
+        where i.indrelid = p_table
+        union all
+        select 'pg_catalog.pg_statistic_ext'::regclass, s.oid, format('statistics %I', s.stxname),
+            format('statistics %s.%I', s.stxnamespace::regnamespace, s.stxname)
+        from pg_catalog.pg_statistic_ext as s
+        where s.stxrelid = p_table
+    ) as e (catalog, oid, wall, mend)
+    join pg_catalog.pg_depend as d on d.classid = e.catalog and d.objid = e.oid
+    cross join lateral (
+        select d.refobjid as oid where d.refclassid = 'pg_catalog.pg_proc'::regclass
+        union all
+        select o.oprcode
+        from pg_catalog.pg_operator as o
+        where d.refclassid = 'pg_catalog.pg_operator'::regclass and o.oid = d.refobjid
+        union all
+        select m.amproc
+        from pg_catalog.pg_opclass as k
+        join pg_catalog.pg_amproc as m on m.amprocfamily = k.opcfamily
+        where d.refclassid = 'pg_catalog.pg_opclass'::regclass and k.oid = d.refobjid
+        union all
+        select o.oprcode
+        from pg_catalog.pg_opclass as k
+        join pg_catalog.pg_amop as m on m.amopfamily = k.opcfamily
+        join pg_catalog.pg_operator as o on o.oid = m.amopopr
+        where d.refclassid = 'pg_catalog.pg_opclass'::regclass and k.oid = d.refobjid
+        union all
+        -- A domain's checks run where a value is cast to it.
+        select c.refobjid
+        from pg_catalog.pg_constraint as k
+        join pg_catalog.pg_depend as c
+            on c.classid = 'pg_catalog.pg_constraint'::regclass and c.objid = k.oid
+            and c.refclassid = 'pg_catalog.pg_proc'::regclass
+        where d.refclassid = 'pg_catalog.pg_type'::regclass and k.contypid = d.refobjid
+    ) as f
+    join pg_catalog.pg_proc as p on p.oid = f.oid
+    join pg_catalog.pg_language as l on l.oid = p.prolang
+    where l.lanname not in ('internal', 'c')
+        and p.pronamespace <> 'pg_catalog'::regnamespace;
+end
+$$;
+
+comment on function ledger_private.way_faults(oid) is
+    'Which objects of others lead to the rows of the ledger past its policies, or run on the way in. For '
+    'guard_check.';
+
+revoke all on function ledger_private.way_faults(oid)
+    from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+grant execute on function ledger_private.way_faults(oid)
+    to service_role, loglineos_sidecar;
+
 -- 83 standing walls: every wall of the ledger as the catalog has it. guard_check (85) compares.
 --
--- A text here is the same on Postgres 15 to 18, after a dump and under any owner: scripts/sqlbuild asks a new
--- ledger for them (84), tests/sqlrules asks on each version.
+-- A text here is the same on Postgres 15 to 18, after a dump and under any owner, and under the settings that
+-- change how Postgres writes, which are pinned: scripts/sqlbuild asks a new ledger for them (84),
+-- tests/sqlrules asks on each version. Of a right it is the statement that takes it back.
 
 create or replace function ledger_private.standing_walls()
 returns table (kind text, name text, stands text)
@@ -3549,6 +3892,13 @@ language plpgsql
 stable
 security invoker
 set search_path = pg_catalog, pg_temp
+set quote_all_identifiers = off
+set standard_conforming_strings = on
+set datestyle = 'ISO, MDY'
+set intervalstyle = 'postgres'
+set timezone = 'UTC'
+set bytea_output = 'hex'
+set extra_float_digits = 1
 as $$
 declare
     v_table constant oid := to_regclass('ledger.universal_registry');
@@ -3600,7 +3950,8 @@ begin
         t.tgname
     ) || case t.tgenabled when 'D' then ' -- disabled' else '' end
     from pg_catalog.pg_trigger as t
-    where t.tgrelid in (v_table, to_regclass('ledger.visible_timeline'), to_regclass('ledger.history'))
+    join pg_catalog.pg_class as c on c.oid = t.tgrelid
+    where (c.oid = v_table or c.relnamespace = any(v_schemas) and c.relkind = 'v')
         and not t.tgisinternal;
 
     return query
@@ -3686,29 +4037,36 @@ begin
 
     -- What anybody but the owner may do, as far as it was granted.
     return query
-    select 'right', format('%s on %s to %s%s', lower(a.privilege_type), o.object, case a.grantee
-        when 0 then 'public'
-        else a.grantee::regrole::text
-    end, case when a.is_grantable then ' with grant option' else '' end), ''
+    select 'right', format('%s on %s to %s%s', lower(a.privilege_type), o.object || ' ' || o.name, g.name,
+            case when a.is_grantable then ' with grant option' else '' end),
+        format('revoke %s on %s from %s', concat_ws(' ', lower(a.privilege_type), o.part),
+            concat_ws(' ', nullif(o.object, 'column'), o.whole), g.name)
     from (
-        select 'table ' || c.oid::regclass, c.relowner, coalesce(c.relacl, acldefault('r', c.relowner))
+        select 'table', c.oid::regclass::text, null, c.oid::regclass::text, c.relowner,
+            coalesce(c.relacl, acldefault('r', c.relowner))
         from pg_catalog.pg_class as c
         where c.oid = v_table or c.relnamespace = any(v_schemas) and c.relkind in ('v', 'm')
         union all
-        select format('column %I of %s', t.attname, c.oid::regclass), c.relowner, t.attacl
+        select 'column', format('%I of %s', t.attname, c.oid::regclass), format('(%I)', t.attname),
+            c.oid::regclass::text, c.relowner, t.attacl
         from pg_catalog.pg_class as c
         join pg_catalog.pg_attribute as t on t.attrelid = c.oid and t.attacl is not null
         where c.oid = v_table or c.relnamespace = any(v_schemas) and c.relkind in ('v', 'm')
         union all
-        select 'function ' || p.oid::regprocedure, p.proowner, coalesce(p.proacl, acldefault('f', p.proowner))
+        select 'function', p.oid::regprocedure::text, null, p.oid::regprocedure::text, p.proowner,
+            coalesce(p.proacl, acldefault('f', p.proowner))
         from pg_catalog.pg_proc as p
         where p.pronamespace = any(v_schemas)
         union all
-        select 'schema ' || n.oid::regnamespace, n.nspowner, coalesce(n.nspacl, acldefault('n', n.nspowner))
+        select 'schema', n.oid::regnamespace::text, null, n.oid::regnamespace::text, n.nspowner,
+            coalesce(n.nspacl, acldefault('n', n.nspowner))
         from pg_catalog.pg_namespace as n
         where n.oid = any(v_schemas || to_regnamespace('engine')::oid)
-    ) as o (object, owner, acl)
+    ) as o (object, name, part, whole, owner, acl)
     cross join lateral aclexplode(o.acl) as a
+    cross join lateral (
+        select case a.grantee when 0 then 'public' else a.grantee::regrole::text end as name
+    ) as g
     where a.grantee <> o.owner;
 end
 $$;
@@ -3724,7 +4082,7 @@ grant execute on function ledger_private.standing_walls()
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 1f8317c81c4b821aa29f6a02a77d463498402814bb9afaf68ae6f4900a442592
+-- Sources: f5e8b03168cb5ca1cdba110cfa10942dc5d64bef9875b65f4a1192c2be220109
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -3815,7 +4173,7 @@ begin
         ('function', 'ledger.current_tenant_id()', '() returns text plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.current_user_id()', '() returns text plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.follow_version()', '() returns trigger plpgsql f v u definer search_path=pg_catalog, pg_temp'),
-        ('function', 'ledger.guard_check()', '() returns TABLE(wall text, problem text, mend text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger.guard_check()', '() returns TABLE(wall text, problem text, mend text) plpgsql f s u invoker search_path=pg_catalog, pg_temp quote_all_identifiers=off standard_conforming_strings=on DateStyle=ISO, MDY IntervalStyle=postgres TimeZone=UTC bytea_output=hex extra_float_digits=1'),
         ('function', 'ledger.idempotency_id(text,text)', '(p_tenant_id text, p_key text) returns uuid plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.import_begin()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.import_end(boolean)', '(p_keep_malformed boolean DEFAULT false) returns jsonb plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
@@ -3842,15 +4200,17 @@ begin
         ('function', 'ledger_private.refuse_shape(text)', '(p_fault text) returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.refuse_sidecar()', '() returns void plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.refuse_while_importing()', '() returns trigger plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.role_faults(oid)', '(p_owner oid) returns TABLE(wall text, problem text, mend text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.sha1(bytea)', '(p_message bytea) returns bytea plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.shape_fault(ledger.universal_registry)', '(p_span ledger.universal_registry) returns text plpgsql f s s invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.shape_faults()', '() returns SETOF text sql f s u invoker search_path=pg_catalog, pg_temp'),
-        ('function', 'ledger_private.standing_walls()', '() returns TABLE(kind text, name text, stands text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.standing_walls()', '() returns TABLE(kind text, name text, stands text) plpgsql f s u invoker search_path=pg_catalog, pg_temp quote_all_identifiers=off standard_conforming_strings=on DateStyle=ISO, MDY IntervalStyle=postgres TimeZone=UTC bytea_output=hex extra_float_digits=1'),
         ('function', 'ledger_private.stated(jsonb)', '(p_span jsonb) returns jsonb plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.stored_span(jsonb,ledger.universal_registry)', '(p_stated jsonb, p_row ledger.universal_registry) returns ledger.universal_registry plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.typed(jsonb[])', '(p_stated jsonb[]) returns ledger.universal_registry[] plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.uuid5(uuid,text)', '(p_namespace uuid, p_name text) returns uuid plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.version()', '() returns text sql f i s invoker search_path=pg_catalog, pg_temp RETURN ''0.2.0''::text'),
+        ('function', 'ledger_private.way_faults(oid)', '(p_table oid) returns TABLE(wall text, problem text, mend text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('index', 'ledger.universal_registry_at_idx', 'CREATE INDEX universal_registry_at_idx ON ledger.universal_registry USING btree (at DESC)'),
         ('index', 'ledger.universal_registry_open_request_idx', 'CREATE INDEX universal_registry_open_request_idx ON ledger.universal_registry USING btree (id, seq) WHERE ((entity_type = ''request''::text) AND (status = ANY (ARRAY[''scheduled''::text, ''running''::text, ''retry''::text, ''blocked''::text, ''cancel_requested''::text])))'),
         ('index', 'ledger.universal_registry_owner_at_idx', 'CREATE INDEX universal_registry_owner_at_idx ON ledger.universal_registry USING btree (owner_id, at DESC)'),
@@ -3952,6 +4312,8 @@ END))'),
         ('right', 'execute on function ledger_private.refuse_shape(text) to authenticated', ''),
         ('right', 'execute on function ledger_private.refuse_shape(text) to loglineos_sidecar', ''),
         ('right', 'execute on function ledger_private.refuse_shape(text) to service_role', ''),
+        ('right', 'execute on function ledger_private.role_faults(oid) to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger_private.role_faults(oid) to service_role', ''),
         ('right', 'execute on function ledger_private.sha1(bytea) to authenticated', ''),
         ('right', 'execute on function ledger_private.sha1(bytea) to loglineos_sidecar', ''),
         ('right', 'execute on function ledger_private.sha1(bytea) to service_role', ''),
@@ -3970,6 +4332,8 @@ END))'),
         ('right', 'execute on function ledger_private.uuid5(uuid,text) to loglineos_sidecar', ''),
         ('right', 'execute on function ledger_private.uuid5(uuid,text) to service_role', ''),
         ('right', 'execute on function ledger_private.version() to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger_private.way_faults(oid) to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger_private.way_faults(oid) to service_role', ''),
         ('right', 'insert on table ledger.universal_registry to authenticated', ''),
         ('right', 'insert on table ledger.universal_registry to loglineos_sidecar', ''),
         ('right', 'insert on table ledger.universal_registry to service_role', ''),
@@ -4040,7 +4404,7 @@ begin
         ('ledger.current_tenant_id', 'b7dc59a609067e0d6d21db5e768cbbd55c9574037c0ec7e7dc440dabf3ecaba6'),
         ('ledger.current_user_id', 'd2b20ddf20d60ab3c9f718790091fe16e80d3f55024c28727ca943bd24fd8f66'),
         ('ledger.follow_version', '9d1cf375278443b1ff31512a4f0ae715e5d6a33ee5d773ec8fe71128a8a0dd8b'),
-        ('ledger.guard_check', '08586d8af0a59d0f224ce52fd0163f6870ecf7b4b5c8d8c6aa70a8b84c8aa574'),
+        ('ledger.guard_check', '1c491e3d759b8124c2e5081940c21d082ebfe150893254eeaeeb2c45a16ae325'),
         ('ledger.idempotency_id', 'da2733312397c86d5b79f1d5369569c9457f848d152002a41990a4ab219d7d4c'),
         ('ledger.import_begin', '6a7c6da7f060465f8842dec3c8ccdbdf019c892aa5fdba6607dfc9b9aa439bd0'),
         ('ledger.import_end', '61bbff7902bc5de3c35ee83f07788bde8ff92be299e38ad08f17ce76e75f348a'),
@@ -4050,7 +4414,7 @@ begin
         ('ledger.refuse_change', '2bf360cdc5893a49d2ec6393be03366bfe45c0741a961aa98218a546fa9b476c'),
         ('ledger.result', '645ab8cfc9e4086d59416b81c4efd31380e072156cea49f6a2f40e23a4d6a657'),
         ('ledger.uuid7', '4f033ff8ae752da60a6f898e1fe60695a26729e2dfb29ff2d813169877ac3406'),
-        ('ledger_private.built_walls', 'b931b9c16865c74957db0743233af78e9ddbe538a2f8b4d72482c42139f98df4'),
+        ('ledger_private.built_walls', 'ea63cb1b34003b31fa3b026a21442d9b54ea1f3d9d22efd515496cde0a6b82ea'),
         ('ledger_private.chain_faults', 'a7c45e5f2491b294c21aa83aadb9e41386073c4a0e02216842126acfbd6ac1a1'),
         ('ledger_private.claims', '540e5581f618a3b82cdac477a9aebdda21cd3bfb0216b99bc0f97ade70523da2'),
         ('ledger_private.instant', '0acfc8d6b7d209742ba63befc5d43314bd10d230c49a251651f0b50ec5bf38ca'),
@@ -4066,14 +4430,16 @@ begin
         ('ledger_private.refuse_shape', 'b28d6bb9868e5038ad31dbd65a07ccd73817ddbbcc218083184b87b688887ea3'),
         ('ledger_private.refuse_sidecar', 'cb5e5dfeb8e1da2a7a111f4ff67d40b25a75ba2b2eee90aaded3f0cd4eb2e722'),
         ('ledger_private.refuse_while_importing', '0288303f6906ceec7103379a47f0973357199fcf0c1ad6cc84faf2cb8b3a8c4f'),
+        ('ledger_private.role_faults', 'fb964b745a98010b8b70bfdc4d5c42698e38c3004dfcbfbe31b488aa01012267'),
         ('ledger_private.sha1', '122d1c1496cc6028356c6db4963b39d0f2bfe6213906cc98ae05550ab8cab0e0'),
         ('ledger_private.shape_fault', '7d1ae8355b8a7513162bd3ea41db2fe8b348f9abdec52670ae17832feea3d5f3'),
         ('ledger_private.shape_faults', 'fdb66240d6f193c7c690953c47ddd906105d5f94326b7081684cbd41ead1a03e'),
-        ('ledger_private.standing_walls', 'fc82fc43b38a0ce02cd1e4ca22c098ddc6908457a8056961b06f24c2566ac12b'),
+        ('ledger_private.standing_walls', '14bf0592bb21a534402208fb14671113c82f58b1389b68b11b19939f079af8af'),
         ('ledger_private.stated', '042d14236f4c69a5070994c72cc6fdbb09d62a2041afc114958c6712a63a79df'),
         ('ledger_private.stored_span', 'f05d93f24796713ee6070b34a21cbc21d3c3f94bebd1b0e868ea5ea343144c79'),
         ('ledger_private.typed', '2a8612661e81cdf7b39b81ea3a3185406e6d6a7c53075d061759c0b933693e26'),
-        ('ledger_private.uuid5', 'cf8e571b2c73ce5ed5a1766e3719a7754cbfa8eb74a38f3a3b512cf5a3dd5af5');
+        ('ledger_private.uuid5', 'cf8e571b2c73ce5ed5a1766e3719a7754cbfa8eb74a38f3a3b512cf5a3dd5af5'),
+        ('ledger_private.way_faults', '6fc737e961a41f15223946744756220beeb8ff78ba04ca08b30eb5b145e64eee');
 end
 $$;
 
@@ -4086,6 +4452,13 @@ language plpgsql
 stable
 security invoker
 set search_path = pg_catalog, pg_temp
+set quote_all_identifiers = off
+set standard_conforming_strings = on
+set datestyle = 'ISO, MDY'
+set intervalstyle = 'postgres'
+set timezone = 'UTC'
+set bytea_output = 'hex'
+set extra_float_digits = 1
 as $$
 declare
     v_table constant oid := to_regclass('ledger.universal_registry');
@@ -4110,7 +4483,8 @@ begin
         'select ledger.import_end()'
     from pg_catalog.pg_trigger as t
     where t.tgrelid = v_table
-        and t.tgname = v_door;
+        and t.tgname = v_door
+        and t.tgfoid = to_regprocedure('ledger_private.refuse_while_importing()');
     if found then
         return;
     end if;
@@ -4177,14 +4551,12 @@ begin
     return query
     select s.kind || ' ' || s.name, 'is none of the ledger''s',
         case s.kind
-            when 'trigger' then format('drop trigger %I on %s', s.name, substring(s.stands from ' ON ([^ ]+) '))
+            when 'trigger' then format('drop trigger %I on %s', s.name,
+                substring(s.stands from '; alter table (.*) enable '))
             when 'policy' then format('drop policy %I on ledger.universal_registry', s.name)
             when 'index' then 'drop index ' || s.name
             when 'function' then 'drop function ' || s.name
-            when 'right' then 'revoke ' || regexp_replace(
-                regexp_replace(s.name, '^([a-z]+) on column ([^ ]+) of ([^ ]+)', e'\\1 (\\2) on \\3'),
-                '^(.*) to (.*?)( with grant option)?$', e'\\1 from \\2'
-            )
+            when 'right' then s.stands
             else format('alter table ledger.universal_registry drop %s %I', s.kind, s.name)
         end
     from ledger_private.standing_walls() as s
@@ -4192,9 +4564,9 @@ begin
             select from ledger_private.built_walls() as b where b.kind = s.kind and b.name = s.name
         )
         and s.kind <> 'view'
-        and s.name <> v_door
         and not (s.kind = 'index' and s.stands not like 'CREATE UNIQUE %' and s.stands not like '% -- invalid')
-        and not (s.kind = 'right' and s.name ~ '^(select on .*|usage on schema ledger) to (?!public$)')
+        and not (s.kind = 'right' and s.name ~ '^(select on .*|usage on schema ledger) to (?!public$)'
+            and s.name !~ ' with grant option$')
         and not (s.kind = 'right' and s.name like '% on function %' and not exists (
             select from ledger_private.built_walls() as b
             where b.kind = 'function' and s.name like '% on function ' || b.name || ' to %'
@@ -4226,7 +4598,7 @@ begin
         union all
         select 'schema ' || n.nspname, n.nspowner
         from pg_catalog.pg_namespace as n
-        where n.nspname in ('ledger', 'ledger_private')
+        where n.nspname in ('ledger', 'ledger_private', 'engine')
         union all
         select b.kind || ' ' || b.name, c.relowner
         from ledger_private.built_walls() as b
@@ -4235,75 +4607,61 @@ begin
     ) as o (wall, owner)
     where o.owner <> v_owner;
 
-    -- A view that reads the ledger with its owner's rights.
-    return query
-    select distinct 'view ' || c.oid::regclass, 'shows the ledger with the rights of ' || c.relowner::regrole,
-        case c.relkind
-            when 'v' then format('alter view %s set (security_invoker = true)', c.oid::regclass)
-            else 'drop materialized view ' || c.oid::regclass
-        end
-    from pg_catalog.pg_depend as d
-    join pg_catalog.pg_rewrite as r on r.oid = d.objid and d.classid = 'pg_catalog.pg_rewrite'::regclass
-    join pg_catalog.pg_class as c on c.oid = r.ev_class
-    cross join unnest(array['anon', 'authenticated', 'public']) as reader (name)
-    where d.refclassid = 'pg_catalog.pg_class'::regclass
-        and d.refobjid in (v_table, to_regclass('ledger.visible_timeline'), to_regclass('ledger.history'))
-        and c.relkind in ('v', 'm')
-        and not coalesce(c.reloptions && array['security_invoker=true', 'security_invoker=on'], false)
-        and has_table_privilege(reader.name, c.oid, 'select');
+    return query select * from ledger_private.way_faults(v_table);
+    return query select * from ledger_private.role_faults(v_owner);
 
-    -- Who may be what.
+    -- The extension form (80_import). A dump asks the extension for its tables; the lock holds as long as it
+    -- is no member, and needs the table's type.
     return query
-    select 'role ' || r.rolname, 'is ' || t.problem, format('alter role %I ', r.rolname) || t.mend
-    from pg_catalog.pg_roles as r
+    select 'extension loglineos', t.problem, t.mend
+    from pg_catalog.pg_extension as e
+    cross join lateral (
+        select to_regprocedure('ledger_private.drop_extension_destroys_the_ledger()')::oid as lock,
+            exists (
+                select
+                from pg_catalog.pg_depend as d
+                where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = v_table
+                    and d.refobjid = e.oid and d.deptype = 'e'
+            ) as owns
+    ) as is_
+    cross join lateral (
+        select exists (
+                select
+                from pg_catalog.pg_depend as d
+                where d.classid = 'pg_catalog.pg_proc'::regclass and d.objid = is_.lock
+                    and d.refclassid = 'pg_catalog.pg_extension'::regclass and d.deptype = 'e'
+            ) as member,
+            exists (
+                select
+                from pg_catalog.pg_depend as d
+                join pg_catalog.pg_type as y on y.oid = d.refobjid and y.typrelid = v_table
+                where d.classid = 'pg_catalog.pg_proc'::regclass and d.objid = is_.lock
+                    and d.refclassid = 'pg_catalog.pg_type'::regclass and d.deptype = 'n'
+            ) as holds
+    ) as lock
     cross join lateral (values
-        (r.rolsuper, 'a superuser', 'nosuperuser'),
-        (r.rolbypassrls and r.rolname <> 'service_role', 'not bound by row level security', 'nobypassrls'),
-        (r.rolcreaterole, 'a maker of roles', 'nocreaterole'),
-        (r.rolreplication and r.rolname <> 'loglineos_sidecar', 'a reader of the WAL', 'noreplication')
+        (not is_.owns, 'has lost its table', 'alter extension loglineos add table ledger.universal_registry'),
+        (is_.owns and is_.lock is null, 'drop extension would destroy the ledger without a word',
+            'select ledger_private.lock_extension()'),
+        (is_.owns and lock.member, 'drop extension would destroy the ledger without a word',
+            'alter extension loglineos drop function ledger_private.drop_extension_destroys_the_ledger()'),
+        (is_.owns and is_.lock is not null and not lock.member and not lock.holds,
+            'drop extension would destroy the ledger without a word',
+            'drop function ledger_private.drop_extension_destroys_the_ledger(); '
+            'select ledger_private.lock_extension()'),
+        (
+            is_.owns and not exists (
+                select
+                from unnest(e.extconfig, e.extcondition) as c (relation, condition)
+                where c.relation = v_table and coalesce(c.condition, '') = ''
+            ),
+            'a dump would leave out rows of the ledger',
+            format('update pg_catalog.pg_extension set extconfig = array[%s], extcondition = array[''''] '
+                'where extname = ''loglineos''', v_table)
+        )
     ) as t (falls, problem, mend)
-    where r.rolname in ('anon', 'authenticated', 'service_role', 'loglineos_sidecar', 'loglineos_kernel')
-        and t.falls
-    union all
-    select 'role ' || r.rolname, 'is a member of ' || g.rolname,
-        case when exists (
-            select from pg_catalog.pg_auth_members as m where m.member = r.oid and m.roleid = g.oid
-        ) then format('revoke %I from %I', g.rolname, r.rolname)
-            else 'Revoke it from the role through which this one is a member.' end
-    from pg_catalog.pg_roles as r
-    join pg_catalog.pg_roles as g on g.oid <> r.oid and (
-        g.oid = v_owner
-        or g.rolname in ('loglineos_sidecar', 'pg_write_all_data', 'pg_execute_server_program',
-            'pg_write_server_files')
-    )
-    where r.rolname in ('anon', 'authenticated', 'service_role', 'authenticator', 'loglineos_sidecar',
-            'loglineos_kernel')
-        and not r.rolsuper
-        and pg_has_role(r.oid, g.oid, 'member')
-    union all
-    select 'default privileges', format('%s gives new objects of schema %s to others', d.defaclrole::regrole,
-            d.defaclnamespace::regnamespace),
-        format('alter default privileges for role %s in schema %s revoke all on %s from %s',
-            d.defaclrole::regrole, d.defaclnamespace::regnamespace,
-            case d.defaclobjtype when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions'
-                else 'types' end,
-            case a.grantee when 0 then 'public' else a.grantee::regrole::text end)
-    from pg_catalog.pg_default_acl as d
-    cross join lateral aclexplode(d.defaclacl) as a
-    where d.defaclnamespace in (to_regnamespace('ledger'), to_regnamespace('ledger_private'))
-        and a.grantee <> d.defaclrole
-    group by d.defaclrole, d.defaclnamespace, d.defaclobjtype, a.grantee;
-
-    -- Doors. The lock is a function that is there in the extension form only (80_import).
-    return query
-    select 'extension loglineos', 'drop extension would destroy the ledger without a word',
-        'select ledger_private.lock_extension()'
-    from pg_catalog.pg_depend as d
-    join pg_catalog.pg_extension as e on e.oid = d.refobjid and e.extname = 'loglineos'
-    where d.classid = 'pg_catalog.pg_class'::regclass
-        and d.objid = v_table
-        and d.deptype = 'e'
-        and to_regprocedure('ledger_private.drop_extension_destroys_the_ledger()') is null;
+    where e.extname = 'loglineos'
+        and t.falls;
 
     -- Rows. Each was inserted by the transaction that its xact names, so two of different xact can not have
     -- one xmin, unless something has written all rows anew (VACUUM FULL and CLUSTER keep the xmin). An honest

@@ -1,9 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 1f8317c81c4b821aa29f6a02a77d463498402814bb9afaf68ae6f4900a442592
--- Sources: 163110cd54e14d9c4f16791d7fa37cf81b29c3a01984d48eee68f4b710fff065
--- Sources: a0cde5d790c3b20d322b273b0f82b900a0422663e2d24d066cb7757276d464ac
--- Sources: 8331490b1d1a3ebac83644fa3a657f7936da64dac607405e395f811631c477b5
+-- Sources: f5e8b03168cb5ca1cdba110cfa10942dc5d64bef9875b65f4a1192c2be220109
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -131,8 +128,8 @@ begin
         ('function', 'ledger_private.typed(jsonb[])', '(p_stated jsonb[]) returns ledger.universal_registry[] plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.uuid5(uuid,text)', '(p_namespace uuid, p_name text) returns uuid plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.version()', '() returns text sql f i s invoker search_path=pg_catalog, pg_temp RETURN ''0.2.0''::text'),
-        ('index', 'ledger.universal_registry_at_idx', 'CREATE INDEX universal_registry_at_idx ON ledger.universal_registry USING btree (at DESC)'),
         ('function', 'ledger_private.way_faults(oid)', '(p_table oid) returns TABLE(wall text, problem text, mend text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
+        ('index', 'ledger.universal_registry_at_idx', 'CREATE INDEX universal_registry_at_idx ON ledger.universal_registry USING btree (at DESC)'),
         ('index', 'ledger.universal_registry_open_request_idx', 'CREATE INDEX universal_registry_open_request_idx ON ledger.universal_registry USING btree (id, seq) WHERE ((entity_type = ''request''::text) AND (status = ANY (ARRAY[''scheduled''::text, ''running''::text, ''retry''::text, ''blocked''::text, ''cancel_requested''::text])))'),
         ('index', 'ledger.universal_registry_owner_at_idx', 'CREATE INDEX universal_registry_owner_at_idx ON ledger.universal_registry USING btree (owner_id, at DESC)'),
         ('index', 'ledger.universal_registry_parent_owner_idx', 'CREATE INDEX universal_registry_parent_owner_idx ON ledger.universal_registry USING btree (parent_id, owner_id, accepted_at DESC) WHERE (parent_id IS NOT NULL)'),
