@@ -54,7 +54,8 @@ comment on function ledger_private.is_importing() is
     'Whether the import door is open.';
 
 -- A sidecar would run what comes in. Its slot counts while it is held: an idle one brings the rows later,
--- when the epoch is there.
+-- when the epoch is there. Its sessions are those of a login that may be a sidecar; of the owner and of
+-- superusers, who have other things to do too, those that say so. What strangers say counts for nothing.
 create or replace function ledger_private.refuse_sidecar()
 returns void
 language plpgsql
@@ -72,11 +73,20 @@ declare
                 and database = current_database()
                 and slot_name like 'loglineos%'
             union
-            select coalesce(nullif(application_name, ''), usename) || ' (pid ' || pid || ')'
-            from pg_catalog.pg_stat_activity
-            where datname = current_database()
-                and pid <> pg_backend_pid()
-                and (usename = 'loglineos_sidecar' or application_name like 'loglineos%')
+            select coalesce(nullif(a.application_name, ''), a.usename) || ' (pid ' || a.pid || ')'
+            from pg_catalog.pg_stat_activity as a
+            join pg_catalog.pg_roles as r on r.oid = a.usesysid
+            where a.datname = current_database()
+                and a.pid <> pg_backend_pid()
+                and pg_has_role(r.oid, 'loglineos_sidecar', 'member')
+                and (
+                    a.application_name like 'loglineos%'
+                    or not r.rolsuper and not pg_has_role(r.oid, (
+                        select c.relowner
+                        from pg_catalog.pg_class as c
+                        where c.oid = 'ledger.universal_registry'::regclass
+                    ), 'member')
+                )
         ) as attached
     );
 begin

@@ -1,6 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: f5e8b03168cb5ca1cdba110cfa10942dc5d64bef9875b65f4a1192c2be220109
+-- Sources: 0acac0f09f2551132a3db2bf2ffb41e2141cc62ee5cb27b01920098e7ef71fb7
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)

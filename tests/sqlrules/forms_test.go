@@ -464,13 +464,12 @@ func TestMigratesForAnOwnerWithoutSuperuser(t *testing.T) {
 			t.Cleanup(func() {
 				conn := connectForever(t, db.URL)
 				run(t, conn, "drop owned by "+role+" cascade")
-				run(t, conn, "alter database "+db.Name+" owner to session_user")
-				run(t, conn, "drop role "+role)
+				run(t, conn, "alter database "+db.Name+" owner to session_user; drop role "+role)
 			})
 			for _, statement := range []string{
 				"create role " + role + " createrole createdb " + attributes,
-				"grant loglineos_sidecar, loglineos_kernel to " + role,
 				"alter database " + db.Name + " owner to " + role,
+				"grant loglineos_sidecar, loglineos_kernel to " + role,
 				"set role " + role,
 			} {
 				run(t, l.conn, statement)

@@ -127,6 +127,9 @@ func TestFindsOpenedRows(t *testing.T) {
 			for select to anon using (true)`, walls: []string{"policy open"}},
 		{name: "policy for deletes", do: `create policy open on ledger.universal_registry
 			for delete to service_role using (true)`, walls: []string{"policy open"}},
+		{name: "policies taken away by those whom they let in", do: "set local role authenticated; " +
+			"drop owned by authenticated; set local role none", walls: []string{"policy " + policy,
+			"policy universal_registry_insert_authenticated"}},
 		{name: "restrictive", do: `create policy shut on ledger.universal_registry as restrictive
 			for select to authenticated using (false)`, walls: []string{"policy shut"}},
 		{name: "view without the reader's rights",

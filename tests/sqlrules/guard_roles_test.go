@@ -40,7 +40,8 @@ func TestFindsMembersWhoShouldBeNone(t *testing.T) {
 		"service_role to authenticator": true,
 	}
 	mighty := []string{"keeper", "postgres", "authenticated", "service_role", "authenticator",
-		"loglineos_sidecar", "loglineos_kernel", "unbound", "pg_write_all_data", "pg_execute_server_program", "pg_read_server_files"}
+		"loglineos_sidecar", "loglineos_kernel", "unbound", "pg_write_all_data",
+		"pg_execute_server_program", "pg_read_server_files"}
 	attacks := []attack{}
 	const others = "create role unbound bypassrls; create role x login; create role middle; "
 	for _, held := range mighty {
@@ -104,7 +105,7 @@ func TestFindsMightyAttributesAndSettings(t *testing.T) {
 		}
 	}
 	for name, setting := range map[string]string{
-		"request.jwt.claims":     `'{"sub": "alice", "app_metadata": {"tenant_id": "t1"}}'`,
+		"request.jwt.claims":  `'{"sub": "alice", "app_metadata": {"tenant_id": "t1"}}'`,
 		`"Request"."Headers"`: `'{}'`, "app.user_id": "'alice'", "app.tenant_id": "'t1'", "role": "'postgres'",
 		"session_replication_role": "'replica'", "row_security": "off", "loglineos.restoring": "on",
 	} {

@@ -152,7 +152,8 @@ func TestFindsWaysPastThePolicies(t *testing.T) {
 			walls: []string{"schema engine"}},
 	}
 	for _, from := range []string{"universal_registry", "history", "visible_timeline", "function_state"} {
-		for _, reader := range []string{"anon", "authenticated", "public", "loglineos_kernel", "authenticated with grant option"} {
+		for _, reader := range []string{"anon", "authenticated", "public", "loglineos_kernel",
+			"authenticated with grant option"} {
 			attacks = append(attacks, attack{name: from + " for " + reader, walls: view,
 				do: definer + "ledger." + from + grant + reader})
 		}

@@ -158,6 +158,41 @@ func TestImportRefusesWhileASidecarIsAttached(t *testing.T) {
 	run(t, l.conn, importEnd)
 }
 
+// A sidecar is told by what its login may be; what a stranger calls himself holds nothing up.
+func TestImportTellsASidecarByItsLogin(t *testing.T) {
+	t.Parallel()
+	db := pgtest.NewCluster(t, nil).New(t)
+	l := &ledger{t: t, db: db, conn: connect(t, db.URL)}
+	run(t, l.conn, "create role stranger login password 'x'; create role app login password 'x'; grant loglineos_sidecar to app; "+
+		"create role keeper login createrole password 'x'; grant loglineos_sidecar to keeper")
+	as := func(login string) *pgx.Conn {
+		t.Helper()
+		config, err := pgx.ParseConfig(db.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		config.User, config.Password, config.RuntimeParams["application_name"] = login, "x", "loglineos"
+		if login == "app" {
+			config.RuntimeParams["application_name"] = "reports"
+		}
+		session, err := pgx.ConnectConfig(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return session
+	}
+	run(t, l.conn, "alter table ledger.universal_registry owner to keeper")
+	for login, code := range map[string]string{"stranger": "", "app": "LL018", "keeper": "LL018"} {
+		session := as(login)
+		wantCode(t, l.do(owner, importBegin), code)
+		if code == "" {
+			wantCode(t, l.do(owner, importEnd), "")
+		}
+		closeNow(t, session)
+		awaitGone(t, l)
+	}
+}
+
 func closeNow(t *testing.T, conn *pgx.Conn) {
 	t.Helper()
 	if err := conn.Close(t.Context()); err != nil {
@@ -291,13 +326,13 @@ func owned(t *testing.T, attributes string) *ledger {
 	t.Cleanup(func() {
 		conn := connectForever(t, db.URL)
 		run(t, conn, "drop owned by "+role+" cascade")
-		run(t, conn, "alter database "+db.Name+" owner to session_user")
-		run(t, conn, "drop role "+role)
+		// At once: guard_check in another database names a member of the sidecar's role that owns none.
+		run(t, conn, "alter database "+db.Name+" owner to session_user; drop role "+role)
 	})
 	for _, statement := range []string{
 		fmt.Sprintf("create role %s createrole createdb %s", role, attributes),
-		"grant loglineos_sidecar, loglineos_kernel, authenticated to " + role,
 		fmt.Sprintf("alter database %s owner to %s", db.Name, role),
+		"grant loglineos_sidecar, loglineos_kernel, authenticated to " + role,
 		"set role " + role,
 	} {
 		run(t, l.conn, statement)
