@@ -94,159 +94,164 @@ comment on table ledger.universal_registry is
 
 comment on column ledger.universal_registry.id is
     'Identity of the thing; all its versions share it. Absent: a new ledger.uuid7(). Version 8 and '
-    'system ids are not for clients. Writer: client or engine.';
+    'system ids are not for clients. Usual writer: client or engine.';
 comment on column ledger.universal_registry.seq is
-    'Version of the thing, from 0, without gaps. Absent: 0. Writer: client or engine.';
+    'Version of the thing, from 0, without gaps. Absent: 0. Usual writer: client or engine.';
 comment on column ledger.universal_registry.entity_type is
     'Kind of span, for example function, request, execution, policy. Decides who may write it. Never '
-    'changes between versions. Writer: client or engine.';
+    'changes between versions. Usual writer: client or engine.';
 comment on column ledger.universal_registry.who is
     'Actor, as role:name: user:<id>, client:<name>; kernel:, policy:, sidecar: for the engine, '
-    'system: for governors. Absent: user:<sub>. Writer: client or engine.';
+    'system: for governors. Absent: user:<sub>. Usual writer: client or engine.';
 comment on column ledger.universal_registry.did is
-    'Verb: what the actor did, for example defined, scheduled, executed. Writer: client or engine.';
+    'Verb: what the actor did, for example defined, scheduled, executed. Usual writer: client or '
+    'engine.';
 comment on column ledger.universal_registry.this is
-    'Object or topic of the act, for example run_code or memory.note. Writer: client or engine.';
+    'Object or topic of the act, for example run_code or memory.note. Usual writer: client or engine.';
 comment on column ledger.universal_registry.at is
     'Event time as the writer claims it; for clients -30 days to +5 minutes of now. Never used for '
-    'order. Absent: now. Shown as "when" in the views. Writer: client or engine.';
+    'order. Absent: now. Shown as "when" in the views. Usual writer: client or engine.';
 comment on column ledger.universal_registry.confirmed_by is
-    'Who confirmed the act. Writer: client or engine.';
+    'Who confirmed the act. Usual writer: client or engine.';
 comment on column ledger.universal_registry.if_ok is
-    'What follows when the act is confirmed. Writer: client or engine.';
+    'What follows when the act is confirmed. Usual writer: client or engine.';
 comment on column ledger.universal_registry.if_doubt is
-    'What follows in doubt. Writer: client or engine.';
+    'What follows in doubt. Usual writer: client or engine.';
 comment on column ledger.universal_registry.if_not is
-    'What follows when the act is refused or rolled back. Writer: client or engine.';
+    'What follows when the act is refused or rolled back. Usual writer: client or engine.';
 comment on column ledger.universal_registry.xact is
-    'Inserting transaction: makes catch-up free of gaps. Not part of the hash. Writer: the database, '
-    'always.';
+    'Inserting transaction: makes catch-up free of gaps. Not part of the hash. Only writer: the '
+    'database.';
 comment on column ledger.universal_registry.accepted_at is
-    'When the database received the span (its own clock). Not part of the hash. Writer: the database, '
-    'always.';
+    'When the database received the span (its own clock). Not part of the hash. Only writer: the '
+    'database.';
 comment on column ledger.universal_registry.scheduled_at is
-    'Earliest time to run. Writer: client or engine.';
+    'Earliest time to run. Usual writer: client or engine.';
 comment on column ledger.universal_registry.effective_at is
-    'When a manifest or kernel version takes force. Writer: governor.';
+    'When a manifest or kernel version takes force. Usual writer: governor.';
 comment on column ledger.universal_registry.expires_at is
-    'When the span stops being valid, for tokens and grants. Writer: client or engine.';
+    'When the span stops being valid, for tokens and grants. Usual writer: client or engine.';
 comment on column ledger.universal_registry.ttl_at is
-    'When the span may be archived. Writer: client or engine.';
+    'When the span may be archived. Usual writer: client or engine.';
 comment on column ledger.universal_registry.parent_id is
-    'Direct cause or container; of a request and an execution: the function. Writer: client or engine.';
+    'Direct cause or container; of a request and an execution: the function. Usual writer: client or '
+    'engine.';
 comment on column ledger.universal_registry.related_to is
-    'Other spans that this one is about, at most 1000. Writer: client or engine.';
+    'Other spans that this one is about, at most 1000. Usual writer: client or engine.';
 comment on column ledger.universal_registry.links is
-    'Typed relations, an object, for example {"caused_by": …}. Writer: client or engine.';
+    'Typed relations, an object, for example {"caused_by": …}. Usual writer: client or engine.';
 comment on column ledger.universal_registry.trace_id is
-    'Correlation of all spans of one flow. Writer: client or engine.';
+    'Correlation of all spans of one flow. Usual writer: client or engine.';
 comment on column ledger.universal_registry.session_id is
-    'Conversation or session. Writer: client or engine.';
+    'Conversation or session. Usual writer: client or engine.';
 comment on column ledger.universal_registry.idempotency_key is
-    'The caller''s own name for the act, so that a retry is the same act. Writer: client.';
+    'The caller''s own name for the act, so that a retry is the same act. Usual writer: client.';
 comment on column ledger.universal_registry.policy_id is
-    'Policy that emitted the span. Writer: engine.';
+    'Policy that emitted the span. Only writer: the engine.';
 comment on column ledger.universal_registry.owner_id is
     'User that owns the span: the wall of private rows. Absent: the claim sub. Never changes between '
-    'versions. Writer: client (own only) or engine.';
+    'versions. Writer: client (only its own), backend or engine.';
 comment on column ledger.universal_registry.tenant_id is
     'Tenant of the span: the wall of everything; system is the system''s. Absent: the claim. Never '
-    'changes between versions. Writer: client (own only) or engine.';
+    'changes between versions. Writer: client (only its own), backend or engine.';
 comment on column ledger.universal_registry.visibility is
     'Who may read it: private (the owner), tenant, public (everybody signed in; needs the governing '
-    'right or a grant of the manifest). Absent: private. Writer: client or engine.';
+    'right or a grant of the manifest). Absent: private. Usual writer: client or engine.';
 comment on column ledger.universal_registry.sensitivity is
-    'How sensitive: public, internal, secret or pii. Writer: client or engine.';
+    'How sensitive: public, internal, secret or pii. Usual writer: client or engine.';
 comment on column ledger.universal_registry.scopes is
-    'Rights that the span names, at most 1000. Writer: client or engine.';
+    'Rights that the span names, at most 1000. Usual writer: client or engine.';
 comment on column ledger.universal_registry.app_id is
-    'Application that the span belongs to. Writer: client.';
+    'Application that the span belongs to. Usual writer: client.';
 comment on column ledger.universal_registry.device_id is
-    'Device that the span comes from. Writer: client.';
+    'Device that the span comes from. Usual writer: client.';
 comment on column ledger.universal_registry.status is
-    'State of life; which may follow which depends on entity_type (ledger.may_follow). Writer: client '
-    'or engine.';
+    'State of life; which may follow which depends on entity_type (ledger.may_follow). Usual writer: '
+    'client or engine.';
 comment on column ledger.universal_registry.is_deleted is
-    'Tombstone: this version ends the thing; visible_timeline hides it. Absent: false. Writer: client '
-    'or engine.';
+    'Tombstone: this version ends the thing; visible_timeline hides it. Absent: false. Usual writer: '
+    'client or engine.';
 comment on column ledger.universal_registry.reason is
-    'Why, in words or as a short code. Writer: client or engine.';
+    'Why, in words or as a short code. Usual writer: client or engine.';
 comment on column ledger.universal_registry.priority is
-    'Order of importance, higher first. Writer: client or engine.';
+    'Order of importance, higher first. Usual writer: client or engine.';
 comment on column ledger.universal_registry.severity is
-    'How bad, for alerts and incidents. Writer: client or engine.';
+    'How bad, for alerts and incidents. Usual writer: client or engine.';
 comment on column ledger.universal_registry.attempt is
-    'Number of the try, from 1. Writer: engine.';
+    'Number of the try, from 1. Only writer: the engine.';
 comment on column ledger.universal_registry.name is
-    'Name of the thing. Writer: client or engine.';
+    'Name of the thing. Usual writer: client or engine.';
 comment on column ledger.universal_registry.description is
-    'What the thing is for. Writer: client or engine.';
+    'What the thing is for. Usual writer: client or engine.';
 comment on column ledger.universal_registry.kind is
-    'Sub-type in its entity_type. Writer: client or engine.';
+    'Sub-type in its entity_type. Usual writer: client or engine.';
 comment on column ledger.universal_registry.version is
-    'Version label of the content, as people write it; the ledger''s own is seq. Writer: client.';
+    'Version label of the content, as people write it; the ledger''s own is seq. Usual writer: '
+    'client.';
 comment on column ledger.universal_registry.tags is
-    'Free labels, at most 1000. Writer: client or engine.';
+    'Free labels, at most 1000. Usual writer: client or engine.';
 comment on column ledger.universal_registry.layer is
-    'Layer of a memory: session, temporary, permanent, shared or local. Writer: client or engine.';
+    'Layer of a memory: session, temporary, permanent, shared or local. Usual writer: client or '
+    'engine.';
 comment on column ledger.universal_registry.schema_id is
-    'Contract that content follows. Writer: client or engine.';
+    'Contract that content follows. Usual writer: client or engine.';
 comment on column ledger.universal_registry.content is
-    'Body: prompt text, memory, document; at most 1 MiB. Writer: client or engine.';
+    'Body: prompt text, memory, document; at most 1 MiB. Usual writer: client or engine.';
 comment on column ledger.universal_registry.code is
-    'Source of a function, policy or kernel; at most 256 KiB. Writer: client; of kernels: governor.';
+    'Source of a function, policy or kernel; at most 256 KiB. Usual writer: client; of kernels: '
+    'governor.';
 comment on column ledger.universal_registry.language is
-    'Language of code: javascript or typescript. Writer: client.';
+    'Language of code: javascript or typescript. Usual writer: client.';
 comment on column ledger.universal_registry.runtime is
-    'Runtime that the author had in mind. Writer: client.';
+    'Runtime that the author had in mind. Usual writer: client.';
 comment on column ledger.universal_registry.timeout_ms is
-    'Limit of a run''s JavaScript time, milliseconds. Writer: client.';
+    'Limit of a run''s JavaScript time, milliseconds. Usual writer: client.';
 comment on column ledger.universal_registry.input is
-    'Input of a request or run; at most 1 MiB. Writer: client or engine.';
+    'Input of a request or run; at most 1 MiB. Usual writer: client or engine.';
 comment on column ledger.universal_registry.output is
-    'Result of a run; at most 1 MiB. Writer: engine.';
+    'Result of a run; at most 1 MiB. Usual writer: the engine.';
 comment on column ledger.universal_registry.error is
-    'Error of a run: {code, message, line?, column?}. Writer: engine.';
+    'Error of a run: {code, message, line?, column?}. Usual writer: the engine.';
 comment on column ledger.universal_registry.duration_ms is
-    'How long it took, milliseconds. Writer: engine.';
+    'How long it took, milliseconds. Usual writer: the engine.';
 comment on column ledger.universal_registry.value is
-    'Measured value of a metric, in unit. Writer: engine.';
+    'Measured value of a metric, in unit. Usual writer: the engine.';
 comment on column ledger.universal_registry.unit is
-    'Unit of value, for example ms or count. Writer: engine.';
+    'Unit of value, for example ms or count. Usual writer: the engine.';
 comment on column ledger.universal_registry.confidence is
-    'How sure a model was, 0 to 1. Writer: engine.';
+    'How sure a model was, 0 to 1. Usual writer: the engine.';
 comment on column ledger.universal_registry.provider_id is
-    'Provider that was called. Writer: client or engine.';
+    'Provider that was called. Usual writer: client or engine.';
 comment on column ledger.universal_registry.model is
-    'Model that was called. Writer: client or engine.';
+    'Model that was called. Usual writer: client or engine.';
 comment on column ledger.universal_registry.tokens_in is
-    'Tokens sent to a model, count. Writer: engine.';
+    'Tokens sent to a model, count. Usual writer: the engine.';
 comment on column ledger.universal_registry.tokens_out is
-    'Tokens received from a model, count. Writer: engine.';
+    'Tokens received from a model, count. Usual writer: the engine.';
 comment on column ledger.universal_registry.cost is
-    'Cost of the call; currency in metadata, US dollars without. Writer: engine.';
+    'Cost of the call; currency in metadata, US dollars without. Usual writer: the engine.';
 comment on column ledger.universal_registry.tool_use_count is
-    'Tool calls in one turn, count. Writer: engine.';
+    'Tool calls in one turn, count. Usual writer: the engine.';
 comment on column ledger.universal_registry.compiled_hash is
-    'BLAKE3-256 of a compiled prompt, 64 lower-case hex digits. Writer: engine.';
+    'BLAKE3-256 of a compiled prompt, 64 lower-case hex digits. Usual writer: the engine.';
 comment on column ledger.universal_registry.prev_hash is
     'curr_hash of the version before; null when that has none. Filled when absent and curr_hash is '
-    'not stated. Writer: client, engine or the database.';
+    'not stated. Usual writer: client, engine or the database.';
 comment on column ledger.universal_registry.curr_hash is
     'BLAKE3-256 of the canonical span, 64 lower-case hex digits. Who states it states every hashed '
-    'column. Writer: client or engine.';
+    'column. Usual writer: client or engine.';
 comment on column ledger.universal_registry.signature is
-    'Ed25519 over the 32 bytes of curr_hash, 128 lower-case hex digits. Not part of the hash. Writer: '
-    'client or engine.';
+    'Ed25519 over the 32 bytes of curr_hash, 128 lower-case hex digits. Not part of the hash. Usual '
+    'writer: client or engine.';
 comment on column ledger.universal_registry.public_key is
-    'Ed25519 public key of the signer, 64 lower-case hex digits. Writer: client or engine.';
+    'Ed25519 public key of the signer, 64 lower-case hex digits. Usual writer: client or engine.';
 comment on column ledger.universal_registry.sig_alg is
-    'Form of the signature: ed25519-blake3-v1. Writer: client or engine.';
+    'Form of the signature: ed25519-blake3-v1. Usual writer: client or engine.';
 comment on column ledger.universal_registry.sig_key_id is
-    'Name of the key: did:logline:<hash of the public key>. Writer: client or engine.';
+    'Name of the key: did:logline:<hash of the public key>. Usual writer: client or engine.';
 comment on column ledger.universal_registry.metadata is
-    'Everything else, an object, at most 256 KiB. The key engine {cause, root, depth, kind} is the '
-    'engine''s. Writer: client or engine.';
+    'Everything else, an object, at most 256 KiB. The key engine {cause, root, depth, kind} is '
+    'written by the engine only. Usual writer: client or engine.';
 
 comment on constraint universal_registry_pkey on ledger.universal_registry is
     'The fence: of two writers of one version, one wins.';

@@ -609,7 +609,7 @@ begin
         end,
         hint = case v_code
             when 'LL002' then 'State seq 0 for a new thing, else the newest seq plus 1 of a thing of '
-                'your own.'
+                'your own: only its owner appends versions, not who may read it.'
             when 'LL003' then 'Read the newest version and append one that its life allows '
                 '(ledger.may_follow).'
             when 'LL013' then 'Repeat those of the version before; for another thing use another id.'

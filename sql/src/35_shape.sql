@@ -49,7 +49,7 @@ as $$
 begin
     return case
         when p_span.entity_type !~ '^[a-z][a-z0-9_.-]{0,62}$'
-            then 'entity_type: a lower-case word of at most 63 characters'
+            then 'entity_type: a lower-case letter, then lower-case letters, digits, _ . or -; at most 63'
         when char_length(p_span.who) not between 1 and 256
             then 'who: 1 to 256 characters'
         when char_length(p_span.did) > 1000
@@ -94,7 +94,7 @@ begin
         when p_span.visibility not in ('private', 'tenant', 'public')
             then 'visibility: private, tenant or public'
         when p_span.status !~ '^[A-Za-z][A-Za-z0-9_.-]{0,62}$'
-            then 'status: a word of at most 63 characters'
+            then 'status: a letter, then letters, digits, _ . or -; at most 63'
         when p_span.sensitivity not in ('public', 'internal', 'secret', 'pii')
             then 'sensitivity: public, internal, secret or pii'
         when p_span.layer not in ('session', 'temporary', 'permanent', 'shared', 'local')
@@ -174,7 +174,7 @@ begin
         when p_span.signature is not null and (p_span.curr_hash is null or p_span.public_key is null)
             then 'signature: needs curr_hash and public_key beside it'
         when pg_column_size(p_span) > 4718592
-            then 'span: at most 1 MiB in text form: large bodies belong elsewhere, their hash in here'
+            then 'span: at most 1 MiB in text form'
         when ledger_private.is_odd_json(p_span.links)
             then 'links: JSON at most 64 deep; numbers in the range of a double, 400 decimals'
         when ledger_private.is_odd_json(p_span.content)
@@ -206,14 +206,15 @@ begin
                 p_span.curr_hash, p_span.signature, p_span.public_key, p_span.sig_alg,
                 p_span.sig_key_id, p_span.metadata
             )) > 1048576
-            then 'span: at most 1 MiB in text form: large bodies belong elsewhere, their hash in here'
+            then 'span: at most 1 MiB in text form'
     end;
 end
 $$;
 
 comment on function ledger_private.shape_fault(ledger.universal_registry) is
-    'What is malformed in a span, as column: limit, the first of it; null where nothing is. column span is '
+    'What is malformed in a span, as column: limit, the first of it; null where nothing is. Column span is '
     'all of it.';
+
 create or replace function ledger_private.refuse_shape(p_fault text)
 returns void
 language plpgsql
@@ -229,11 +230,17 @@ begin
         errcode = 'LL017',
         schema = 'ledger',
         table = 'universal_registry',
-        column = v_column,
+        column = case v_column when 'span' then '' else v_column end,
         constraint = 'universal_registry_' || v_column || '_check',
-        message = 'the span is malformed: column ' || p_fault,
-        hint = 'Mend column ' || v_column
-            || '; its comment in ledger.universal_registry says what it is for.';
+        message = 'the span is malformed: ' || case v_column
+            when 'span' then 'the whole ' || p_fault
+            else 'column ' || p_fault
+        end,
+        hint = case v_column
+            when 'span' then 'Keep large bodies elsewhere, and their hash in here.'
+            else 'Mend column ' || v_column
+                || '; its comment in ledger.universal_registry says what it is for.'
+        end;
 end
 $$;
 

@@ -35,6 +35,41 @@ $$;
 comment on function ledger_private.instant(text, jsonb) is
     'The instant that a JSON string names, or LL017 about this key.';
 
+-- Sooner than the guard, which would speak of a column that nobody has stated.
+create or replace function ledger_private.refuse_metadata(p_column text, p_value text)
+returns void
+language plpgsql
+stable
+security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- A backend may write for anybody: its user's metadata must not choose for whom.
+    if current_user = 'service_role' then
+        raise exception using
+            errcode = 'LL005',
+            message = 'the span states no ' || p_column || ' but metadata.' || p_column
+                || ', which is not believed of a backend',
+            hint = 'State owner_id and tenant_id as keys of the span itself.';
+    elsif current_user = 'authenticated'
+        and p_value <> (
+            case p_column when 'tenant_id' then ledger.current_tenant_id() else ledger.current_user_id() end
+        )
+        and not (p_value = 'system' and ledger.is_governor())
+    then
+        raise exception using
+            errcode = 'LL006',
+            message = 'metadata.' || p_column || ' is not the ' || p_column || ' of the verified token',
+            hint = 'Leave ' || p_column || ' out of metadata, where it is another word for the column; a plain '
+                'INSERT takes metadata as it is.';
+    end if;
+end
+$$;
+
+comment on function ledger_private.refuse_metadata(text, text) is
+    'Refuses an owner or a tenant that only metadata states: to service_role always (LL005), to a client one '
+    'that is not the token''s (LL006). For ledger.append.';
+
 create or replace function ledger_private.stated(p_span jsonb)
 returns jsonb
 language plpgsql
@@ -117,6 +152,9 @@ begin
                     || ': state one of them, or both alike. A plain INSERT takes metadata as it is.';
         end if;
         if v_known is null then
+            if v_pair.word in ('metadata.tenant_id', 'metadata.owner_id') then
+                perform ledger_private.refuse_metadata(v_pair.column_name, v_value #>> '{}');
+            end if;
             v_stated := v_stated || jsonb_build_object(v_pair.column_name, v_value);
             v_by := v_by || jsonb_build_object(v_pair.column_name, v_pair.word);
         end if;
@@ -375,8 +413,8 @@ comment on function ledger.append(jsonb) is
     'row is returned and is_new is false; otherwise 23505 with LL012 in DETAIL (409). With '
     'idempotency_key and no id, a version 0 gets ledger.idempotency_id(tenant_id, idempotency_key). Null '
     'is not stated; accepted_at and xact are passed over. Other words for columns: when (at), digest and '
-    'payload_hash "b3:…" (curr_hash), signature {algo, pubkey, sig}, metadata.tenant_id, owner_id, '
-    'device_id and ts (at).';
+    'payload_hash "b3:…" (curr_hash), signature {algo, pubkey, sig}, metadata.tenant_id, owner_id '
+    '(not of service_role, which states both itself: LL005), device_id and ts (at).';
 
 create or replace function ledger.append_batch(p_spans jsonb)
 returns table (
@@ -535,12 +573,14 @@ comment on function ledger.append_batch(jsonb) is
     'nothing is written. Two callers who send the same ids should send them sorted, or one may get 40P01.';
 
 revoke all on function
-    ledger_private.instant(text, jsonb), ledger_private.stated(jsonb), ledger_private.refuse_key(text),
+    ledger_private.instant(text, jsonb), ledger_private.refuse_metadata(text, text),
+    ledger_private.stated(jsonb), ledger_private.refuse_key(text),
     ledger_private.typed(jsonb[]), ledger_private.stored_span(jsonb, ledger.universal_registry),
     ledger.append(jsonb), ledger.append_batch(jsonb)
     from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
 grant execute on function
-    ledger_private.instant(text, jsonb), ledger_private.stated(jsonb), ledger_private.refuse_key(text),
+    ledger_private.instant(text, jsonb), ledger_private.refuse_metadata(text, text),
+    ledger_private.stated(jsonb), ledger_private.refuse_key(text),
     ledger_private.typed(jsonb[]), ledger_private.stored_span(jsonb, ledger.universal_registry),
     ledger.append(jsonb), ledger.append_batch(jsonb)
     to authenticated, service_role;

@@ -1,6 +1,8 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
 -- Sources: 0acac0f09f2551132a3db2bf2ffb41e2141cc62ee5cb27b01920098e7ef71fb7
+-- Sources: f5e8b03168cb5ca1cdba110cfa10942dc5d64bef9875b65f4a1192c2be220109
+-- Sources: 1e546f9accc5468d70e9fbb5b5ceda46d237c0de603740b4134a7c8c1b1f3862
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -115,6 +117,7 @@ begin
         ('function', 'ledger_private.mend_owner_policies()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.mend_publication()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.refuse_key(text)', '(p_key text) returns void plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.refuse_metadata(text,text)', '(p_column text, p_value text) returns void plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.refuse_shape(text)', '(p_fault text) returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.refuse_sidecar()', '() returns void plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.refuse_while_importing()', '() returns trigger plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
@@ -227,6 +230,8 @@ END))'),
         ('right', 'execute on function ledger_private.may_publish(text,text,text) to service_role', ''),
         ('right', 'execute on function ledger_private.refuse_key(text) to authenticated', ''),
         ('right', 'execute on function ledger_private.refuse_key(text) to service_role', ''),
+        ('right', 'execute on function ledger_private.refuse_metadata(text,text) to authenticated', ''),
+        ('right', 'execute on function ledger_private.refuse_metadata(text,text) to service_role', ''),
         ('right', 'execute on function ledger_private.refuse_shape(text) to authenticated', ''),
         ('right', 'execute on function ledger_private.refuse_shape(text) to loglineos_sidecar', ''),
         ('right', 'execute on function ledger_private.refuse_shape(text) to service_role', ''),

@@ -286,6 +286,11 @@ func TestAppendIsJudgedAsAnInsert(t *testing.T) {
 		{"another's", alice, `{"entity_type":"note","owner_id":"ann"}`, "LL006"},
 		{"another's, in metadata", alice, `{"entity_type":"note","metadata":{"owner_id":"ann"}}`, "LL006"},
 		{"another tenant's, in metadata", alice, `{"entity_type":"note","metadata":{"tenant_id":"t2"}}`, "LL006"},
+		{"the system's, in metadata", alice, `{"entity_type":"note","metadata":{"tenant_id":"system"}}`, "LL006"},
+		{"an owner that a backend was given", service,
+			`{"entity_type":"note","tenant_id":"t1","metadata":{"owner_id":"ann"}}`, "LL005"},
+		{"a tenant that a backend was given", service,
+			`{"entity_type":"note","owner_id":"ann","metadata":{"tenant_id":"t1"}}`, "LL005"},
 		{"the system's", service, `{"entity_type":"note","owner_id":"system","tenant_id":"system"}`, "LL006"},
 		{"the engine's", alice, `{"entity_type":"execution"}`, "LL004"},
 		{"a derived id", alice, `{"entity_type":"note","id":"01920000-0000-8000-9000-000000000001"}`, "LL007"},
@@ -318,6 +323,30 @@ func TestAppendIsJudgedAsAnInsert(t *testing.T) {
 	if rows := ask[int](l, owner, "select count(*) from ledger.universal_registry"); rows != 0 {
 		t.Errorf("%d rows were written", rows)
 	}
+}
+
+// What metadata states for a column is told by its key, since nobody has stated the column. A backend that
+// states both itself passes its user's metadata on.
+func TestAppendNamesMetadata(t *testing.T) {
+	t.Parallel()
+	l := setup(t)
+	for column, span := range map[string]string{
+		"owner_id":  `{"entity_type":"note","metadata":{"owner_id":"ann"}}`,
+		"tenant_id": `{"entity_type":"note","metadata":{"tenant_id":"t2"}}`,
+	} {
+		_, err := l.send(alice, span)
+		if r := refusal(t, err); !strings.Contains(r.Message, "metadata."+column) ||
+			!strings.Contains(r.Hint, "Leave "+column+" out of metadata") {
+			t.Errorf("alice: %s %q, want metadata.%s named", r.Message, r.Hint, column)
+		}
+		_, err = l.send(service, span)
+		if r := refusal(t, err); r.Code != "LL005" || !strings.Contains(r.Message, "metadata."+column) {
+			t.Errorf("a backend: %v, want LL005 about metadata.%s", r, column)
+		}
+	}
+	_, err := l.send(service, `{"entity_type":"note","owner_id":"ann","tenant_id":"t2",
+		"metadata":{"owner_id":"ann","tenant_id":"t2"}}`)
+	wantCode(t, err, "")
 }
 
 // placed is one answer of ledger.append_batch.

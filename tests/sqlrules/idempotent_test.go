@@ -65,14 +65,6 @@ func TestAppendMapsSynonyms(t *testing.T) {
 				from ledger.universal_registry where id = $1`, a.ID, "{"+c.span+"}") {
 				t.Errorf("metadata is %v", row["metadata"])
 			}
-			// A service acts for whom the envelope names.
-			if strings.HasPrefix(c.name, "metadata.owner_id") {
-				b := l.sent(service, `{"entity_type":"note","metadata":{"owner_id":"zoe","tenant_id":"t9"}}`)
-				if ask[string](l, owner, "select owner_id || tenant_id from ledger.universal_registry where id = $1",
-					b.ID) != "zoet9" {
-					t.Error("a service's envelope names nobody")
-				}
-			}
 		})
 	}
 }

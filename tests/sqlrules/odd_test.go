@@ -196,7 +196,7 @@ func TestSizesOfCompressedValues(t *testing.T) {
 func TestMalformedNamesItsCheck(t *testing.T) {
 	t.Parallel()
 	l := setup(t)
-	for column, span := range map[string][]any{
+	for rule, span := range map[string][]any{
 		"status":   {"status", "not so"},
 		"metadata": {"metadata", "[]"},
 		"tags":     {"tags", "{{a}}"},
@@ -208,10 +208,17 @@ func TestMalformedNamesItsCheck(t *testing.T) {
 	} {
 		var refusal *pgconn.PgError
 		err := l.append(alice, with([]any{"entity_type", "note"}, span...)...)
+		column := rule
+		if rule == "span" {
+			column = "" // it is all of them
+		}
 		if !errors.As(err, &refusal) || refusal.Code != "LL017" || refusal.ColumnName != column ||
-			refusal.ConstraintName != "universal_registry_"+column+"_check" ||
+			refusal.ConstraintName != "universal_registry_"+rule+"_check" ||
 			refusal.TableName != "universal_registry" || refusal.SchemaName != "ledger" {
-			t.Errorf("%s: got %+v", column, err)
+			t.Errorf("%s: got %+v", rule, err)
+		}
+		if rule == "span" && !strings.Contains(refusal.Message, ": the whole span:") {
+			t.Errorf("the whole span is told as %q", refusal.Message)
 		}
 	}
 }
