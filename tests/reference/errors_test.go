@@ -6,6 +6,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -67,10 +68,17 @@ type example struct {
 	role   string
 	claims string
 	sent   string // a statement, or the columns of an insert as SQL: name = value, …
+	before string // what the owner does first
 }
 
 // client is an example of ann's.
-func client(what, sent string) example { return example{what, "authenticated", ann, sent} }
+func client(what, sent string) example { return example{what, "authenticated", ann, sent, ""} }
+
+// owner is an example of the owner's.
+func owner(what, before, sent string) example { return example{what, "none", "", sent, before} }
+
+// backend is an example of service_role's.
+func backend(what, sent string) example { return example{what, "service_role", "", sent, ""} }
 
 // noHash has the form of a hash and is the hash of nothing.
 const noHash = "'0000000000000000000000000000000000000000000000000000000000000000'"
@@ -78,8 +86,8 @@ const noHash = "'000000000000000000000000000000000000000000000000000000000000000
 // examples are what provokes each refusal; several where a code has several messages.
 var examples = map[span.Code][]example{
 	span.CodeAppendOnly: {
-		{"the owner updates a row", "none", "", "update ledger.universal_registry set name = 'x'"},
-		{"the owner truncates the table", "none", "", "truncate ledger.universal_registry"},
+		owner("the owner updates a row", "", "update ledger.universal_registry set name = 'x'"),
+		owner("the owner truncates the table", "", "truncate ledger.universal_registry"),
 	},
 	span.CodeNoPrevious: {client("the next version of a span that is not there, or is another user's",
 		"id = '"+missing+"', seq = 1, entity_type = 'note'")},
@@ -94,8 +102,17 @@ var examples = map[span.Code][]example{
 		client("a user appends an execution", "entity_type = 'execution'"),
 		client("a user appends a manifest", "entity_type = 'manifest', status = 'active'"),
 	},
-	span.CodeNoIdentity: {{"a token without user", "authenticated", nobody, "entity_type = 'note'"}},
-	span.CodeNotOwner:   {client("another user's owner_id", "entity_type = 'note', owner_id = 'bob'")},
+	span.CodeNoIdentity: {
+		{"a token without user", "authenticated", nobody, "entity_type = 'note'", ""},
+		backend("a backend that does not say for whom", "entity_type = 'note'"),
+		backend("a backend that says it in metadata only, through ledger.append",
+			`select * from ledger.append('{"entity_type": "note", "metadata": {"tenant_id": "acme"}}')`),
+	},
+	span.CodeNotOwner: {
+		client("another user's owner_id", "entity_type = 'note', owner_id = 'bob'"),
+		client("another tenant in metadata, through ledger.append",
+			`select * from ledger.append('{"entity_type": "note", "metadata": {"tenant_id": "globex"}}')`),
+	},
 	span.CodeReservedID: {client("a system id",
 		"entity_type = 'note', id = '00000000-0000-4000-8000-000000000001'")},
 	span.CodeReservedWho: {client("a user who speaks as a kernel",
@@ -108,7 +125,7 @@ var examples = map[span.Code][]example{
 		`select * from ledger.append('{"id": "`+anns+`", "entity_type": "note", "name": "another"}')`)},
 	span.CodeIdentityChange: {{"the engine gives a span another owner", "loglineos_sidecar", "",
 		"id = '" + anns + "', seq = 1, entity_type = 'note', owner_id = 'bob', tenant_id = 'acme', " +
-			"who = 'kernel:x'"}},
+			"who = 'kernel:x'", ""}},
 	span.CodePrevHash: {client("a version on another one",
 		"id = '"+anns+"', seq = 1, entity_type = 'note', prev_hash = "+noHash)},
 	span.CodeNotCallable: {client("a request for no function",
@@ -119,8 +136,31 @@ var examples = map[span.Code][]example{
 		client("an infinite time", "entity_type = 'note', ttl_at = 'infinity'"),
 		client("a column that there is not, through ledger.append",
 			`select * from ledger.append('{"entity_type": "note", "title": "x"}')`),
+		client("two words for one column that contradict each other, through ledger.append",
+			`select * from ledger.append('{"entity_type": "note", "tenant_id": "acme", "metadata": {"tenant_id": "x"}}')`),
+		client("a time without its offset, through ledger.append",
+			`select * from ledger.append('{"entity_type": "note", "ttl_at": "2030-01-02T03:04:05"}')`),
+		client("a batch that is no array", `select * from ledger.append_batch('{"entity_type": "note"}')`),
+		client("a span over 1 MiB", `select * from ledger.append(jsonb_build_object('entity_type', 'note', 'content', `+
+			`repeat('x', 1048576)))`),
+		client("a page of as_of that is too long", "select * from ledger.as_of(now(), p_limit => 2000)"),
+		backend("a backend that asks as_of for every tenant", "select * from ledger.as_of(now())"),
 	},
-	span.CodeImport: {{"an import is ended that was not begun", "none", "", "select ledger.import_end()"}},
+	span.CodeImport: {
+		owner("an import is ended that was not begun", "", "select ledger.import_end()"),
+		owner("an import is begun twice", "select ledger.import_begin()", "select ledger.import_begin()"),
+		{"somebody writes meanwhile", "authenticated", ann, "entity_type = 'note'", "select ledger.import_begin()"},
+		owner("a version is missing", imported("id, seq", "'"+missing+"', 1"), "select ledger.import_end()"),
+		owner("a row is malformed by the rules of today", imported("id, seq, status", "'"+missing+"', 0, 'not so'"),
+			"select ledger.import_end()"),
+	},
+}
+
+// imported opens the door and lets one row in.
+func imported(columns, values string) string {
+	return "select ledger.import_begin(); insert into ledger.universal_registry (" + columns + ", xact, entity_type, who, at," +
+		" accepted_at, owner_id, tenant_id, visibility, is_deleted) values (" + values +
+		", pg_current_xact_id(), 'note', 'user:ann', now(), now(), 'ann', 'acme', 'private', false)"
 }
 
 // insert is the statement of "name = value, name = value".
@@ -137,6 +177,18 @@ func insert(sent string) string {
 		strings.Join(values, ", "))
 }
 
+const actAs = "select set_config('role', $1, true), set_config('request.jwt.claims', $2, true)"
+
+// as does something in one transaction as somebody, and keeps it.
+func (p *page) as(role, claims string, do func(pgx.Tx) error) error {
+	return pgx.BeginFunc(p.t.Context(), p.conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(p.t.Context(), actAs, role, claims); err != nil {
+			return err
+		}
+		return do(tx)
+	})
+}
+
 // provoke sends an example, takes it back, and returns the refusal.
 func (p *page) provoke(e example) *pgconn.PgError {
 	p.t.Helper()
@@ -146,8 +198,10 @@ func (p *page) provoke(e example) *pgconn.PgError {
 		p.t.Fatal(err)
 	}
 	defer func() { _ = tx.Rollback(ctx) }()
-	if _, err := tx.Exec(ctx, "select set_config('role', $1, true), set_config('request.jwt.claims', $2, true)",
-		e.role, e.claims); err != nil {
+	if err := tx.Conn().PgConn().Exec(ctx, e.before).Close(); err != nil {
+		p.t.Fatalf("%s: before: %v", e.what, err)
+	}
+	if _, err := tx.Exec(ctx, actAs, e.role, e.claims); err != nil {
 		p.t.Fatal(err)
 	}
 	_, err = tx.Exec(ctx, insert(e.sent))
@@ -188,10 +242,15 @@ PostgREST makes the status from the code
 | ` + "`23505`" + ` | 409 | that (id, seq) is taken. With ` + "`LL012`" + ` in details: by something else. Read the newest version, append after it |
 | ` + "`42501`" + ` | 403; 401 without a token | this role may not do that at all, such as to update, or to append as anon |
 | ` + "`22P02`, `22007`, `22008`" + ` | 400 | a value is not of its column's type: not a UUID, a time or JSON |
+| ` + "`22003`" + ` | 400 | a number is out of its column's range, such as 2147483648 for seq |
 | ` + "`22P05`, `22021`" + ` | 400 | text that Postgres can not hold: a NUL, or bytes that are no UTF-8 |
 | ` + "`57014`" + ` | 500 | the statement took longer than the role may (Supabase: anon 3 s, authenticated 8 s): ask for less |
 | ` + "`40001`, `40P01`" + ` | 500 | a conflict between transactions; nothing was written: send it again |
 | ` + "`PGRST106`" + ` | 406 | the schema ledger is not exposed: add it to the API's schemas |
+| ` + "`PGRST116`" + ` | 406 | single() met no row, or several: use maybeSingle(), or a limit |
+| ` + "`PGRST202`" + ` | 404 | no such function with these parameters: append takes p_span, append_batch p_spans |
+| ` + "`PGRST204`" + ` | 400 | no such column: what has none goes into metadata |
+| ` + "`PGRST205`" + ` | 404 | no such table or view in the schema: send the header Content-Profile or Accept-Profile |
 | ` + "`PGRST301`, `PGRST303`" + ` | 401 | the token does not verify, or has expired |
 
 ## Refusals of the ledger
@@ -200,7 +259,8 @@ PostgREST makes the status from the code
 
 func TestErrorsPage(t *testing.T) {
 	t.Parallel()
-	p := &page{t: t, conn: connect(t, pgtest.New(t))}
+	db := pgtest.New(t)
+	p := &page{t: t, conn: connect(t, db)}
 	p.run("set timezone = 'UTC'")
 	p.seed()
 	all := codes(t, "Code")
@@ -212,7 +272,15 @@ func TestErrorsPage(t *testing.T) {
 	}
 	for _, c := range all {
 		p.put("\n### %s\n\n`span.%s`: %s.\n\n", c.value, c.name, c.meaning)
-		p.refusals(c)
+		p.refusals(c, examples[span.Code(c.value)])
+		if c.value == string(span.CodeImport) {
+			// A session by a sidecar's name is what the door takes for one.
+			attached := connect(t, db)
+			if _, err := attached.Exec(t.Context(), "set application_name = 'loglineos'"); err != nil {
+				t.Fatal(err)
+			}
+			p.refusals(c, []example{owner("an import beside a sidecar", "", "select ledger.import_begin()")})
+		}
 	}
 	p.put("\n## Errors of a run\n\nA run that does not complete has `error = {code, message, line?, column?}` on its execution and on\n" +
 		"its request (`span.RunCode`).\n\n")
@@ -224,9 +292,11 @@ func TestErrorsPage(t *testing.T) {
 	golden(t, "errors.md", strings.TrimRight(p.String(), "\n")+"\n")
 }
 
+// moment is what differs from run to run: a time, a process.
+var moment = regexp.MustCompile(`(open since|\(pid) [^ )]+`)
+
 // refusals writes what is said for each example of a code.
-func (p *page) refusals(c code) {
-	given := examples[span.Code(c.value)]
+func (p *page) refusals(c code, given []example) {
 	if len(given) == 0 {
 		p.t.Errorf("%s has no example", c.name)
 	}
@@ -238,7 +308,12 @@ func (p *page) refusals(c code) {
 		if refusal.Message == "" || refusal.Hint == "" {
 			p.t.Errorf("%s: message %q, hint %q; want both", e.what, refusal.Message, refusal.Hint)
 		}
-		p.put("%s:\n\n```text\n%s\n\n%s: %s\n", strings.ToUpper(e.what[:1])+e.what[1:], e.sent, refusal.Code, refusal.Message)
+		sent := e.sent
+		if e.before != "" {
+			sent = e.before + ";\n" + e.sent
+		}
+		p.put("%s:\n\n```text\n%s\n\n%s: %s\n", strings.ToUpper(e.what[:1])+e.what[1:], sent, refusal.Code,
+			moment.ReplaceAllString(refusal.Message, "$1 …"))
 		if refusal.Detail != "" {
 			p.put("detail: %s\n", refusal.Detail)
 		}
@@ -249,11 +324,7 @@ func (p *page) refusals(c code) {
 // seed appends what the examples need: two spans and a request of ann's.
 func (p *page) seed() {
 	as := func(statement string, arguments ...any) {
-		err := pgx.BeginFunc(p.t.Context(), p.conn, func(tx pgx.Tx) error {
-			if _, err := tx.Exec(p.t.Context(), `select set_config('role', 'authenticated', true),
-				set_config('request.jwt.claims', $1, true)`, ann); err != nil {
-				return err
-			}
+		err := p.as("authenticated", ann, func(tx pgx.Tx) error {
 			_, err := tx.Exec(p.t.Context(), statement, arguments...)
 			return err
 		})

@@ -9,6 +9,7 @@ package reference
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -19,6 +20,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/loglineos/loglineos/tests/pgtest"
 )
@@ -145,7 +147,10 @@ func (p *page) registry() {
 	about := p.rows("select obj_description(" + of + ", 'pg_class')")[0][0]
 	p.put("## Table ledger.universal_registry\n\n%s\n\n", about)
 	p.put("What may be left out and is filled by the database says so under null. The limits are those that a\n" +
-		"refusal names ([LL017](errors.md#ll017)); besides them one span has at most 1 MiB.\n\n")
+		"refusal names ([LL017](errors.md#ll017)); besides them one span has at most 1 MiB.\n" +
+		"Who usually writes a column is custom, not a rule: a client may put an `output` on a note of its own.\n" +
+		"Rules are what *only* one writes, `owner_id`, `tenant_id`, `who`, `metadata.engine`, and by entity_type\n" +
+		"who writes it and which status may follow which ([the table](../contract.md#1-versions-and-ids)).\n\n")
 	limits := p.limits()
 	var rows [][]string
 	for _, column := range p.rows(`select a.attnum, a.attname, format_type(a.atttypid, a.atttypmod),
@@ -153,19 +158,19 @@ func (p *page) registry() {
 			col_description(a.attrelid, a.attnum)
 		from pg_attribute a where a.attrelid = ` + of + ` and a.attnum > 0 and not a.attisdropped
 		order by a.attnum`) {
-		meaning, writer, found := strings.Cut(column[4], " Writer: ")
-		if !found {
+		meaning, writer := cutWriter(column[4])
+		if writer == "" {
 			p.t.Errorf("the comment of column %s names no writer", column[1])
 		}
 		name := column[1]
 		rows = append(rows, []string{column[0], "`" + name + "`", column[2], column[3], meaning,
-			strings.Join(limits[name], "; "), strings.TrimSuffix(writer, ".")})
+			strings.Join(limits[name], "; "), writer})
 		delete(limits, name)
 	}
 	for name := range limits {
 		p.t.Errorf("a limit is told of %s, which is no column", name)
 	}
-	p.table("#,column,type,null,meaning,limit,written by", rows)
+	p.table("#,column,type,null,meaning,limit,usually written by", rows)
 
 	p.put("### Keys and checks\n\n")
 	p.table("name,is,why", p.rows(`select '`+"`"+`' || conname || '`+"`"+`', pg_get_constraintdef(oid), obj_description(oid, 'pg_constraint')
@@ -183,6 +188,56 @@ func (p *page) registry() {
 				|| case when tgtype & 1 > 0 then ', each row' else ', each statement' end,
 			'`+"`"+`' || tgfoid::regproc || '`+"`"+`', obj_description(oid, 'pg_trigger')
 		from pg_trigger where tgrelid = `+of+` and not tgisinternal order by tgname collate "C"`))
+}
+
+var writers = regexp.MustCompile(`^(.*) (Usual writer|Only writer|Writer): (.*)\.$`)
+
+// cutWriter splits a column's comment into what the column means and who writes it.
+func cutWriter(comment string) (meaning, writer string) {
+	parts := writers.FindStringSubmatch(comment)
+	if parts == nil {
+		return comment, ""
+	}
+	if parts[2] == "Only writer" {
+		parts[3] = "only " + parts[3]
+	}
+	return parts[1], parts[3]
+}
+
+// A client may write what only custom gives to the engine, and nothing that is only the engine's.
+func TestWritersAreAsToldOf(t *testing.T) {
+	t.Parallel()
+	p := &page{t: t, conn: connect(t, pgtest.New(t))}
+	samples := map[string]string{"integer": "1", "numeric": "0.5", "jsonb": "'{}'", "uuid": "'" + missing + "'",
+		"text": "'" + strings.Repeat("a", 64) + "'", "timestamptz": "'2001-02-03T04:05:06Z'", "xid8": "'1'"}
+	tried := map[string]int{}
+	for _, column := range p.rows(`select attname, format_type(atttypid, atttypmod),
+			col_description(attrelid, attnum)
+		from pg_attribute where attrelid = 'ledger.universal_registry'::regclass and attnum > 0
+			and not attisdropped`) {
+		_, writer := cutWriter(column[2])
+		if !strings.HasSuffix(writer, "the engine") && writer != "only the database" {
+			continue
+		}
+		tried[writer]++
+		sent := "insert into ledger.universal_registry (entity_type, " + column[0] + ") values ('note', " +
+			samples[column[1]] + ") returning " + column[0] + " = " + samples[column[1]]
+		var kept bool
+		err := p.as("authenticated", ann, func(tx pgx.Tx) error {
+			return tx.QueryRow(t.Context(), sent).Scan(&kept)
+		})
+		var refusal *pgconn.PgError
+		switch refused := errors.As(err, &refusal); {
+		case err != nil && !refused:
+			t.Fatal(err)
+		case writer == "only the engine" && (!refused || refusal.Code != "LL009"),
+			writer == "the engine" && (refused || !kept), writer == "only the database" && (refused || kept):
+			t.Errorf("%s is written by %s; a client's insert: %v, kept %t", column[0], writer, err, kept)
+		}
+	}
+	if tried["only the engine"] < 2 || tried["the engine"] < 5 || tried["only the database"] != 2 {
+		t.Errorf("tried %v", tried)
+	}
 }
 
 var (

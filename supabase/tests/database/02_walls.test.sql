@@ -6,6 +6,11 @@ create extension if not exists pgtap;
 
 select plan(9);
 
+-- As the owner, also where a superuser runs this.
+select set_config('role', pg_get_userbyid(relowner), true)
+from pg_class
+where oid = 'ledger.universal_registry'::regclass;
+
 select is_empty(
     $$ select wall, problem from ledger.guard_check() $$,
     'every wall stands'
@@ -49,6 +54,9 @@ select is(count(*), 0::bigint, 'anon sees nothing')
 from ledger.visible_timeline;
 
 reset role;
+select set_config('role', pg_get_userbyid(relowner), true)
+from pg_class
+where oid = 'ledger.universal_registry'::regclass;
 alter table ledger.universal_registry disable row level security;
 select isnt_empty(
     $$ select wall from ledger.guard_check() $$,
