@@ -629,159 +629,164 @@ comment on table ledger.universal_registry is
 
 comment on column ledger.universal_registry.id is
     'Identity of the thing; all its versions share it. Absent: a new ledger.uuid7(). Version 8 and '
-    'system ids are not for clients. Writer: client or engine.';
+    'system ids are not for clients. Usual writer: client or engine.';
 comment on column ledger.universal_registry.seq is
-    'Version of the thing, from 0, without gaps. Absent: 0. Writer: client or engine.';
+    'Version of the thing, from 0, without gaps. Absent: 0. Usual writer: client or engine.';
 comment on column ledger.universal_registry.entity_type is
     'Kind of span, for example function, request, execution, policy. Decides who may write it. Never '
-    'changes between versions. Writer: client or engine.';
+    'changes between versions. Usual writer: client or engine.';
 comment on column ledger.universal_registry.who is
     'Actor, as role:name: user:<id>, client:<name>; kernel:, policy:, sidecar: for the engine, '
-    'system: for governors. Absent: user:<sub>. Writer: client or engine.';
+    'system: for governors. Absent: user:<sub>. Usual writer: client or engine.';
 comment on column ledger.universal_registry.did is
-    'Verb: what the actor did, for example defined, scheduled, executed. Writer: client or engine.';
+    'Verb: what the actor did, for example defined, scheduled, executed. Usual writer: client or '
+    'engine.';
 comment on column ledger.universal_registry.this is
-    'Object or topic of the act, for example run_code or memory.note. Writer: client or engine.';
+    'Object or topic of the act, for example run_code or memory.note. Usual writer: client or engine.';
 comment on column ledger.universal_registry.at is
     'Event time as the writer claims it; for clients -30 days to +5 minutes of now. Never used for '
-    'order. Absent: now. Shown as "when" in the views. Writer: client or engine.';
+    'order. Absent: now. Shown as "when" in the views. Usual writer: client or engine.';
 comment on column ledger.universal_registry.confirmed_by is
-    'Who confirmed the act. Writer: client or engine.';
+    'Who confirmed the act. Usual writer: client or engine.';
 comment on column ledger.universal_registry.if_ok is
-    'What follows when the act is confirmed. Writer: client or engine.';
+    'What follows when the act is confirmed. Usual writer: client or engine.';
 comment on column ledger.universal_registry.if_doubt is
-    'What follows in doubt. Writer: client or engine.';
+    'What follows in doubt. Usual writer: client or engine.';
 comment on column ledger.universal_registry.if_not is
-    'What follows when the act is refused or rolled back. Writer: client or engine.';
+    'What follows when the act is refused or rolled back. Usual writer: client or engine.';
 comment on column ledger.universal_registry.xact is
-    'Inserting transaction: makes catch-up free of gaps. Not part of the hash. Writer: the database, '
-    'always.';
+    'Inserting transaction: makes catch-up free of gaps. Not part of the hash. Only writer: the '
+    'database.';
 comment on column ledger.universal_registry.accepted_at is
-    'When the database received the span (its own clock). Not part of the hash. Writer: the database, '
-    'always.';
+    'When the database received the span (its own clock). Not part of the hash. Only writer: the '
+    'database.';
 comment on column ledger.universal_registry.scheduled_at is
-    'Earliest time to run. Writer: client or engine.';
+    'Earliest time to run. Usual writer: client or engine.';
 comment on column ledger.universal_registry.effective_at is
-    'When a manifest or kernel version takes force. Writer: governor.';
+    'When a manifest or kernel version takes force. Usual writer: governor.';
 comment on column ledger.universal_registry.expires_at is
-    'When the span stops being valid, for tokens and grants. Writer: client or engine.';
+    'When the span stops being valid, for tokens and grants. Usual writer: client or engine.';
 comment on column ledger.universal_registry.ttl_at is
-    'When the span may be archived. Writer: client or engine.';
+    'When the span may be archived. Usual writer: client or engine.';
 comment on column ledger.universal_registry.parent_id is
-    'Direct cause or container; of a request and an execution: the function. Writer: client or engine.';
+    'Direct cause or container; of a request and an execution: the function. Usual writer: client or '
+    'engine.';
 comment on column ledger.universal_registry.related_to is
-    'Other spans that this one is about, at most 1000. Writer: client or engine.';
+    'Other spans that this one is about, at most 1000. Usual writer: client or engine.';
 comment on column ledger.universal_registry.links is
-    'Typed relations, an object, for example {"caused_by": …}. Writer: client or engine.';
+    'Typed relations, an object, for example {"caused_by": …}. Usual writer: client or engine.';
 comment on column ledger.universal_registry.trace_id is
-    'Correlation of all spans of one flow. Writer: client or engine.';
+    'Correlation of all spans of one flow. Usual writer: client or engine.';
 comment on column ledger.universal_registry.session_id is
-    'Conversation or session. Writer: client or engine.';
+    'Conversation or session. Usual writer: client or engine.';
 comment on column ledger.universal_registry.idempotency_key is
-    'The caller''s own name for the act, so that a retry is the same act. Writer: client.';
+    'The caller''s own name for the act, so that a retry is the same act. Usual writer: client.';
 comment on column ledger.universal_registry.policy_id is
-    'Policy that emitted the span. Writer: engine.';
+    'Policy that emitted the span. Only writer: the engine.';
 comment on column ledger.universal_registry.owner_id is
     'User that owns the span: the wall of private rows. Absent: the claim sub. Never changes between '
-    'versions. Writer: client (own only) or engine.';
+    'versions. Writer: client (only its own), backend or engine.';
 comment on column ledger.universal_registry.tenant_id is
     'Tenant of the span: the wall of everything; system is the system''s. Absent: the claim. Never '
-    'changes between versions. Writer: client (own only) or engine.';
+    'changes between versions. Writer: client (only its own), backend or engine.';
 comment on column ledger.universal_registry.visibility is
     'Who may read it: private (the owner), tenant, public (everybody signed in; needs the governing '
-    'right or a grant of the manifest). Absent: private. Writer: client or engine.';
+    'right or a grant of the manifest). Absent: private. Usual writer: client or engine.';
 comment on column ledger.universal_registry.sensitivity is
-    'How sensitive: public, internal, secret or pii. Writer: client or engine.';
+    'How sensitive: public, internal, secret or pii. Usual writer: client or engine.';
 comment on column ledger.universal_registry.scopes is
-    'Rights that the span names, at most 1000. Writer: client or engine.';
+    'Rights that the span names, at most 1000. Usual writer: client or engine.';
 comment on column ledger.universal_registry.app_id is
-    'Application that the span belongs to. Writer: client.';
+    'Application that the span belongs to. Usual writer: client.';
 comment on column ledger.universal_registry.device_id is
-    'Device that the span comes from. Writer: client.';
+    'Device that the span comes from. Usual writer: client.';
 comment on column ledger.universal_registry.status is
-    'State of life; which may follow which depends on entity_type (ledger.may_follow). Writer: client '
-    'or engine.';
+    'State of life; which may follow which depends on entity_type (ledger.may_follow). Usual writer: '
+    'client or engine.';
 comment on column ledger.universal_registry.is_deleted is
-    'Tombstone: this version ends the thing; visible_timeline hides it. Absent: false. Writer: client '
-    'or engine.';
+    'Tombstone: this version ends the thing; visible_timeline hides it. Absent: false. Usual writer: '
+    'client or engine.';
 comment on column ledger.universal_registry.reason is
-    'Why, in words or as a short code. Writer: client or engine.';
+    'Why, in words or as a short code. Usual writer: client or engine.';
 comment on column ledger.universal_registry.priority is
-    'Order of importance, higher first. Writer: client or engine.';
+    'Order of importance, higher first. Usual writer: client or engine.';
 comment on column ledger.universal_registry.severity is
-    'How bad, for alerts and incidents. Writer: client or engine.';
+    'How bad, for alerts and incidents. Usual writer: client or engine.';
 comment on column ledger.universal_registry.attempt is
-    'Number of the try, from 1. Writer: engine.';
+    'Number of the try, from 1. Only writer: the engine.';
 comment on column ledger.universal_registry.name is
-    'Name of the thing. Writer: client or engine.';
+    'Name of the thing. Usual writer: client or engine.';
 comment on column ledger.universal_registry.description is
-    'What the thing is for. Writer: client or engine.';
+    'What the thing is for. Usual writer: client or engine.';
 comment on column ledger.universal_registry.kind is
-    'Sub-type in its entity_type. Writer: client or engine.';
+    'Sub-type in its entity_type. Usual writer: client or engine.';
 comment on column ledger.universal_registry.version is
-    'Version label of the content, as people write it; the ledger''s own is seq. Writer: client.';
+    'Version label of the content, as people write it; the ledger''s own is seq. Usual writer: '
+    'client.';
 comment on column ledger.universal_registry.tags is
-    'Free labels, at most 1000. Writer: client or engine.';
+    'Free labels, at most 1000. Usual writer: client or engine.';
 comment on column ledger.universal_registry.layer is
-    'Layer of a memory: session, temporary, permanent, shared or local. Writer: client or engine.';
+    'Layer of a memory: session, temporary, permanent, shared or local. Usual writer: client or '
+    'engine.';
 comment on column ledger.universal_registry.schema_id is
-    'Contract that content follows. Writer: client or engine.';
+    'Contract that content follows. Usual writer: client or engine.';
 comment on column ledger.universal_registry.content is
-    'Body: prompt text, memory, document; at most 1 MiB. Writer: client or engine.';
+    'Body: prompt text, memory, document; at most 1 MiB. Usual writer: client or engine.';
 comment on column ledger.universal_registry.code is
-    'Source of a function, policy or kernel; at most 256 KiB. Writer: client; of kernels: governor.';
+    'Source of a function, policy or kernel; at most 256 KiB. Usual writer: client; of kernels: '
+    'governor.';
 comment on column ledger.universal_registry.language is
-    'Language of code: javascript or typescript. Writer: client.';
+    'Language of code: javascript or typescript. Usual writer: client.';
 comment on column ledger.universal_registry.runtime is
-    'Runtime that the author had in mind. Writer: client.';
+    'Runtime that the author had in mind. Usual writer: client.';
 comment on column ledger.universal_registry.timeout_ms is
-    'Limit of a run''s JavaScript time, milliseconds. Writer: client.';
+    'Limit of a run''s JavaScript time, milliseconds. Usual writer: client.';
 comment on column ledger.universal_registry.input is
-    'Input of a request or run; at most 1 MiB. Writer: client or engine.';
+    'Input of a request or run; at most 1 MiB. Usual writer: client or engine.';
 comment on column ledger.universal_registry.output is
-    'Result of a run; at most 1 MiB. Writer: engine.';
+    'Result of a run; at most 1 MiB. Usual writer: the engine.';
 comment on column ledger.universal_registry.error is
-    'Error of a run: {code, message, line?, column?}. Writer: engine.';
+    'Error of a run: {code, message, line?, column?}. Usual writer: the engine.';
 comment on column ledger.universal_registry.duration_ms is
-    'How long it took, milliseconds. Writer: engine.';
+    'How long it took, milliseconds. Usual writer: the engine.';
 comment on column ledger.universal_registry.value is
-    'Measured value of a metric, in unit. Writer: engine.';
+    'Measured value of a metric, in unit. Usual writer: the engine.';
 comment on column ledger.universal_registry.unit is
-    'Unit of value, for example ms or count. Writer: engine.';
+    'Unit of value, for example ms or count. Usual writer: the engine.';
 comment on column ledger.universal_registry.confidence is
-    'How sure a model was, 0 to 1. Writer: engine.';
+    'How sure a model was, 0 to 1. Usual writer: the engine.';
 comment on column ledger.universal_registry.provider_id is
-    'Provider that was called. Writer: client or engine.';
+    'Provider that was called. Usual writer: client or engine.';
 comment on column ledger.universal_registry.model is
-    'Model that was called. Writer: client or engine.';
+    'Model that was called. Usual writer: client or engine.';
 comment on column ledger.universal_registry.tokens_in is
-    'Tokens sent to a model, count. Writer: engine.';
+    'Tokens sent to a model, count. Usual writer: the engine.';
 comment on column ledger.universal_registry.tokens_out is
-    'Tokens received from a model, count. Writer: engine.';
+    'Tokens received from a model, count. Usual writer: the engine.';
 comment on column ledger.universal_registry.cost is
-    'Cost of the call; currency in metadata, US dollars without. Writer: engine.';
+    'Cost of the call; currency in metadata, US dollars without. Usual writer: the engine.';
 comment on column ledger.universal_registry.tool_use_count is
-    'Tool calls in one turn, count. Writer: engine.';
+    'Tool calls in one turn, count. Usual writer: the engine.';
 comment on column ledger.universal_registry.compiled_hash is
-    'BLAKE3-256 of a compiled prompt, 64 lower-case hex digits. Writer: engine.';
+    'BLAKE3-256 of a compiled prompt, 64 lower-case hex digits. Usual writer: the engine.';
 comment on column ledger.universal_registry.prev_hash is
     'curr_hash of the version before; null when that has none. Filled when absent and curr_hash is '
-    'not stated. Writer: client, engine or the database.';
+    'not stated. Usual writer: client, engine or the database.';
 comment on column ledger.universal_registry.curr_hash is
     'BLAKE3-256 of the canonical span, 64 lower-case hex digits. Who states it states every hashed '
-    'column. Writer: client or engine.';
+    'column. Usual writer: client or engine.';
 comment on column ledger.universal_registry.signature is
-    'Ed25519 over the 32 bytes of curr_hash, 128 lower-case hex digits. Not part of the hash. Writer: '
-    'client or engine.';
+    'Ed25519 over the 32 bytes of curr_hash, 128 lower-case hex digits. Not part of the hash. Usual '
+    'writer: client or engine.';
 comment on column ledger.universal_registry.public_key is
-    'Ed25519 public key of the signer, 64 lower-case hex digits. Writer: client or engine.';
+    'Ed25519 public key of the signer, 64 lower-case hex digits. Usual writer: client or engine.';
 comment on column ledger.universal_registry.sig_alg is
-    'Form of the signature: ed25519-blake3-v1. Writer: client or engine.';
+    'Form of the signature: ed25519-blake3-v1. Usual writer: client or engine.';
 comment on column ledger.universal_registry.sig_key_id is
-    'Name of the key: did:logline:<hash of the public key>. Writer: client or engine.';
+    'Name of the key: did:logline:<hash of the public key>. Usual writer: client or engine.';
 comment on column ledger.universal_registry.metadata is
-    'Everything else, an object, at most 256 KiB. The key engine {cause, root, depth, kind} is the '
-    'engine''s. Writer: client or engine.';
+    'Everything else, an object, at most 256 KiB. The key engine {cause, root, depth, kind} is '
+    'written by the engine only. Usual writer: client or engine.';
 
 comment on constraint universal_registry_pkey on ledger.universal_registry is
     'The fence: of two writers of one version, one wins.';
@@ -1399,7 +1404,7 @@ begin
         end,
         hint = case v_code
             when 'LL002' then 'State seq 0 for a new thing, else the newest seq plus 1 of a thing of '
-                'your own.'
+                'your own: only its owner appends versions, not who may read it.'
             when 'LL003' then 'Read the newest version and append one that its life allows '
                 '(ledger.may_follow).'
             when 'LL013' then 'Repeat those of the version before; for another thing use another id.'
@@ -1486,7 +1491,7 @@ as $$
 begin
     return case
         when p_span.entity_type !~ '^[a-z][a-z0-9_.-]{0,62}$'
-            then 'entity_type: a lower-case word of at most 63 characters'
+            then 'entity_type: a lower-case letter, then lower-case letters, digits, _ . or -; at most 63'
         when char_length(p_span.who) not between 1 and 256
             then 'who: 1 to 256 characters'
         when char_length(p_span.did) > 1000
@@ -1531,7 +1536,7 @@ begin
         when p_span.visibility not in ('private', 'tenant', 'public')
             then 'visibility: private, tenant or public'
         when p_span.status !~ '^[A-Za-z][A-Za-z0-9_.-]{0,62}$'
-            then 'status: a word of at most 63 characters'
+            then 'status: a letter, then letters, digits, _ . or -; at most 63'
         when p_span.sensitivity not in ('public', 'internal', 'secret', 'pii')
             then 'sensitivity: public, internal, secret or pii'
         when p_span.layer not in ('session', 'temporary', 'permanent', 'shared', 'local')
@@ -1611,7 +1616,7 @@ begin
         when p_span.signature is not null and (p_span.curr_hash is null or p_span.public_key is null)
             then 'signature: needs curr_hash and public_key beside it'
         when pg_column_size(p_span) > 4718592
-            then 'span: at most 1 MiB in text form: large bodies belong elsewhere, their hash in here'
+            then 'span: at most 1 MiB in text form'
         when ledger_private.is_odd_json(p_span.links)
             then 'links: JSON at most 64 deep; numbers in the range of a double, 400 decimals'
         when ledger_private.is_odd_json(p_span.content)
@@ -1643,14 +1648,15 @@ begin
                 p_span.curr_hash, p_span.signature, p_span.public_key, p_span.sig_alg,
                 p_span.sig_key_id, p_span.metadata
             )) > 1048576
-            then 'span: at most 1 MiB in text form: large bodies belong elsewhere, their hash in here'
+            then 'span: at most 1 MiB in text form'
     end;
 end
 $$;
 
 comment on function ledger_private.shape_fault(ledger.universal_registry) is
-    'What is malformed in a span, as column: limit, the first of it; null where nothing is. column span is '
+    'What is malformed in a span, as column: limit, the first of it; null where nothing is. Column span is '
     'all of it.';
+
 create or replace function ledger_private.refuse_shape(p_fault text)
 returns void
 language plpgsql
@@ -1666,11 +1672,17 @@ begin
         errcode = 'LL017',
         schema = 'ledger',
         table = 'universal_registry',
-        column = v_column,
+        column = case v_column when 'span' then '' else v_column end,
         constraint = 'universal_registry_' || v_column || '_check',
-        message = 'the span is malformed: column ' || p_fault,
-        hint = 'Mend column ' || v_column
-            || '; its comment in ledger.universal_registry says what it is for.';
+        message = 'the span is malformed: ' || case v_column
+            when 'span' then 'the whole ' || p_fault
+            else 'column ' || p_fault
+        end,
+        hint = case v_column
+            when 'span' then 'Keep large bodies elsewhere, and their hash in here.'
+            else 'Mend column ' || v_column
+                || '; its comment in ledger.universal_registry says what it is for.'
+        end;
 end
 $$;
 
@@ -2675,6 +2687,41 @@ $$;
 comment on function ledger_private.instant(text, jsonb) is
     'The instant that a JSON string names, or LL017 about this key.';
 
+-- Sooner than the guard, which would speak of a column that nobody has stated.
+create or replace function ledger_private.refuse_metadata(p_column text, p_value text)
+returns void
+language plpgsql
+stable
+security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- A backend may write for anybody: its user's metadata must not choose for whom.
+    if current_user = 'service_role' then
+        raise exception using
+            errcode = 'LL005',
+            message = 'the span states no ' || p_column || ' but metadata.' || p_column
+                || ', which is not believed of a backend',
+            hint = 'State owner_id and tenant_id as keys of the span itself.';
+    elsif current_user = 'authenticated'
+        and p_value <> (
+            case p_column when 'tenant_id' then ledger.current_tenant_id() else ledger.current_user_id() end
+        )
+        and not (p_value = 'system' and ledger.is_governor())
+    then
+        raise exception using
+            errcode = 'LL006',
+            message = 'metadata.' || p_column || ' is not the ' || p_column || ' of the verified token',
+            hint = 'Leave ' || p_column || ' out of metadata, where it is another word for the column; a plain '
+                'INSERT takes metadata as it is.';
+    end if;
+end
+$$;
+
+comment on function ledger_private.refuse_metadata(text, text) is
+    'Refuses an owner or a tenant that only metadata states: to service_role always (LL005), to a client one '
+    'that is not the token''s (LL006). For ledger.append.';
+
 create or replace function ledger_private.stated(p_span jsonb)
 returns jsonb
 language plpgsql
@@ -2757,6 +2804,9 @@ begin
                     || ': state one of them, or both alike. A plain INSERT takes metadata as it is.';
         end if;
         if v_known is null then
+            if v_pair.word in ('metadata.tenant_id', 'metadata.owner_id') then
+                perform ledger_private.refuse_metadata(v_pair.column_name, v_value #>> '{}');
+            end if;
             v_stated := v_stated || jsonb_build_object(v_pair.column_name, v_value);
             v_by := v_by || jsonb_build_object(v_pair.column_name, v_pair.word);
         end if;
@@ -3015,8 +3065,8 @@ comment on function ledger.append(jsonb) is
     'row is returned and is_new is false; otherwise 23505 with LL012 in DETAIL (409). With '
     'idempotency_key and no id, a version 0 gets ledger.idempotency_id(tenant_id, idempotency_key). Null '
     'is not stated; accepted_at and xact are passed over. Other words for columns: when (at), digest and '
-    'payload_hash "b3:…" (curr_hash), signature {algo, pubkey, sig}, metadata.tenant_id, owner_id, '
-    'device_id and ts (at).';
+    'payload_hash "b3:…" (curr_hash), signature {algo, pubkey, sig}, metadata.tenant_id, owner_id '
+    '(not of service_role, which states both itself: LL005), device_id and ts (at).';
 
 create or replace function ledger.append_batch(p_spans jsonb)
 returns table (
@@ -3175,12 +3225,14 @@ comment on function ledger.append_batch(jsonb) is
     'nothing is written. Two callers who send the same ids should send them sorted, or one may get 40P01.';
 
 revoke all on function
-    ledger_private.instant(text, jsonb), ledger_private.stated(jsonb), ledger_private.refuse_key(text),
+    ledger_private.instant(text, jsonb), ledger_private.refuse_metadata(text, text),
+    ledger_private.stated(jsonb), ledger_private.refuse_key(text),
     ledger_private.typed(jsonb[]), ledger_private.stored_span(jsonb, ledger.universal_registry),
     ledger.append(jsonb), ledger.append_batch(jsonb)
     from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
 grant execute on function
-    ledger_private.instant(text, jsonb), ledger_private.stated(jsonb), ledger_private.refuse_key(text),
+    ledger_private.instant(text, jsonb), ledger_private.refuse_metadata(text, text),
+    ledger_private.stated(jsonb), ledger_private.refuse_key(text),
     ledger_private.typed(jsonb[]), ledger_private.stored_span(jsonb, ledger.universal_registry),
     ledger.append(jsonb), ledger.append_batch(jsonb)
     to authenticated, service_role;
@@ -4121,7 +4173,7 @@ grant execute on function ledger_private.standing_walls()
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 0acac0f09f2551132a3db2bf2ffb41e2141cc62ee5cb27b01920098e7ef71fb7
+-- Sources: 552fee060eb1f3f3d8ee2e75bb8b39d25f2b108c818cdfb66496f1e6a7fed58e
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -4236,6 +4288,7 @@ begin
         ('function', 'ledger_private.mend_owner_policies()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.mend_publication()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.refuse_key(text)', '(p_key text) returns void plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.refuse_metadata(text,text)', '(p_column text, p_value text) returns void plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.refuse_shape(text)', '(p_fault text) returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.refuse_sidecar()', '() returns void plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.refuse_while_importing()', '() returns trigger plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
@@ -4348,6 +4401,8 @@ END))'),
         ('right', 'execute on function ledger_private.may_publish(text,text,text) to service_role', ''),
         ('right', 'execute on function ledger_private.refuse_key(text) to authenticated', ''),
         ('right', 'execute on function ledger_private.refuse_key(text) to service_role', ''),
+        ('right', 'execute on function ledger_private.refuse_metadata(text,text) to authenticated', ''),
+        ('right', 'execute on function ledger_private.refuse_metadata(text,text) to service_role', ''),
         ('right', 'execute on function ledger_private.refuse_shape(text) to authenticated', ''),
         ('right', 'execute on function ledger_private.refuse_shape(text) to loglineos_sidecar', ''),
         ('right', 'execute on function ledger_private.refuse_shape(text) to service_role', ''),
@@ -4442,7 +4497,7 @@ begin
         ('ledger.as_of', 'f7f5b0b9d076ce27e118098bed1f55398a147eee29f94d07eea09be2e20fcfcb'),
         ('ledger.current_tenant_id', 'b7dc59a609067e0d6d21db5e768cbbd55c9574037c0ec7e7dc440dabf3ecaba6'),
         ('ledger.current_user_id', 'd2b20ddf20d60ab3c9f718790091fe16e80d3f55024c28727ca943bd24fd8f66'),
-        ('ledger.follow_version', '9d1cf375278443b1ff31512a4f0ae715e5d6a33ee5d773ec8fe71128a8a0dd8b'),
+        ('ledger.follow_version', '30e9d702a5e06d213d9d66c58da375eb615a5a3f0584e36c4066bcdd5b6b690f'),
         ('ledger.guard_check', '1c491e3d759b8124c2e5081940c21d082ebfe150893254eeaeeb2c45a16ae325'),
         ('ledger.idempotency_id', 'da2733312397c86d5b79f1d5369569c9457f848d152002a41990a4ab219d7d4c'),
         ('ledger.import_begin', '6a7c6da7f060465f8842dec3c8ccdbdf019c892aa5fdba6607dfc9b9aa439bd0'),
@@ -4453,7 +4508,7 @@ begin
         ('ledger.refuse_change', '2bf360cdc5893a49d2ec6393be03366bfe45c0741a961aa98218a546fa9b476c'),
         ('ledger.result', '645ab8cfc9e4086d59416b81c4efd31380e072156cea49f6a2f40e23a4d6a657'),
         ('ledger.uuid7', '4f033ff8ae752da60a6f898e1fe60695a26729e2dfb29ff2d813169877ac3406'),
-        ('ledger_private.built_walls', 'ea63cb1b34003b31fa3b026a21442d9b54ea1f3d9d22efd515496cde0a6b82ea'),
+        ('ledger_private.built_walls', '83d3ed6883207823c519c507dadd12d5f921ceece67cfcbc93a6aa7af789c4ce'),
         ('ledger_private.chain_faults', 'a7c45e5f2491b294c21aa83aadb9e41386073c4a0e02216842126acfbd6ac1a1'),
         ('ledger_private.claims', '540e5581f618a3b82cdac477a9aebdda21cd3bfb0216b99bc0f97ade70523da2'),
         ('ledger_private.instant', '0acfc8d6b7d209742ba63befc5d43314bd10d230c49a251651f0b50ec5bf38ca'),
@@ -4466,15 +4521,16 @@ begin
         ('ledger_private.mend_owner_policies', '465f17c40193f1c1a2a02323e51cc3d074df38b6bac5b7aede0c31cd4295f3da'),
         ('ledger_private.mend_publication', 'dba6586abfee58bb95a5c5daabab850d7d56d92007da3d46e0b0a3fcb9fec4c5'),
         ('ledger_private.refuse_key', '6e43b30a4d323097ac602ade2fcda1111d984ef8c076365f8053207fc59ba188'),
-        ('ledger_private.refuse_shape', 'b28d6bb9868e5038ad31dbd65a07ccd73817ddbbcc218083184b87b688887ea3'),
+        ('ledger_private.refuse_metadata', 'f5d1a28cbc0bb5aff806f05e0f9bba67f1864b6f5060cda26b9d7bc4ad11f389'),
+        ('ledger_private.refuse_shape', 'bc65b8975ca23292e9f00d9a9194e7545b5f3912f8dacd50f249658907d0e30a'),
         ('ledger_private.refuse_sidecar', 'e9e0bfb2ff32270f737d595c22007c5d2ba06ae9668eb0e2af15970f8404019f'),
         ('ledger_private.refuse_while_importing', '0288303f6906ceec7103379a47f0973357199fcf0c1ad6cc84faf2cb8b3a8c4f'),
         ('ledger_private.role_faults', 'fb964b745a98010b8b70bfdc4d5c42698e38c3004dfcbfbe31b488aa01012267'),
         ('ledger_private.sha1', '122d1c1496cc6028356c6db4963b39d0f2bfe6213906cc98ae05550ab8cab0e0'),
-        ('ledger_private.shape_fault', '7d1ae8355b8a7513162bd3ea41db2fe8b348f9abdec52670ae17832feea3d5f3'),
+        ('ledger_private.shape_fault', '6ed6ff8379e6f02838bfd2b70765e11f29974ce625411a9ee1bfca05fc01a941'),
         ('ledger_private.shape_faults', 'fdb66240d6f193c7c690953c47ddd906105d5f94326b7081684cbd41ead1a03e'),
         ('ledger_private.standing_walls', '14bf0592bb21a534402208fb14671113c82f58b1389b68b11b19939f079af8af'),
-        ('ledger_private.stated', '042d14236f4c69a5070994c72cc6fdbb09d62a2041afc114958c6712a63a79df'),
+        ('ledger_private.stated', '5640ce7c8b018a5e04742b495e7214fa2d2787f7074f2f47d7853800e71adec4'),
         ('ledger_private.stored_span', 'f05d93f24796713ee6070b34a21cbc21d3c3f94bebd1b0e868ea5ea343144c79'),
         ('ledger_private.typed', '2a8612661e81cdf7b39b81ea3a3185406e6d6a7c53075d061759c0b933693e26'),
         ('ledger_private.uuid5', 'cf8e571b2c73ce5ed5a1766e3719a7754cbfa8eb74a38f3a3b512cf5a3dd5af5'),

@@ -1,9 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 0acac0f09f2551132a3db2bf2ffb41e2141cc62ee5cb27b01920098e7ef71fb7
--- Sources: f5e8b03168cb5ca1cdba110cfa10942dc5d64bef9875b65f4a1192c2be220109
--- Sources: 1e546f9accc5468d70e9fbb5b5ceda46d237c0de603740b4134a7c8c1b1f3862
--- Sources: bd75cf77a4e4019f12df589b3a32be9f86aa841da5911ae3933b4d4139a0cbf2
+-- Sources: 552fee060eb1f3f3d8ee2e75bb8b39d25f2b108c818cdfb66496f1e6a7fed58e
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
