@@ -301,7 +301,7 @@ func TestASecondSIGTERMWaitsForNothing(t *testing.T) {
 	judge(t, s)
 }
 
-// takeoverMax is the limit of docs/decisions.md. A busy machine may need several tries.
+// takeoverMax is what a take-over may take on an idle machine. A busy machine may need several tries.
 const takeoverMax = 2 * time.Second
 
 func TestASecondSidecarStandsByAndTakesOver(t *testing.T) {

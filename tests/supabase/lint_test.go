@@ -108,7 +108,8 @@ func environment(t *testing.T, databaseURL string) []string {
 		"PGPASSWORD=" + password, "PGDATABASE=" + strings.TrimPrefix(u.Path, "/"), "PGSSLMODE=disable"}
 }
 
-// The files of supabase/tests/database, as `supabase test db` runs them: by pg_prove, as postgres.
+// The files of supabase/tests/database, as `supabase test db` runs them: by pg_prove, as postgres. And as a
+// superuser, who is not the owner.
 func TestPgProve(t *testing.T) {
 	t.Parallel()
 	prove, err := exec.LookPath("pg_prove")
@@ -122,8 +123,10 @@ func TestPgProve(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("list pgTAP files: %v, %d files", err, len(files))
 	}
-	if r := command(t, "", environment(t, p.url), prove, files...); r.code != 0 ||
-		!strings.Contains(r.stdout, "Result: PASS") {
-		t.Errorf("pg_prove: %s", r)
+	for who, login := range map[string]string{"the owner": p.url, "a superuser": p.admin} {
+		if r := command(t, "", environment(t, login), prove, files...); r.code != 0 ||
+			!strings.Contains(r.stdout, "Result: PASS") {
+			t.Errorf("pg_prove by %s: %s", who, r)
+		}
 	}
 }
