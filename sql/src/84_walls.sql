@@ -1,6 +1,7 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
 -- Sources: 552fee060eb1f3f3d8ee2e75bb8b39d25f2b108c818cdfb66496f1e6a7fed58e
+-- Sources: 55ab7c182817559813346969a8f847c48031e6110142f6df3f57ea7364da9044
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)

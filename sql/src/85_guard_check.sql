@@ -131,7 +131,7 @@ begin
                 substring(s.stands from '; alter table (.*) enable '))
             when 'policy' then format('drop policy %I on ledger.universal_registry', s.name)
             when 'index' then 'drop index ' || s.name
-            when 'function' then 'drop function ' || s.name
+            when 'function' then 'drop routine ' || s.name
             when 'right' then s.stands
             else format('alter table ledger.universal_registry drop %s %I', s.kind, s.name)
         end
@@ -243,6 +243,13 @@ begin
     -- one xmin, unless something has written all rows anew (VACUUM FULL and CLUSTER keep the xmin). An honest
     -- restore does; it ends with an epoch span, and its rows may name transactions that are yet to come.
     -- Looked at: the oldest and the newest since.
+    if not has_table_privilege(v_table, 'select') then
+        return query values (
+            'rows of ledger.universal_registry', 'may not be read by ' || current_user,
+            format('grant select on ledger.universal_registry to %I', current_user)
+        );
+        return;
+    end if;
     select max(r.accepted_at) as accepted_at, coalesce(max(r.xact::text::numeric), 0)::text::xid8 as xact
     into v_epoch
     from ledger.universal_registry as r

@@ -245,6 +245,15 @@ func attackAll(t *testing.T, conn *pgx.Conn, attacks []attack) {
 			execute(t, conn, []byte(a.do))
 			found := guardCheck(t, tx)
 			wantNamed(t, found, a.walls...)
+			// The sidecar, which asks for readiness, sees it, too.
+			execute(t, conn, []byte("set local role loglineos_sidecar"))
+			asked := guardCheck(t, tx)
+			execute(t, conn, []byte("set local role none"))
+			for _, f := range found {
+				if !slices.Contains(asked, f) {
+					t.Errorf("the sidecar is not told of %q, but of %q", f, asked)
+				}
+			}
 			if a.byHand != "" {
 				execute(t, conn, []byte(a.byHand))
 			}

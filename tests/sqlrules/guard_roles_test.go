@@ -1,6 +1,7 @@
 package sqlrules
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -166,6 +167,26 @@ func TestLetsHonestRolesBe(t *testing.T) {
 			wantWallsStand(t, tx)
 		})
 	}
+}
+
+// A sidecar's login that may not replicate is named, but not to itself: who has set it up knows it.
+func TestNamesASidecarsLoginToOthersOnly(t *testing.T) {
+	t.Parallel()
+	db := pgtest.NewCluster(t, nil).New(t)
+	conn := connect(t, db.URL)
+	run(t, conn, "create role app login password 'x'; grant loglineos_sidecar to app")
+	config, err := pgx.ParseConfig(db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.User, config.Password = "app", "x"
+	app, err := pgx.ConnectConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = app.Close(context.Background()) })
+	wantWallsStand(t, app)
+	wantNamed(t, guardCheck(t, conn), "role app")
 }
 
 // mendOwner does what a new owner must do, if there is one.

@@ -34,6 +34,7 @@ func TestFindsIntrudersByAnyName(t *testing.T) {
 			"execute function ledger.refuse_change()"},
 		{"rule", "create rule %s as on insert to " + table + " do instead nothing"},
 		{"function", "create function ledger.%s() returns integer language sql return 1"},
+		{"function", "create procedure ledger.%s() language plpgsql as 'begin end'"},
 		{"function", "create function ledger_private.%s() returns integer language sql security definer return 1"},
 	}
 	var attacks []attack
