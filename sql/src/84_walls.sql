@@ -1,7 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 552fee060eb1f3f3d8ee2e75bb8b39d25f2b108c818cdfb66496f1e6a7fed58e
--- Sources: 55ab7c182817559813346969a8f847c48031e6110142f6df3f57ea7364da9044
+-- Sources: 5a8b946df178fb0855fd9f6fd7da6036debd15fc15a1221540acb02b2b8d2cf4
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)

@@ -4144,7 +4144,7 @@ grant execute on function ledger_private.standing_walls()
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 552fee060eb1f3f3d8ee2e75bb8b39d25f2b108c818cdfb66496f1e6a7fed58e
+-- Sources: 5a8b946df178fb0855fd9f6fd7da6036debd15fc15a1221540acb02b2b8d2cf4
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -4469,7 +4469,7 @@ begin
         ('ledger.current_tenant_id', 'b7dc59a609067e0d6d21db5e768cbbd55c9574037c0ec7e7dc440dabf3ecaba6'),
         ('ledger.current_user_id', 'd2b20ddf20d60ab3c9f718790091fe16e80d3f55024c28727ca943bd24fd8f66'),
         ('ledger.follow_version', '30e9d702a5e06d213d9d66c58da375eb615a5a3f0584e36c4066bcdd5b6b690f'),
-        ('ledger.guard_check', '1c491e3d759b8124c2e5081940c21d082ebfe150893254eeaeeb2c45a16ae325'),
+        ('ledger.guard_check', 'd72da27db15e18fc7e9e625eeab2dd2805810f201f134cbad43e86b0a6623edc'),
         ('ledger.idempotency_id', 'da2733312397c86d5b79f1d5369569c9457f848d152002a41990a4ab219d7d4c'),
         ('ledger.import_begin', '6a7c6da7f060465f8842dec3c8ccdbdf019c892aa5fdba6607dfc9b9aa439bd0'),
         ('ledger.import_end', '61bbff7902bc5de3c35ee83f07788bde8ff92be299e38ad08f17ce76e75f348a'),
@@ -4621,7 +4621,7 @@ begin
                 substring(s.stands from '; alter table (.*) enable '))
             when 'policy' then format('drop policy %I on ledger.universal_registry', s.name)
             when 'index' then 'drop index ' || s.name
-            when 'function' then 'drop function ' || s.name
+            when 'function' then 'drop routine ' || s.name
             when 'right' then s.stands
             else format('alter table ledger.universal_registry drop %s %I', s.kind, s.name)
         end
@@ -4733,6 +4733,13 @@ begin
     -- one xmin, unless something has written all rows anew (VACUUM FULL and CLUSTER keep the xmin). An honest
     -- restore does; it ends with an epoch span, and its rows may name transactions that are yet to come.
     -- Looked at: the oldest and the newest since.
+    if not has_table_privilege(v_table, 'select') then
+        return query values (
+            'rows of ledger.universal_registry', 'may not be read by ' || current_user,
+            format('grant select on ledger.universal_registry to %I', current_user)
+        );
+        return;
+    end if;
     select max(r.accepted_at) as accepted_at, coalesce(max(r.xact::text::numeric), 0)::text::xid8 as xact
     into v_epoch
     from ledger.universal_registry as r
