@@ -93,11 +93,15 @@ begin
     if ledger_private.claims() #> '{app_metadata,logline_role}' = '"governor"' then
         return true;
     end if;
+    -- Not who came here through a definer function of the owner's: the role that was set is still in sight.
     return exists (
         select
         from pg_catalog.pg_class
         where oid = 'ledger.universal_registry'::regclass
             and pg_catalog.pg_get_userbyid(relowner) = current_user
+            and pg_catalog.pg_has_role(
+                coalesce(nullif(current_setting('role', true), 'none'), session_user), relowner, 'usage'
+            )
     );
 end
 $$;

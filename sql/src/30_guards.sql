@@ -59,10 +59,12 @@ begin
                 or p_before in ('draft', 'active', 'scheduled')
                     and p_after in ('draft', 'active', 'scheduled')
         end
-        when p_entity_type in ('policy', 'provider')
-            or p_entity_type like 'prompt\_%' and p_before in ('draft', 'active', 'archived')
+        when p_entity_type in ('policy', 'provider') or starts_with(p_entity_type, 'prompt_')
             then p_after = 'archived'
                 or p_before in ('draft', 'active') and p_after in ('draft', 'active')
+                -- A result, such as prompt_run, has another status or none, and keeps it.
+                or starts_with(p_entity_type, 'prompt_') and p_before is not distinct from p_after
+                    and coalesce(p_before, '') not in ('draft', 'active', 'archived')
         when p_entity_type in (
             'execution', 'boot_event', 'policy_cursor', 'policy_error', 'policy_violation',
             'checkpoint', 'incident', 'epoch', 'status_patch', 'provider_execution'
@@ -82,7 +84,7 @@ comment on function ledger.may_follow(text, text, text, text, boolean) is
 -- what is not reached costs nothing. Hence few operators, one test of many columns for null, and branches for
 -- what only some spans need. A span first meets quick tests that only an ordinary one passes; any other is
 -- judged by the whole law: the case below, and shape_fault (35_shape). The quick tests may send too much
--- there, never too little (but a number of 400 decimals in a span of 8 KB); a test holds both together.
+-- there, never too little: a test holds both together.
 create or replace function ledger.admit_span()
 returns trigger
 language plpgsql
@@ -94,6 +96,9 @@ declare
     v_is_client boolean := current_user = 'authenticated';
     v_is_engine boolean := false;
     v_is_owner boolean := false;
+    v_is_definer boolean := false;
+    v_is_backend boolean;
+    v_is_system_id boolean;
     -- Null: not known to be so.
     v_is_plain_user boolean;
     v_is_ordinary boolean := true;
@@ -188,9 +193,9 @@ begin
     end if;
     if new.id is not null then
         -- Version 4 or 7, and no system id.
-        if not v_is_engine and (
-            substr(new.id::text, 15, 1) not in ('4', '7') or new.id < '00000001-0000-0000-0000-000000000000'
-        ) then
+        if new.id < '00000001-0000-0000-0000-000000000000'
+            or not v_is_engine and substr(new.id::text, 15, 1) not in ('4', '7')
+        then
             v_is_ordinary := false;
         end if;
     elsif new.idempotency_key is not null then
@@ -230,23 +235,33 @@ begin
                 where c.oid = tg_relid
                     and pg_catalog.pg_get_userbyid(c.relowner) = current_user
             );
+            -- Who came here through a definer function of the owner's is no owner: the role that was set is
+            -- still in sight. He acts for others, as a backend does.
+            v_is_definer := v_is_owner and not pg_catalog.pg_has_role(
+                coalesce(nullif(current_setting('role', true), 'none'), session_user), current_user, 'usage'
+            );
+            v_is_owner := v_is_owner and not v_is_definer;
         end if;
+        v_is_backend := v_is_definer or current_user = 'service_role';
+        v_is_system_id := new.id between '00000000-0000-4000-8000-000000000000'
+            and '00000000-0000-4000-8000-ffffffffffff';
         v_code := case
             when num_nulls(new.owner_id, new.tenant_id) > 0 then 'LL005'
             when num_nulls(new.entity_type, new.who) > 0 or new.seq < 0 then 'LL017'
             when new.seq = 0 and new.prev_hash is not null then 'LL014'
             when v_is_engine then case
                 when new.entity_type in ('manifest', 'key')
-                    or new.tenant_id = 'system' and new.entity_type in ('function', 'provider')
+                    or new.tenant_id = 'system' and new.entity_type in ('function', 'policy', 'provider')
                     then 'LL004'
+                when new.seq = 0 and v_is_system_id then 'LL007'
             end
-            -- service_role and the owner act for others and state whom; everybody else is who he is.
-            when not v_is_owner and current_user <> 'service_role' and (
+            -- A backend and the owner act for others and state whom; everybody else is who he is.
+            when not v_is_owner and not v_is_backend and (
                 v_user is null or v_tenant is null
             ) then 'LL005'
             when not v_is_owner and (
                 new.owner_id = 'system' or new.tenant_id = 'system'
-                or current_user <> 'service_role'
+                or not v_is_backend
                     and (new.owner_id <> v_user or new.tenant_id <> v_tenant)
             ) and not (new.owner_id = 'system' and new.tenant_id = 'system') then 'LL006'
             when new.entity_type in (
@@ -258,8 +273,14 @@ begin
                 or new.id in (
                     '00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff'
                 ) then 'LL007'
+            -- They are known to all: what does not govern would be taken for what does, or stand in its way.
+            when new.seq = 0 and v_is_system_id and (
+                new.tenant_id <> 'system'
+                or new.entity_type not in ('manifest', 'key', 'function', 'policy', 'provider')
+                    and not starts_with(new.entity_type, 'prompt_')
+            ) then 'LL007'
             -- An idempotency key's id can be foretold: it is for that tenant and that key.
-            when not v_is_owner and current_user <> 'service_role' and new.seq = 0
+            when not v_is_owner and not v_is_backend and new.seq = 0
                 and substr(new.id::text, 15, 1) = '5'
                 and new.id is distinct from case
                     when char_length(new.idempotency_key) between 1 and 256
@@ -268,7 +289,7 @@ begin
             -- Up to its colon a who is plain ASCII: nothing may look like a role that it is not.
             when new.who !~ '^($|[A-Za-z0-9][ -~]*(:|$))'
                 or new.who collate "C" ~* '^(kernel|policy|sidecar)($|[^a-z0-9])'
-                or not v_is_owner and current_user <> 'service_role' and new.who <> 'user:' || v_user
+                or not v_is_owner and not v_is_backend and new.who <> 'user:' || v_user
                     and new.who collate "C" ~* '^user($|[^a-z0-9])'
                 then 'LL008'
             when new.metadata ? 'engine' or num_nonnulls(new.policy_id, new.attempt) > 0 then 'LL009'
@@ -282,8 +303,7 @@ begin
             when v_is_owner then null
             when new.owner_id = 'system' then '?LL006'
             when new.entity_type in ('manifest', 'key') then '?LL004'
-            when new.id between '00000000-0000-4000-8000-000000000000'
-                and '00000000-0000-4000-8000-ffffffffffff' then '?LL007'
+            when v_is_system_id then '?LL007'
             when new.who collate "C" ~* '^system($|[^a-z0-9])' then '?LL008'
             when new.visibility = 'public' then '?LL010'
         end;
@@ -311,7 +331,7 @@ begin
         end if;
         -- Judged for the request's owner: service_role can not call what he could not call.
         if v_code is null and new.seq = 0 and new.entity_type = 'request' and not v_is_engine then
-            if v_is_owner then
+            if v_is_owner or v_is_definer then
                 v_may_call := ledger.is_callable(new.parent_id, new.owner_id, new.tenant_id);
             else
                 v_may_call := ledger_private.may_call(new.parent_id, new.owner_id, new.tenant_id);
@@ -338,7 +358,8 @@ begin
                 and pg_column_size(new) <= 8192
                 and jsonb_path_exists(new.metadata, c_odd) is not true
                 and jsonb_path_exists(new.content, c_odd) is not true
-                and octet_length(concat(new.metadata, new.content)) <= 131072;
+                and octet_length(concat(new.metadata, new.content)) <= 131072
+                and concat(new.metadata, new.content) !~ '[.][0-9]{200}[0-9]{201}';
         end if;
     end if;
     if v_code is null and v_is_shaped and not (
@@ -383,13 +404,14 @@ begin
                 ) < 0) is not true
                 -- An element takes two characters at least.
                 and octet_length(concat(new.related_to, new.scopes, new.tags)) <= 2000
-                and concat(new.related_to, new.scopes, new.tags) !~ 'NULL|[{][{]'
+                and concat(new.related_to, new.scopes, new.tags) !~ 'NULL|[{][{]|[]]=[{]'
                 and jsonb_path_exists(new.links, c_odd) is not true
                 and jsonb_path_exists(new.input, c_odd) is not true
                 and jsonb_path_exists(new.output, c_odd) is not true
                 and jsonb_path_exists(new.error, c_odd) is not true
                 and (new.links is null or new.links @> '{}')
-                and octet_length(concat(new.links, new.code, new.input, new.output, new.error)) <= 131072;
+                and octet_length(concat(new.links, new.code, new.input, new.output, new.error)) <= 131072
+                and concat(new.links, new.input, new.output, new.error) !~ '[.][0-9]{200}[0-9]{201}';
         end if;
         if v_is_shaped and num_nonnulls(
             new.scheduled_at, new.effective_at, new.expires_at, new.ttl_at, new.sensitivity, new.layer,
@@ -444,54 +466,7 @@ begin
         end;
         perform ledger_private.refuse_shape(v_fault);
     end if;
-    raise exception using
-        errcode = v_code,
-        message = case v_code
-            when 'LL003' then new.entity_type || ' may not get status '
-                || coalesce(new.status, 'null')
-                || case new.seq when 0 then ' in version 0' else ' from anyone but the engine' end
-            when 'LL004' then new.entity_type || ' of tenant ' || new.tenant_id
-                || ' is not written by this role'
-            when 'LL005' then 'the verified token names no user or no tenant, or the span states none'
-            when 'LL006' then 'owner_id or tenant_id is not that of the verified token'
-            when 'LL007' then 'id ' || new.id
-                || ' is a system id, a derived (version 8), the nil or the max id, or one (version 5) of '
-                'another idempotency_key'
-            when 'LL008' then 'who "' || left(new.who, 60) || '" is reserved'
-            when 'LL009' then 'metadata.engine, policy_id and attempt are written by the engine only'
-            when 'LL010' then 'visibility public needs the governing right or a grant of the manifest'
-            when 'LL011' then 'at ' || new.at || ' is outside -30 days to +5 minutes of now'
-            when 'LL014' then 'version 0 states a prev_hash, but nothing is before it'
-            when 'LL015' then 'parent_id ' || coalesce(new.parent_id::text, 'null')
-                || ' is no function that you may call'
-            when 'LL016' then 'a span with curr_hash leaves a hashed column to be filled in'
-        end,
-        hint = case v_code
-            when 'LL003' then case
-                when new.entity_type <> 'request' then
-                    'State status draft or active; a function of a tenant may be scheduled, too.'
-                when new.seq = 0 then 'State status scheduled.'
-                else 'Its owner may append cancel_requested, or scheduled after dead.'
-            end
-            when 'LL004' then 'Manifest, key and the functions and providers of tenant system need '
-                'the claim app_metadata.logline_role = governor; what a run leaves behind is written '
-                'by the engine: append a request and let it run.'
-            when 'LL005' then 'Sign in with a token that carries sub and app_metadata.tenant_id; '
-                'service_role, the owner and the engine state owner_id and tenant_id.'
-            when 'LL006' then 'Leave owner_id and tenant_id out: they are filled from the token.'
-            when 'LL007' then 'Leave id out, or state a version 7 or version 4 UUID, or '
-                'ledger.idempotency_id(tenant_id, idempotency_key).'
-            when 'LL008' then 'Leave who out, or state user:<your own id> or client:<name>: plain ASCII up to '
-                'the colon; system: is for governors.'
-            when 'LL009' then 'Leave the key engine out of metadata, and policy_id and attempt out.'
-            when 'LL010' then 'State visibility tenant or private.'
-            when 'LL011' then 'Leave at out, mend the clock, or keep the old time in metadata.'
-            when 'LL014' then 'Leave prev_hash out.'
-            when 'LL015' then 'State as parent_id the id of a function that you can read and that is '
-                'not archived.'
-            when 'LL016' then 'State id, seq, who, at, owner_id, tenant_id, visibility and '
-                'is_deleted, or leave curr_hash out.'
-        end;
+    perform ledger_private.refuse_span(v_code, new);
 end
 $$;
 
@@ -503,7 +478,7 @@ create or replace function ledger.is_callable(p_function_id uuid, p_owner_id tex
 returns boolean
 language plpgsql
 stable
-parallel safe
+parallel unsafe
 security invoker
 set search_path = pg_catalog, pg_temp
 as $$

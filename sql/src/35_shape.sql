@@ -131,18 +131,21 @@ begin
             then 'sig_alg: 1 to 128 characters'
         when cardinality(p_span.related_to) > 1000
                 or array_ndims(p_span.related_to) > 1
+                or array_lower(p_span.related_to, 1) <> 1
                 or array_position(p_span.related_to, null) is not null
-            then 'related_to: one dimension, no nulls, at most 1000 ids'
+            then 'related_to: one dimension from 1, no nulls, at most 1000 ids'
         when octet_length(p_span.scopes::text) > 65536
                 or cardinality(p_span.scopes) > 1000
                 or array_ndims(p_span.scopes) > 1
+                or array_lower(p_span.scopes, 1) <> 1
                 or array_position(p_span.scopes, null) is not null
-            then 'scopes: one dimension, no nulls, at most 1000 and 64 KiB'
+            then 'scopes: one dimension from 1, no nulls, at most 1000 and 64 KiB'
         when octet_length(p_span.tags::text) > 65536
                 or cardinality(p_span.tags) > 1000
                 or array_ndims(p_span.tags) > 1
+                or array_lower(p_span.tags, 1) <> 1
                 or array_position(p_span.tags, null) is not null
-            then 'tags: one dimension, no nulls, at most 1000 and 64 KiB'
+            then 'tags: one dimension from 1, no nulls, at most 1000 and 64 KiB'
         when p_span.timeout_ms not between 1 and 86400000
             then 'timeout_ms: 1 to 86400000, a day'
         when p_span.attempt < 0

@@ -18,14 +18,13 @@ create or replace function ledger_private.is_superseded(
 returns boolean
 language plpgsql
 stable
-parallel safe
+parallel unsafe
 security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 as $$
 declare
     v_caller text;
-    v_claims jsonb;
     v_user text;
     v_tenant text;
 begin
@@ -52,12 +51,8 @@ begin
     ) then
         return true;
     elsif pg_has_role(v_caller, 'authenticated', 'usage') then
-        v_claims := nullif(current_setting('request.jwt.claims', true), '')::jsonb;
-        v_user := nullif(v_claims ->> 'sub', '');
-        v_tenant := coalesce(
-            nullif(v_claims -> 'app_metadata' ->> 'tenant_id', ''),
-            nullif(v_claims ->> 'tenant_id', '')
-        );
+        v_user := ledger.current_user_id();
+        v_tenant := ledger.current_tenant_id();
     end if;
     return v_user is not null and exists (
         select

@@ -5,6 +5,9 @@
 -- pages, and each page costs what it holds: the three things that one may read (one's own, what the
 -- tenant shares, what is public) have an index each, and a page is the newest of the three.
 
+-- What is over is told by the reader's own rights, as in visible_timeline; only of a newer version that they hide
+-- is_superseded knows. So it holds also in a definer function of the owner's, whose rights are not its caller's.
+--
 -- plan_cache_mode: parameters that are absent must fall out of the plan. jit: compiling takes longer than any
 -- page.
 create or replace function ledger.as_of(
@@ -19,7 +22,7 @@ create or replace function ledger.as_of(
 returns setof ledger.history
 language plpgsql
 stable
-parallel safe
+parallel unsafe
 security invoker
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
@@ -66,7 +69,18 @@ begin
             and (r.at < v_before or p_before is null or r.id < p_before_id)
             and r.accepted_at <= p_at
             and not r.is_deleted
-            and not ledger_private.is_superseded(r.id, r.seq, p_at)
+            and not coalesce(
+                (
+                    select true
+                    from ledger.universal_registry as newer
+                    where newer.id = r.id
+                        and newer.seq > r.seq
+                        and newer.accepted_at <= p_at
+                    limit 1
+                ),
+                false
+            )
+            and (r.visibility = 'private' or not ledger_private.is_superseded(r.id, r.seq, p_at))
         order by r.at desc, r.id desc
         limit p_limit;
         return;
@@ -86,7 +100,18 @@ begin
                 and not r.is_deleted
                 and (p_entity_type is null or r.entity_type = p_entity_type)
                 and (p_tenant_id is null or r.tenant_id = p_tenant_id)
-                and not ledger_private.is_superseded(r.id, r.seq, p_at)
+                and not coalesce(
+                    (
+                        select true
+                        from ledger.universal_registry as newer
+                        where newer.id = r.id
+                            and newer.seq > r.seq
+                            and newer.accepted_at <= p_at
+                        limit 1
+                    ),
+                    false
+                )
+                and (r.visibility = 'private' or not ledger_private.is_superseded(r.id, r.seq, p_at))
             order by r.at desc, r.id desc
             limit p_limit
         )
@@ -103,7 +128,18 @@ begin
                 and not r.is_deleted
                 and (p_entity_type is null or r.entity_type = p_entity_type)
                 and (p_tenant_id is null or r.tenant_id = p_tenant_id)
-                and not ledger_private.is_superseded(r.id, r.seq, p_at)
+                and not coalesce(
+                    (
+                        select true
+                        from ledger.universal_registry as newer
+                        where newer.id = r.id
+                            and newer.seq > r.seq
+                            and newer.accepted_at <= p_at
+                        limit 1
+                    ),
+                    false
+                )
+                and (r.visibility = 'private' or not ledger_private.is_superseded(r.id, r.seq, p_at))
             order by r.at desc, r.id desc
             limit p_limit
         )
@@ -119,7 +155,18 @@ begin
                 and not r.is_deleted
                 and (p_entity_type is null or r.entity_type = p_entity_type)
                 and (p_tenant_id is null or r.tenant_id = p_tenant_id)
-                and not ledger_private.is_superseded(r.id, r.seq, p_at)
+                and not coalesce(
+                    (
+                        select true
+                        from ledger.universal_registry as newer
+                        where newer.id = r.id
+                            and newer.seq > r.seq
+                            and newer.accepted_at <= p_at
+                        limit 1
+                    ),
+                    false
+                )
+                and (r.visibility = 'private' or not ledger_private.is_superseded(r.id, r.seq, p_at))
             order by r.at desc, r.id desc
             limit p_limit
         )

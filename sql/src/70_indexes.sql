@@ -64,8 +64,7 @@ comment on index ledger.universal_registry_xact_idx is
     'Catch-up: what a snapshot had not seen.';
 
 -- Every version that was ever open is in here: the scan leaves out those that have a version after
--- them, an anti-join with the primary key on (id, seq + 1) in the same order. Ids begin with a time,
--- so a scan may also begin at one.
+-- them, an anti-join with the primary key on (id, seq + 1) in the same order.
 create index if not exists universal_registry_open_request_idx
     on ledger.universal_registry (id, seq)
     where entity_type = 'request'

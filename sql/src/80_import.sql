@@ -22,6 +22,10 @@ begin
         from pg_catalog.pg_class as c
         where c.oid = tg_relid
             and pg_catalog.pg_has_role(current_user, c.relowner, 'usage')
+            -- Not a client in a definer function of the owner's.
+            and pg_catalog.pg_has_role(
+                coalesce(nullif(current_setting('role', true), 'none'), session_user), c.relowner, 'usage'
+            )
     ) then
         return new;
     end if;

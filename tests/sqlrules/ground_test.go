@@ -26,7 +26,8 @@ func TestInstallsOnNoStrangersGround(t *testing.T) {
 	grounds := map[string]string{
 		"version": "create schema ledger_private;" + trap("ledger_private.version()", "text"),
 		"history": `create schema supabase_migrations;
-			create table supabase_migrations.schema_migrations (version text primary key, statements text[], name text);
+			create table supabase_migrations.schema_migrations
+				(version text primary key, statements text[], name text);
 			grant all on schema supabase_migrations to public;
 			grant all on supabase_migrations.schema_migrations to public;` +
 			trap("supabase_migrations.rise()", "trigger") + `create trigger rise before insert on

@@ -383,8 +383,8 @@ func TestCopyObeysTheReader(t *testing.T) {
 	}
 }
 
-// A key says that it is taken, and nothing else. An id must be known to be asked for: one that the ledger makes
-// has 74 random bits; that of an idempotency key is known to whoever is of the tenant and knows the key.
+// A key says that it is taken, and nothing else. An id must be known to be asked for: one that the ledger
+// makes has 74 random bits; that of an idempotency key knows who is of the tenant and knows the key.
 func TestATakenIDTellsOnlyThatItIsTaken(t *testing.T) {
 	t.Parallel()
 	l := setupSecrets(t)

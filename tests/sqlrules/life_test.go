@@ -45,8 +45,11 @@ func lives() map[string]life {
 		"key":             governed("key"),
 		"system provider": governed("provider"),
 		"kernel":          governed("function"),
-		"policy":          defined("policy", "draft active"),
-		"provider":        defined("provider", "draft active"),
+		"system policy": {entity: "policy", owner: "system", tenant: "system", starts: "draft active",
+			writers: []actor{owner, governor}, strangers: append(others, alice, service, engine),
+			always: "archived", follows: map[string]string{"draft": "draft active", "active": "draft active"}},
+		"policy":   defined("policy", "draft active"),
+		"provider": defined("provider", "draft active"),
 		"function": {entity: "function", owner: "alice", tenant: "t1", starts: "draft active scheduled",
 			writers: []actor{owner, alice, service, engine}, strangers: others, always: "archived",
 			follows: map[string]string{"draft": "draft active scheduled", "active": "draft active scheduled",
@@ -69,11 +72,11 @@ func lives() map[string]life {
 		all[entity] = life{entity: entity, owner: "alice", tenant: "t1", starts: everyStatus,
 			writers: []actor{engine}, strangers: append(others, owner, alice, service, governor)}
 	}
-	// What is defined lives like a policy; what was never in one of its states is a result, and free.
+	// What is defined lives like a policy; what has another status is a result, and keeps it.
 	block := defined("prompt_block", everyStatus)
 	for status := range strings.FieldsSeq(everyStatus) {
 		if !strings.Contains("draft active archived", status) {
-			block.follows[status] = everyStatus
+			block.follows[status] = status
 		}
 	}
 	all["prompt_block"] = block

@@ -157,7 +157,7 @@ func mayWriteType(p party, k kind) bool {
 	case slices.Contains(written, k.entity):
 		return p.name == "sidecar"
 	case k.entity == "manifest" || k.entity == "key",
-		k.system && (k.entity == "function" || k.entity == "provider"):
+		k.system && (k.entity == "function" || k.entity == "policy" || k.entity == "provider"):
 		return p.isGovernor()
 	}
 	return true

@@ -105,7 +105,7 @@ func TestPublicationEndsWithItsManifest(t *testing.T) {
 		{"grants is null", [][]any{manifest(0, `{"grants":null}`)}, false},
 		{"no metadata", [][]any{manifest(0, grant, "metadata", nil)}, false},
 		{"another type under its id",
-			[][]any{manifest(0, grant, "entity_type", "note")}, false},
+			[][]any{manifest(0, grant, "entity_type", "prompt_block")}, false},
 		{"another id", [][]any{manifest(0, grant, "id", "00000000-0000-4000-8000-0000000000ab")}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

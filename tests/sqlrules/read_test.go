@@ -99,9 +99,20 @@ func TestSupersededFollowsThePolicies(t *testing.T) {
 	}
 	kernel := actor{role: "loglineos_kernel", settings: map[string]string{"app.user_id": "ann",
 		"app.tenant_id": "t1"}}
-	topLevel := actor{role: "authenticated", claims: `{"sub":"ann","tenant_id":"t1"}`}
-	for _, who := range []actor{alice, ann, bob, governor, nobody, anon, service, engine, kernel, topLevel,
-		user("ann", "t2"), user("", "t1"), {role: "authenticated", claims: `{"sub":"ann"}`}} {
+	readers := []actor{alice, ann, bob, governor, nobody, anon, service, engine, kernel}
+	// Claims of every shape are read as 10_identity reads them.
+	for _, claims := range []string{`{"sub":"ann","tenant_id":"t1"}`, `{"sub":"ann"}`,
+		`{}`, `xx`, `[]`, `"ann"`, `1`,
+		`{"sub":"","app_metadata":{"tenant_id":"t1"}}`, `{"sub":7,"app_metadata":{"tenant_id":"t1"}}`,
+		`{"sub":["ann"],"tenant_id":"t1"}`, `{"sub":"ann","app_metadata":"x","tenant_id":"t1"}`,
+		`{"sub":"ann","app_metadata":{},"tenant_id":"t1"}`, `{"sub":"ann","app_metadata":{"tenant_id":"t2"}}`,
+		`{"sub":"ann","app_metadata":{"tenant_id":""},"tenant_id":"t1"}`,
+		`{"sub":"ann","app_metadata":{"tenant_id":null},"tenant_id":"t1"}`,
+		`{"sub":"ann","app_metadata":{"tenant_id":7},"tenant_id":"t1"}`, `{"sub":"ann","tenant_id":7}`,
+		`{"sub":"ann","user_metadata":{"tenant_id":"t1"}}`, `{"sub":"7","tenant_id":"t1"}`} {
+		readers = append(readers, actor{role: "authenticated", claims: claims})
+	}
+	for _, who := range readers {
 		for n := range 30 {
 			readable := ask[bool](l, who,
 				"select exists (select from ledger.universal_registry where id = $1 and seq = 0)", id(n))

@@ -20,6 +20,7 @@ func TestReservedWords(t *testing.T) {
 	const systemID = "00000000-0000-4000-8000-000000000999"
 	const nilID, maxID = "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"
 	ago := func(d time.Duration) time.Time { return time.Now().Add(-d) }
+	governing := system("entity_type", "prompt_block")
 	l.given(engine, stated("id", derived(50), "who", "policy:alerts")...)
 	l.given(engine, stated("id", derived(51), "entity_type", "execution", "who", "kernel:run_code")...)
 
@@ -32,9 +33,16 @@ func TestReservedWords(t *testing.T) {
 		{"system id", alice, note("id", systemID), "LL007"},
 		{"system id, a later version", alice, note("id", systemID, "seq", 1), "LL007"},
 		{"system id, service_role", service, stated("id", systemID), "LL007"},
-		{"system id, governor", governor, system("id", systemID), ""},
-		{"system id, owner", owner, system("id", systemID, "seq", 1), ""},
-		{"system id, engine", engine, system("id", systemID, "seq", 2), ""},
+		{"system id, the engine first", engine, with(governing, "id", systemID), "LL007"},
+		{"system id, the engine's note", engine, stated("id", systemID), "LL007"},
+		{"system id, governor", governor, with(governing, "id", systemID), ""},
+		{"system id, owner", owner, with(governing, "id", systemID, "seq", 1), ""},
+		{"system id, engine", engine, with(governing, "id", systemID, "seq", 2), ""},
+		{"system id, a note", governor, system("id", manifestID), "LL007"},
+		{"system id, the owner's note", owner, system("id", manifestID), "LL007"},
+		{"system id, a tenant's function", owner, stated("id", manifestID, "entity_type", "function",
+			"status", "active"), "LL007"},
+		{"system id, the engine's note at the manifest's", engine, system("id", manifestID), "LL007"},
 		{"first id behind the system's", alice, note("id", "00000000-0000-4000-8001-000000000000"), ""},
 		{"derived id", alice, note("id", derived(1)), "LL007"},
 		{"derived id, service_role", service, stated("id", derived(1)), "LL007"},
