@@ -326,11 +326,15 @@ begin
     if ledger_private.claims() #> '{app_metadata,logline_role}' = '"governor"' then
         return true;
     end if;
+    -- Not who came here through a definer function of the owner's: the role that was set is still in sight.
     return exists (
         select
         from pg_catalog.pg_class
         where oid = 'ledger.universal_registry'::regclass
             and pg_catalog.pg_get_userbyid(relowner) = current_user
+            and pg_catalog.pg_has_role(
+                coalesce(nullif(current_setting('role', true), 'none'), session_user), relowner, 'usage'
+            )
     );
 end
 $$;
@@ -825,10 +829,12 @@ begin
                 or p_before in ('draft', 'active', 'scheduled')
                     and p_after in ('draft', 'active', 'scheduled')
         end
-        when p_entity_type in ('policy', 'provider')
-            or p_entity_type like 'prompt\_%' and p_before in ('draft', 'active', 'archived')
+        when p_entity_type in ('policy', 'provider') or starts_with(p_entity_type, 'prompt_')
             then p_after = 'archived'
                 or p_before in ('draft', 'active') and p_after in ('draft', 'active')
+                -- A result, such as prompt_run, has another status or none, and keeps it.
+                or starts_with(p_entity_type, 'prompt_') and p_before is not distinct from p_after
+                    and coalesce(p_before, '') not in ('draft', 'active', 'archived')
         when p_entity_type in (
             'execution', 'boot_event', 'policy_cursor', 'policy_error', 'policy_violation',
             'checkpoint', 'incident', 'epoch', 'status_patch', 'provider_execution'
@@ -848,7 +854,7 @@ comment on function ledger.may_follow(text, text, text, text, boolean) is
 -- what is not reached costs nothing. Hence few operators, one test of many columns for null, and branches for
 -- what only some spans need. A span first meets quick tests that only an ordinary one passes; any other is
 -- judged by the whole law: the case below, and shape_fault (35_shape). The quick tests may send too much
--- there, never too little (but a number of 400 decimals in a span of 8 KB); a test holds both together.
+-- there, never too little: a test holds both together.
 create or replace function ledger.admit_span()
 returns trigger
 language plpgsql
@@ -860,6 +866,9 @@ declare
     v_is_client boolean := current_user = 'authenticated';
     v_is_engine boolean := false;
     v_is_owner boolean := false;
+    v_is_definer boolean := false;
+    v_is_backend boolean;
+    v_is_system_id boolean;
     -- Null: not known to be so.
     v_is_plain_user boolean;
     v_is_ordinary boolean := true;
@@ -954,9 +963,9 @@ begin
     end if;
     if new.id is not null then
         -- Version 4 or 7, and no system id.
-        if not v_is_engine and (
-            substr(new.id::text, 15, 1) not in ('4', '7') or new.id < '00000001-0000-0000-0000-000000000000'
-        ) then
+        if new.id < '00000001-0000-0000-0000-000000000000'
+            or not v_is_engine and substr(new.id::text, 15, 1) not in ('4', '7')
+        then
             v_is_ordinary := false;
         end if;
     elsif new.idempotency_key is not null then
@@ -996,23 +1005,33 @@ begin
                 where c.oid = tg_relid
                     and pg_catalog.pg_get_userbyid(c.relowner) = current_user
             );
+            -- Who came here through a definer function of the owner's is no owner: the role that was set is
+            -- still in sight. He acts for others, as a backend does.
+            v_is_definer := v_is_owner and not pg_catalog.pg_has_role(
+                coalesce(nullif(current_setting('role', true), 'none'), session_user), current_user, 'usage'
+            );
+            v_is_owner := v_is_owner and not v_is_definer;
         end if;
+        v_is_backend := v_is_definer or current_user = 'service_role';
+        v_is_system_id := new.id between '00000000-0000-4000-8000-000000000000'
+            and '00000000-0000-4000-8000-ffffffffffff';
         v_code := case
             when num_nulls(new.owner_id, new.tenant_id) > 0 then 'LL005'
             when num_nulls(new.entity_type, new.who) > 0 or new.seq < 0 then 'LL017'
             when new.seq = 0 and new.prev_hash is not null then 'LL014'
             when v_is_engine then case
                 when new.entity_type in ('manifest', 'key')
-                    or new.tenant_id = 'system' and new.entity_type in ('function', 'provider')
+                    or new.tenant_id = 'system' and new.entity_type in ('function', 'policy', 'provider')
                     then 'LL004'
+                when new.seq = 0 and v_is_system_id then 'LL007'
             end
-            -- service_role and the owner act for others and state whom; everybody else is who he is.
-            when not v_is_owner and current_user <> 'service_role' and (
+            -- A backend and the owner act for others and state whom; everybody else is who he is.
+            when not v_is_owner and not v_is_backend and (
                 v_user is null or v_tenant is null
             ) then 'LL005'
             when not v_is_owner and (
                 new.owner_id = 'system' or new.tenant_id = 'system'
-                or current_user <> 'service_role'
+                or not v_is_backend
                     and (new.owner_id <> v_user or new.tenant_id <> v_tenant)
             ) and not (new.owner_id = 'system' and new.tenant_id = 'system') then 'LL006'
             when new.entity_type in (
@@ -1024,8 +1043,14 @@ begin
                 or new.id in (
                     '00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff'
                 ) then 'LL007'
+            -- They are known to all: what does not govern would be taken for what does, or stand in its way.
+            when new.seq = 0 and v_is_system_id and (
+                new.tenant_id <> 'system'
+                or new.entity_type not in ('manifest', 'key', 'function', 'policy', 'provider')
+                    and not starts_with(new.entity_type, 'prompt_')
+            ) then 'LL007'
             -- An idempotency key's id can be foretold: it is for that tenant and that key.
-            when not v_is_owner and current_user <> 'service_role' and new.seq = 0
+            when not v_is_owner and not v_is_backend and new.seq = 0
                 and substr(new.id::text, 15, 1) = '5'
                 and new.id is distinct from case
                     when char_length(new.idempotency_key) between 1 and 256
@@ -1034,7 +1059,7 @@ begin
             -- Up to its colon a who is plain ASCII: nothing may look like a role that it is not.
             when new.who !~ '^($|[A-Za-z0-9][ -~]*(:|$))'
                 or new.who collate "C" ~* '^(kernel|policy|sidecar)($|[^a-z0-9])'
-                or not v_is_owner and current_user <> 'service_role' and new.who <> 'user:' || v_user
+                or not v_is_owner and not v_is_backend and new.who <> 'user:' || v_user
                     and new.who collate "C" ~* '^user($|[^a-z0-9])'
                 then 'LL008'
             when new.metadata ? 'engine' or num_nonnulls(new.policy_id, new.attempt) > 0 then 'LL009'
@@ -1048,8 +1073,7 @@ begin
             when v_is_owner then null
             when new.owner_id = 'system' then '?LL006'
             when new.entity_type in ('manifest', 'key') then '?LL004'
-            when new.id between '00000000-0000-4000-8000-000000000000'
-                and '00000000-0000-4000-8000-ffffffffffff' then '?LL007'
+            when v_is_system_id then '?LL007'
             when new.who collate "C" ~* '^system($|[^a-z0-9])' then '?LL008'
             when new.visibility = 'public' then '?LL010'
         end;
@@ -1077,7 +1101,7 @@ begin
         end if;
         -- Judged for the request's owner: service_role can not call what he could not call.
         if v_code is null and new.seq = 0 and new.entity_type = 'request' and not v_is_engine then
-            if v_is_owner then
+            if v_is_owner or v_is_definer then
                 v_may_call := ledger.is_callable(new.parent_id, new.owner_id, new.tenant_id);
             else
                 v_may_call := ledger_private.may_call(new.parent_id, new.owner_id, new.tenant_id);
@@ -1104,7 +1128,8 @@ begin
                 and pg_column_size(new) <= 8192
                 and jsonb_path_exists(new.metadata, c_odd) is not true
                 and jsonb_path_exists(new.content, c_odd) is not true
-                and octet_length(concat(new.metadata, new.content)) <= 131072;
+                and octet_length(concat(new.metadata, new.content)) <= 131072
+                and concat(new.metadata, new.content) !~ '[.][0-9]{200}[0-9]{201}';
         end if;
     end if;
     if v_code is null and v_is_shaped and not (
@@ -1149,13 +1174,14 @@ begin
                 ) < 0) is not true
                 -- An element takes two characters at least.
                 and octet_length(concat(new.related_to, new.scopes, new.tags)) <= 2000
-                and concat(new.related_to, new.scopes, new.tags) !~ 'NULL|[{][{]'
+                and concat(new.related_to, new.scopes, new.tags) !~ 'NULL|[{][{]|[]]=[{]'
                 and jsonb_path_exists(new.links, c_odd) is not true
                 and jsonb_path_exists(new.input, c_odd) is not true
                 and jsonb_path_exists(new.output, c_odd) is not true
                 and jsonb_path_exists(new.error, c_odd) is not true
                 and (new.links is null or new.links @> '{}')
-                and octet_length(concat(new.links, new.code, new.input, new.output, new.error)) <= 131072;
+                and octet_length(concat(new.links, new.code, new.input, new.output, new.error)) <= 131072
+                and concat(new.links, new.input, new.output, new.error) !~ '[.][0-9]{200}[0-9]{201}';
         end if;
         if v_is_shaped and num_nonnulls(
             new.scheduled_at, new.effective_at, new.expires_at, new.ttl_at, new.sensitivity, new.layer,
@@ -1210,54 +1236,7 @@ begin
         end;
         perform ledger_private.refuse_shape(v_fault);
     end if;
-    raise exception using
-        errcode = v_code,
-        message = case v_code
-            when 'LL003' then new.entity_type || ' may not get status '
-                || coalesce(new.status, 'null')
-                || case new.seq when 0 then ' in version 0' else ' from anyone but the engine' end
-            when 'LL004' then new.entity_type || ' of tenant ' || new.tenant_id
-                || ' is not written by this role'
-            when 'LL005' then 'the verified token names no user or no tenant, or the span states none'
-            when 'LL006' then 'owner_id or tenant_id is not that of the verified token'
-            when 'LL007' then 'id ' || new.id
-                || ' is a system id, a derived (version 8), the nil or the max id, or one (version 5) of '
-                'another idempotency_key'
-            when 'LL008' then 'who "' || left(new.who, 60) || '" is reserved'
-            when 'LL009' then 'metadata.engine, policy_id and attempt are written by the engine only'
-            when 'LL010' then 'visibility public needs the governing right or a grant of the manifest'
-            when 'LL011' then 'at ' || new.at || ' is outside -30 days to +5 minutes of now'
-            when 'LL014' then 'version 0 states a prev_hash, but nothing is before it'
-            when 'LL015' then 'parent_id ' || coalesce(new.parent_id::text, 'null')
-                || ' is no function that you may call'
-            when 'LL016' then 'a span with curr_hash leaves a hashed column to be filled in'
-        end,
-        hint = case v_code
-            when 'LL003' then case
-                when new.entity_type <> 'request' then
-                    'State status draft or active; a function of a tenant may be scheduled, too.'
-                when new.seq = 0 then 'State status scheduled.'
-                else 'Its owner may append cancel_requested, or scheduled after dead.'
-            end
-            when 'LL004' then 'Manifest, key and the functions and providers of tenant system need '
-                'the claim app_metadata.logline_role = governor; what a run leaves behind is written '
-                'by the engine: append a request and let it run.'
-            when 'LL005' then 'Sign in with a token that carries sub and app_metadata.tenant_id; '
-                'service_role, the owner and the engine state owner_id and tenant_id.'
-            when 'LL006' then 'Leave owner_id and tenant_id out: they are filled from the token.'
-            when 'LL007' then 'Leave id out, or state a version 7 or version 4 UUID, or '
-                'ledger.idempotency_id(tenant_id, idempotency_key).'
-            when 'LL008' then 'Leave who out, or state user:<your own id> or client:<name>: plain ASCII up to '
-                'the colon; system: is for governors.'
-            when 'LL009' then 'Leave the key engine out of metadata, and policy_id and attempt out.'
-            when 'LL010' then 'State visibility tenant or private.'
-            when 'LL011' then 'Leave at out, mend the clock, or keep the old time in metadata.'
-            when 'LL014' then 'Leave prev_hash out.'
-            when 'LL015' then 'State as parent_id the id of a function that you can read and that is '
-                'not archived.'
-            when 'LL016' then 'State id, seq, who, at, owner_id, tenant_id, visibility and '
-                'is_deleted, or leave curr_hash out.'
-        end;
+    perform ledger_private.refuse_span(v_code, new);
 end
 $$;
 
@@ -1269,7 +1248,7 @@ create or replace function ledger.is_callable(p_function_id uuid, p_owner_id tex
 returns boolean
 language plpgsql
 stable
-parallel safe
+parallel unsafe
 security invoker
 set search_path = pg_catalog, pg_temp
 as $$
@@ -1411,6 +1390,75 @@ alter table ledger.universal_registry
     enable always trigger universal_registry_before_insert_1_admit,
     enable always trigger universal_registry_before_insert_2_follow;
 
+-- 32 refusals: what the insert guard (30_guards) says when it refuses.
+
+create or replace function ledger_private.refuse_span(p_code text, p_span ledger.universal_registry)
+returns void
+language plpgsql
+volatile
+security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    raise exception using
+        errcode = p_code,
+        message = case p_code
+            when 'LL003' then p_span.entity_type || ' may not get status '
+                || coalesce(p_span.status, 'null')
+                || case p_span.seq when 0 then ' in version 0' else ' from anyone but the engine' end
+            when 'LL004' then p_span.entity_type || ' of tenant ' || p_span.tenant_id
+                || ' is not written by this role'
+            when 'LL005' then 'the verified token names no user or no tenant, or the span states none'
+            when 'LL006' then 'owner_id or tenant_id is not that of the verified token'
+            when 'LL007' then 'id ' || p_span.id
+                || ' is a system id, a derived (version 8), the nil or the max id, or one (version 5) of '
+                'another idempotency_key'
+            when 'LL008' then 'who "' || left(p_span.who, 60) || '" is reserved'
+            when 'LL009' then 'metadata.engine, policy_id and attempt are written by the engine only'
+            when 'LL010' then 'visibility public needs the governing right or a grant of the manifest'
+            when 'LL011' then 'at ' || p_span.at || ' is outside -30 days to +5 minutes of now'
+            when 'LL014' then 'version 0 states a prev_hash, but nothing is before it'
+            when 'LL015' then 'parent_id ' || coalesce(p_span.parent_id::text, 'null')
+                || ' is no function that you may call'
+            when 'LL016' then 'a span with curr_hash leaves a hashed column to be filled in'
+        end,
+        hint = case p_code
+            when 'LL003' then case
+                when p_span.entity_type <> 'request' then
+                    'State status draft or active; a function of a tenant may be scheduled, too.'
+                when p_span.seq = 0 then 'State status scheduled.'
+                else 'Its owner may append cancel_requested, or scheduled after dead.'
+            end
+            when 'LL004' then 'Manifest, key and the functions, policies and providers of tenant system need '
+                'the claim app_metadata.logline_role = governor; what a run leaves behind is written '
+                'by the engine: append a request and let it run.'
+            when 'LL005' then 'Sign in with a token that carries sub and app_metadata.tenant_id; '
+                'service_role, the owner and the engine state owner_id and tenant_id.'
+            when 'LL006' then 'Leave owner_id and tenant_id out: they are filled from the token.'
+            when 'LL007' then 'Leave id out, or state a version 7 or version 4 UUID, or '
+                'ledger.idempotency_id(tenant_id, idempotency_key).'
+            when 'LL008' then 'Leave who out, or state user:<your own id> or client:<name>: plain ASCII up to '
+                'the colon; system: is for governors.'
+            when 'LL009' then 'Leave the key engine out of metadata, and policy_id and attempt out.'
+            when 'LL010' then 'State visibility tenant or private.'
+            when 'LL011' then 'Leave at out, mend the clock, or keep the old time in metadata.'
+            when 'LL014' then 'Leave prev_hash out.'
+            when 'LL015' then 'State as parent_id the id of a function that you can read and that is '
+                'not archived.'
+            when 'LL016' then 'State id, seq, who, at, owner_id, tenant_id, visibility and '
+                'is_deleted, or leave curr_hash out.'
+        end;
+end
+$$;
+
+comment on function ledger_private.refuse_span(text, ledger.universal_registry) is
+    'Refuses a span by this code, and says why and what to do. For the insert guard.';
+
+revoke all on function ledger_private.refuse_span(text, ledger.universal_registry)
+    from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+grant execute on function ledger_private.refuse_span(text, ledger.universal_registry)
+    to authenticated, service_role, loglineos_sidecar;
+
 -- 35 shape: sizes, formats, finite times: whatever keeps a span readable for everybody, for ever.
 --
 -- Sizes are those of the text form, which is what every reader gets; as stored, a value may be compressed,
@@ -1544,18 +1592,21 @@ begin
             then 'sig_alg: 1 to 128 characters'
         when cardinality(p_span.related_to) > 1000
                 or array_ndims(p_span.related_to) > 1
+                or array_lower(p_span.related_to, 1) <> 1
                 or array_position(p_span.related_to, null) is not null
-            then 'related_to: one dimension, no nulls, at most 1000 ids'
+            then 'related_to: one dimension from 1, no nulls, at most 1000 ids'
         when octet_length(p_span.scopes::text) > 65536
                 or cardinality(p_span.scopes) > 1000
                 or array_ndims(p_span.scopes) > 1
+                or array_lower(p_span.scopes, 1) <> 1
                 or array_position(p_span.scopes, null) is not null
-            then 'scopes: one dimension, no nulls, at most 1000 and 64 KiB'
+            then 'scopes: one dimension from 1, no nulls, at most 1000 and 64 KiB'
         when octet_length(p_span.tags::text) > 65536
                 or cardinality(p_span.tags) > 1000
                 or array_ndims(p_span.tags) > 1
+                or array_lower(p_span.tags, 1) <> 1
                 or array_position(p_span.tags, null) is not null
-            then 'tags: one dimension, no nulls, at most 1000 and 64 KiB'
+            then 'tags: one dimension from 1, no nulls, at most 1000 and 64 KiB'
         when p_span.timeout_ms not between 1 and 86400000
             then 'timeout_ms: 1 to 86400000, a day'
         when p_span.attempt < 0
@@ -2027,14 +2078,13 @@ create or replace function ledger_private.is_superseded(
 returns boolean
 language plpgsql
 stable
-parallel safe
+parallel unsafe
 security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 as $$
 declare
     v_caller text;
-    v_claims jsonb;
     v_user text;
     v_tenant text;
 begin
@@ -2061,12 +2111,8 @@ begin
     ) then
         return true;
     elsif pg_has_role(v_caller, 'authenticated', 'usage') then
-        v_claims := nullif(current_setting('request.jwt.claims', true), '')::jsonb;
-        v_user := nullif(v_claims ->> 'sub', '');
-        v_tenant := coalesce(
-            nullif(v_claims -> 'app_metadata' ->> 'tenant_id', ''),
-            nullif(v_claims ->> 'tenant_id', '')
-        );
+        v_user := ledger.current_user_id();
+        v_tenant := ledger.current_tenant_id();
     end if;
     return v_user is not null and exists (
         select
@@ -2171,6 +2217,9 @@ drop function if exists ledger.has_version(uuid, integer);
 -- pages, and each page costs what it holds: the three things that one may read (one's own, what the
 -- tenant shares, what is public) have an index each, and a page is the newest of the three.
 
+-- What is over is told by the reader's own rights, as in visible_timeline; only of a newer version that they hide
+-- is_superseded knows. So it holds also in a definer function of the owner's, whose rights are not its caller's.
+--
 -- plan_cache_mode: parameters that are absent must fall out of the plan. jit: compiling takes longer than any
 -- page.
 create or replace function ledger.as_of(
@@ -2185,7 +2234,7 @@ create or replace function ledger.as_of(
 returns setof ledger.history
 language plpgsql
 stable
-parallel safe
+parallel unsafe
 security invoker
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
@@ -2232,7 +2281,18 @@ begin
             and (r.at < v_before or p_before is null or r.id < p_before_id)
             and r.accepted_at <= p_at
             and not r.is_deleted
-            and not ledger_private.is_superseded(r.id, r.seq, p_at)
+            and not coalesce(
+                (
+                    select true
+                    from ledger.universal_registry as newer
+                    where newer.id = r.id
+                        and newer.seq > r.seq
+                        and newer.accepted_at <= p_at
+                    limit 1
+                ),
+                false
+            )
+            and (r.visibility = 'private' or not ledger_private.is_superseded(r.id, r.seq, p_at))
         order by r.at desc, r.id desc
         limit p_limit;
         return;
@@ -2252,7 +2312,18 @@ begin
                 and not r.is_deleted
                 and (p_entity_type is null or r.entity_type = p_entity_type)
                 and (p_tenant_id is null or r.tenant_id = p_tenant_id)
-                and not ledger_private.is_superseded(r.id, r.seq, p_at)
+                and not coalesce(
+                    (
+                        select true
+                        from ledger.universal_registry as newer
+                        where newer.id = r.id
+                            and newer.seq > r.seq
+                            and newer.accepted_at <= p_at
+                        limit 1
+                    ),
+                    false
+                )
+                and (r.visibility = 'private' or not ledger_private.is_superseded(r.id, r.seq, p_at))
             order by r.at desc, r.id desc
             limit p_limit
         )
@@ -2269,7 +2340,18 @@ begin
                 and not r.is_deleted
                 and (p_entity_type is null or r.entity_type = p_entity_type)
                 and (p_tenant_id is null or r.tenant_id = p_tenant_id)
-                and not ledger_private.is_superseded(r.id, r.seq, p_at)
+                and not coalesce(
+                    (
+                        select true
+                        from ledger.universal_registry as newer
+                        where newer.id = r.id
+                            and newer.seq > r.seq
+                            and newer.accepted_at <= p_at
+                        limit 1
+                    ),
+                    false
+                )
+                and (r.visibility = 'private' or not ledger_private.is_superseded(r.id, r.seq, p_at))
             order by r.at desc, r.id desc
             limit p_limit
         )
@@ -2285,7 +2367,18 @@ begin
                 and not r.is_deleted
                 and (p_entity_type is null or r.entity_type = p_entity_type)
                 and (p_tenant_id is null or r.tenant_id = p_tenant_id)
-                and not ledger_private.is_superseded(r.id, r.seq, p_at)
+                and not coalesce(
+                    (
+                        select true
+                        from ledger.universal_registry as newer
+                        where newer.id = r.id
+                            and newer.seq > r.seq
+                            and newer.accepted_at <= p_at
+                        limit 1
+                    ),
+                    false
+                )
+                and (r.visibility = 'private' or not ledger_private.is_superseded(r.id, r.seq, p_at))
             order by r.at desc, r.id desc
             limit p_limit
         )
@@ -2339,7 +2432,7 @@ returns table (
 )
 language plpgsql
 stable
-parallel safe
+parallel unsafe
 security invoker
 set search_path = pg_catalog, pg_temp
 as $$
@@ -2604,8 +2697,7 @@ comment on index ledger.universal_registry_xact_idx is
     'Catch-up: what a snapshot had not seen.';
 
 -- Every version that was ever open is in here: the scan leaves out those that have a version after
--- them, an anti-join with the primary key on (id, seq + 1) in the same order. Ids begin with a time,
--- so a scan may also begin at one.
+-- them, an anti-join with the primary key on (id, seq + 1) in the same order.
 create index if not exists universal_registry_open_request_idx
     on ledger.universal_registry (id, seq)
     where entity_type = 'request'
@@ -3232,6 +3324,10 @@ begin
         from pg_catalog.pg_class as c
         where c.oid = tg_relid
             and pg_catalog.pg_has_role(current_user, c.relowner, 'usage')
+            -- Not a client in a definer function of the owner's.
+            and pg_catalog.pg_has_role(
+                coalesce(nullif(current_setting('role', true), 'none'), session_user), c.relowner, 'usage'
+            )
     ) then
         return new;
     end if;
@@ -4144,7 +4240,7 @@ grant execute on function ledger_private.standing_walls()
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 5a8b946df178fb0855fd9f6fd7da6036debd15fc15a1221540acb02b2b8d2cf4
+-- Sources: a7d8b030ff2402961905da923c8943ed21ee6598f532fa95eae76c0e2c73e27a
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -4231,7 +4327,7 @@ begin
         ('function', 'ledger.admit_span()', '() returns trigger plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.append(jsonb)', '(p_span jsonb, OUT id uuid, OUT seq integer, OUT accepted_at timestamp with time zone, OUT curr_hash text, OUT is_new boolean) returns record plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.append_batch(jsonb)', '(p_spans jsonb) returns TABLE(place integer, id uuid, seq integer, accepted_at timestamp with time zone, curr_hash text, is_new boolean, error jsonb) plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
-        ('function', 'ledger.as_of(timestamp with time zone,uuid,text,text,integer,timestamp with time zone,uuid)', '(p_at timestamp with time zone, p_id uuid DEFAULT NULL::uuid, p_entity_type text DEFAULT NULL::text, p_tenant_id text DEFAULT NULL::text, p_limit integer DEFAULT 100, p_before timestamp with time zone DEFAULT NULL::timestamp with time zone, p_before_id uuid DEFAULT NULL::uuid) returns SETOF ledger.history plpgsql f s s invoker search_path=pg_catalog, pg_temp plan_cache_mode=force_custom_plan jit=off'),
+        ('function', 'ledger.as_of(timestamp with time zone,uuid,text,text,integer,timestamp with time zone,uuid)', '(p_at timestamp with time zone, p_id uuid DEFAULT NULL::uuid, p_entity_type text DEFAULT NULL::text, p_tenant_id text DEFAULT NULL::text, p_limit integer DEFAULT 100, p_before timestamp with time zone DEFAULT NULL::timestamp with time zone, p_before_id uuid DEFAULT NULL::uuid) returns SETOF ledger.history plpgsql f s u invoker search_path=pg_catalog, pg_temp plan_cache_mode=force_custom_plan jit=off'),
         ('function', 'ledger.current_tenant_id()', '() returns text plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.current_user_id()', '() returns text plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.follow_version()', '() returns trigger plpgsql f v u definer search_path=pg_catalog, pg_temp'),
@@ -4239,11 +4335,11 @@ begin
         ('function', 'ledger.idempotency_id(text,text)', '(p_tenant_id text, p_key text) returns uuid plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.import_begin()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.import_end(boolean)', '(p_keep_malformed boolean DEFAULT false) returns jsonb plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
-        ('function', 'ledger.is_callable(uuid,text,text)', '(p_function_id uuid, p_owner_id text, p_tenant_id text) returns boolean plpgsql f s s invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger.is_callable(uuid,text,text)', '(p_function_id uuid, p_owner_id text, p_tenant_id text) returns boolean plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.is_governor()', '() returns boolean plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.may_follow(text,text,text,text,boolean)', '(p_entity_type text, p_tenant_id text, p_before text, p_after text, p_is_engine boolean) returns boolean plpgsql f i s invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.refuse_change()', '() returns trigger plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
-        ('function', 'ledger.result(uuid)', '(p_request_id uuid) returns TABLE(request_id uuid, status text, is_done boolean, function_id uuid, function_seq integer, attempt integer, execution_id uuid, output jsonb, error jsonb, reason text, duration_ms integer, requested_at timestamp with time zone, done_at timestamp with time zone) plpgsql f s s invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger.result(uuid)', '(p_request_id uuid) returns TABLE(request_id uuid, status text, is_done boolean, function_id uuid, function_seq integer, attempt integer, execution_id uuid, output jsonb, error jsonb, reason text, duration_ms integer, requested_at timestamp with time zone, done_at timestamp with time zone) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.uuid7()', '() returns uuid plpgsql f v s invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.built_walls()', '() returns TABLE(kind text, name text, stands text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.chain_faults()', '() returns SETOF text sql f s u invoker search_path=pg_catalog, pg_temp'),
@@ -4252,7 +4348,7 @@ begin
         ('function', 'ledger_private.instant(text,jsonb)', '(p_key text, p_value jsonb) returns timestamp with time zone plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.is_importing()', '() returns boolean sql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.is_odd_json(jsonb)', '(p_json jsonb) returns boolean plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
-        ('function', 'ledger_private.is_superseded(uuid,integer,timestamp with time zone)', '(p_id uuid, p_seq integer, p_at timestamp with time zone DEFAULT ''infinity''::timestamp with time zone) returns boolean plpgsql f s s definer search_path=pg_catalog, pg_temp plan_cache_mode=force_generic_plan'),
+        ('function', 'ledger_private.is_superseded(uuid,integer,timestamp with time zone)', '(p_id uuid, p_seq integer, p_at timestamp with time zone DEFAULT ''infinity''::timestamp with time zone) returns boolean plpgsql f s u definer search_path=pg_catalog, pg_temp plan_cache_mode=force_generic_plan'),
         ('function', 'ledger_private.lock_extension()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.may_call(uuid,text,text)', '(p_function_id uuid, p_owner_id text, p_tenant_id text) returns boolean plpgsql f s u definer search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.may_publish(text,text,text)', '(p_owner_id text, p_tenant_id text, p_entity_type text) returns boolean plpgsql f s u definer search_path=pg_catalog, pg_temp'),
@@ -4262,6 +4358,7 @@ begin
         ('function', 'ledger_private.refuse_metadata(text,text)', '(p_column text, p_value text) returns void plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.refuse_shape(text)', '(p_fault text) returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.refuse_sidecar()', '() returns void plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.refuse_span(text,ledger.universal_registry)', '(p_code text, p_span ledger.universal_registry) returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.refuse_while_importing()', '() returns trigger plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.role_faults(oid)', '(p_owner oid) returns TABLE(wall text, problem text, mend text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.sha1(bytea)', '(p_message bytea) returns bytea plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
@@ -4377,6 +4474,9 @@ END))'),
         ('right', 'execute on function ledger_private.refuse_shape(text) to authenticated', ''),
         ('right', 'execute on function ledger_private.refuse_shape(text) to loglineos_sidecar', ''),
         ('right', 'execute on function ledger_private.refuse_shape(text) to service_role', ''),
+        ('right', 'execute on function ledger_private.refuse_span(text,ledger.universal_registry) to authenticated', ''),
+        ('right', 'execute on function ledger_private.refuse_span(text,ledger.universal_registry) to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger_private.refuse_span(text,ledger.universal_registry) to service_role', ''),
         ('right', 'execute on function ledger_private.role_faults(oid) to loglineos_sidecar', ''),
         ('right', 'execute on function ledger_private.role_faults(oid) to service_role', ''),
         ('right', 'execute on function ledger_private.sha1(bytea) to authenticated', ''),
@@ -4462,10 +4562,10 @@ as $$
 begin
     return query
     values
-        ('ledger.admit_span', 'e9fed2de4656e05b6adfae9e9151a44884f0b0a2f13964d7055de87feb561cc1'),
+        ('ledger.admit_span', 'b86f5de7aaf368d90ef56a1014c748939a38bea84b1f5c7483333a70692d61cf'),
         ('ledger.append', 'a143a0806043c0db5053c4c4524cd6f0446ef591941151b644bebde2a965ecb5'),
         ('ledger.append_batch', '9db0c09e35775aa9d6c878caa06e330880413fd2c7c0129adad3937758adabf5'),
-        ('ledger.as_of', 'f7f5b0b9d076ce27e118098bed1f55398a147eee29f94d07eea09be2e20fcfcb'),
+        ('ledger.as_of', '672fbdf4c2b07c00db9e1005c09d80a9205dd1c1d123323f2698137159396820'),
         ('ledger.current_tenant_id', 'b7dc59a609067e0d6d21db5e768cbbd55c9574037c0ec7e7dc440dabf3ecaba6'),
         ('ledger.current_user_id', 'd2b20ddf20d60ab3c9f718790091fe16e80d3f55024c28727ca943bd24fd8f66'),
         ('ledger.follow_version', '30e9d702a5e06d213d9d66c58da375eb615a5a3f0584e36c4066bcdd5b6b690f'),
@@ -4474,18 +4574,18 @@ begin
         ('ledger.import_begin', '6a7c6da7f060465f8842dec3c8ccdbdf019c892aa5fdba6607dfc9b9aa439bd0'),
         ('ledger.import_end', '61bbff7902bc5de3c35ee83f07788bde8ff92be299e38ad08f17ce76e75f348a'),
         ('ledger.is_callable', 'afc504660585ad8d843f1e6e13197ebd258e256660da612533b004d8f0e9502a'),
-        ('ledger.is_governor', 'd34398d716a35561731294c77b951cc75789612ed25c9ee8d49771e025ca0cd3'),
-        ('ledger.may_follow', 'b3a62a332b9a9a4cc94b8c8fa84d082e73d852340630985a8fa7cc2d69412d8e'),
+        ('ledger.is_governor', '052100188c971990548496517c3bd5cef048e202da12cce2e6970679fd687971'),
+        ('ledger.may_follow', 'dbb015217fdbd62d944d9ce2424b73c8d38feace63dcc8f7b250569607419b7a'),
         ('ledger.refuse_change', '2bf360cdc5893a49d2ec6393be03366bfe45c0741a961aa98218a546fa9b476c'),
         ('ledger.result', '645ab8cfc9e4086d59416b81c4efd31380e072156cea49f6a2f40e23a4d6a657'),
         ('ledger.uuid7', '4f033ff8ae752da60a6f898e1fe60695a26729e2dfb29ff2d813169877ac3406'),
-        ('ledger_private.built_walls', '83d3ed6883207823c519c507dadd12d5f921ceece67cfcbc93a6aa7af789c4ce'),
+        ('ledger_private.built_walls', '47a42adffd1a579df04e8a16b0c187c195db444c1f91f14f147a9332141bf835'),
         ('ledger_private.chain_faults', 'a7c45e5f2491b294c21aa83aadb9e41386073c4a0e02216842126acfbd6ac1a1'),
         ('ledger_private.claims', '540e5581f618a3b82cdac477a9aebdda21cd3bfb0216b99bc0f97ade70523da2'),
         ('ledger_private.instant', '0acfc8d6b7d209742ba63befc5d43314bd10d230c49a251651f0b50ec5bf38ca'),
         ('ledger_private.is_importing', 'c0bdaf9af8bd5b22c369d2d749d55b78a2f9f2f6ad137ef5c304c192f10222ba'),
         ('ledger_private.is_odd_json', 'b06773e0680a7afda7f964db97674daf9915077560f73e1e88bfd7a69fcfd32e'),
-        ('ledger_private.is_superseded', '2a3bdf645aeaeb3e74689b911b11c874eced9b490b5f198a752a6c9320dae3c7'),
+        ('ledger_private.is_superseded', '93f394567cea42f58200d0a813ae67278a07b7597d66bad55b6aa0fc6b72ee1c'),
         ('ledger_private.lock_extension', 'bcc6c125887a30775bb1d277467a79f1790259488cbf1cee83b98331f0eb6179'),
         ('ledger_private.may_call', '9512f6f785109317a2ae71e7367645cc488c19d7618a8be8cf273ed6d9c9c2a4'),
         ('ledger_private.may_publish', '63453f708ee8eadce5b65ce0c14341ce34e79893fb1a2900c5b972068d50e507'),
@@ -4495,10 +4595,11 @@ begin
         ('ledger_private.refuse_metadata', 'f5d1a28cbc0bb5aff806f05e0f9bba67f1864b6f5060cda26b9d7bc4ad11f389'),
         ('ledger_private.refuse_shape', 'bc65b8975ca23292e9f00d9a9194e7545b5f3912f8dacd50f249658907d0e30a'),
         ('ledger_private.refuse_sidecar', 'e9e0bfb2ff32270f737d595c22007c5d2ba06ae9668eb0e2af15970f8404019f'),
-        ('ledger_private.refuse_while_importing', '0288303f6906ceec7103379a47f0973357199fcf0c1ad6cc84faf2cb8b3a8c4f'),
+        ('ledger_private.refuse_span', 'c0e6fe7dffc9a462e7e33bc345c6b908afb309860e8bf974c2ecf8be9d9588f4'),
+        ('ledger_private.refuse_while_importing', 'df719095fd1e39068666b939d6f207067f471614d393cd7f9246ca26962e7af7'),
         ('ledger_private.role_faults', 'fb964b745a98010b8b70bfdc4d5c42698e38c3004dfcbfbe31b488aa01012267'),
         ('ledger_private.sha1', '122d1c1496cc6028356c6db4963b39d0f2bfe6213906cc98ae05550ab8cab0e0'),
-        ('ledger_private.shape_fault', '6ed6ff8379e6f02838bfd2b70765e11f29974ce625411a9ee1bfca05fc01a941'),
+        ('ledger_private.shape_fault', '443895637df117b02edd1c297abeeb56dc607f446b7adb4c351e606553f6040d'),
         ('ledger_private.shape_faults', 'fdb66240d6f193c7c690953c47ddd906105d5f94326b7081684cbd41ead1a03e'),
         ('ledger_private.standing_walls', '14bf0592bb21a534402208fb14671113c82f58b1389b68b11b19939f079af8af'),
         ('ledger_private.stated', '5640ce7c8b018a5e04742b495e7214fa2d2787f7074f2f47d7853800e71adec4'),

@@ -1,7 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 5a8b946df178fb0855fd9f6fd7da6036debd15fc15a1221540acb02b2b8d2cf4
--- Sources: fdf74002a1ed3d345cc14fa068ba739e235517b4637cff85810406b002ae9716
+-- Sources: a7d8b030ff2402961905da923c8943ed21ee6598f532fa95eae76c0e2c73e27a
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
