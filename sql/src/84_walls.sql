@@ -1,6 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: a7d8b030ff2402961905da923c8943ed21ee6598f532fa95eae76c0e2c73e27a
+-- Sources: a288c6a96d3c4cf0f16985107613137a84a1f1f2af667066859b359a468a4a6c
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -143,7 +143,8 @@ begin
         ('index', 'ledger.universal_registry_xact_idx', 'CREATE INDEX universal_registry_xact_idx ON ledger.universal_registry USING btree (xact)'),
         ('policy', 'universal_registry_insert_authenticated', 'create policy universal_registry_insert_authenticated on ledger.universal_registry as permissive for insert to authenticated with check ((((owner_id, tenant_id) = ( SELECT (token.claims ->> ''sub''::text),
     COALESCE((token.claims #>> ''{app_metadata,tenant_id}''::text[]), (token.claims ->> ''tenant_id''::text)) AS "coalesce"
-   FROM ( SELECT (NULLIF(current_setting(''request.jwt.claims''::text, true), ''''::text))::jsonb AS claims
+   FROM ( SELECT (NULLIF(setting.claims, ''''::text))::jsonb AS claims
+           FROM ( SELECT current_setting(''request.jwt.claims''::text, true) AS claims) setting
          OFFSET 0) token)) OR ((owner_id = ''system''::text) AND (tenant_id = ''system''::text) AND ledger.is_governor())))'),
         ('policy', 'universal_registry_insert_owner', 'create policy universal_registry_insert_owner on ledger.universal_registry as permissive for insert to %owner% with check (true)'),
         ('policy', 'universal_registry_insert_service', 'create policy universal_registry_insert_service on ledger.universal_registry as permissive for insert to service_role with check (true)'),
