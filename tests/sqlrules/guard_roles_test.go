@@ -147,6 +147,8 @@ func TestLetsHonestRolesBe(t *testing.T) {
 			grant anon, authenticated, service_role to keeper with admin option;
 			create role cli_login_keeper login noinherit; grant keeper to cli_login_keeper;
 			alter table ledger.universal_registry owner to keeper`,
+		"made by an administrator": "create role chief createrole; set local role chief; create role keeper; " +
+			"set local role none; alter table ledger.universal_registry owner to keeper",
 		"backup":               "create role backup login bypassrls; grant pg_read_all_data to backup",
 		"sidecar's own login":  "create role app login replication; grant loglineos_sidecar to app",
 		"sidecar's role":       "alter role loglineos_sidecar login replication password 'x'",
