@@ -3,6 +3,7 @@ package sqlrules
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,21 +47,21 @@ func TestFindsMembersWhoShouldBeNone(t *testing.T) {
 	attacks := []attack{}
 	const others = "create role unbound bypassrls; create role x login; create role middle; "
 	for _, held := range mighty {
-		for _, option := range []string{"", " with admin option"} {
-			a := attack{name: held + option, do: others}
-			for _, member := range ours {
-				grant := held + " to " + member
-				if held != member && !expected[grant] && !expected[member+" to "+held] { // that would be a circle
-					a.do += "grant " + grant + option + "; "
-					a.walls = append(a.walls, "role "+member)
-				}
+		a := attack{name: held, do: others}
+		for _, member := range ours {
+			grant := held + " to " + member
+			if held != member && !expected[grant] && !expected[member+" to "+held] { // that would be a circle
+				a.do += "grant " + grant + "; "
+				a.walls = append(a.walls, "role "+member)
 			}
-			attacks = append(attacks, a)
 		}
+		attacks = append(attacks, a)
 	}
 	for _, held := range []string{"keeper", "loglineos_sidecar", "loglineos_kernel"} {
 		attacks = append(attacks,
 			attack{name: held + " for a login", do: others + "grant " + held + " to x", walls: []string{"role x"}},
+			attack{name: held + " to pass on", do: others + "grant " + held + " to x, anon with admin option",
+				walls: []string{"role x", "role anon"}},
 			attack{name: held + " for an odd login", do: others + `create role "a to b" login; grant ` + held +
 				` to "a to b"`, walls: []string{`role "a to b"`}},
 			attack{name: held + " at second hand", do: others + "grant " + held + " to middle; grant middle to x",
@@ -88,22 +89,18 @@ func TestFindsMightyAttributesAndSettings(t *testing.T) {
 	conn := connect(t, db.URL)
 	run(t, conn, "create role authenticator login noinherit")
 	var attacks []attack
-	for _, role := range ours {
-		attributes := []string{"superuser", "createrole"}
-		if role != "service_role" {
-			attributes = append(attributes, "bypassrls")
+	for attribute, whoMay := range map[string][]string{
+		"superuser": nil, "createrole": nil, "bypassrls": {"service_role"}, "replication": {"loglineos_sidecar"},
+		"login": {"loglineos_sidecar", "authenticator"},
+	} {
+		a := attack{name: attribute}
+		for _, role := range ours {
+			if !slices.Contains(whoMay, role) {
+				a.do += "alter role " + role + " " + attribute + "; "
+				a.walls = append(a.walls, "role "+role)
+			}
 		}
-		if role != "loglineos_sidecar" {
-			attributes = append(attributes, "replication")
-		}
-		if role != "loglineos_sidecar" && role != "authenticator" {
-			attributes = append(attributes, "login")
-		}
-		for _, attribute := range attributes {
-			do := role + " " + attribute
-			attacks = append(attacks, attack{name: do, do: "alter role " + do,
-				walls: []string{"role " + role}})
-		}
+		attacks = append(attacks, a)
 	}
 	for name, setting := range map[string]string{
 		"request.jwt.claims":  `'{"sub": "alice", "app_metadata": {"tenant_id": "t1"}}'`,
