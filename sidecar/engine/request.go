@@ -73,11 +73,20 @@ func (e *Engine) admitRow(row *span.Published, kernel string) {
 		delete(e.own, row.Key())
 		return
 	}
-	if e.open[row.ID] != nil || row.IsDeleted {
+	if row.IsDeleted {
 		return
 	}
-	r := &request{id: row.ID, kernel: kernel, seqSeen: row.Seq}
-	e.open[row.ID] = r
+	if r := e.open[row.ID]; r != nil {
+		r.seqSeen = max(r.seqSeen, row.Seq) // sent again while its end is being committed: see finished
+		return
+	}
+	e.read(row.ID, kernel, row.Seq)
+}
+
+// read opens a request whose body is still to be read.
+func (e *Engine) read(id span.ID, kernel string, seq int) {
+	r := &request{id: id, kernel: kernel, seqSeen: seq}
+	e.open[id] = r
 	e.loading = append(e.loading, r)
 }
 
@@ -432,6 +441,9 @@ func (e *Engine) finished(r *request, group ledger.Group, outcome ledger.Outcome
 	case span.IsTerminal(status):
 		e.stats.Executed.Add(1)
 		delete(e.open, r.id)
+		if r.seqSeen > group.Fence.Seq && !e.isDeposed {
+			e.read(r.id, r.kernel, r.seqSeen)
+		}
 	default:
 		e.moved(r, group.Fence)
 		e.place(r)
