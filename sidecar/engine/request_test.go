@@ -15,8 +15,9 @@ func TestARequestSentAgainBeforeItsEndIsKnownIsRead(t *testing.T) {
 	e := &Engine{open: map[span.ID]*request{}, inFlight: map[span.ID]*request{}, own: map[span.Key]bool{}}
 	r := &request{id: id, kernel: "request_worker", phase: committing, span: &span.Span{ID: id, Seq: 3}}
 	e.open[id], e.inFlight[id] = r, r
-	e.admitRow(&span.Published{ID: id, Seq: 5, EntityType: "request", Status: new("scheduled")}, "request_worker")
-	e.finished(r, ledger.Group{Fence: &span.Span{ID: id, Seq: 4, Status: new("dead")}}, ledger.Outcome{Won: true})
+	e.admitRow(&span.Published{ID: id, Seq: 5, EntityType: "request", Status: new("scheduled")}, r.kernel)
+	dead := ledger.Group{Fence: &span.Span{ID: id, Seq: 4, Status: new("dead")}}
+	e.finished(r, dead, ledger.Outcome{Won: true})
 	again := e.open[id]
 	if again == nil || again == r || again.seqSeen != 5 || again.kernel != r.kernel || len(e.loading) != 1 {
 		t.Errorf("open %+v, %d to be read: want version 5 to be read", again, len(e.loading))
