@@ -698,80 +698,13 @@ comment on constraint universal_registry_seq_check on ledger.universal_registry 
 --     insert ──► 1_admit (as the caller)   who are you, may you write this at all? fills, stamps;
 --                                          a client's request: may it call that function (53_call)?
 --                                          is the span well-formed (35_shape)?
---            ──► 2_follow (as the owner)   seq > 0: does it follow the version before?
+--            ──► 2_follow (as the owner)   seq > 0: does it follow the version before (31_follow)?
 --            ──► policies, checks, primary key
 --
 -- A row whose (id, seq) is taken passes and meets the primary key, which alone decides, however wrong the
 -- row is. Triggers fire before ON CONFLICT does: a guard that raised there would abort the whole batch of
 -- a sidecar that comes too late. Hence each guard asks for the existing row before it refuses, and only then.
 -- No lock is taken, nothing is notified.
-
-create or replace function ledger.may_follow(
-    p_entity_type text,
-    p_tenant_id text,
-    p_before text,
-    p_after text,
-    p_is_engine boolean
-)
-returns boolean
-language plpgsql
-immutable
-parallel safe
-security invoker
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return case
-        when p_entity_type = 'request' and p_is_engine then case p_before
-            when 'scheduled' then p_after in
-                ('running', 'complete', 'error', 'retry', 'dead', 'blocked', 'cancelled')
-            when 'running' then p_after in
-                ('running', 'complete', 'error', 'retry', 'dead', 'blocked', 'cancelled')
-            when 'retry' then p_after in
-                ('scheduled', 'running', 'complete', 'error', 'retry', 'dead', 'blocked', 'cancelled')
-            when 'blocked' then p_after in
-                ('scheduled', 'running', 'complete', 'error', 'retry', 'dead', 'cancelled')
-            when 'cancel_requested' then p_after = 'cancelled'
-            else false
-        end
-        when p_entity_type = 'request' then case p_after
-            when 'cancel_requested' then p_before in ('scheduled', 'running', 'retry', 'blocked')
-            when 'scheduled' then p_before = 'dead'
-            else false
-        end
-        when p_entity_type in ('manifest', 'key')
-            or p_tenant_id = 'system' and p_entity_type in ('function', 'provider')
-            then case p_before
-                when 'draft' then p_after = 'active'
-                when 'active' then p_after in ('active', 'deprecated', 'revoked')
-                -- What is out of use can still turn out to be stolen.
-                when 'deprecated' then p_after = 'revoked'
-                else false
-            end
-        when p_entity_type = 'function' then case p_before
-            when 'archived' then p_after in ('active', 'archived')
-            else p_after = 'archived'
-                or p_before in ('draft', 'active', 'scheduled')
-                    and p_after in ('draft', 'active', 'scheduled')
-        end
-        when p_entity_type in ('policy', 'provider') or starts_with(p_entity_type, 'prompt_')
-            then p_after = 'archived'
-                or p_before in ('draft', 'active') and p_after in ('draft', 'active')
-                -- A result, such as prompt_run, has another status or none, and keeps it.
-                or starts_with(p_entity_type, 'prompt_') and p_before is not distinct from p_after
-                    and coalesce(p_before, '') not in ('draft', 'active', 'archived')
-        when p_entity_type in (
-            'execution', 'boot_event', 'policy_cursor', 'policy_error', 'policy_violation',
-            'checkpoint', 'incident', 'epoch', 'status_patch', 'provider_execution'
-        ) then false
-        else true
-    end;
-end
-$$;
-
-comment on function ledger.may_follow(text, text, text, text, boolean) is
-    'Whether a version with status p_after may follow one with p_before, for the engine or for anyone '
-    'else. Null counts as no.';
 
 -- Written for speed, since every insert pays for it. Postgres prepares each expression of a trigger anew in
 -- each transaction, and there a function or operator costs up to 0.5 microseconds (its right to be executed
@@ -1200,6 +1133,88 @@ comment on function ledger.is_callable(uuid, text, text) is
     'Whether the newest version of a span is a function, in use, that this user may read by the rules '
     'of 50_access. Null: no such span. Not granted: for ledger_private.may_call.';
 
+create or replace trigger universal_registry_before_insert_1_admit
+    before insert on ledger.universal_registry
+    for each row
+    execute function ledger.admit_span();
+
+comment on trigger universal_registry_before_insert_1_admit on ledger.universal_registry is
+    'Who may write what; fills and stamps. First.';
+
+-- Also under session_replication_role = replica, which Supabase lets the owner set.
+alter table ledger.universal_registry
+    enable always trigger universal_registry_before_insert_1_admit;
+
+-- 31 follow: what a later version may be, after the one before it. First versions and who may write at all:
+-- 30_guards.
+
+create or replace function ledger.may_follow(
+    p_entity_type text,
+    p_tenant_id text,
+    p_before text,
+    p_after text,
+    p_is_engine boolean
+)
+returns boolean
+language plpgsql
+immutable
+parallel safe
+security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return case
+        when p_entity_type = 'request' and p_is_engine then case p_before
+            when 'scheduled' then p_after in
+                ('running', 'complete', 'error', 'retry', 'dead', 'blocked', 'cancelled')
+            when 'running' then p_after in
+                ('running', 'complete', 'error', 'retry', 'dead', 'blocked', 'cancelled')
+            when 'retry' then p_after in
+                ('scheduled', 'running', 'complete', 'error', 'retry', 'dead', 'blocked', 'cancelled')
+            when 'blocked' then p_after in
+                ('scheduled', 'running', 'complete', 'error', 'retry', 'dead', 'cancelled')
+            when 'cancel_requested' then p_after = 'cancelled'
+            else false
+        end
+        when p_entity_type = 'request' then case p_after
+            when 'cancel_requested' then p_before in ('scheduled', 'running', 'retry', 'blocked')
+            when 'scheduled' then p_before = 'dead'
+            else false
+        end
+        when p_entity_type in ('manifest', 'key')
+            or p_tenant_id = 'system' and p_entity_type in ('function', 'provider')
+            then case p_before
+                when 'draft' then p_after = 'active'
+                when 'active' then p_after in ('active', 'deprecated', 'revoked')
+                -- What is out of use can still turn out to be stolen.
+                when 'deprecated' then p_after = 'revoked'
+                else false
+            end
+        when p_entity_type = 'function' then case p_before
+            when 'archived' then p_after in ('active', 'archived')
+            else p_after = 'archived'
+                or p_before in ('draft', 'active', 'scheduled')
+                    and p_after in ('draft', 'active', 'scheduled')
+        end
+        when p_entity_type in ('policy', 'provider') or starts_with(p_entity_type, 'prompt_')
+            then p_after = 'archived'
+                or p_before in ('draft', 'active') and p_after in ('draft', 'active')
+                -- A result, such as prompt_run, has another status or none, and keeps it.
+                or starts_with(p_entity_type, 'prompt_') and p_before is not distinct from p_after
+                    and coalesce(p_before, '') not in ('draft', 'active', 'archived')
+        when p_entity_type in (
+            'execution', 'boot_event', 'policy_cursor', 'policy_error', 'policy_violation',
+            'checkpoint', 'incident', 'epoch', 'status_patch', 'provider_execution'
+        ) then false
+        else true
+    end;
+end
+$$;
+
+comment on function ledger.may_follow(text, text, text, text, boolean) is
+    'Whether a version with status p_after may follow one with p_before, for the engine or for anyone '
+    'else. Null counts as no.';
+
 -- Definer: the version before may be hidden from the caller and must stay hidden. What comes out is an error
 -- that is the same for a missing and for a foreign id.
 create or replace function ledger.follow_version()
@@ -1293,14 +1308,6 @@ comment on function ledger.follow_version() is
     'Decides whether a version may follow the one before it: no gap; same tenant, owner and type; an '
     'allowed change of status; the right prev_hash.';
 
-create or replace trigger universal_registry_before_insert_1_admit
-    before insert on ledger.universal_registry
-    for each row
-    execute function ledger.admit_span();
-
-comment on trigger universal_registry_before_insert_1_admit on ledger.universal_registry is
-    'Who may write what; fills and stamps. First.';
-
 create or replace trigger universal_registry_before_insert_2_follow
     before insert on ledger.universal_registry
     for each row
@@ -1312,7 +1319,6 @@ comment on trigger universal_registry_before_insert_2_follow on ledger.universal
 
 -- Also under session_replication_role = replica, which Supabase lets the owner set.
 alter table ledger.universal_registry
-    enable always trigger universal_registry_before_insert_1_admit,
     enable always trigger universal_registry_before_insert_2_follow;
 
 -- 32 refusals: what the insert guard (30_guards) says when it refuses.
@@ -4167,7 +4173,7 @@ grant execute on function ledger_private.standing_walls()
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: a288c6a96d3c4cf0f16985107613137a84a1f1f2af667066859b359a468a4a6c
+-- Sources: 1f16e2ac5338965c90fae9dfc96826d0397ca26a3d538c4dd86a96b3af44040a
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)

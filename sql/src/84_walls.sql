@@ -1,6 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: a288c6a96d3c4cf0f16985107613137a84a1f1f2af667066859b359a468a4a6c
+-- Sources: 1f16e2ac5338965c90fae9dfc96826d0397ca26a3d538c4dd86a96b3af44040a
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
