@@ -434,16 +434,18 @@ func putExtensionFiles(t *testing.T, l *ledger) string {
 	for _, source := range []string{"../../sql/loglineos.control", "../../sql/dist/loglineos--0.1.0.sql",
 		"../../sql/dist/loglineos--0.1.0--0.2.0.sql", "../../sql/dist/loglineos--0.2.0.sql"} {
 		text, target := read(t, source), filepath.Join(share, "extension", filepath.Base(source))
-		if present, err := os.ReadFile(target); err == nil {
-			if !bytes.Equal(present, text) {
-				return fmt.Sprintf("another %s is installed", target)
-			}
+		present, err := os.ReadFile(target)
+		if err == nil && bytes.Equal(present, text) {
 			continue
+		}
+		putBack := func() { _ = os.Remove(target) }
+		if err == nil { // another version, or what a killed test has left: set aside meanwhile
+			putBack = func() { _ = os.WriteFile(target, present, 0o644) }
 		}
 		if err := os.WriteFile(target, text, 0o644); err != nil {
 			return fmt.Sprintf("the server's folder is not writable: %v", err)
 		}
-		files.undo = append(files.undo, func() { _ = os.Remove(target) })
+		files.undo = append(files.undo, putBack)
 	}
 	if !ask[bool](l, owner, "select exists (select from pg_available_extensions where name = 'loglineos')") {
 		return "the server does not read " + share
