@@ -3568,7 +3568,8 @@ begin
             errcode = 'LL018',
             message = 'the rows are no sound ledger: ' || v_faults[1],
             detail = array_to_string(v_faults, e'\n'),
-            hint = 'The door stays open. Load what is missing and call it again, or start with a fresh '
+            hint = 'The door stays open. Load what is missing, or wait for a time that is still to come (this '
+                'server''s clock may be behind), and call it again; or start with a fresh '
                 'database: rows that are in can not be removed.';
     end if;
 
@@ -4248,7 +4249,7 @@ grant execute on function ledger_private.standing_walls()
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 1f16e2ac5338965c90fae9dfc96826d0397ca26a3d538c4dd86a96b3af44040a
+-- Sources: d99c4aeea90bb29800426c67d4f8ae7099f70a5123c6e1938a058d8c3213689a
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -4581,7 +4582,7 @@ begin
         ('ledger.guard_check', 'd72da27db15e18fc7e9e625eeab2dd2805810f201f134cbad43e86b0a6623edc'),
         ('ledger.idempotency_id', 'da2733312397c86d5b79f1d5369569c9457f848d152002a41990a4ab219d7d4c'),
         ('ledger.import_begin', '6a7c6da7f060465f8842dec3c8ccdbdf019c892aa5fdba6607dfc9b9aa439bd0'),
-        ('ledger.import_end', '61bbff7902bc5de3c35ee83f07788bde8ff92be299e38ad08f17ce76e75f348a'),
+        ('ledger.import_end', '966a757f399e52a810ffcc8c64733d7b8139f6aeaf37e92e78860dd1f0190b63'),
         ('ledger.is_callable', 'afc504660585ad8d843f1e6e13197ebd258e256660da612533b004d8f0e9502a'),
         ('ledger.is_governor', '052100188c971990548496517c3bd5cef048e202da12cce2e6970679fd687971'),
         ('ledger.may_follow', 'dbb015217fdbd62d944d9ce2424b73c8d38feace63dcc8f7b250569607419b7a'),

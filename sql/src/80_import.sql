@@ -258,7 +258,8 @@ begin
             errcode = 'LL018',
             message = 'the rows are no sound ledger: ' || v_faults[1],
             detail = array_to_string(v_faults, e'\n'),
-            hint = 'The door stays open. Load what is missing and call it again, or start with a fresh '
+            hint = 'The door stays open. Load what is missing, or wait for a time that is still to come (this '
+                'server''s clock may be behind), and call it again; or start with a fresh '
                 'database: rows that are in can not be removed.';
     end if;
 

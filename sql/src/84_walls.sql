@@ -1,6 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 1f16e2ac5338965c90fae9dfc96826d0397ca26a3d538c4dd86a96b3af44040a
+-- Sources: d99c4aeea90bb29800426c67d4f8ae7099f70a5123c6e1938a058d8c3213689a
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
