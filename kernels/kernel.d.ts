@@ -137,8 +137,8 @@ export interface FunctionCtx {
   /** A fresh id. The same cause gives the same ids in the same order. */
   id(): string;
   /**
-   * Writes a line into `metadata.run.logs` of the execution, as {level, message, at}: `at` is nanoseconds
-   * since the run's start. 64 KiB a run. A policy's lines are not kept.
+   * Writes a line into `metadata.run.logs` of the execution, as {level, message, at_us}: microseconds since
+   * the run's start, by the script's clock. 64 KiB a run. A policy's lines are not kept.
    */
   log(...values: unknown[]): void;
   crypto: {

@@ -3,7 +3,6 @@ package sandbox
 import (
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/dop251/goja"
 )
@@ -13,9 +12,8 @@ const flushBytes = 64 << 10 // calls are sent when a task waits, or when so many
 // build makes ctx and the globals of the fresh runtime.
 func (t *task) build() error {
 	vm := t.vm
-	begin := t.start.now
-	vm.SetTimeSource(func() time.Time { return begin.Add(time.Since(t.began)) })
-	t.random = newRandomness(t.start.seed, begin)
+	vm.SetTimeSource(t.moment)
+	t.random = newRandomness(t.start.seed, t.start.now)
 	vm.SetRandSource(t.random.float)
 	t.ctx, t.input = vm.NewObject(), goja.Undefined()
 	r := jsonReader{vm: vm, s: string(t.start.data)}
@@ -218,79 +216,19 @@ func (t *task) callAsync(name string, args []byte) goja.Value {
 
 func (t *task) callSync(name string, args []byte) goja.Value {
 	id := t.ask(name, args)
-	for id != 0 {
-		for i, m := range t.early {
-			if m.id != id {
-				continue
-			}
-			t.early = append(t.early[:i], t.early[i+1:]...)
-			if m.failed != nil {
-				panic(t.hostThrown(m.failed, t.vm.CaptureCallStack(4, nil)))
-			}
-			v, err := parseJSON(t.vm, string(m.value))
-			if err != nil {
-				panic(t.hostThrown(&HostError{Code: CodeCrash, Message: name + ": " + err.Error()}, nil))
-			}
-			return v
-		}
-		if !t.receive() {
-			break
-		}
+	if id == 0 {
+		return goja.Undefined() // the interrupt flag is up: no script runs any more
 	}
-	return goja.Undefined() // the interrupt flag is up: no script runs any more
-}
-
-// receive parks the task until replies are there, and moves them to early. It reports false when the
-// task was stopped.
-func (t *task) receive() bool {
-	list := t.inbox.take()
-	if len(list) == 0 {
-		appendPark(&t.out, t.id, park{seen: t.seen, used: t.clock.turn(clockWaiting)})
-		t.flush()
-		for len(list) == 0 && t.stopped.Load() == nil {
-			<-t.inbox.bell
-			list = t.inbox.take()
-		}
-		t.clock.turn(clockRunning)
+	m := t.await(id)
+	if m == nil {
+		return goja.Undefined() // the same
 	}
-	t.seen += uint64(len(list))
-	t.early = append(t.early, list...)
-	return t.stopped.Load() == nil
-}
-
-// wait settles the promises whose replies have come, or waits for the first.
-func (t *task) wait() error {
-	if len(t.early) == 0 && !t.receive() {
-		return t.stopped.Load()
+	if m.failed != nil {
+		panic(t.hostThrown(m.failed, t.vm.CaptureCallStack(4, nil)))
 	}
-	list := t.early
-	t.early = nil
-	for _, m := range list { // first, because settling a promise runs script that may look at them
-		if d := t.deferred[m.id]; d != nil {
-			d.reply = &m
-		}
+	v, err := parseJSON(t.vm, string(m.value))
+	if err != nil {
+		panic(t.hostThrown(&HostError{Code: CodeCrash, Message: name + ": " + err.Error()}, nil))
 	}
-	for _, m := range list {
-		o, ok := t.open[m.id]
-		if !ok {
-			continue
-		}
-		delete(t.open, m.id)
-		var err error
-		if m.failed != nil {
-			err = o.reject(t.hostThrown(m.failed, o.at))
-		} else if v, fault := parseJSON(t.vm, string(m.value)); fault != nil {
-			err = o.reject(t.hostThrown(&HostError{Code: CodeCrash, Message: o.name + ": " + fault.Error()},
-				o.at))
-		} else {
-			err = o.resolve(v)
-		}
-		if err != nil {
-			return err
-		}
-		if why := t.stopped.Load(); why != nil {
-			return why
-		}
-	}
-	return nil
+	return v
 }

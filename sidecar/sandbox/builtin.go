@@ -53,8 +53,7 @@ func (t *task) buildOwn() error {
 }
 
 func (t *task) now(goja.FunctionCall) goja.Value {
-	now := t.start.now.Add(time.Since(t.began))
-	return t.vm.ToValue(now.UTC().Format("2006-01-02T15:04:05.000000Z"))
+	return t.vm.ToValue(t.moment().Format("2006-01-02T15:04:05.000000Z"))
 }
 
 func (t *task) newID(goja.FunctionCall) goja.Value { return t.vm.ToValue(t.random.derived()) }
@@ -94,7 +93,7 @@ func (t *task) logger(level string) native {
 			return goja.Undefined()
 		}
 		text := strings.ReplaceAll(line.String(), "\x00", "\uFFFD")
-		t.logs = append(t.logs, Log{Level: level, Message: text, At: time.Since(t.began)})
+		t.logs = append(t.logs, Log{Level: level, Message: text, AtUs: t.elapsed.Microseconds()})
 		return goja.Undefined()
 	}
 }

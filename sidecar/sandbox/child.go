@@ -194,6 +194,9 @@ func (c *child) handle(f frame) bool {
 			s.parked(m)
 		}
 		return ok
+	case frameWake:
+		s.woke()
+		return len(f.body) == 0
 	case frameResult:
 		m, ok := decodeOutcome(f.body)
 		if !ok {

@@ -11,7 +11,7 @@ type deferred struct {
 	id     uint32
 	name   string
 	at     []goja.StackFrame
-	reply  *reply       // taken from the inbox while the task waited for something else
+	reply  *reply       // once it was taken from the inbox
 	object *goja.Object // once the script has looked
 }
 
@@ -33,38 +33,25 @@ func (t *task) callDeferred(name string, args []byte) goja.Value {
 // look waits for the answer. A refusal is thrown into the script.
 func (d *deferred) look() *goja.Object {
 	t := d.task
-	for d.object == nil {
-		if m := d.take(); m != nil {
-			if m.failed != nil {
-				d.object = t.vm.NewObject() // seen: the script may catch it
-				panic(t.hostThrown(m.failed, d.at))
-			}
-			v, err := parseJSON(t.vm, string(m.value))
-			if err != nil {
-				panic(t.hostThrown(&HostError{Code: CodeCrash, Message: d.name + ": " + err.Error()}, d.at))
-			}
-			d.object = t.vm.ToValue(v).ToObject(t.vm)
-			break
-		}
-		if !t.receive() {
+	if d.object != nil {
+		return d.object
+	}
+	for d.reply == nil {
+		if t.collect(t.inbox.take()); d.reply == nil && !t.park(nil) {
 			return t.vm.NewObject() // stopped: no script runs any more
 		}
 	}
+	t.arrive(d.reply)
+	if d.reply.failed != nil {
+		d.object = t.vm.NewObject() // seen: the script may catch it
+		panic(t.hostThrown(d.reply.failed, d.at))
+	}
+	v, err := parseJSON(t.vm, string(d.reply.value))
+	if err != nil {
+		panic(t.hostThrown(&HostError{Code: CodeCrash, Message: d.name + ": " + err.Error()}, d.at))
+	}
+	d.object = t.vm.ToValue(v).ToObject(t.vm)
 	return d.object
-}
-
-// take returns the reply where it has come.
-func (d *deferred) take() *reply {
-	if d.reply != nil {
-		return d.reply
-	}
-	for i, m := range d.task.early {
-		if m.id == d.id {
-			d.task.early = append(d.task.early[:i], d.task.early[i+1:]...)
-			return &m
-		}
-	}
-	return nil
 }
 
 // Get implements goja.DynamicObject, as do the others.

@@ -180,6 +180,12 @@ func (b *inbox) ring() {
 	}
 }
 
+func (b *inbox) any() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.waiting) > 0
+}
+
 func (b *inbox) take() []reply {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -28,6 +28,7 @@ type start struct {
 	program     Program
 	entry       Entry
 	now         time.Time
+	replay      bool
 	seed        [32]byte
 	limits      Limits
 	sync, async []string
@@ -52,6 +53,7 @@ func appendStart(e *encoder, id uint32, key programKey, r *Run, withSource bool)
 	e.text(r.Program.Language)
 	e.byte(byte(r.Entry))
 	e.int(r.Now.UnixNano())
+	e.byte(flag(r.Replay != nil))
 	e.raw(r.Seed[:])
 	e.int(int64(r.Limits.Timeout))
 	e.int(int64(r.Limits.IOTimeout))
@@ -86,6 +88,7 @@ func decodeStart(body []byte) (start, bool) {
 	s.program.Language = d.text()
 	s.entry = Entry(d.byte())
 	s.now = time.Unix(0, d.int()).UTC()
+	s.replay = d.byte() == 1
 	copy(s.seed[:], d.take(uint64(len(s.seed))))
 	s.limits.Timeout = time.Duration(d.int())
 	s.limits.IOTimeout = time.Duration(d.int())
@@ -129,9 +132,11 @@ func decodeCall(body []byte) (call, bool) {
 	return c, !d.bad
 }
 
-// reply answers a call: a JSON value, or an error.
+// reply answers a call: a JSON value, or an error. at is its moment, counted from the run's start; below
+// zero the call is never answered.
 type reply struct {
 	id     uint32
+	at     time.Duration
 	failed *HostError
 	value  []byte
 }
@@ -139,6 +144,7 @@ type reply struct {
 func appendReply(e *encoder, run uint32, r reply) {
 	e.begin(frameReply, run)
 	e.uint(uint64(r.id))
+	e.int(int64(r.at))
 	if r.failed != nil {
 		e.byte(1)
 		e.text(r.failed.Code)
@@ -152,7 +158,7 @@ func appendReply(e *encoder, run uint32, r reply) {
 
 func decodeReply(body []byte) (reply, bool) {
 	d := decoder{body: body}
-	r := reply{id: uint32(d.uint())}
+	r := reply{id: uint32(d.uint()), at: time.Duration(d.int())}
 	if d.byte() == 1 {
 		r.failed = &HostError{Code: d.text(), Message: d.text()}
 		return r, d.done()
@@ -180,14 +186,21 @@ func decodePark(body []byte) (park, bool) {
 	return p, d.done()
 }
 
+// appendWake says that the task runs again although no answer came: a timer is due.
+func appendWake(e *encoder, run uint32) {
+	e.begin(frameWake, run)
+	e.end()
+}
+
 // outcome is a run's end as the child tells it.
 type outcome struct {
-	worn   bool // the child wants to be replaced
-	used   time.Duration
-	output []byte
-	failed *Error
-	logs   []Log
-	unseen []uint32 // deferred calls whose answer the script never looked at
+	worn    bool // the child wants to be replaced
+	used    time.Duration
+	output  []byte
+	failed  *Error
+	logs    []Log
+	arrived []time.Duration // by call: the moment at which its answer was handed to the script, or neverSeen
+	unseen  []uint32        // deferred calls whose answer the script never looked at
 }
 
 func appendOutcome(e *encoder, run uint32, o outcome) {
@@ -205,7 +218,11 @@ func appendOutcome(e *encoder, run uint32, o outcome) {
 	for _, l := range o.logs {
 		e.text(l.Level)
 		e.text(l.Message)
-		e.int(int64(l.At))
+		e.int(l.AtUs)
+	}
+	e.uint(uint64(len(o.arrived)))
+	for _, at := range o.arrived {
+		e.int(int64(at))
 	}
 	e.uint(uint64(len(o.unseen)))
 	for _, id := range o.unseen {
@@ -222,7 +239,10 @@ func decodeOutcome(body []byte) (outcome, bool) {
 		o.failed = &Error{Code: d.text(), Message: d.text(), Line: int(d.int()), Column: int(d.int())}
 	}
 	for range d.count() {
-		o.logs = append(o.logs, Log{Level: d.text(), Message: d.text(), At: time.Duration(d.int())})
+		o.logs = append(o.logs, Log{Level: d.text(), Message: d.text(), AtUs: d.int()})
+	}
+	for range d.count() {
+		o.arrived = append(o.arrived, time.Duration(d.int()))
 	}
 	for range d.count() {
 		o.unseen = append(o.unseen, uint32(d.uint()))

@@ -132,7 +132,10 @@ type HostFunc func(ctx context.Context, name string, args json.RawMessage) (json
 
 // HostError is an error that the script may see and catch: an Error whose code is Code. Uncaught, it
 // ends the run with that code.
-type HostError struct{ Code, Message string }
+type HostError struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
 
 // Error returns "code: message".
 func (e *HostError) Error() string { return e.Code + ": " + e.Message }
@@ -155,13 +158,20 @@ type Run struct {
 	// Lazy are further properties of ctx that are parsed when the script first reads them: for what is
 	// large and rarely read.
 	Lazy map[string]json.RawMessage
-	// Now is where Date.now, new Date and ctx.now start; they advance with elapsed time. Zero is the clock.
+	// Now, whole microseconds, is where the script's time starts: Date, ctx.now and performance.now. It
+	// stands still while script runs, and moves when an answer or a timer comes. Zero is the clock.
 	Now time.Time
 	// Seed makes Math.random, ctx.id and crypto.randomUUID.
 	Seed   [32]byte
 	Limits Limits
 	Tenant string // prefers, or with StrictTenants demands, a worker that served only this tenant last
 	Host   HostFunc
+	// RecordBytes, where it is not 0, asks for Result.Calls, and bounds the answers that are kept in them.
+	RecordBytes int
+	// Replay, where it is not nil, repeats a recorded run: it answers in place of Host, and timers do not
+	// wait. The same program, data, seed, Now and answers at the same moments give the same output, logs and
+	// calls.
+	Replay ReplayFunc
 }
 
 // Result is what a run gave. Output is set if Err is nil: JSON that jsonb accepts, null for undefined.
@@ -170,15 +180,16 @@ type Result struct {
 	Err      *Error
 	Cause    error         // the first error of Host that was no HostError; nil if none
 	Logs     []Log         // empty if the child was killed
+	Calls    []Call        // with Run.RecordBytes; of a child that was killed, without moments
 	JSTime   time.Duration // time in JavaScript and translation
 	Duration time.Duration // wall time in the child, without waiting for a slot
 }
 
 // Log is one line of ctx.log or console.
 type Log struct {
-	Level   string        `json:"level"` // log, warn, error
-	Message string        `json:"message"`
-	At      time.Duration `json:"at"` // since the run's start
+	Level   string `json:"level"` // log, warn, error
+	Message string `json:"message"`
+	AtUs    int64  `json:"at_us"` // microseconds since the run's start, by the script's clock
 }
 
 // Error says why a run gave no output. Line and Column count from 1 in the author's own source; 0 is unknown.
@@ -209,6 +220,7 @@ func (r *Run) prepare() *Error {
 	if r.Now.IsZero() {
 		r.Now = time.Now()
 	}
+	r.Now = r.Now.UTC().Truncate(time.Microsecond)
 	if len(r.Data) == 0 {
 		r.Data = json.RawMessage("{}")
 	}

@@ -47,7 +47,8 @@ type session struct {
 	unseen   []uint32              // deferred calls that the script never looked at
 	refused  map[uint32]*HostError // deferred calls that Host refused
 	before   chan struct{}         // closed when the deferred call before is answered
-	late     bool                  // the kill timer fired once
+	recorder *recorder
+	late     bool // the kill timer fired once
 	overtime bool
 	cause    error
 }
@@ -57,7 +58,7 @@ type session struct {
 // serve on.
 func (c *child) serve(ctx context.Context, r *Run, log *slog.Logger, abandon bool) (Result, bool) {
 	s := &session{run: r, key: keyOf(r.Program, r.Entry), child: c, log: log,
-		done: make(chan struct{}), needs: make(chan struct{}, 1)}
+		done: make(chan struct{}), needs: make(chan struct{}, 1), recorder: newRecorder(r.RecordBytes)}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	defer s.hosts.Wait()
 	defer s.cancel()
@@ -164,6 +165,9 @@ func (s *session) settle(r Result, reusable bool) {
 	}
 	s.settled, s.reusable = true, reusable
 	r.Duration, r.Cause = time.Since(s.begun), s.cause
+	if r.Calls == nil {
+		r.Calls = s.recorder.record(nil)
+	}
 	s.result = r
 	close(s.done)
 }
@@ -175,7 +179,7 @@ func (s *session) ended(o outcome) {
 	s.unseen = o.unseen
 	s.timer.Stop()
 	s.mu.Unlock()
-	r := Result{Err: o.failed, Logs: o.logs, JSTime: o.used}
+	r := Result{Err: o.failed, Logs: o.logs, JSTime: o.used, Calls: s.recorder.record(o.arrived)}
 	switch {
 	case o.failed != nil && o.failed.Code == CodeCancelled:
 		r.Err = cancelled(s.ctx)
@@ -277,6 +281,24 @@ func (s *session) parked(p park) {
 	s.timer.Reset(s.left(s.run.Limits.IOTimeout-s.waited) + killGrace)
 }
 
+// woke notes that a timer of the script is due while no answer came: the child runs again.
+func (s *session) woke() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waits {
+		s.goesOn()
+	}
+}
+
+// goesOn ends a wait. The caller holds s.mu.
+func (s *session) goesOn() {
+	now := time.Now()
+	s.waits, s.late = false, false
+	s.waited += now.Sub(s.since)
+	s.since = now
+	s.timer.Reset(s.left(s.run.Limits.Timeout-s.used) + killGrace)
+}
+
 // left bounds what a timer may still run by the time that both budgets leave together, whatever the child
 // says about its clock.
 func (s *session) left(d time.Duration) time.Duration {
@@ -305,6 +327,7 @@ func (s *session) called(c call) bool {
 		s.hosts.Done()
 		return false
 	}
+	s.recorder.asked(c)
 	before, after := s.turn(isDeferred)
 	go func() {
 		defer s.hosts.Done()
@@ -331,7 +354,8 @@ func (s *session) turn(isDeferred bool) (before, after chan struct{}) {
 
 func (s *session) answer(c call) {
 	m := reply{id: c.id}
-	value, err := s.ask(c)
+	value, at, err := s.ask(c)
+	m.at = at.Truncate(tick)
 	var seen *HostError
 	switch {
 	case errors.As(err, &seen):
@@ -358,33 +382,34 @@ func (s *session) answer(c call) {
 		s.refused[c.id] = m.failed
 	}
 	if s.sent++; s.waits {
-		now := time.Now()
-		s.waits, s.late = false, false
-		s.waited += now.Sub(s.since)
-		s.since = now
-		s.timer.Reset(s.left(s.run.Limits.Timeout-s.used) + killGrace)
+		s.goesOn()
 	}
 	over := s.settled
 	s.mu.Unlock()
 	if over {
 		return
 	}
+	s.recorder.answered(c, m)
 	e := encoder{buf: make([]byte, 0, len(m.value)+64)}
 	appendReply(&e, s.id, m)
 	_ = s.child.wire.send(e.buf) // a dead child is told to every session by its reader
 }
 
-// ask calls Host; a Host that panics fails the call, not the process.
-func (s *session) ask(c call) (value json.RawMessage, err error) {
-	if s.run.Host == nil {
-		return nil, &HostError{Code: CodeDenied, Message: c.name + " is not available"}
-	}
+// ask calls Host, or Replay, and says when it had its answer. A Host that panics fails the call, not the process.
+func (s *session) ask(c call) (value json.RawMessage, at time.Duration, err error) {
 	defer func() {
 		if x := recover(); x != nil {
 			err = fmt.Errorf("answer %s: panic: %v", c.name, x)
 		}
 	}()
-	return s.run.Host(s.ctx, c.name, c.args)
+	if s.run.Replay != nil {
+		return s.run.Replay(int(c.id), c.name, c.args)
+	}
+	if s.run.Host == nil {
+		return nil, time.Since(s.begun), &HostError{Code: CodeDenied, Message: c.name + " is not available"}
+	}
+	value, err = s.run.Host(s.ctx, c.name, c.args)
+	return value, time.Since(s.begun), err
 }
 
 func (s *session) keep(err error) {

@@ -30,12 +30,15 @@ type task struct {
 	stopped atomic.Pointer[Error]
 
 	out      encoder // frames that are not sent yet
-	began    time.Time
 	calls    int
 	seen     uint64            // replies taken from the inbox
 	open     map[uint32]opened // asynchronous calls without reply
 	deferred map[uint32]*deferred
-	early    []reply  // replies that came while a synchronous call was waiting
+	early    []reply       // answers that the script has not been handed
+	elapsed  time.Duration // of the script's clock, since the start
+	arrived  []time.Duration
+	timers   []*timer // the older first
+	lastID   int64    // of a timer
 	hostErr  []thrown // the errors made from replies, to know them again
 	logs     []Log
 	logBytes int
@@ -92,14 +95,14 @@ func (t *task) stop(why *Error) {
 
 // execute runs the program to its end and never panics.
 func (t *task) execute() (o outcome) {
-	t.began = time.Now()
+
 	t.clock.turn(clockRunning)
 	defer func() {
 		if x := recover(); x != nil {
 			o = t.broken(x)
 		}
 		o.used = t.clock.turn(clockStopped)
-		o.logs = t.logs
+		o.logs, o.arrived = t.logs, t.arrived
 		for id, d := range t.deferred {
 			if d.object == nil {
 				o.unseen = append(o.unseen, id)
@@ -150,12 +153,11 @@ func (t *task) settle(value goja.Value) (goja.Value, error) {
 		return value, nil
 	}
 	for promise.State() == goja.PromiseStatePending {
-		if len(t.open) == 0 {
+		if went, err := t.next(); err != nil {
+			return nil, err
+		} else if !went {
 			return nil, &Error{Code: CodePending, Message: t.name() +
 				" returned a promise that nothing can settle any more"}
-		}
-		if err := t.wait(); err != nil {
-			return nil, err
 		}
 	}
 	if promise.State() == goja.PromiseStateRejected {

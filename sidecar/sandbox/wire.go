@@ -30,6 +30,7 @@ const (
 	frameNeed   frameKind = 'n' // child: the program is not cached, send the run with its source
 	frameCall   frameKind = 'c' // child: call
 	framePark   frameKind = 'w' // child: park
+	frameWake   frameKind = 'u' // child: empty
 	frameResult frameKind = 'd' // child: outcome
 )
 

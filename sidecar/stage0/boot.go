@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"lukechampine.com/blake3"
+
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/sandbox"
 	"github.com/loglineos/loglineos/sidecar/span"
@@ -194,15 +196,40 @@ func seedOf(kind string, causes []*span.Span) [32]byte {
 	return [32]byte(hash.Sum(nil))
 }
 
-// runRecord is metadata.run of an execution: the audit of what ran (docs/contract.md §6).
+// recordBytes bounds the answers of host calls that one execution keeps.
+const recordBytes = 64 << 10
+
+// runRecord is metadata.run of an execution: the audit of what ran (docs/contract.md §6), and what Replay
+// needs to run it again.
 type runRecord struct {
-	Function  *versionRef   `json:"function,omitempty"`
+	Function  *functionKey  `json:"function,omitempty"`
+	Manifest  *int          `json:"manifest,omitempty"` // the seq of the one in force
 	Kernels   []kernelRef   `json:"kernels"`
 	Seed      string        `json:"seed,omitempty"`
 	StartedAt *span.Time    `json:"started_at,omitempty"`
 	Logs      []sandbox.Log `json:"logs,omitempty"`
-	// Calls are the BLAKE3 of each host call's name, arguments and answer, in order.
-	Calls []string `json:"calls,omitempty"`
+	// Calls are the host calls of the function in their order.
+	Calls []sandbox.Call `json:"calls,omitempty"`
+}
+
+// functionKey names the version of a function that ran. CodeHash, the hex BLAKE3 of its code, stands in for
+// CurrHash where the version has none.
+type functionKey struct {
+	versionRef
+	CodeHash string `json:"code_hash,omitempty"`
+}
+
+func functionRef(row *span.Span) *functionKey {
+	ref := functionKey{versionRef: versionRef{row.ID, row.Seq, row.CurrHash}}
+	if row.CurrHash == nil && row.Code != nil {
+		ref.CodeHash = codeHash(*row.Code)
+	}
+	return &ref
+}
+
+func codeHash(code string) string {
+	sum := blake3.Sum256([]byte(code))
+	return hex.EncodeToString(sum[:])
 }
 
 type versionRef struct {

@@ -2,13 +2,10 @@ package stage0
 
 import (
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"sync"
 	"time"
-
-	"lukechampine.com/blake3"
 
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/sandbox"
@@ -112,7 +109,7 @@ func (inv *invocation) runCode(ctx context.Context, target runTarget, cause *spa
 		answer.Error = refusal
 		return answer, nil
 	}
-	record.Function = &versionRef{row.ID, row.Seq, row.CurrHash}
+	record.Function, record.Manifest = functionRef(row), new(inv.manifest.key.Seq)
 	if refusal := inv.refuseInput(cause, row); refusal != nil {
 		answer.Input, answer.Error = nil, refusal
 		return answer, nil
@@ -134,7 +131,7 @@ func (inv *invocation) runCode(ctx context.Context, target runTarget, cause *spa
 	if result.Cause != nil {
 		return nil, result.Cause
 	}
-	record.Logs = result.Logs
+	record.Logs, record.Calls = result.Logs, result.Calls
 	if row.EntityType == "policy" {
 		inv.stage0.breaker.note(row.Key(), result.Err)
 	}
@@ -243,11 +240,11 @@ func (c *codeRun) prepare(input json.RawMessage, timeoutMs int) (sandbox.Run, er
 		Program: programOf(c.row, c.row.EntityType+" "+c.row.ID.String()),
 		Data:    data, Lazy: manifest.lazy, SyncCalls: []string{"insertSpan"}, AsyncCalls: []string{"find"},
 		Now: c.record.StartedAt.Time, Seed: seed, Tenant: c.cause.TenantID, Host: c.host,
-		Limits: limitsOf(manifest.Manifest, c.row, timeoutMs),
+		Limits: limitsOf(manifest.Manifest, c.row, timeoutMs), RecordBytes: recordBytes,
 	}
 	if c.row.EntityType == "policy" { // it answers with actions, and appends nothing by itself
 		run.Entry, run.SyncCalls = sandbox.EntryPolicy, nil
-		run.Limits.Timeout = min(run.Limits.Timeout, policyTimeout)
+		run.Limits.Timeout, run.RecordBytes = min(run.Limits.Timeout, policyTimeout), 0 // nobody would keep it
 	}
 	return run, nil
 }
@@ -295,23 +292,7 @@ func (c *codeRun) host(ctx context.Context, name string, args json.RawMessage) (
 	if err != nil {
 		return nil, explain(err)
 	}
-	encoded, err := json.Marshal(answer)
-	if err == nil {
-		c.note(name, args, encoded)
-	}
-	return encoded, err
-}
-
-// note keeps the hash of a host call, so that a run can be audited and repeated.
-func (c *codeRun) note(name string, args, answer []byte) {
-	hash := blake3.New(32, nil)
-	for _, part := range [][]byte{[]byte(name), args, answer} {
-		// A blake3 hasher never fails to write.
-		_, _ = fmt.Fprintf(hash, "%d:%s", len(part), part)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.record.Calls = append(c.record.Calls, hex.EncodeToString(hash.Sum(nil)))
+	return json.Marshal(answer)
 }
 
 // insertSpan settles a function's own span: it is handed to the kernel, which inserts or drops it.
@@ -346,6 +327,9 @@ func (c *codeRun) insertSpan(raw json.RawMessage) (*span.Span, error) {
 	}
 	id := span.Derive("function", acceptedAt(c.cause), []span.ID{c.cause.ID, c.row.ID}, attempt,
 		int64(len(c.spans)))
+	if s.At.IsZero() { // by the run's start, in the order of the calls: the same again when it is repeated
+		s.At = span.NewTime(c.record.StartedAt.Add(time.Duration(len(c.spans)) * time.Microsecond))
+	}
 	if err := c.inv.complete(s, c.cause, "function", id, "client:function:"+c.row.ID.String()); err != nil {
 		return nil, err
 	}
