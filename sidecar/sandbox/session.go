@@ -395,7 +395,8 @@ func (s *session) answer(c call) {
 	_ = s.child.wire.send(e.buf) // a dead child is told to every session by its reader
 }
 
-// ask calls Host, or Replay, and says when it had its answer. A Host that panics fails the call, not the process.
+// ask calls Host, or Replay, and says when it had its answer. A Host that panics fails the call, not the
+// process.
 func (s *session) ask(c call) (value json.RawMessage, at time.Duration, err error) {
 	defer func() {
 		if x := recover(); x != nil {
