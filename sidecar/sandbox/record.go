@@ -24,7 +24,7 @@ type Call struct {
 	Error *HostError `json:"error,omitempty"`
 }
 
-// ReplayFunc answers the call-th host call of a run (from 1) as it was answered in a recorded run, and says at
+// ReplayFunc answers the call-th host call of a run (from 1) as a recorded run had it answered, and says at
 // which moment; a moment below zero: never. It stands in for Host, under the same rules.
 type ReplayFunc func(call int, name string, args json.RawMessage) (json.RawMessage, time.Duration, error)
 
