@@ -78,9 +78,18 @@ export interface RunResult {
   spans: Partial<Span>[];
 }
 
+/** Bounds of a column: times in RFC 3339 with an offset, or numbers. Where the column is null, none holds. */
+export interface Range {
+  gt?: string | number;
+  gte?: string | number;
+  lt?: string | number;
+  lte?: string | number;
+}
+
 /**
- * What a filter of `find` may name. Each entry holds where the column is the text, or one of the list;
- * all entries hold. Any other column is refused with the code `denied`.
+ * What a filter of `find` and `summarize` may name. A text holds where the column equals it, a list where it
+ * is one of them, a range where it lies within; all entries hold. Any other column is refused with the code
+ * `denied`. `error.code` is the code in the column error.
  */
 export type Filter = Partial<
   Record<
@@ -97,10 +106,31 @@ export type Filter = Partial<
     | "this"
     | "did"
     | "policy_id"
-    | "session_id",
+    | "session_id"
+    | "error.code",
     string | string[]
-  >
+  > &
+    Record<
+      "at" | "accepted_at" | "ttl_at" | "scheduled_at" | "duration_ms" | "value" | "priority",
+      Range
+    >
 >;
+
+/** What `summarize` gives for one group. The columns of `by` are members, too. */
+export interface Summary {
+  /** Start of the minute, hour or day, where `bucket` is stated. */
+  bucket?: string;
+  count: number;
+  /** The figures of `of`, where it is stated; null where no span of the group has a value. */
+  sum?: number | null;
+  min?: number | null;
+  max?: number | null;
+  avg?: number | null;
+  p50?: number | null;
+  p95?: number | null;
+  p99?: number | null;
+  [column: string]: unknown;
+}
 
 /**
  * What a function or a policy gets.
@@ -132,6 +162,26 @@ export interface FunctionCtx {
    * 100 by default. What this run has inserted is not there yet.
    */
   find(filter: Filter, limit?: number): Promise<Span[]>;
+  /**
+   * Counts the current spans that `find` would see, in groups: by columns (entity_type, status, owner_id,
+   * tenant_id, visibility, name, kind, this, did, parent_id, policy_id, provider_id, session_id, model, unit,
+   * severity, error.code), and by the minute, hour or day of `at` in UTC. At most 10,000 groups and 2 s.
+   * `find` and `summarize` together may be called as often as the manifest's limits.sql_calls says.
+   */
+  summarize(
+    filter: Filter,
+    options?: {
+      by?: string[];
+      bucket?: "minute" | "hour" | "day";
+      of?: "duration_ms" | "value" | "cost" | "tokens_in" | "tokens_out";
+    },
+  ): Promise<Summary[]>;
+  /**
+   * A stable id for what is counted up: the same for the same code, tenant, owner and key. A span that states
+   * it as id becomes the first version, or the next one where the content differs, or nothing where it is
+   * equal (all columns but at, trace_id and who).
+   */
+  bucket(key: string): string;
   /** The time in UTC, with six fraction digits and Z. */
   now(): string;
   /** A fresh id. The same cause gives the same ids in the same order. */

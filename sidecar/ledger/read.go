@@ -210,45 +210,6 @@ func (l *Ledger) Now(ctx context.Context) (time.Time, error) {
 	return now, nil
 }
 
-// Scope is the identity under which a kernel reads: the owner and tenant of its cause.
-type Scope struct{ UserID, TenantID string }
-
-// Filter selects spans for ctx.find: each entry is a column and the values it may have.
-type Filter map[string][]string
-
-// findable lists the columns that a filter may name.
-var findable = map[string]string{
-	"id": "uuid", "entity_type": "text", "status": "text", "parent_id": "uuid", "trace_id": "text",
-	"owner_id": "text", "tenant_id": "text", "visibility": "text", "name": "text", "kind": "text",
-	"this": "text", "did": "text", "policy_id": "uuid", "session_id": "text",
-}
-
-// ErrFilter is returned by Find for a column that a filter may not name.
-var ErrFilter = errors.New("find: this column cannot be filtered on")
-
-// Find returns up to limit current spans that scope may read, newest first.
-func (l *Ledger) Find(ctx context.Context, scope Scope, filter Filter, limit int) ([]*span.Span, error) {
-	where, args := []string{"true"}, []any{}
-	for name, values := range filter {
-		kind, ok := findable[name]
-		if !ok {
-			return nil, fmt.Errorf("%w: %.40q", ErrFilter, name)
-		}
-		args = append(args, values)
-		where = append(where, fmt.Sprintf("r.%s = any($%d::text[]::%s[])", name, len(args), kind))
-	}
-	args = append(args, limit)
-	var spans []*span.Span
-	err := l.within(ctx, scope, func(tx pgx.Tx) error {
-		var err error
-		spans, err = querySpans(ctx, tx, fmt.Sprintf(`select %s from ledger.visible_timeline r
-			where %s order by r.at desc, r.id limit $%d`,
-			selectList, strings.Join(where, " and "), len(args)), args...)
-		return err
-	})
-	return spans, err
-}
-
 // ErrTooManyRows is returned by Query when the result is longer than its cap.
 var ErrTooManyRows = errors.New("the result has more rows than allowed")
 
@@ -263,6 +224,9 @@ var ErrValue = errors.New("a value does not fit its place in the statement")
 func (l *Ledger) Query(ctx context.Context, scope Scope, text string, values []any,
 	rowsMax int) ([]map[string]any, error) {
 	var result []map[string]any
+	if scope.OfSystem {
+		return nil, errors.New("query: a system policy's scope is for what the host compiles")
+	}
 	err := l.within(ctx, scope, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, text, values...)
 		if err != nil {
@@ -326,8 +290,10 @@ func (l *Ledger) within(ctx context.Context, scope Scope, read func(pgx.Tx) erro
 		scope.UserID, scope.TenantID); err != nil {
 		return fmt.Errorf("set the scope: %w", err)
 	}
-	if _, err := tx.Exec(ctx, "set local role "+KernelRole); err != nil {
-		return fmt.Errorf("become %s: %w", KernelRole, err)
+	if !scope.OfSystem { // what the host compiles for a system policy names the tenant itself
+		if _, err := tx.Exec(ctx, "set local role "+KernelRole); err != nil {
+			return fmt.Errorf("become %s: %w", KernelRole, err)
+		}
 	}
 	err = read(tx)
 	var verdict *pgconn.PgError

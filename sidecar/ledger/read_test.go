@@ -149,7 +149,8 @@ func TestEveryColumnComesBackThroughEveryDoor(t *testing.T) {
 		t.Fatalf("got %d spans, %v", len(open), err)
 	}
 	wantSame(t, "OpenRequests", open[0], want)
-	found, err := l.Find(t.Context(), Scope{"alice", "t1"}, Filter{"id": {want.ID.String()}}, 10)
+	found, err := l.Find(t.Context(), Scope{UserID: "alice", TenantID: "t1"},
+		equal("id", want.ID.String()), 10)
 	if err != nil || len(found) != 1 {
 		t.Fatalf("got %d spans, %v", len(found), err)
 	}
@@ -289,10 +290,11 @@ func TestFindSeesWhatItsScopeMayRead(t *testing.T) {
 	}
 	mustAppend(t, l, Group{Rows: rows})
 	for scope, want := range map[Scope]string{
-		{"alice", "t1"}: "0 2 5", {"bob", "t1"}: "1 2 5", {"alice", "t2"}: "3 4 5",
-		{"eve", "t3"}: "5", {"", "t1"}: "", {"system", "system"}: "5",
+		{UserID: "alice", TenantID: "t1"}: "0 2 5", {UserID: "bob", TenantID: "t1"}: "1 2 5",
+		{UserID: "alice", TenantID: "t2"}: "3 4 5", {UserID: "eve", TenantID: "t3"}: "5",
+		{UserID: "", TenantID: "t1"}: "", {UserID: "system", TenantID: "system"}: "5",
 	} {
-		found, err := l.Find(t.Context(), scope, Filter{"entity_type": {"note"}}, 100)
+		found, err := l.Find(t.Context(), scope, equal("entity_type", "note"), 100)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -305,11 +307,12 @@ func TestFindSeesWhatItsScopeMayRead(t *testing.T) {
 			t.Errorf("%v finds %q, want %q", scope, got, want)
 		}
 	}
-	if _, err := l.Find(t.Context(), Scope{"alice", "t1"}, Filter{"code": {"x"}}, 1); !errors.Is(err,
-		ErrFilter) {
+	alice := Scope{UserID: "alice", TenantID: "t1"}
+	if _, err := l.Find(t.Context(), alice, equal("code", "x"), 1); !errors.Is(err, ErrFilter) {
 		t.Errorf("got %v", err)
 	}
-	found, err := l.Find(t.Context(), Scope{"alice", "t1"}, Filter{"name": {"0", "2", "1"}}, 1)
+	found, err := l.Find(t.Context(), Scope{UserID: "alice", TenantID: "t1"},
+		equal("name", "0", "2", "1"), 1)
 	if err != nil || len(found) != 1 {
 		t.Errorf("a limit of 1 gives %d, %v", len(found), err)
 	}
@@ -318,7 +321,7 @@ func TestFindSeesWhatItsScopeMayRead(t *testing.T) {
 func TestQueryReadsOnlyAndIsBounded(t *testing.T) {
 	t.Parallel()
 	l, conn := setup(t, 2)
-	scope := Scope{"alice", "t1"}
+	scope := Scope{UserID: "alice", TenantID: "t1"}
 	mustAppend(t, l, Group{Rows: []*span.Span{note(t, idOf(1)),
 		note(t, idOf(2), func(s *span.Span) { s.OwnerID = "bob" })}})
 	rows, err := l.Query(t.Context(), scope, `select id, seq, at, is_deleted, value, metadata, tags
@@ -361,21 +364,27 @@ func TestQueryReadsOnlyAndIsBounded(t *testing.T) {
 func TestQueryLeavesNoTraceInItsSession(t *testing.T) {
 	t.Parallel()
 	l, _ := setup(t, 2)
+	alice := Scope{UserID: "alice", TenantID: "t1"}
 	for _, statement := range []string{
 		"set role " + KernelRole, "select set_config('role', '" + KernelRole + "', false)",
 		"set statement_timeout = 1", "set timezone = 'Asia/Tokyo'", "commit", "rollback",
 		"select set_config('app.user_id', 'bob', false)", "set default_transaction_read_only = on",
 	} {
 		for range 4 {
-			_, _ = l.Query(t.Context(), Scope{"alice", "t1"}, statement, nil, 10) // may be refused: as well
+			_, _ = l.Query(t.Context(), alice, statement, nil, 10) // may be refused: as well
 		}
 	}
 	for i := range 4 {
 		mustAppend(t, l, Group{Rows: []*span.Span{note(t, idOf(i+1))}})
-		rows, err := l.Query(t.Context(), Scope{"alice", "t1"}, `select current_user::text as "user",
+		rows, err := l.Query(t.Context(), alice, `select current_user::text as "user",
 			current_setting('timezone') as zone, current_setting('app.user_id') as me`, nil, 1)
 		if err != nil || fmt.Sprint(rows[0]) != "map[me:alice user:"+KernelRole+" zone:UTC]" {
 			t.Fatalf("got %v, %v", rows, err)
 		}
 	}
+}
+
+// equal filters on one column.
+func equal(column string, values ...string) Filter {
+	return Filter{Equal: map[string][]string{column: values}}
 }

@@ -18,6 +18,11 @@ var EngineTypes = []string{
 	"policy_error", "policy_violation", "provider_execution", "request", "status_patch",
 }
 
+// HasOneVersion reports whether a span of entityType never gets a second version (ledger.may_follow).
+func HasOneVersion(entityType string) bool {
+	return IsEngineType(entityType) && entityType != "request" && entityType != "metric"
+}
+
 // IsEngineType reports whether entityType is one of EngineTypes.
 func IsEngineType(entityType string) bool { return slices.Contains(EngineTypes, entityType) }
 

@@ -102,7 +102,7 @@ func (inv *invocation) kernelRun(job Job) (sandbox.Run, error) {
 		Program: programOf(inv.kernel.span, "kernel "+inv.kernel.name),
 		Entry:   sandbox.EntryFunction,
 		Data:    encoded, Lazy: inv.manifest.lazy,
-		DeferredCalls: []string{"insertSpan", "version"}, AsyncCalls: []string{"find", "sql", "run"},
+		DeferredCalls: []string{"insertSpan", "version"}, AsyncCalls: []string{"find", "summarize", "sql", "run"},
 		Now: time.Now(), Seed: seedOf(inv.kernel.name, job.Batch), Limits: limits, Tenant: "system", Host: inv.host,
 	}
 	if len(job.Batch) > 0 {

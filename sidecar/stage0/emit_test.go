@@ -106,7 +106,7 @@ func TestKernelCallsThatAreDenied(t *testing.T) {
 		`await ctx.run({id: "` + foreign + `"})`:             {"denied", "does not grant run"},
 		`await ctx.find({code: "x"})`:                        {"denied", "cannot be filtered"},
 		`await ctx.find({id: "x"})`:                          {"denied", "uuid"},
-		`await ctx.find({name: {a: 1}})`:                     {"denied", "text or a list"},
+		`await ctx.find({name: {a: 1}})`:                     {"denied", "{gt, gte, lt, lte}"},
 		`await ctx.find({name: ["a", 1]})`:                   {"denied", "text or a list"},
 		`await ctx.find("x")`:                                {"denied", "object of columns"},
 		`await ctx.find({}, 0)`:                              {"denied", "1 to 1000"},

@@ -107,6 +107,8 @@ func (inv *invocation) host(ctx context.Context, name string, args json.RawMessa
 		answer, err = inv.version(argument(0), argument(1))
 	case "find":
 		answer, err = inv.find(ctx, inv.scope(), argument(0), argument(1))
+	case "summarize":
+		answer, err = inv.summarize(ctx, inv.scope(), argument(0), argument(1))
 	case "sql":
 		answer, err = inv.sql(ctx, argument(0))
 	case "run":
@@ -161,53 +163,6 @@ func (inv *invocation) scope() ledger.Scope {
 	}
 	env := environment(causes)
 	return ledger.Scope{UserID: env["APP_USER_ID"], TenantID: env["APP_TENANT_ID"]}
-}
-
-func (inv *invocation) find(ctx context.Context, scope ledger.Scope,
-	rawFilter, rawLimit json.RawMessage) (any, error) {
-	filter, limit, err := readFilter(rawFilter, rawLimit)
-	if err != nil {
-		return nil, err
-	}
-	spans, err := inv.stage0.config.Ledger.Find(ctx, scope, filter, limit)
-	switch {
-	case errors.Is(err, ledger.ErrFilter), errors.Is(err, ledger.ErrStatementTimeout):
-		return nil, denied("%s", err)
-	case ledger.IsRefusal(err): // a value that is no uuid, for example
-		return nil, denied("%s", err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if spans == nil {
-		spans = []*span.Span{}
-	}
-	return spans, nil
-}
-
-func readFilter(rawFilter, rawLimit json.RawMessage) (ledger.Filter, int, error) {
-	limit := 100
-	if rawLimit != nil && string(rawLimit) != "null" {
-		if json.Unmarshal(rawLimit, &limit) != nil || limit < 1 || limit > 1000 {
-			return nil, 0, denied("find: the limit must be a whole number from 1 to 1000")
-		}
-	}
-	var loose map[string]json.RawMessage
-	if err := json.Unmarshal(rawFilter, &loose); err != nil {
-		return nil, 0, denied("find: the filter must be an object of columns and values")
-	}
-	filter := ledger.Filter{}
-	for name, raw := range loose {
-		var one string
-		var many []string
-		if json.Unmarshal(raw, &one) == nil && string(raw) != "null" {
-			many = []string{one}
-		} else if json.Unmarshal(raw, &many) != nil {
-			return nil, 0, denied("find: the value of %.40q must be a text or a list of texts", name)
-		}
-		filter[name] = many
-	}
-	return filter, limit, nil
 }
 
 func (inv *invocation) sql(ctx context.Context, raw json.RawMessage) (any, error) {

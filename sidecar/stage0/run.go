@@ -224,8 +224,10 @@ type codeRun struct {
 	row    *span.Span
 	record *runRecord
 
-	mu    sync.Mutex
-	spans []*span.Span
+	mu      sync.Mutex
+	spans   []*span.Span
+	reads   int
+	buckets map[span.ID]bool // that this run has asked for
 }
 
 func (c *codeRun) prepare(input json.RawMessage, timeoutMs int) (sandbox.Run, error) {
@@ -238,12 +240,13 @@ func (c *codeRun) prepare(input json.RawMessage, timeoutMs int) (sandbox.Run, er
 	c.record.Seed = seedText(seed)
 	run := sandbox.Run{
 		Program: programOf(c.row, c.row.EntityType+" "+c.row.ID.String()),
-		Data:    data, Lazy: manifest.lazy, SyncCalls: []string{"insertSpan"}, AsyncCalls: []string{"find"},
-		Now: c.record.StartedAt.Time, Seed: seed, Tenant: c.cause.TenantID, Host: c.host,
+		Data:    data, Lazy: manifest.lazy, SyncCalls: []string{"insertSpan", "bucket"},
+		AsyncCalls: []string{"find", "summarize"},
+		Now:        c.record.StartedAt.Time, Seed: seed, Tenant: c.cause.TenantID, Host: c.host,
 		Limits: limitsOf(manifest.Manifest, c.row, timeoutMs), RecordBytes: recordBytes,
 	}
 	if c.row.EntityType == "policy" { // it answers with actions, and appends nothing by itself
-		run.Entry, run.SyncCalls = sandbox.EntryPolicy, nil
+		run.Entry, run.SyncCalls = sandbox.EntryPolicy, []string{"bucket"}
 		run.Limits.Timeout, run.RecordBytes = min(run.Limits.Timeout, policyTimeout), 0 // nobody would keep it
 	}
 	return run, nil
@@ -268,7 +271,7 @@ func limitsOf(m *span.Manifest, row *span.Span, timeoutMs int) sandbox.Limits {
 	return limits
 }
 
-// host answers the calls of a function or a policy: it may emit and find, nothing else.
+// host answers the calls of a function or a policy: it may emit and read, nothing else.
 func (c *codeRun) host(ctx context.Context, name string, args json.RawMessage) (json.RawMessage, error) {
 	var list []json.RawMessage
 	if err := json.Unmarshal(args, &list); err != nil {
@@ -281,11 +284,15 @@ func (c *codeRun) host(ctx context.Context, name string, args json.RawMessage) (
 	case "insertSpan":
 		answer, err = c.insertSpan(list[0])
 	case "find":
-		scope := ledger.Scope{UserID: c.cause.OwnerID, TenantID: c.cause.TenantID}
-		if c.row.EntityType == "policy" && c.row.TenantID != "system" {
-			scope.UserID = c.row.OwnerID // a tenant's policy sees what its owner may read
+		if err = c.countRead(); err == nil {
+			answer, err = c.inv.find(ctx, c.scope(), list[0], list[1])
 		}
-		answer, err = c.inv.find(ctx, scope, list[0], list[1])
+	case "summarize":
+		if err = c.countRead(); err == nil {
+			answer, err = c.inv.summarize(ctx, c.scope(), list[0], list[1])
+		}
+	case "bucket":
+		answer, err = c.bucket(list[0])
 	default:
 		err = denied("ctx.%s is not part of a function's ctx", name)
 	}

@@ -185,7 +185,7 @@ func TestRunOutcomesHaveTheirCodes(t *testing.T) {
 		"find value": {"await ctx.find({name: 1})", span.RunDenied},
 		"find none":  {"await ctx.find()", span.RunDenied},
 		"find limit": {"await ctx.find({}, 1001)", span.RunDenied},
-		"find much":  {"for (let i = 0; i < 20; i++) await ctx.find({name: 'x'})", span.RunDenied},
+		"find much":  {"for (let i = 0; i < 20; i++) await ctx.find({name: 'x'})", span.RunLimitSQL},
 	} {
 		n += 2
 		x, group := b.execute(n+1, b.function(n, c.source).ID)
