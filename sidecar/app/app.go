@@ -23,6 +23,7 @@ import (
 	"github.com/loglineos/loglineos/sidecar/httpapi"
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/sandbox"
+	"github.com/loglineos/loglineos/sidecar/sign"
 	"github.com/loglineos/loglineos/sidecar/span"
 	"github.com/loglineos/loglineos/sidecar/stage0"
 	"github.com/loglineos/loglineos/sidecar/tail"
@@ -41,6 +42,7 @@ type App struct {
 	engine *engine.Engine
 	tail   *tail.Tail
 	walls  *walls
+	signer *sign.Signer // nil: no key is configured
 }
 
 // New connects, starts the sandbox and reads the manifest. Its errors name what to mend.
@@ -66,14 +68,16 @@ func New(ctx context.Context, c *config.Config, log *slog.Logger) (_ *App, err e
 	var incarnation span.ID
 	rand.Read(incarnation[:]) // never fails: crypto/rand
 	a.stage0 = stage0.New(
-		stage0.Config{Ledger: a.ledger, Pool: a.pool, Node: c.Node, Incarnation: incarnation, Log: log})
+		stage0.Config{Ledger: a.ledger, Pool: a.pool, Node: c.Node, Incarnation: incarnation, Log: log,
+			Signer: a.signer, TrustRoot: c.TrustRoot})
 	if err = a.stage0.Reload(ctx); err != nil {
 		return nil, err
 	}
 	a.engine = engine.New(engine.Config{
 		Ledger: a.ledger, Manifest: a.stage0.Manifest, Failure: a.stage0.Failure,
 		Boot: func(ctx context.Context, job engine.Job) error { return a.stage0.Boot(ctx, stage0.Job(job)) },
-		Load: a.stage0.Load, Prefetch: a.stage0.Prefetch, Node: c.Node, InFlightMax: c.MaxInFlight, Log: log,
+		Load: a.stage0.Load, Prefetch: a.stage0.Prefetch, Seal: a.signer.Seal, Node: c.Node,
+		InFlightMax: c.MaxInFlight, Log: log,
 	})
 	a.tail = tail.New(tail.Config{
 		DatabaseURL: c.DatabaseURL, ReplicationURL: c.ReplicationURL, Slot: c.Slot, Publication: c.Publication,

@@ -68,6 +68,8 @@ type Config struct {
 	// Load reads versions through the cache; nil where there is none. Prefetch starts to.
 	Load     func(ctx context.Context, keys []span.Key) ([]*span.Span, error)
 	Prefetch func(ctx context.Context, keys []span.Key)
+	// Seal hashes, and signs where there is a key, what the engine appends by itself. nil only hashes.
+	Seal ledger.Sealer
 	// Node names this sidecar in who (sidecar:<node>).
 	Node string
 	// InFlightMax is how many requests run or wait for their commit at once. 0 is 64.
@@ -115,6 +117,9 @@ type Stats struct {
 func New(config Config) *Engine {
 	if config.InFlightMax <= 0 {
 		config.InFlightMax = 64
+	}
+	if config.Seal == nil {
+		config.Seal = (*span.Span).Seal
 	}
 	e := &Engine{
 		config: config, events: make(chan func(), 1024), slots: make(chan struct{}, itemsMax),

@@ -176,7 +176,7 @@ func TestRefusedResultEndsAsAnExecutionError(t *testing.T) {
 				group := done(b.t, cause)
 				if cause.ID == bad {
 					group.Rows[0].Visibility = "nobody"
-					if err := group.Seal(); err != nil {
+					if err := group.Seal((*span.Span).Seal); err != nil {
 						return err
 					}
 				}

@@ -223,5 +223,5 @@ func (e *Engine) incident(row *span.Published, kernel string, failure *span.RunE
 		At: row.At, OwnerID: "system", TenantID: "system", Visibility: "private", Status: new("open"),
 		ParentID: &row.ID, TraceID: row.TraceID, Error: encoded, Metadata: metadata,
 	}
-	return incident, incident.Seal(nil)
+	return incident, e.config.Seal(incident, nil)
 }

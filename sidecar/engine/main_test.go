@@ -143,7 +143,7 @@ func (b *bench) load(ctx context.Context, keys []span.Key) ([]*span.Span, error)
 func (b *bench) observe(_ context.Context, job Job) error {
 	for _, cause := range job.Batch {
 		group := ledger.Group{Rows: []*span.Span{requestOf(cause)}}
-		if err := group.Seal(); err != nil {
+		if err := group.Seal((*span.Span).Seal); err != nil {
 			return err
 		}
 		job.Emit(cause.Key(), group, nil)
@@ -181,7 +181,7 @@ func endOf(cause *span.Span, status string) (ledger.Group, error) {
 		span.Derive("execution", cause.AcceptedAt.Time, []span.ID{cause.ID}, attempt))
 	execution.Status, execution.ParentID, execution.Attempt = &status, cause.ParentID, cause.Attempt
 	group := ledger.Group{Fence: cause.NextRequest("kernel:run_code", status), Rows: []*span.Span{execution}}
-	return group, group.Seal()
+	return group, group.Seal((*span.Span).Seal)
 }
 
 func failure(request *span.Span, fault *span.RunError) (ledger.Group, error) {
@@ -192,7 +192,7 @@ func failure(request *span.Span, fault *span.RunError) (ledger.Group, error) {
 	if group.Rows[0].Error, err = json.Marshal(fault); err != nil {
 		return group, err
 	}
-	return group, group.Seal()
+	return group, group.Seal((*span.Span).Seal)
 }
 
 func derived(entityType string, cause *span.Span, id span.ID) *span.Span {
@@ -243,7 +243,7 @@ func attempt(n int) func(*span.Span) { return func(s *span.Span) { s.Attempt = &
 
 func (b *bench) append(group ledger.Group) {
 	b.t.Helper()
-	if err := group.Seal(); err != nil {
+	if err := group.Seal((*span.Span).Seal); err != nil {
 		b.t.Fatal(err)
 	}
 	outcomes, err := b.ledger.Append(b.t.Context(), []ledger.Group{group})

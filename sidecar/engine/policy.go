@@ -72,7 +72,7 @@ func (e *Engine) policyFault(row *span.Span, fault error) {
 		TraceID: row.TraceID, Error: failure, Metadata: metadata,
 	}
 	if err == nil {
-		err = report.Seal(nil)
+		err = e.config.Seal(report, nil)
 	}
 	if err != nil {
 		e.config.Log.Error("policy_error not recorded", "policy", row.ID.String(), "error", err)

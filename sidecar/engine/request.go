@@ -414,7 +414,7 @@ func (e *Engine) finish(r *request, group ledger.Group) {
 	r.held = nil
 	if group.Fence.Seq != r.span.Seq+1 {
 		group.Fence.Seq, group.Fence.PrevHash = r.span.Seq+1, r.span.CurrHash
-		if err := group.Fence.Seal(group.Fence.PrevHash); err != nil {
+		if err := e.config.Seal(group.Fence, group.Fence.PrevHash); err != nil {
 			e.fail(r, &span.RunError{Code: span.RunNotSerializable, Message: err.Error()})
 			return
 		}

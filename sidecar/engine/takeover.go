@@ -197,7 +197,7 @@ func (e *Engine) takeOver(r *request) {
 func (e *Engine) mark(r *request, attempt int) {
 	version := r.span.NextRequest("sidecar:"+e.config.Node, "running")
 	version.Did, version.Attempt = new("claimed"), &attempt
-	if err := version.Seal(version.PrevHash); err != nil {
+	if err := e.config.Seal(version, version.PrevHash); err != nil {
 		e.abandon(r, err)
 		return
 	}
@@ -247,7 +247,7 @@ func (e *Engine) advance(r *request, status, reason string) {
 		version.Error, err = json.Marshal(&span.RunError{Code: span.RunCrash, Message: reason})
 	}
 	if err == nil {
-		err = version.Seal(version.PrevHash)
+		err = e.config.Seal(version, version.PrevHash)
 	}
 	if err != nil {
 		e.abandon(r, err)

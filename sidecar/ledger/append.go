@@ -23,15 +23,18 @@ type Group struct {
 	Rows  []*span.Span
 }
 
-// Seal hashes every span of the group. The fence's PrevHash must be set.
-func (g Group) Seal() error {
+// Sealer hashes a span and, where there is a key, signs it: sign.Signer.Seal, or (*span.Span).Seal.
+type Sealer func(row *span.Span, prevHash *string) error
+
+// Seal seals every span of the group. The fence's PrevHash must be set.
+func (g Group) Seal(seal Sealer) error {
 	if g.Fence != nil {
-		if err := g.Fence.Seal(g.Fence.PrevHash); err != nil {
+		if err := seal(g.Fence, g.Fence.PrevHash); err != nil {
 			return fmt.Errorf("hash version %d of %s: %w", g.Fence.Seq, g.Fence.ID, err)
 		}
 	}
 	for _, row := range g.Rows {
-		if err := row.Seal(nil); err != nil {
+		if err := seal(row, nil); err != nil {
 			return fmt.Errorf("hash %s %s: %w", row.EntityType, row.ID, err)
 		}
 	}

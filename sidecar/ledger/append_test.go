@@ -175,7 +175,7 @@ func TestOneOfManyWinsAFence(t *testing.T) {
 	for worker := range 6 {
 		group := Group{Fence: next(t, first, "complete"), Rows: []*span.Span{note(t, idOf(10+worker))}}
 		group.Fence.Reason = new(fmt.Sprint(worker))
-		if err := group.Seal(); err != nil {
+		if err := group.Seal((*span.Span).Seal); err != nil {
 			t.Fatal(err)
 		}
 		workers.Go(func() {

@@ -46,6 +46,11 @@ func (o *Owner) Latest(ctx context.Context, ids []span.ID) (map[span.ID]*span.Sp
 	return byID(spans), nil
 }
 
+// Keys is Ledger.Keys under the owner's rights.
+func (o *Owner) Keys(ctx context.Context) ([]*span.Span, error) {
+	return querySpans(ctx, o.conn, keysSQL)
+}
+
 // EnsureDatabase makes the database of this name where the cluster has none.
 func (o *Owner) EnsureDatabase(ctx context.Context, name string) error {
 	var exists bool

@@ -201,6 +201,16 @@ func (l *Ledger) ActivePolicies(ctx context.Context) ([]*span.Span, error) {
 		order by r.id`)
 }
 
+// Keys returns every version of every key span of the system.
+func (l *Ledger) Keys(ctx context.Context) ([]*span.Span, error) {
+	return querySpans(ctx, l.pool, keysSQL)
+}
+
+const keysMax = 100_000
+
+var keysSQL = fmt.Sprintf(`select %s from ledger.universal_registry r
+	where r.tenant_id = 'system' and r.entity_type = 'key' order by r.id, r.seq limit %d`, selectList, keysMax)
+
 // Now returns the database's clock, the only one that decides when work is due.
 func (l *Ledger) Now(ctx context.Context) (time.Time, error) {
 	var now time.Time

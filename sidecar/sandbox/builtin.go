@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -13,6 +12,8 @@ import (
 
 	"github.com/dop251/goja"
 	"lukechampine.com/blake3"
+
+	"github.com/loglineos/loglineos/sidecar/edwards"
 )
 
 const lineOverhead = 32 // bytes that a log line counts beside its text
@@ -148,7 +149,7 @@ func (t *task) buildCrypto() *goja.Object {
 		"verify": func(c goja.FunctionCall) goja.Value {
 			sig, hash := t.bytesOrHex(c.Argument(0)), t.bytesOrHex(c.Argument(1))
 			pub := t.bytesOrHex(c.Argument(2))
-			return t.vm.ToValue(len(pub) == ed25519.PublicKeySize && ed25519.Verify(pub, hash, sig))
+			return t.vm.ToValue(edwards.Verify(pub, hash, sig))
 		},
 		"randomUUID": func(goja.FunctionCall) goja.Value { return t.vm.ToValue(t.random.uuid4()) },
 	} {

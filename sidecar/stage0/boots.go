@@ -117,5 +117,5 @@ func (s *Stage0) bootEvent(key bootKey, count *bootCount) (*span.Span, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode the boot event: %w", err)
 	}
-	return row, row.Seal(nil)
+	return row, s.config.Signer.Seal(row, nil)
 }

@@ -249,7 +249,7 @@ func (inv *invocation) emitAll(emit func(span.Key, ledger.Group, *span.RunError)
 			continue
 		}
 		sealed := ledger.Group{Fence: group.fence, Rows: group.rows}
-		if err := sealed.Seal(); err != nil {
+		if err := sealed.Seal(inv.stage0.config.Signer.Seal); err != nil {
 			emit(key, ledger.Group{}, refuse(span.RunNotSerializable, "%s", err.Error()))
 			continue
 		}
@@ -288,7 +288,7 @@ func (s *Stage0) Failure(request *span.Span, failure *span.RunError) (ledger.Gro
 	fence := request.NextRequest(who, "error")
 	fence.Did = new("refused")
 	group := ledger.Group{Fence: fence, Rows: []*span.Span{execution}}
-	return group, group.Seal()
+	return group, group.Seal(s.config.Signer.Seal)
 }
 
 // readPartial reads a partial span in one pass. Null is absent; what the database or the host owns is

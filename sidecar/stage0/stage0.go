@@ -23,6 +23,7 @@ import (
 
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/sandbox"
+	"github.com/loglineos/loglineos/sidecar/sign"
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
@@ -34,6 +35,10 @@ type Config struct {
 	Node        string
 	Incarnation span.ID
 	Log         *slog.Logger
+	// Signer seals what Stage-0 and what runs append; nil only hashes.
+	Signer *sign.Signer
+	// TrustRoot is the pinned fingerprint of the root key, "" where none is: then no key counts.
+	TrustRoot string
 }
 
 // Stage0 runs kernels, and through them functions and policies. It is safe for concurrent use.
@@ -41,6 +46,7 @@ type Stage0 struct {
 	config   Config
 	versions *versions
 	manifest atomic.Pointer[governed]
+	trust    atomic.Pointer[sign.Trust]
 	reload   sync.Mutex // one reading of the manifest at a time: an older one never comes last
 	mu       sync.Mutex
 	kernels  map[span.ID]*kernel
@@ -67,12 +73,14 @@ type kernel struct {
 
 // New returns a Stage0 that has not read its manifest yet: call Reload.
 func New(config Config) *Stage0 {
-	return &Stage0{
+	s := &Stage0{
 		config:   config,
 		versions: newVersions(config.Ledger),
 		kernels:  map[span.ID]*kernel{},
 		boots:    newBootCounter(),
 	}
+	s.trust.Store(sign.NewTrust(config.TrustRoot, nil))
+	return s
 }
 
 // Manifest returns the manifest in force, or nil before the first Reload.
@@ -378,7 +386,7 @@ func (s *Stage0) incident(ctx context.Context, cause *span.Span, what string, fa
 			map[string]string{"code": "malformed", "message": clip(fault.Error(), 4000)})
 	}
 	if err == nil {
-		err = incident.Seal(nil)
+		err = s.config.Signer.Seal(incident, nil)
 	}
 	if err == nil {
 		_, err = s.config.Ledger.Append(ctx, []ledger.Group{{Rows: []*span.Span{incident}}})

@@ -221,7 +221,7 @@ func TestPinnedVersionRunsAndLatestFollowsTheTail(t *testing.T) {
 	second.Seq, second.Code, second.PrevHash = 1, new("return 'v1'"), first.CurrHash
 	second.Xact, second.AcceptedAt = nil, nil
 	group := ledger.Group{Fence: &second}
-	if err := group.Seal(); err != nil {
+	if err := group.Seal((*span.Span).Seal); err != nil {
 		t.Fatal(err)
 	}
 	if outcomes, err := b.config.Ledger.Append(t.Context(), []ledger.Group{group}); err != nil ||

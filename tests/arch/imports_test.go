@@ -10,19 +10,20 @@ import (
 // import, outside its tests. Anyone may import sidecar/metrics.
 var mayImport = map[string][]string{
 	"sidecar": {"sidecar/app", "sidecar/cli", "sidecar/config", "sidecar/sandbox"},
-	"sidecar/cli": {"sidecar/app", "sidecar/config", "sidecar/ledger", "sidecar/span", "sidecar/devdb",
-		"kernels", "supabase", "sql"},
+	"sidecar/cli": {"sidecar/app", "sidecar/config", "sidecar/ledger", "sidecar/sign", "sidecar/span",
+		"sidecar/devdb", "kernels", "supabase", "sql"},
 	"sidecar/app": {"sidecar/config", "sidecar/span", "sidecar/sign", "sidecar/ledger", "sidecar/tail",
 		"sidecar/engine", "sidecar/stage0", "sidecar/sandbox", "sidecar/seal", "sidecar/httpapi", "sidecar/devdb",
 		"kernels", "supabase", "sql"},
 	"sidecar/config":  {},
 	"sidecar/span":    {},
-	"sidecar/sign":    {"sidecar/span"},
+	"sidecar/edwards": {},
+	"sidecar/sign":    {"sidecar/edwards", "sidecar/span"},
 	"sidecar/ledger":  {"sidecar/span", "kernels", "supabase", "sql"},
 	"sidecar/tail":    {"sidecar/span"},
 	"sidecar/engine":  {"sidecar/span", "sidecar/ledger"},
 	"sidecar/stage0":  {"sidecar/ledger", "sidecar/sandbox", "sidecar/sign", "sidecar/span"},
-	"sidecar/sandbox": {},
+	"sidecar/sandbox": {"sidecar/edwards"},
 	"sidecar/seal":    {"sidecar/ledger", "sidecar/sign", "sidecar/span"},
 	"sidecar/httpapi": {"sidecar/ledger", "sidecar/sign", "sidecar/span"},
 	"sidecar/metrics": {},
@@ -44,7 +45,9 @@ var onlyIn = map[string][]string{
 
 // onlyImports says which libraries a folder may import besides the standard library.
 var onlyImports = map[string][]string{
+	"sidecar/edwards": {},
 	"sidecar/span":    {"lukechampine.com/blake3", "github.com/gowebpki/jcs"},
+	"sidecar/sign":    {"lukechampine.com/blake3"},
 	"sidecar/devdb":   {},
 	"sidecar/metrics": {"github.com/prometheus/"},
 	"kernels":         {},
