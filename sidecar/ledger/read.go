@@ -74,36 +74,6 @@ func (l *Ledger) Latest(ctx context.Context, ids []span.ID) (map[span.ID]*span.S
 	return byID(spans), nil
 }
 
-// InForce reads, of each id, the latest version that is effective now. An id without one is absent.
-func (l *Ledger) InForce(ctx context.Context, ids []span.ID) (map[span.ID]*span.Span, error) {
-	spans, err := querySpans(ctx, l.pool, `select `+selectList+`
-		from unnest($1::text[]::uuid[]) as k(id)
-		cross join lateral (
-			select * from ledger.universal_registry v
-			where v.id = k.id and (v.effective_at is null or v.effective_at <= clock_timestamp())
-			order by v.seq desc limit 1
-		) r`, texts(ids))
-	if err != nil {
-		return nil, err
-	}
-	return byID(spans), nil
-}
-
-// NextEffective returns the earliest future effective_at of the versions of ids, by the database's clock;
-// the zero time where there is none.
-func (l *Ledger) NextEffective(ctx context.Context, ids []span.ID) (time.Time, error) {
-	var next *time.Time
-	err := l.pool.QueryRow(ctx, `select min(effective_at) from ledger.universal_registry
-		where id = any($1::text[]::uuid[]) and effective_at > clock_timestamp()`, texts(ids)).Scan(&next)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("read the next effective time: %w", err)
-	}
-	if next == nil {
-		return time.Time{}, nil
-	}
-	return *next, nil
-}
-
 // Requests reads requests as they stand now: the latest version, with input and metadata of the first. An
 // id without a row is absent.
 func (l *Ledger) Requests(ctx context.Context, ids []span.ID) (map[span.ID]*span.Span, error) {

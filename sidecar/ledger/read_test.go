@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/loglineos/loglineos/sidecar/span"
 )
@@ -131,11 +130,6 @@ func TestEveryColumnComesBackThroughEveryDoor(t *testing.T) {
 		t.Fatalf("got %d spans, %v", len(latest), err)
 	}
 	wantSame(t, "Latest", latest[want.ID], want)
-	inForce, err := l.InForce(t.Context(), []span.ID{want.ID})
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantSame(t, "InForce", inForce[want.ID], want)
 	requests, err := l.Requests(t.Context(), []span.ID{want.ID, idOf(8)})
 	if err != nil || len(requests) != 1 {
 		t.Fatalf("got %d spans, %v", len(requests), err)
@@ -234,25 +228,6 @@ func TestOpenRequestsComeInPagesAndOnlyOpenOnes(t *testing.T) {
 	want := []string{"scheduled", "running", "scheduled", "running", "scheduled", "running"}
 	if !slices.Equal(seen, want) {
 		t.Fatalf("got %v, want %v", seen, want)
-	}
-}
-
-func TestInForceIsTheLatestEffectiveVersion(t *testing.T) {
-	t.Parallel()
-	l, _ := setup(t, 2)
-	function := func(s *span.Span) { s.EntityType, s.Status = "function", new("active") }
-	first := note(t, idOf(1), function)
-	mustAppend(t, l, Group{Rows: []*span.Span{first}})
-	later := *first
-	later.Seq, later.EffectiveAt = 1, new(span.NewTime(time.Now().Add(time.Hour)))
-	if err := later.Seal(first.CurrHash); err != nil {
-		t.Fatal(err)
-	}
-	never := note(t, idOf(2), function, func(s *span.Span) { s.EffectiveAt = later.EffectiveAt })
-	mustAppend(t, l, Group{Fence: &later}, Group{Rows: []*span.Span{never}})
-	got, err := l.InForce(t.Context(), []span.ID{first.ID, never.ID})
-	if err != nil || len(got) != 1 || got[first.ID].Seq != 0 {
-		t.Fatalf("got %v, %v", got, err)
 	}
 }
 

@@ -58,6 +58,9 @@ func (o object) take(key string) (json.RawMessage, bool) {
 var retired = map[string]string{
 	"override_pubkey_hex": "append a key span with the purpose override",
 	"previous_pubkeys":    "append a key span for each key, revoked where it is old",
+	"event_time":          "remove it: the ledger's guard holds at to 30 days back and 5 minutes ahead",
+	"slow_ms_threshold":   "write policy.slow_ms",
+	"app_ids":             "remove it: apps are not governed by this document",
 }
 
 func (o object) refuseUnknown() {

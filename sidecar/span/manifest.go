@@ -18,8 +18,17 @@ type Manifest struct {
 	Triggers       []Trigger          // all matching ones run
 	Grants         map[string][]Grant // by kernel name, function id, user:<id> or tenant:<id>; absent means none
 	Limits         Limits
-	EventTime      EventTime
+	// Pins name the very version of a kernel that boots, by the kernel's name.
+	Pins map[string]int
+	// Timelocks are the hours from accepted_at to force of a new version of a kernel, by its name, or of
+	// the manifest, by "manifest". A first version waits for nothing.
+	Timelocks map[string]int
+	// RateLimits are the boots of a kernel that a tenant may have in a minute, by the kernel's name.
+	RateLimits map[string]int
 }
+
+// TimelockHoursMax bounds every timelock, so that what is older needs no look at them.
+const TimelockHoursMax = 720
 
 // Throttle bounds executions. 0 allows none.
 type Throttle struct {
@@ -73,13 +82,8 @@ type Limits struct {
 	Spans       int // spans: appended by one run
 	SQLCalls    int // sql_calls
 	SQLRows     int // sql_rows
+	NetCalls    int // net_calls: of ctx.fetch by one run
 	IOTimeoutMs int // io_timeout_ms: waiting on host calls
-}
-
-// EventTime is how far at may lie from accepted_at for clients, in milliseconds.
-type EventTime struct {
-	PastMs   int
-	FutureMs int
 }
 
 // Trigger starts a kernel for every row that matches.
@@ -103,8 +107,8 @@ func DefaultManifest() *Manifest {
 		Features:       Features{AuditLog: AuditOn},
 		Grants:         map[string][]Grant{},
 		Limits: Limits{MemoryMB: 128, SourceBytes: 256 << 10, OutputBytes: 256 << 10, LogBytes: 64 << 10,
-			FrameBytes: 1 << 20, Spans: 50, SQLCalls: 100, SQLRows: 10000, IOTimeoutMs: 120000},
-		EventTime: EventTime{PastMs: 30 * 24 * 3600 * 1000, FutureMs: 5 * 60 * 1000},
+			FrameBytes: 1 << 20, Spans: 50, SQLCalls: 100, SQLRows: 10000, NetCalls: 20, IOTimeoutMs: 120000},
+		Pins: map[string]int{}, Timelocks: map[string]int{}, RateLimits: map[string]int{},
 	}
 }
 
@@ -183,14 +187,14 @@ func (d *document) manifest(m *Manifest, raw json.RawMessage) {
 		o.integer("spans", &limits.Spans, 0, limits.Spans)
 		o.integer("sql_calls", &limits.SQLCalls, 0, limits.SQLCalls)
 		o.integer("sql_rows", &limits.SQLRows, 0, limits.SQLRows)
+		o.integer("net_calls", &limits.NetCalls, 0, 1000)
 		o.integer("io_timeout_ms", &limits.IOTimeoutMs, 1, 300000)
-	})
-	o.each("event_time", func(o object) {
-		o.integer("past_ms", &m.EventTime.PastMs, 0, 1e15)
-		o.integer("future_ms", &m.EventTime.FutureMs, 0, 1e15)
 	})
 	d.triggers(o, m)
 	d.grants(o, m)
+	d.pins(o, m)
+	d.timelocks(o, m)
+	d.rateLimits(o, m)
 	o.refuseUnknown()
 }
 

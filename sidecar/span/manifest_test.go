@@ -23,7 +23,9 @@ const contractManifest = `{
   "policy": {"slow_ms": 1, "timeout_ms": 2, "circuit_breaker_threshold": 3},
   "features": {"signatures_required": ["function"], "strict_mode": true, "audit_log": "full"},
   "limits": {"memory_mb": 64, "spans": 10, "io_timeout_ms": 300000},
-  "event_time": {"past_ms": 1, "future_ms": 2},
+  "pins": {"run_code": 3},
+  "timelocks": {"kernel:run_code": {"activate_after_hours": 24}, "manifest": {"activate_after_hours": 1}},
+  "rate_limits": {"kernel:provider_exec": {"per_tenant_per_min": 10}},
   "triggers": [
     {"kernel": "observer_bot", "when": {"entity_type": "function", "status": ["scheduled"]}},
     {"kernel": "request_worker", "when": {"entity_type": "request", "status": ["scheduled", "retry"]}},
@@ -62,7 +64,9 @@ func TestManifestStatesEveryKey(t *testing.T) {
 	t.Parallel()
 	m, want := contractExample(t), DefaultManifest()
 	want.Version, want.AllowedBootIDs = "2", []ID{RunCodeID}
-	want.Throttle, want.Policy, want.EventTime = Throttle{7, 0}, Policy{1, 2, 3}, EventTime{1, 2}
+	want.Throttle, want.Policy = Throttle{7, 0}, Policy{1, 2, 3}
+	want.Pins, want.RateLimits = map[string]int{"run_code": 3}, map[string]int{"provider_exec": 10}
+	want.Timelocks = map[string]int{"run_code": 24, "manifest": 1}
 	want.Features = Features{SignaturesRequired{Types: []string{"function"}}, true, AuditFull}
 	want.Limits.MemoryMB, want.Limits.Spans, want.Limits.IOTimeoutMs = 64, 10, 300000
 	want.Triggers, want.Grants = m.Triggers, m.Grants
@@ -120,7 +124,20 @@ func TestManifestRefuses(t *testing.T) {
 		{`null`, "manifest: want an object, found null"},
 		{`{"a":1,"a":1}`, "the key stands twice"},
 		{`{"Throttle":{}}`, "Throttle: the key is unknown"},
-		{`{"rate_limits":{}}`, "rate_limits: the key is unknown"},
+		{`{"rate_limit":{}}`, "rate_limit: the key is unknown"},
+		{`{"rate_limits":{"run_code":{}}}`, "rate_limits.run_code: is no kernel of this manifest (write"},
+		{`{"rate_limits":{"kernel:nobody":{}}}`, "rate_limits.kernel:nobody: is no kernel"},
+		{`{"rate_limits":{"kernel:run_code":{"per_tenant_per_min":0}}}`, "per_tenant_per_min: found 0"},
+		{`{"rate_limits":{"kernel:run_code":{"per_min":1}}}`, "rate_limits.kernel:run_code.per_min: the key is"},
+		{`{"pins":{"nobody":1}}`, "pins.nobody: is no kernel of this manifest"},
+		{`{"pins":{"run_code":-1}}`, "pins.run_code: found -1"},
+		{`{"pins":[]}`, "pins: want an object, found a list"},
+		{`{"timelocks":{"kernel:nobody":{}}}`, "timelocks.kernel:nobody: is no kernel"},
+		{`{"timelocks":{"kernel:manifest":{}}}`, "timelocks.kernel:manifest: is no kernel"},
+		{`{"timelocks":{"manifest":{"activate_after_hours":721}}}`, "found 721 (write a whole number from 0"},
+		{`{"timelocks":{"manifest":24}}`, "timelocks.manifest: want an object, found a number"},
+		{`{"event_time":{}}`, "event_time: the key is unknown (remove it: the ledger's guard"},
+		{`{"limits":{"net_calls":1001}}`, "limits.net_calls: found 1001"},
 		{`{"override_pubkey_hex":""}`, "append a key span with the purpose override"},
 		{`{"version":1}`, "version: want a short text, found a number"},
 		{`{"throttle":{"per_tenant_daily_exec_limit":-1}}`, "throttle.per_tenant_daily_exec_limit: found -1"},

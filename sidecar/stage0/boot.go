@@ -73,7 +73,9 @@ func (s *Stage0) boot(ctx context.Context, manifest *governed, job Job,
 	if err != nil {
 		return nil, err
 	}
-	s.boots.count(kernel)
+	if err := s.countBoot(ctx, manifest, kernel, job.Batch); err != nil {
+		return nil, err
+	}
 	inv := newInvocation(s, manifest, kernel, job, parent)
 	run, err := inv.kernelRun(job)
 	if err != nil {

@@ -13,6 +13,10 @@ import (
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
+// spansSpare is what a kernel may append for a cause besides: where limits.spans is 0, it still says what
+// became of the run.
+const spansSpare = 10
+
 // insertSpan completes a partial span and keeps it until the run ends well.
 func (inv *invocation) insertSpan(raw, rawOrigin json.RawMessage) (*span.Span, error) {
 	from, err := readOrigin(rawOrigin)
@@ -47,9 +51,9 @@ func (inv *invocation) insertSpan(raw, rawOrigin json.RawMessage) (*span.Span, e
 	if !ofFunction && !inv.manifest.Allows(inv.kernel.name, span.ActionInsert, draftSpan.EntityType) {
 		return nil, denied("the manifest does not grant insertSpan:%s to %s", draftSpan.EntityType, inv.kernel.name)
 	}
-	if len(group.rows) >= 2*inv.manifest.Limits.Spans {
+	if most := 2*inv.manifest.Limits.Spans + spansSpare; len(group.rows) >= most {
 		return nil, &sandbox.HostError{Code: string(span.RunLimitSpans),
-			Message: fmt.Sprintf("more than %d spans for one cause", 2*inv.manifest.Limits.Spans)}
+			Message: fmt.Sprintf("more than %d spans for one cause", most)}
 	}
 	if ofFunction {
 		delete(group.issued, draftSpan.ID)

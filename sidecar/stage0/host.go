@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/sandbox"
@@ -23,6 +24,8 @@ type invocation struct {
 	matched  map[[2]span.Key]bool // (policy, cause) pairs that ctx.input names
 	emit     func(span.Key, ledger.Group, *span.RunError)
 	cancel   func(span.Key) context.Context
+
+	reads atomic.Int32
 
 	mu     sync.Mutex
 	groups map[span.Key]*draft
@@ -106,11 +109,17 @@ func (inv *invocation) host(ctx context.Context, name string, args json.RawMessa
 	case "version":
 		answer, err = inv.version(argument(0), argument(1))
 	case "find":
-		answer, err = inv.find(ctx, inv.scope(), argument(0), argument(1))
+		if err = inv.countRead(); err == nil {
+			answer, err = inv.find(ctx, inv.scope(), argument(0), argument(1))
+		}
 	case "summarize":
-		answer, err = inv.summarize(ctx, inv.scope(), argument(0), argument(1))
+		if err = inv.countRead(); err == nil {
+			answer, err = inv.summarize(ctx, inv.scope(), argument(0), argument(1))
+		}
 	case "sql":
-		answer, err = inv.sql(ctx, argument(0))
+		if err = inv.countRead(); err == nil {
+			answer, err = inv.sql(ctx, argument(0))
+		}
 	case "run":
 		answer, err = inv.run(ctx, argument(0), argument(1))
 	default:
@@ -120,6 +129,14 @@ func (inv *invocation) host(ctx context.Context, name string, args json.RawMessa
 		return nil, explain(err)
 	}
 	return json.Marshal(answer)
+}
+
+// countRead counts a kernel's read against limits.sql_calls.
+func (inv *invocation) countRead() error {
+	if most := inv.manifest.Limits.SQLCalls; int(inv.reads.Add(1)) > most {
+		return refuse(span.RunLimitSQL, "more than %d reads in one run", most)
+	}
+	return nil
 }
 
 // explain turns a refusal into what JavaScript sees. Any other error is a fault on the way: the

@@ -53,6 +53,7 @@ func TestMalformedManifestNeverTakesForce(t *testing.T) {
 		if err := b.Reload(t.Context()); !errors.As(err, &malformed) {
 			t.Errorf("%v: Reload says %v", broken, err)
 		}
+		_ = b.another().Reload(t.Context()) // a second sidecar, or the next start
 		if n := ask[int](b, `select count(*) from ledger.universal_registry where entity_type = 'incident'
 			and parent_id = $1::text::uuid and tenant_id = 'system' and visibility = 'private'`,
 			span.ManifestID.String()); n != i+1 {
@@ -103,57 +104,115 @@ func TestKernelVersionTakesForceWhenItIsSeen(t *testing.T) {
 	}
 }
 
-// One boot event for each kernel version and minute, with its count; private to the system.
-func TestBootEvents(t *testing.T) {
+// another is a second sidecar over the same ledger, or the next start of this one.
+func (b *bench) another() *Stage0 { return New(b.config) }
+
+// age moves the acceptance of a version of a system span back, as time would.
+func (b *bench) age(id span.ID, seq, hours int) {
+	b.t.Helper()
+	b.tamper(fmt.Sprintf("accepted_at = case seq when %d then accepted_at - interval '%d hours' else accepted_at end",
+		seq, hours), id)
+}
+
+// timelocked is a manifest under which others wait for so many hours.
+func (b *bench) timelocked(version string, hours int) *span.Span {
+	return b.manifestSpan(document(b.t, map[string]any{"version": version,
+		"timelocks": map[string]any{"manifest": map[string]any{"activate_after_hours": hours}}}))
+}
+
+func TestManifestWaitsForTheTimelockOfTheOneBefore(t *testing.T) {
 	t.Parallel()
-	b := setup(t, nil, nil)
-	f := b.function(1, "return 1")
-	const times = 3
-	for i := range times {
-		if _, err := b.boot("request_worker", "", b.request(10+i, f.ID)); err != nil {
-			t.Fatal(err)
+	b := setup(t, map[string]any{"timelocks": map[string]any{
+		"manifest": map[string]any{"activate_after_hours": 24}}}, nil)
+	check := func(what, want string) {
+		t.Helper()
+		for name, s := range map[string]*Stage0{"running": b.Stage0, "started anew": b.another()} {
+			if err := s.Reload(t.Context()); err != nil || s.Manifest().Version != want {
+				t.Errorf("%s, %s: version %s, %v; want %s", what, name, s.Manifest().Version, err, want)
+			}
 		}
 	}
-	if err := b.AppendBoots(t.Context(), true); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.AppendBoots(t.Context(), true); err != nil { // nothing is left
-		t.Fatal(err)
-	}
-	rows, err := b.connect().Query(t.Context(), `select this, sum((output->>'count')::int)::int, bool_and(visibility = 'private'
-			and tenant_id = 'system' and curr_hash is not null and output->'function'->>'curr_hash' is not null)
-		from ledger.universal_registry where entity_type = 'boot_event' group by this order by this`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer rows.Close()
-	var got []string
-	for rows.Next() {
-		var name string
-		var count int
-		var sound bool
-		if err := rows.Scan(&name, &count, &sound); err != nil {
-			t.Fatal(err)
-		}
-		got = append(got, fmt.Sprintf("%s %d %v", name, count, sound))
-	}
-	if fmt.Sprint(got) != "[request_worker 3 true run_code 3 true]" {
-		t.Errorf("got %v", got)
+	check("the first is free", "1.0.0")
+	b.publish(b.timelocked("2.0.0", 0))
+	check("a second one waits, whatever it says itself", "1.0.0")
+	b.publish(b.timelocked("3.0.0", 0))
+	check("so does a third", "1.0.0")
+	b.age(span.ManifestID, 1, 25)
+	check("the second's time has come, and it frees the third", "3.0.0")
+	b.publish(b.timelocked("4.0.0", 720))
+	b.publish(b.timelocked("5.0.0", 0))
+	check("the fourth takes force, and holds the fifth", "4.0.0")
+	b.age(span.ManifestID, 4, 719)
+	check("not yet", "4.0.0")
+	b.age(span.ManifestID, 4, 2)
+	check("the longest timelock is over", "5.0.0")
+}
+
+func TestKernelsAreThoseOfPinsAndTimelocks(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		manifest map[string]any
+		prepare  func(*bench)
+		want     string
+		code     span.RunCode
+	}{
+		"newest":       {nil, nil, "v2", ""},
+		"pinned":       {map[string]any{"pins": map[string]int{"observer_bot": 1}}, nil, "v1", ""},
+		"pinned first": {map[string]any{"pins": map[string]int{"observer_bot": 0}}, nil, "v0", ""},
+		"pinned to what is not there": {map[string]any{"pins": map[string]int{"observer_bot": 3}}, nil, "",
+			span.RunNotFound},
+		"another one pinned": {map[string]any{"pins": map[string]int{"run_code": 0}}, nil, "v2", ""},
+		"pinned, and effective later": {map[string]any{"pins": map[string]int{"observer_bot": 1}}, func(b *bench) {
+			b.tamper("effective_at = now() + interval '1 hour'", span.ObserverBotID)
+		}, "", span.RunNotEffective},
+		"pinned, and tampered": {map[string]any{"pins": map[string]int{"observer_bot": 1}}, func(b *bench) {
+			b.tamper("code = code || ' '", span.ObserverBotID)
+		}, "", span.RunHashMismatch},
+		"pinned, and revoked": {map[string]any{"pins": map[string]int{"observer_bot": 1}}, func(b *bench) {
+			b.publish(system(span.ObserverBotID, "function", func(s *span.Span) { s.Status = new("revoked") }))
+		}, "", span.RunRevoked},
+		"under a timelock": {lock("observer_bot", 24), nil, "v0", ""},
+		"under a timelock that is over": {lock("observer_bot", 24),
+			func(b *bench) { b.age(span.ObserverBotID, 1, 24) }, "v1", ""},
+		"another one's timelock": {lock("run_code", 24), nil, "v2", ""},
+		"revoked under a timelock": {lock("observer_bot", 24), func(b *bench) {
+			b.publish(system(span.ObserverBotID, "function", func(s *span.Span) { s.Status = new("revoked") }))
+		}, "", span.RunRevoked},
+		"effective later": {nil, func(b *bench) {
+			b.tamper("effective_at = case seq when 2 then now() + interval '1 hour' end", span.ObserverBotID)
+		}, "v1", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			emits := func(name string) string {
+				return `ctx.insertSpan({entity_type: "note", name: "` + name + `"})`
+			}
+			manifest := grants("insertSpan:note")
+			for key, value := range c.manifest {
+				manifest[key] = value
+			}
+			b := setup(t, manifest, kernelOf(emits("v0")))
+			for _, version := range []string{"v1", "v2"} {
+				b.publish(system(span.ObserverBotID, "function", func(s *span.Span) {
+					s.Name, s.Code = new("observer_bot"), new(kernelOf(emits(version))["observer_bot"])
+				}))
+			}
+			if c.prepare != nil {
+				c.prepare(b)
+			}
+			cause := b.put(1, "function")
+			results, err := b.boot("observer_bot", "", cause)
+			wantCode(t, name, err, c.code, "")
+			if c.code == "" && *results[cause.Key()].group.Rows[0].Name != c.want {
+				t.Errorf("%s booted, want %s", *results[cause.Key()].group.Rows[0].Name, c.want)
+			}
+		})
 	}
 }
 
-func TestNoBootEventsWithoutAuditLog(t *testing.T) {
-	t.Parallel()
-	b := setup(t, map[string]any{"features": map[string]any{"audit_log": false}}, nil)
-	if _, err := b.boot("observer_bot", "", b.put(1, "function")); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.AppendBoots(t.Context(), true); err != nil {
-		t.Fatal(err)
-	}
-	if n := ask[int](b, "select count(*) from ledger.universal_registry where entity_type = 'boot_event'"); n != 0 {
-		t.Errorf("%d boot events", n)
-	}
+func lock(kernel string, hours int) map[string]any {
+	return map[string]any{"timelocks": map[string]any{
+		"kernel:" + kernel: map[string]any{"activate_after_hours": hours}}}
 }
 
 // What kernels see as ctx.manifest has its defaults filled in, and no triggers.

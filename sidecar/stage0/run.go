@@ -252,6 +252,10 @@ func (c *codeRun) prepare(input json.RawMessage, timeoutMs int) (sandbox.Run, er
 	return run, nil
 }
 
+// callsSpare is how often a run may go on calling after a refusal, and how often it may call what has no
+// limit of its own.
+const callsSpare = 100
+
 // limitsOf is the manifest's limits, and the function's own time limit where that is shorter.
 func limitsOf(m *span.Manifest, row *span.Span, timeoutMs int) sandbox.Limits {
 	timeout := m.Policy.TimeoutMs
@@ -267,7 +271,8 @@ func limitsOf(m *span.Manifest, row *span.Span, timeoutMs int) sandbox.Limits {
 	limits.MemoryBytes = int64(m.Limits.MemoryMB) << 20
 	limits.SourceBytes, limits.OutputBytes = m.Limits.SourceBytes, m.Limits.OutputBytes
 	limits.LogBytes, limits.FrameBytes = m.Limits.LogBytes, m.Limits.FrameBytes
-	limits.HostCalls = m.Limits.SQLCalls + m.Limits.Spans
+	// Each kind of call has its own limit, counted here; this one ends a run that goes on nevertheless.
+	limits.HostCalls = m.Limits.SQLCalls + m.Limits.Spans + m.Limits.NetCalls + callsSpare
 	return limits
 }
 

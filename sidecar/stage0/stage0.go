@@ -13,7 +13,6 @@ package stage0
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -50,18 +49,13 @@ type Stage0 struct {
 	reload   sync.Mutex // one reading of the manifest at a time: an older one never comes last
 	mu       sync.Mutex
 	kernels  map[span.ID]*kernel
-	drops    int       // of kernels, because a version of one was committed
-	nextAt   time.Time // when a version takes force by the clock alone; zero: none is known
+	drops    int          // of kernels, because a version of one was committed
+	faulty   map[int]bool // versions of the manifest whose incident is in the ledger
+	ahead    atomic.Int64 // the database's clock before ours, in nanoseconds
+	nextAt   time.Time    // when a version takes force by the clock alone; zero: none is known
 	boots    *bootCounter
 	roots    rootCounter
 	breaker  breaker
-}
-
-// governed is the manifest in force, in the forms that runs need.
-type governed struct {
-	*span.Manifest
-	key  span.Key
-	lazy map[string]json.RawMessage // ctx.manifest
 }
 
 // kernel is the version of a kernel in force, or why there is none.
@@ -77,189 +71,11 @@ func New(config Config) *Stage0 {
 		config:   config,
 		versions: newVersions(config.Ledger),
 		kernels:  map[span.ID]*kernel{},
+		faulty:   map[int]bool{},
 		boots:    newBootCounter(),
 	}
 	s.trust.Store(sign.NewTrust(config.TrustRoot, nil))
 	return s
-}
-
-// Manifest returns the manifest in force, or nil before the first Reload.
-func (s *Stage0) Manifest() *span.Manifest {
-	if current := s.manifest.Load(); current != nil {
-		return current.Manifest
-	}
-	return nil
-}
-
-// Reload reads the manifest and puts it in force. A manifest with a fault does not take force: the
-// one before stays, and the fault is returned and recorded as an incident span.
-func (s *Stage0) Reload(ctx context.Context) error {
-	s.reload.Lock()
-	defer s.reload.Unlock()
-	if err := s.noteEffective(ctx, span.ManifestID); err != nil {
-		return err
-	}
-	found, err := s.config.Ledger.InForce(ctx, []span.ID{span.ManifestID})
-	if err != nil {
-		return fmt.Errorf("read the manifest: %w", err)
-	}
-	row := found[span.ManifestID]
-	if row == nil {
-		return &span.RunError{
-			Code:    span.RunNotFound,
-			Message: "the ledger has no manifest: run `logline bootstrap`",
-		}
-	}
-	if current := s.manifest.Load(); current != nil && current.key == row.Key() {
-		return nil
-	}
-	manifest, err := readManifest(row)
-	if err != nil {
-		s.incident(ctx, row, "manifest refused", err)
-		refused := fmt.Errorf("take manifest version %d into force: %w", row.Seq, err)
-		if s.manifest.Load() != nil || isRevoked(err) {
-			return refused
-		}
-		if manifest, err = s.soundBefore(ctx, row); err != nil || manifest == nil {
-			return errors.Join(refused, err)
-		}
-		s.config.Log.Error("manifest refused; the one before stays in force", "error", refused)
-		row = &span.Span{ID: manifest.key.ID, Seq: manifest.key.Seq}
-	}
-	s.manifest.Store(manifest)
-	s.mu.Lock()
-	clear(s.kernels)
-	s.mu.Unlock()
-	s.config.Log.Info("manifest in force", "seq", row.Seq, "version", manifest.Version)
-	return nil
-}
-
-// soundBefore returns the newest manifest before row that may be in force, nil where there is none: a
-// restart must not change which one is.
-func (s *Stage0) soundBefore(ctx context.Context, row *span.Span) (*governed, error) {
-	for key := row.Key(); key.Seq > 0; {
-		key.Seq--
-		found, err := s.config.Ledger.Load(ctx, []span.Key{key})
-		if err != nil {
-			return nil, fmt.Errorf("read manifest version %d: %w", key.Seq, err)
-		}
-		before := found[key]
-		if before == nil || before.EffectiveAt != nil && before.EffectiveAt.After(time.Now()) {
-			continue
-		}
-		manifest, err := readManifest(before)
-		if err == nil {
-			return manifest, nil
-		}
-		if isRevoked(err) {
-			break
-		}
-	}
-	return nil, nil
-}
-
-// isRevoked reports whether a manifest was refused because its governor took it back.
-func isRevoked(err error) bool {
-	var refusal *span.RunError
-	return errors.As(err, &refusal) && refusal.Code == span.RunRevoked
-}
-
-// noteEffective notes when the next version of id takes force. It comes before the one in force is read,
-// so that none falls between the two.
-func (s *Stage0) noteEffective(ctx context.Context, id span.ID) error {
-	next, err := s.config.Ledger.NextEffective(ctx, []span.ID{id})
-	if err != nil || next.IsZero() {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.nextAt.IsZero() || next.Before(s.nextAt) {
-		s.nextAt = next
-	}
-	return nil
-}
-
-// refresh puts into force what has become effective since it was committed.
-func (s *Stage0) refresh(ctx context.Context) error {
-	s.mu.Lock()
-	at := s.nextAt
-	isDue := !at.IsZero() && !time.Now().Before(at)
-	if isDue {
-		s.nextAt = time.Time{}
-		s.drops++
-		clear(s.kernels)
-	}
-	s.mu.Unlock()
-	if !isDue {
-		return nil
-	}
-	err := s.tolerate(s.Reload(ctx))
-	if err != nil {
-		s.mu.Lock()
-		s.nextAt = at
-		s.mu.Unlock()
-	}
-	return err
-}
-
-// tolerate logs the refusal of a manifest, which leaves the one before in force, and returns other errors.
-func (s *Stage0) tolerate(err error) error {
-	var refusal *span.RunError
-	var malformed *span.Refusal
-	if errors.As(err, &refusal) || errors.As(err, &malformed) {
-		s.config.Log.Error("manifest refused; the one before stays in force", "error", err)
-		return nil
-	}
-	return err
-}
-
-func readManifest(row *span.Span) (*governed, error) {
-	if row.StatusText() != "active" {
-		return nil, &span.RunError{Code: span.RunRevoked,
-			Message: fmt.Sprintf("the manifest has the status %q, not active", row.StatusText())}
-	}
-	if err := verifyHash(row, true); err != nil {
-		return nil, err
-	}
-	manifest, err := span.ParseManifest(row.Metadata)
-	if err != nil {
-		return nil, fmt.Errorf("parse the manifest: %w", err)
-	}
-	document, err := manifestJSON(manifest, row.Metadata)
-	if err != nil {
-		return nil, err
-	}
-	return &governed{
-		Manifest: manifest,
-		key:      row.Key(),
-		lazy:     map[string]json.RawMessage{"manifest": document},
-	}, nil
-}
-
-// manifestJSON is the document with the defaults that kernels read filled in.
-func manifestJSON(m *span.Manifest, raw json.RawMessage) (json.RawMessage, error) {
-	document := map[string]any{}
-	if err := json.Unmarshal(raw, &document); err != nil {
-		return nil, fmt.Errorf("decode the manifest: %w", err)
-	}
-	delete(document, "triggers") // the engine's business; leaves every run with less to parse
-	grants := map[string][]string{}
-	for holder, list := range m.Grants {
-		for _, grant := range list {
-			grants[holder] = append(grants[holder], grant.String())
-		}
-	}
-	document["version"], document["kernels"], document["grants"] = m.Version, m.Kernels, grants
-	document["policy"] = map[string]int{"slow_ms": m.Policy.SlowMs, "timeout_ms": m.Policy.TimeoutMs,
-		"circuit_breaker_threshold": m.Policy.CircuitBreakerThreshold}
-	document["throttle"] = map[string]int{
-		"per_tenant_daily_exec_limit": m.Throttle.PerTenantDailyExecLimit,
-		"per_user_daily_exec_limit":   m.Throttle.PerUserDailyExecLimit}
-	encoded, err := json.Marshal(document)
-	if err != nil {
-		return nil, fmt.Errorf("encode the manifest: %w", err)
-	}
-	return encoded, nil
 }
 
 // Verify loads every kernel that the manifest names and reports those that Stage-0 would refuse.
@@ -315,16 +131,6 @@ func (s *Stage0) observeKernel(ctx context.Context, row *span.Published) error {
 	return nil
 }
 
-// names reports whether id is a kernel of the manifest.
-func (g *governed) names(id span.ID) bool {
-	for _, kernel := range g.Kernels {
-		if kernel == id {
-			return true
-		}
-	}
-	return false
-}
-
 // Lead forgets what another sidecar's turn may have made stale, and reads the manifest anew. It must be
 // called before the engine leads: a standby has seen no row.
 func (s *Stage0) Lead(ctx context.Context) error {
@@ -342,58 +148,6 @@ func (s *Stage0) Prefetch(ctx context.Context, keys []span.Key) { s.versions.pre
 // Load reads versions that the WAL has named through the cache, and waits until they are visible.
 func (s *Stage0) Load(ctx context.Context, keys []span.Key) ([]*span.Span, error) {
 	return s.versions.load(ctx, keys, true)
-}
-
-// kernel returns the version of a kernel in force, verified. A refusal is a *span.RunError.
-func (s *Stage0) kernel(ctx context.Context, manifest *governed, name string) (*kernel, error) {
-	id, known := manifest.Kernels[name]
-	if !known {
-		return nil, &span.RunError{Code: span.RunNotFound, Message: "the manifest names no kernel " + name}
-	}
-	s.mu.Lock()
-	found, drops := s.kernels[id], s.drops
-	s.mu.Unlock()
-	if found == nil {
-		if err := s.noteEffective(ctx, id); err != nil {
-			return nil, err
-		}
-		rows, err := s.config.Ledger.InForce(ctx, []span.ID{id})
-		if err != nil {
-			return nil, fmt.Errorf("load kernel %s: %w", name, err)
-		}
-		found = &kernel{name: name, span: rows[id]}
-		found.err = verifyKernel(manifest, id, rows[id])
-		s.mu.Lock()
-		// What was read or judged before a change must not outlive it.
-		if s.drops == drops && s.manifest.Load() == manifest {
-			s.kernels[id] = found
-		}
-		s.mu.Unlock()
-	}
-	if found.err != nil {
-		return nil, found.err
-	}
-	return found, nil
-}
-
-// incident records a fault of the system's own documents. It is best effort: the fault itself is
-// returned or logged by the caller.
-func (s *Stage0) incident(ctx context.Context, cause *span.Span, what string, fault error) {
-	incident, err := s.systemSpan(cause, "incident", what)
-	if err == nil {
-		incident.Status = new("open")
-		incident.Error, err = json.Marshal(
-			map[string]string{"code": "malformed", "message": clip(fault.Error(), 4000)})
-	}
-	if err == nil {
-		err = s.config.Signer.Seal(incident, nil)
-	}
-	if err == nil {
-		_, err = s.config.Ledger.Append(ctx, []ledger.Group{{Rows: []*span.Span{incident}}})
-	}
-	if err != nil {
-		s.config.Log.Error("incident not recorded", "what", what, "error", err)
-	}
 }
 
 // systemSpan drafts a span of the engine's own about cause, private to system.

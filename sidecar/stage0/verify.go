@@ -14,7 +14,8 @@ func verifyKernel(manifest *governed, id span.ID, row *span.Span) *span.RunError
 	if !slices.Contains(manifest.AllowedBootIDs, id) {
 		return refuse(span.RunNotAllowed, "the manifest does not allow %s to boot", id)
 	}
-	if row == nil || row.IsDeleted || row.EntityType != "function" || row.Code == nil {
+	isRevoked := row != nil && (row.StatusText() == "revoked" || row.StatusText() == "deprecated")
+	if row == nil || row.IsDeleted || row.EntityType != "function" || row.Code == nil && !isRevoked {
 		return refuse(span.RunNotFound, "there is no kernel %s in the ledger: run `logline bootstrap`", id)
 	}
 	switch row.StatusText() {

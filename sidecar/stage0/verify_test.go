@@ -186,6 +186,7 @@ func TestRunOutcomesHaveTheirCodes(t *testing.T) {
 		"find none":  {"await ctx.find()", span.RunDenied},
 		"find limit": {"await ctx.find({}, 1001)", span.RunDenied},
 		"find much":  {"for (let i = 0; i < 20; i++) await ctx.find({name: 'x'})", span.RunLimitSQL},
+		"find on":    {"for (let i = 0; i < 900; i++) await ctx.find({name: 'x'}).catch(() => 0)", span.RunDenied},
 	} {
 		n += 2
 		x, group := b.execute(n+1, b.function(n, c.source).ID)
