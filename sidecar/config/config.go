@@ -38,17 +38,29 @@ type Config struct {
 	LogLevel       string `envconfig:"LOGLINE_LOG_LEVEL" default:"info" values:"debug info warn error" desc:"Least level that is logged."`
 	LogFormat      string `envconfig:"LOGLINE_LOG_FORMAT" default:"text" values:"text json" desc:"Form of the log on standard error."`
 	JWTSecret      string `envconfig:"LOGLINE_JWT_SECRET" secret:"all" desc:"HS256 secret that signs the callers' tokens, at least 32 bytes; on Supabase the JWT secret of the project. Absent: the API refuses every caller."`
-	Secrets        Names  `envconfig:"LOGLINE_SECRETS" desc:"Names of environment variables, with commas, that the host may fill into a granted fetch, for example OPENAI_API_KEY."`
+	Secrets        Names  `envconfig:"LOGLINE_SECRETS" desc:"Environment variables, with commas, that the host may fill into the headers of a granted fetch, each with the host that alone gets it: OPENAI_API_KEY@api.openai.com:443. A bare name does where LOGLINE_FETCH_ALLOW has one host."`
 	FetchAllow     Hosts  `envconfig:"LOGLINE_FETCH_ALLOW" desc:"Hosts, as host:port with commas, that code may reach where the manifest grants it too. A private address counts only when it stands here itself, for example 127.0.0.1:11434."`
 	DrainMs        int    `envconfig:"LOGLINE_DRAIN_MS" default:"10000" unit:"ms" desc:"How long a stop waits for what is running; the rest is taken over by another sidecar."`
 	WallsMs        int    `envconfig:"LOGLINE_WALLS_MS" default:"30000" unit:"ms" desc:"How often the walls of the ledger are looked at (ledger.guard_check()); while one does not stand, /readyz answers 503."`
 	TrustRoot      string `envconfig:"LOGLINE_TRUST_ROOT" desc:"Fingerprint of the root key: 64 characters of hex, the BLAKE3 of the public key. Absent: signatures are not traced to a root."`
 
-	secrets map[string]string
+	secrets []Secret
 }
 
-// Names is a list of names of environment variables.
+// Names is a list of names of environment variables, each with @host:port or without.
 type Names []string
+
+// Secret is one variable of LOGLINE_SECRETS.
+type Secret struct {
+	Name, Value string
+	Hosts       []string // host:port of those that may get it
+}
+
+// GoString keeps %#v from printing the value, as String does for the other verbs.
+func (s Secret) GoString() string { return s.String() }
+
+// String returns the name.
+func (s Secret) String() string { return s.Name }
 
 // Hosts is a list of host:port in lower case.
 type Hosts []string
@@ -85,10 +97,7 @@ func load(databaseURL string) (*Config, error) {
 	if c.Workers == 0 {
 		c.Workers = max(4, 2*runtime.NumCPU())
 	}
-	c.secrets = make(map[string]string, len(c.Secrets))
-	for _, name := range c.Secrets {
-		c.secrets[name] = os.Getenv(name)
-	}
+	faults = append(faults, c.readSecrets()...)
 	if err := errors.Join(append(faults, c.check()...)...); err != nil {
 		return nil, err
 	}
@@ -98,11 +107,8 @@ func load(databaseURL string) (*Config, error) {
 // Drain returns DrainMs as a duration.
 func (c *Config) Drain() time.Duration { return time.Duration(c.DrainMs) * time.Millisecond }
 
-// Secret returns the value of a secret that LOGLINE_SECRETS names, and false for any other name.
-func (c *Config) Secret(name string) (string, bool) {
-	value, found := c.secrets[name]
-	return value, found
-}
+// FetchSecrets returns what LOGLINE_SECRETS lists, with the values.
+func (c *Config) FetchSecrets() []Secret { return c.secrets }
 
 // Level returns LogLevel for slog.
 func (c *Config) Level() slog.Level {
@@ -190,17 +196,6 @@ func (c *Config) checkWords() []error {
 		refuse("LOGLINE_JWT_SECRET", fmt.Sprintf("has %d bytes", len(c.JWTSecret)),
 			"use at least 32 (RFC 7518 §3.2)")
 	}
-	for _, name := range c.Secrets {
-		switch {
-		case !envName.MatchString(name):
-			refuse("LOGLINE_SECRETS", fmt.Sprintf("names %.40q", name), "write names with commas, never values")
-		case slices.ContainsFunc(Describe(), func(v Variable) bool { return v.Name == name }):
-			refuse("LOGLINE_SECRETS", "names "+name,
-				"the sidecar's own variables never reach ledger code; use another")
-		case c.secrets[name] == "":
-			refuse("LOGLINE_SECRETS", "names "+name+", which is not set", "export it, or take it off the list")
-		}
-	}
 	for _, host := range c.FetchAllow {
 		if cause := hostFault(host); cause != "" {
 			refuse("LOGLINE_FETCH_ALLOW", cause, "write host:port with commas, for example api.openai.com:443")
@@ -239,7 +234,9 @@ func hostFault(text string) string {
 		return ""
 	}
 	const letters = "abcdefghijklmnopqrstuvwxyz0123456789-_."
-	if host == "" || strings.Contains(host, "..") || strings.Trim(host, letters) != "" {
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	if last == "" || '0' <= last[0] && last[0] <= '9' || strings.Contains(host, "..") || host[0] == '.' ||
+		strings.Trim(host, letters) != "" {
 		return fmt.Sprintf("holds %.80q, which is no host name", text)
 	}
 	return ""

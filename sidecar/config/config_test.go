@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -48,8 +49,9 @@ func TestLoadFillsDefaults(t *testing.T) {
 
 func TestLoadReadsLists(t *testing.T) {
 	c, err := setup(t, map[string]string{
-		"LOGLINE_SECRETS": " OPENAI_API_KEY,,ANTHROPIC_API_KEY ",
-		"OPENAI_API_KEY":  "sk-1", "ANTHROPIC_API_KEY": "sk-2",
+		"LOGLINE_SECRETS": " OPENAI_API_KEY@api.OPENAI.com:443,,OTHER_KEY@127.0.0.1:11434," +
+			"OPENAI_API_KEY@[::1]:80 ",
+		"OPENAI_API_KEY": "sk-12345", "OTHER_KEY": "sk-22345",
 		"LOGLINE_FETCH_ALLOW": "API.openai.com:443, 127.0.0.1:11434,[::1]:80", "LOGLINE_LOG_LEVEL": "debug",
 	})
 	if err != nil {
@@ -58,11 +60,45 @@ func TestLoadReadsLists(t *testing.T) {
 	if !slices.Equal(c.FetchAllow, Hosts{"api.openai.com:443", "127.0.0.1:11434", "[::1]:80"}) {
 		t.Errorf("got %q", c.FetchAllow)
 	}
-	if value, found := c.Secret("OPENAI_API_KEY"); !found || value != "sk-1" {
-		t.Error("the secret is not there")
+	want := []Secret{{"OPENAI_API_KEY", "sk-12345", []string{"api.openai.com:443", "[::1]:80"}},
+		{"OTHER_KEY", "sk-22345", []string{"127.0.0.1:11434"}}}
+	if !reflect.DeepEqual(c.FetchSecrets(), want) {
+		t.Errorf("got %v", c.FetchSecrets())
 	}
-	if _, found := c.Secret("DATABASE_URL"); found {
-		t.Error("a variable off the list is given away")
+}
+
+func TestABareSecretIsBoundToTheOnlyHost(t *testing.T) {
+	c, err := setup(t, map[string]string{"LOGLINE_SECRETS": "KEY", "KEY": "hunter2hunter2",
+		"LOGLINE_FETCH_ALLOW": "api.openai.com:443"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Secret{{"KEY", "hunter2hunter2", []string{"api.openai.com:443"}}}
+	if !reflect.DeepEqual(c.FetchSecrets(), want) {
+		t.Errorf("got %v", c.FetchSecrets())
+	}
+}
+
+func TestSecretsAreRefused(t *testing.T) {
+	const hosts = "api.openai.com:443,127.0.0.1:11434"
+	for _, c := range []struct{ list, value, allow, want string }{
+		{"KEY", "hunter2hunter2", hosts, "names KEY without a host: write KEY@host:port"},
+		{"KEY", "hunter2hunter2", "", "names KEY without a host"},
+		{"KEY@evil.example:443", "hunter2hunter2", hosts, `binds KEY to "evil.example:443"`},
+		{"KEY@", "hunter2hunter2", hosts, "binds KEY to"},
+		{"KEY@api.openai.com", "hunter2hunter2", hosts, "binds KEY to"},
+		{"KEY@api.openai.com:443", "hunter2", hosts, "which is short: use at least 8 characters"},
+		{"KEY@api.openai.com:443", "hunter2hunter2\n", hosts, "without a line's end"},
+		{"KEY@api.openai.com:443", "hunter2 hunter2", hosts, "which holds a space"},
+		{"KEY@api.openai.com:443", "hunter2hünter2", hosts, "beyond ASCII"},
+	} {
+		_, err := setup(t, map[string]string{"LOGLINE_SECRETS": c.list, "KEY": c.value,
+			"LOGLINE_FETCH_ALLOW": c.allow})
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want %s", c.list, err, c.want)
+		} else if strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("the error prints the secret: %v", err)
+		}
 	}
 }
 
@@ -91,6 +127,9 @@ func TestLoadRefuses(t *testing.T) {
 		{"LOGLINE_FETCH_ALLOW", "api.openai.com", "LOGLINE_FETCH_ALLOW"},
 		{"LOGLINE_FETCH_ALLOW", "*.openai.com:443", "no host name"},
 		{"LOGLINE_FETCH_ALLOW", "a:0", "no host:port"},
+		{"LOGLINE_FETCH_ALLOW", "api.openai.com.:443", "no host name"},
+		{"LOGLINE_FETCH_ALLOW", "2130706433:80", "no host name"},
+		{"LOGLINE_FETCH_ALLOW", "0x7f.1:80", "no host name"},
 		{"LOGLINE_TRUST_ROOT", "abc", "LOGLINE_TRUST_ROOT is no fingerprint"},
 	} {
 		_, err := setup(t, map[string]string{c.name: c.value})
@@ -112,7 +151,8 @@ func TestLoadNamesAllFaultsAtOnce(t *testing.T) {
 
 func TestPrintingMasksSecrets(t *testing.T) {
 	c, err := setup(t, map[string]string{"LOGLINE_JWT_SECRET": strings.Repeat("hunter2", 5),
-		"LOGLINE_SECRETS": "PROVIDER_KEY", "PROVIDER_KEY": "hunter2"})
+		"LOGLINE_SECRETS": "PROVIDER_KEY", "PROVIDER_KEY": "hunter2hunter2",
+		"LOGLINE_FETCH_ALLOW": "a.example:443"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +160,8 @@ func TestPrintingMasksSecrets(t *testing.T) {
 	logger := slog.New(slog.NewTextHandler(&log, nil))
 	logger.Info("starting", "config", c)
 	logger.Info("starting", "config", *c)
-	printed := fmt.Sprint(c) + fmt.Sprintf("%v %+v %#v %s", *c, c, *c, c) + log.String()
+	printed := fmt.Sprint(c) + fmt.Sprintf("%v %+v %#v %s %+v %#v", *c, c, *c, c,
+		c.FetchSecrets(), c.FetchSecrets()) + log.String()
 	if strings.Contains(printed, "hunter2") {
 		t.Errorf("a secret is printed:\n%s", printed)
 	}

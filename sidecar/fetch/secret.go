@@ -1,0 +1,106 @@
+package fetch
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+const (
+	keyPlaceholder = "{{idempotency_key}}"
+	maskText       = "***"
+)
+
+var placeholder = regexp.MustCompile(`\{\{[A-Z][A-Z0-9_]*\}\}`)
+
+// fill returns value with its placeholders filled in for t.
+func (c *Client) fill(holder *Holder, t *target, key, value string) (string, *Error) {
+	if strings.Contains(value, keyPlaceholder) {
+		if key == "" {
+			return "", denied("fetch: this run has no idempotency key: its batch has several spans")
+		}
+		value = strings.ReplaceAll(value, keyPlaceholder, key)
+	}
+	var fault *Error
+	filled := placeholder.ReplaceAllStringFunc(value, func(text string) string {
+		name := text[2 : len(text)-2]
+		if fault == nil {
+			fault = c.mayFill(holder, t, name)
+		}
+		if fault != nil {
+			return ""
+		}
+		return c.secrets[name].Value
+	})
+	return filled, fault
+}
+
+// mayFill says why the secret of this name is not filled in towards t, or nil.
+func (c *Client) mayFill(holder *Holder, t *target, name string) *Error {
+	if !holder.Secret(name) {
+		return denied("fetch: the manifest does not grant the secret to %s: add %q to grants[%q]",
+			holder.Name, "secret:"+name, holder.Name)
+	}
+	secret := c.secrets[name]
+	switch {
+	case secret == nil:
+		return denied("fetch: the operator has no secret %s: LOGLINE_SECRETS must list %s@%s", name, name,
+			t.host)
+	case !slices.Contains(secret.Hosts, t.host):
+		return denied("fetch: the secret %s is for other hosts: LOGLINE_SECRETS must list %s@%s", name, name,
+			t.host)
+	case !t.secure && !c.isListedPrivate(t):
+		return denied("fetch: a secret goes over https only: http does for a private address on " +
+			"LOGLINE_FETCH_ALLOW")
+	}
+	return nil
+}
+
+// isListedPrivate reports whether t is a private address that the operator's list names as such.
+func (c *Client) isListedPrivate(t *target) bool {
+	address, err := netip.ParseAddr(t.url.Hostname())
+	return err == nil && !isPublic(address) && c.allow[t.host]
+}
+
+// formsOf are the texts by which a server could give a secret back: itself, and as the common encodings
+// write it.
+func formsOf(value string) []string {
+	quoted, err := json.Marshal(value)
+	if err != nil {
+		panic("a text is always JSON: " + err.Error())
+	}
+	forms := []string{value, strings.Trim(string(quoted), `"`), url.QueryEscape(value), url.PathEscape(value),
+		base64.StdEncoding.EncodeToString([]byte(value)), base64.RawStdEncoding.EncodeToString([]byte(value)),
+		base64.URLEncoding.EncodeToString([]byte(value)), base64.RawURLEncoding.EncodeToString([]byte(value)),
+		hex.EncodeToString([]byte(value)), strings.ToUpper(hex.EncodeToString([]byte(value)))}
+	slices.SortFunc(forms, func(a, b string) int { return len(b) - len(a) }) // longest first
+	return slices.Compact(forms)
+}
+
+// hide replaces every secret of the operator in text.
+func (c *Client) hide(text string) string {
+	for _, form := range c.masks {
+		text = strings.ReplaceAll(text, form, maskText)
+	}
+	return text
+}
+
+// mask takes the secrets out of an answer: a server may send back what it was sent.
+func (c *Client) mask(answer *Response) *Response {
+	answer.Body, answer.URL = c.hide(answer.Body), c.hide(answer.URL)
+	headers := make(map[string]string, len(answer.Headers))
+	for name, value := range answer.Headers {
+		headers[c.hide(name)] = c.hide(value)
+	}
+	answer.Headers = headers
+	return answer
+}
+
+func (c *Client) masked(fault *Error) *Error {
+	return &Error{fault.Code, c.hide(fault.Message)}
+}
