@@ -24,7 +24,7 @@ const (
 type tool struct{ program, debianPackage, usedBy string }
 
 var tools = []tool{
-	{"node", "nodejs", "tests/vectors: the second implementation of the canonical form"},
+	{"node", "nodejs", "tests/vectors: the second implementation of spans and signatures"},
 	{"npm", "npm", "tests/supabase: the Supabase CLI and clients; kernels: TypeScript"},
 	{"pg_prove", "libtap-parser-sourcehandler-pgtap-perl", "tests/supabase: the pgTAP files"},
 	{"curl", "curl", "tests/supabase: the shell snippets of docs/clients.md"},

@@ -1,13 +1,29 @@
-// A second implementation of derived ids, canonical spans and BLAKE3, written from docs/contract.md and
-// the BLAKE3 paper (§2, github.com/BLAKE3-team/BLAKE3-specs), to check ids.json and canonical.json.
-// Node 20, no dependencies. Exit code 1 and one line for each difference.
-import { createHash } from 'node:crypto';
+// A second implementation of derived ids, canonical spans, hashes and signatures, written from docs/contract.md
+// to check the first. BLAKE3 and Ed25519 are @noble's (npm ci --prefix tests/node); the rest is here.
+//
+//   node check.mjs                  checks ids.json, canonical.json and the sets of public/
+//   node check.mjs FILE PUBLIC_KEY  checks spans, one JSON row a line: prints ok, or what is wrong, for each
+//
+// Exit code 1 where anything differs.
+import { createHash, createPublicKey, verify as opensslVerify } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { gunzipSync } from 'node:zlib';
+
+const noble = (path) => import(new URL(`../node/node_modules/@noble/${path}.js`, import.meta.url));
+const { default: { blake3 } } = await noble('hashes/blake3');
+const { default: { ed25519 } } = await noble('curves/ed25519');
+const hex = (text) => Buffer.from(text, 'hex');
 
 const excluded = new Set(['curr_hash', 'signature', 'accepted_at', 'xact']);
 const numerics = new Set(['value', 'confidence', 'cost']);
 const times = new Set(['at', 'scheduled_at', 'effective_at', 'expires_at', 'ttl_at']);
 const uuids = new Set(['id', 'parent_id', 'policy_id', 'provider_id']);
+
+// JSON.parse rounds numbers without a word. So each literal becomes a text first: a number n…, a string s….
+const literal = /"(?:[^"\\]|\\.)*"|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
+const mark = (found) => (found[0] === '"' ? `"s${found.slice(1)}` : `"n${found}"`);
+const parse = (text) => JSON.parse(text.replace(literal, mark));
+const bare = (marked) => marked?.slice(1);
 
 // A decimal as digits × 10^exponent, without zeros at either end of the digits.
 function decimal(text) {
@@ -27,13 +43,12 @@ function plainDecimal(text) {
   return `${sign}${padded.slice(0, exponent)}.${padded.slice(exponent)}`;
 }
 
+// The shortest form of the double, where that is the same decimal: else no double is exactly this number.
 function canonicalNumber(text) {
   const value = Number(text);
   if (!Number.isFinite(value)) return null;
-  const a = decimal(text);
-  const b = decimal(String(value));
-  const exact = a.sign === b.sign && a.digits === b.digits && a.exponent === b.exponent;
-  return exact ? JSON.stringify(value) : null;
+  const [a, b] = [decimal(text), decimal(String(value))];
+  return Object.keys(a).every((part) => a[part] === b[part]) ? JSON.stringify(value) : null;
 }
 
 function canonicalTime(text) {
@@ -42,28 +57,58 @@ function canonicalTime(text) {
   return `${utc.slice(0, 19)}.${fraction.slice(0, 6).padEnd(6, '0')}Z`;
 }
 
-// RFC 8785: JSON.stringify for scalars, keys in the order of their UTF-16 code units.
-function jcs(value) {
-  if (Array.isArray(value)) return `[${value.map(jcs).join(',')}]`;
-  if (value === null || typeof value !== 'object') return JSON.stringify(value);
-  return `{${Object.keys(value).sort().map((key) => `${JSON.stringify(key)}:${jcs(value[key])}`).join(',')}}`;
+function quote(text) {
+  if (/[\0\p{Cs}]/u.test(text)) throw new Error('a lone surrogate or U+0000');
+  return JSON.stringify(text);
+}
+
+function scalar(value) {
+  if (typeof value !== 'string') return JSON.stringify(value);
+  if (value[0] === 's') return quote(bare(value));
+  const written = canonicalNumber(bare(value));
+  if (written === null) throw new Error(`no double is exactly ${bare(value)}`);
+  return written;
+}
+
+// RFC 8785: strings as JSON.stringify writes them, keys in the order of their UTF-16 code units.
+function jcs(value, depth = 0) {
+  if (value === null || typeof value !== 'object') return scalar(value);
+  if (depth > 64) throw new Error('nested deeper than 64');
+  const inner = (element) => jcs(element, depth + 1);
+  if (Array.isArray(value)) return `[${value.map(inner).join(',')}]`;
+  return `{${Object.keys(value).sort().map((key) => `${quote(bare(key))}:${inner(value[key])}`).join(',')}}`;
 }
 
 function canonicalSpan(span) {
-  const hashed = { $canon: 'll-span/1' };
-  for (const [column, value] of Object.entries(span)) {
+  const hashed = { s$canon: 'sll-span/1' };
+  for (const [key, value] of Object.entries(span)) {
+    const column = bare(key);
     if (value === null || excluded.has(column)) continue;
-    if (numerics.has(column)) hashed[column] = plainDecimal(value);
-    else if (times.has(column)) hashed[column] = canonicalTime(value);
-    else if (uuids.has(column)) hashed[column] = value.toLowerCase();
-    else hashed[column] = value;
+    if (numerics.has(column)) hashed[key] = `s${plainDecimal(bare(value))}`;
+    else if (times.has(column)) hashed[key] = `s${canonicalTime(bare(value))}`;
+    else if (column === 'related_to') hashed[key] = value.map((id) => id.toLowerCase());
+    else hashed[key] = uuids.has(column) ? value.toLowerCase() : value;
   }
   return jcs(hashed);
 }
 
+const hashOf = (text) => Buffer.from(blake3(Buffer.from(text))).toString('hex');
+
+// Strict: @noble refuses encodings that are not canonical and keys of small order, OpenSSL what holds only
+// when multiplied by the cofactor.
+function verifies(publicKey, message, signature) {
+  const der = Buffer.concat([hex('302a300506032b6570032100'), publicKey]);
+  try {
+    return ed25519.verify(signature, message, publicKey, { zip215: false })
+      && opensslVerify(null, message, createPublicKey({ key: der, format: 'der', type: 'spki' }), signature);
+  } catch {
+    return false;
+  }
+}
+
 function derive({ kind, at, uuids: ids, integers }) {
   const hash = createHash('sha256').update(kind).update('\0');
-  for (const id of ids) hash.update(Buffer.from(id.replaceAll('-', ''), 'hex'));
+  for (const id of ids) hash.update(hex(id.replaceAll('-', '')));
   for (const integer of integers) {
     const word = Buffer.alloc(8);
     word.writeBigInt64BE(BigInt(integer));
@@ -77,66 +122,8 @@ function derive({ kind, at, uuids: ids, integers }) {
   return id.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
 }
 
-const iv = [0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19];
-const permutation = [2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8];
-const [chunkStart, chunkEnd, parent, root] = [1, 2, 4, 8];
-const rotate = (word, bits) => (word >>> bits) | (word << (32 - bits));
-
-function compress(chaining, block, counter, length, flags) {
-  const state = [...chaining, ...iv.slice(0, 4), counter, 0, length, flags];
-  const mix = (a, b, c, d, x, y) => {
-    state[a] = (state[a] + state[b] + x) | 0;
-    state[d] = rotate(state[d] ^ state[a], 16);
-    state[c] = (state[c] + state[d]) | 0;
-    state[b] = rotate(state[b] ^ state[c], 12);
-    state[a] = (state[a] + state[b] + y) | 0;
-    state[d] = rotate(state[d] ^ state[a], 8);
-    state[c] = (state[c] + state[d]) | 0;
-    state[b] = rotate(state[b] ^ state[c], 7);
-  };
-  let words = block;
-  for (let round = 0; round < 7; round += 1) {
-    for (let i = 0; i < 4; i += 1) mix(i, 4 + i, 8 + i, 12 + i, words[2 * i], words[2 * i + 1]);
-    for (let i = 0; i < 4; i += 1) {
-      mix(i, 4 + ((i + 1) % 4), 8 + ((i + 2) % 4), 12 + ((i + 3) % 4), words[8 + 2 * i], words[9 + 2 * i]);
-    }
-    words = permutation.map((from) => words[from]);
-  }
-  return iv.map((_, i) => state[i] ^ state[i + 8]);
-}
-
-function chunkHash(bytes, counter, flags) {
-  const blocks = Math.max(1, Math.ceil(bytes.length / 64));
-  let chaining = iv;
-  for (let i = 0; i < blocks; i += 1) {
-    const block = Buffer.alloc(64);
-    const length = bytes.copy(block, 0, i * 64);
-    const words = Array.from({ length: 16 }, (_, w) => block.readInt32LE(w * 4));
-    const last = i === blocks - 1;
-    const all = (i === 0 ? chunkStart : 0) | (last ? chunkEnd | flags : 0);
-    chaining = compress(chaining, words, counter, length, all);
-  }
-  return chaining;
-}
-
-function treeHash(bytes, counter, flags) {
-  if (bytes.length <= 1024) return chunkHash(bytes, counter, flags);
-  let left = 1024;
-  while (left * 2 < bytes.length) left *= 2;
-  const block = [
-    ...treeHash(bytes.subarray(0, left), counter, 0),
-    ...treeHash(bytes.subarray(left), counter + left / 1024, 0),
-  ];
-  return compress(iv, block, 0, 64, parent | flags);
-}
-
-function blake3(text) {
-  const out = Buffer.alloc(32);
-  treeHash(Buffer.from(text), 0, root).forEach((word, i) => out.writeInt32LE(word, i * 4));
-  return out.toString('hex');
-}
-
-const read = (name) => JSON.parse(readFileSync(new URL(name, import.meta.url), 'utf8'));
+const read = (name) => readFileSync(new URL(name, import.meta.url));
+const unpack = (name) => JSON.parse(gunzipSync(read(`public/${name}`)));
 let checked = 0;
 function expect(name, got, want) {
   checked += 1;
@@ -145,14 +132,42 @@ function expect(name, got, want) {
   process.exitCode = 1;
 }
 
-// BLAKE3's own vectors for the empty input and for 'abc'.
-expect('blake3 of nothing', blake3(''), 'af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262');
-expect('blake3 of abc', blake3('abc'), '6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85');
-for (const vector of read('ids.json')) expect(vector.name, derive(vector), vector.id);
-const { spans, numbers } = read('canonical.json');
-for (const vector of spans) {
-  expect(vector.name, canonicalSpan(vector.span), vector.canonical);
-  expect(vector.name, blake3(vector.canonical), vector.hash);
+function checkVectors() {
+  for (const vector of JSON.parse(read('ids.json'))) expect(vector.name, derive(vector), vector.id);
+  const { spans: written, numbers, key } = JSON.parse(read('canonical.json').toString());
+  parse(read('canonical.json').toString()).sspans.forEach((vector, i) => {
+    const { name, canonical, hash, signature } = written[i];
+    expect(name, canonicalSpan(vector.sspan), canonical);
+    expect(name, hashOf(canonical), hash);
+    expect(name, verifies(hex(key.public), hex(hash), hex(signature)), true);
+  });
+  for (const { text, canonical } of numbers) expect(`number ${text}`, canonicalNumber(text), canonical);
+  for (const { tcId, pk, msg, sig, result } of unpack('wycheproof_ed25519.json.gz').tests) {
+    expect(`Wycheproof ${tcId}`, verifies(hex(pk), hex(msg), hex(sig)), result === 'valid');
+  }
+  const strict = (flags) => !/LowOrderA|NonCanonical|Residue/.test(flags ?? '');
+  unpack('ed25519_edges.json.gz').forEach(({ A, R, S, M, Flags }, i) => {
+    expect(`edge ${i}`, verifies(hex(A), Buffer.from(M), hex(R + S)), strict(Flags));
+  });
+  console.log(`${checked} results checked`);
 }
-for (const vector of numbers) expect(`number ${vector.text}`, canonicalNumber(vector.text), vector.canonical);
-console.log(`${checked} results checked`);
+
+function verdictOf(line, publicKey) {
+  try {
+    const span = parse(line);
+    const [hash, signature] = [bare(span.scurr_hash), bare(span.ssignature)];
+    if (hashOf(canonicalSpan(span)) !== hash) return 'hash_mismatch';
+    return verifies(hex(publicKey), hex(hash), hex(signature)) ? 'ok' : 'bad_signature';
+  } catch (error) {
+    return `refused: ${error.message}`;
+  }
+}
+
+const [file, publicKey] = process.argv.slice(2);
+const lines = file === undefined ? [] : readFileSync(file, 'utf8').trimEnd().split('\n');
+if (file === undefined) checkVectors();
+for (const line of lines) {
+  const verdict = verdictOf(line, publicKey);
+  console.log(verdict);
+  if (verdict !== 'ok') process.exitCode = 1;
+}

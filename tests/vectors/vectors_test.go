@@ -4,6 +4,8 @@ package vectors_test
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"encoding/hex"
 	"encoding/json"
 	"flag"
 	"os"
@@ -26,11 +28,16 @@ type idCase struct {
 }
 
 type canonicalFile struct {
+	Key struct {
+		Secret string `json:"secret"`
+		Public string `json:"public"`
+	} `json:"key"`
 	Spans []struct {
 		Name      string          `json:"name"`
 		Span      json.RawMessage `json:"span"`
 		Canonical string          `json:"canonical"`
 		Hash      string          `json:"hash"`
+		Signature string          `json:"signature"`
 	} `json:"spans"`
 	Numbers []struct {
 		Text      string  `json:"text"`
@@ -58,6 +65,8 @@ func TestDerivedIDs(t *testing.T) {
 func TestCanonicalSpans(t *testing.T) {
 	var file canonicalFile
 	read(t, "canonical.json", &file)
+	key := ed25519.NewKeyFromSeed(unhex(t, file.Key.Secret))
+	check(t, "the key", hex.EncodeToString(key[32:]), &file.Key.Public)
 	for i := range file.Spans {
 		c := &file.Spans[i]
 		var s span.Span
@@ -74,6 +83,11 @@ func TestCanonicalSpans(t *testing.T) {
 		}
 		check(t, c.Name, string(canonical), &c.Canonical)
 		check(t, c.Name, hash, &c.Hash)
+		signature := ed25519.Sign(key, unhex(t, hash))
+		check(t, c.Name, hex.EncodeToString(signature), &c.Signature)
+		if !verifies(key[32:], unhex(t, hash), signature) {
+			t.Errorf("%s: the signature is refused", c.Name)
+		}
 		checkReadBack(t, c.Name, &s, hash)
 	}
 	for i := range file.Numbers {
@@ -128,13 +142,23 @@ func canonicalNumber(t *testing.T, text string) *string {
 }
 
 func TestSecondImplementationAgrees(t *testing.T) {
+	t.Parallel()
+	if out, err := checker(t).CombinedOutput(); err != nil {
+		t.Fatalf("check.mjs: %v\n%s", err, out)
+	}
+}
+
+// checker is a run of check.mjs, or the test is skipped.
+func checker(t *testing.T, arguments ...string) *exec.Cmd {
+	t.Helper()
 	node, err := exec.LookPath("node")
 	if err != nil {
 		t.Skip("node is not installed: check.mjs was not run")
 	}
-	if out, err := exec.Command(node, "check.mjs").CombinedOutput(); err != nil {
-		t.Fatalf("check.mjs: %v\n%s", err, out)
+	if _, err := os.Stat("../node/node_modules/@noble/curves"); err != nil {
+		t.Skip("@noble/curves is not installed: npm ci --prefix tests/node")
 	}
+	return exec.Command(node, append([]string{"check.mjs"}, arguments...)...)
 }
 
 func check(t *testing.T, name, got string, want *string) {
