@@ -150,7 +150,8 @@ func TestCtxCryptoForms(t *testing.T) {
 	for what, want := range map[string]any{
 		"a view": "0102ff", "a buffer": "090102ff09", "hex of nothing": "", "toU8": "10,11", "toU8 is bytes": true,
 		"blake3 is bytes": 32.0, "the input stays": "9,1,2,255,9", "a text": true, "nothing": true, "odd hex": true,
-		"no hex": true, "verify odd hex": true, "short": false, "version 4": true, "length": 36.0, "distinct": true, "global": true,
+		"no hex": true, "verify odd hex": true, "short": false, "version 4": true, "length": 36.0,
+		"distinct": true, "global": true,
 	} {
 		if answers[what] != want {
 			t.Errorf("%s: got %v, want %v", what, answers[what], want)
