@@ -31,7 +31,8 @@ type child struct {
 	errors *headBuffer
 	ready  chan struct{} // closed by the hello frame
 	gone   chan struct{} // closed when the process is reaped and every session is told
-	walls  string        // set before ready closes
+	walls  []Wall        // set before ready closes
+	apart  Wall          // whether it has namespaces of its own
 	tenant string        // of the last run; owned by whoever took the child from the pool
 
 	mu       sync.Mutex
@@ -51,7 +52,6 @@ func startChild(s *starter, o Options, kernel bool) (*child, error) {
 	}
 	c := &child{
 		kernel:   kernel,
-		cmd:      exec.Command(o.Executable, ChildArg, kind, strconv.FormatInt(memory, 10)),
 		errors:   &headBuffer{limit: stderrBytes},
 		ready:    make(chan struct{}),
 		gone:     make(chan struct{}),
@@ -59,17 +59,20 @@ func startChild(s *starter, o Options, kernel bool) (*child, error) {
 		known:    newRecent[struct{}](),
 	}
 	c.longest.Store(frameSlack)
-	link, given, err := newLink(c.cmd)
+	link, given, err := newLink()
 	if err != nil {
 		return nil, fmt.Errorf("make wire: %w", err)
 	}
 	c.link, c.wire = link, &frameWriter{w: link}
-	c.cmd.Env = []string{"TZ=UTC"}
-	c.cmd.Dir = "/"
-	c.cmd.Stderr = c.errors
-	c.cmd.SysProcAttr = childAttributes()
-	c.cmd.WaitDelay = startTimeout // for standard error, should anything else hold it
-	err = s.start(c.cmd)
+	c.cmd, c.apart, err = s.start(func(apart bool) *exec.Cmd {
+		cmd := exec.Command(o.Executable, ChildArg, kind, strconv.FormatInt(memory, 10))
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = given[0], given[1], c.errors
+		cmd.Env = []string{"TZ=UTC"}
+		cmd.Dir = "/"
+		cmd.SysProcAttr = childAttributes(apart)
+		cmd.WaitDelay = startTimeout // for standard error, should anything else hold it
+		return cmd
+	})
 	for _, f := range given {
 		err = errors.Join(err, f.Close())
 	}
@@ -82,17 +85,16 @@ func startChild(s *starter, o Options, kernel bool) (*child, error) {
 
 // newLink makes the wire: two pipes, the child's standard input and output. A socket would do, but each read
 // on it also wakes the poller of the side that wrote (EPOLLOUT).
-func newLink(cmd *exec.Cmd) (link io.ReadWriteCloser, given []*os.File, err error) {
+func newLink() (link io.ReadWriteCloser, given [2]*os.File, err error) {
 	inRead, inWrite, err := os.Pipe()
 	if err != nil {
-		return nil, nil, err
+		return nil, given, err
 	}
 	outRead, outWrite, err := os.Pipe()
 	if err != nil {
-		return nil, nil, errors.Join(err, inRead.Close(), inWrite.Close())
+		return nil, given, errors.Join(err, inRead.Close(), inWrite.Close())
 	}
-	cmd.Stdin, cmd.Stdout = inRead, outWrite
-	return pipes{outRead, inWrite}, []*os.File{inRead, outWrite}, nil
+	return pipes{outRead, inWrite}, [2]*os.File{inRead, outWrite}, nil
 }
 
 type pipes struct {
@@ -167,10 +169,10 @@ func (c *child) handle(f frame) bool {
 			return false
 		default:
 		}
-		d := decoder{body: f.body}
-		c.walls = d.text()
+		walls, ok := decodeWalls(f.body)
+		c.walls = append([]Wall{c.apart}, walls...)
 		close(c.ready)
-		return d.done()
+		return ok
 	}
 	c.mu.Lock()
 	s := c.sessions[f.run]

@@ -39,15 +39,12 @@ func Main() {
 		// One script, one thread: handing over to a second one costs 50 µs a run. The watchdog then waits
 		// for Go's preemption (10 ms); RLIMIT_DATA bounds what may happen until then.
 		runtime.GOMAXPROCS(1)
+	} else {
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0)) // stated, so that the runtime does not read cgroups again
 	}
-	walls, err := raiseWalls()
+	in, out, walls, err := enclose(kernel, memory)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "raise walls:", err)
-		os.Exit(exitProtocol)
-	}
-	in, out, err := childLink()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "open wire:", err)
+		fmt.Fprintln(os.Stderr, "enclose child:", err)
 		os.Exit(exitProtocol)
 	}
 	s := &server{
@@ -75,10 +72,10 @@ type server struct {
 	tasks map[uint32]*task
 }
 
-func (s *server) hello(walls string) error {
+func (s *server) hello(walls []Wall) error {
 	var e encoder
 	e.begin(frameHello, 0)
-	e.text(walls)
+	appendWalls(&e, walls)
 	e.end()
 	return s.wire.send(e.buf)
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 )
@@ -39,6 +40,7 @@ type Pool struct {
 	hosting  chan struct{}       // closed when a start of the host that is under way has ended
 	failures int                 // starts in a row that gave no hello
 	retryAt  time.Time
+	walls    []Wall // around the child that was started last
 }
 
 // worker is a code worker at rest or in use.
@@ -110,6 +112,13 @@ func (p *Pool) Close() {
 	if !already {
 		p.starter.stop()
 	}
+}
+
+// Walls returns the kernel's walls around the child that was started last: all children are started alike.
+func (p *Pool) Walls() []Wall {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.walls)
 }
 
 // RunCode runs r in a code worker and waits for a free one. It returns when the run and its host calls have
@@ -361,52 +370,11 @@ func (p *Pool) startOnce(ctx context.Context, kernel bool) (*child, error) {
 		p.retire(c)
 		return nil, err
 	}
-	p.options.Log.Debug("sandbox child started", "pid", c.cmd.Process.Pid, "kernel", kernel, "walls", c.walls)
+	p.options.Log.Debug("sandbox child started", "pid", c.cmd.Process.Pid, "kernel", kernel)
+	p.mu.Lock()
+	p.walls = c.walls
+	p.mu.Unlock()
 	return c, nil
-}
-
-// starter is the thread on which all children are started: they die with it, so it lives as long as the Pool,
-// and they inherit its NoNewPrivs, which the rest of the process must not have.
-type starter struct {
-	work  chan startWork
-	ended chan struct{}
-}
-
-type startWork struct {
-	cmd  *exec.Cmd
-	done chan error
-}
-
-func newStarter() (*starter, error) {
-	s := &starter{work: make(chan startWork), ended: make(chan struct{})}
-	ready := make(chan error)
-	go func() {
-		defer close(s.ended)
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		err := prepareThread()
-		ready <- err
-		if err != nil {
-			return
-		}
-		for w := range s.work {
-			w.done <- w.cmd.Start()
-		}
-	}()
-	if err := <-ready; err != nil {
-		return nil, fmt.Errorf("prepare thread for sandbox children: %w", err)
-	}
-	return s, nil
-}
-
-func (s *starter) start(cmd *exec.Cmd) error {
-	w := startWork{cmd: cmd, done: make(chan error, 1)}
-	s.work <- w
-	return <-w.done
-}
-
-func (s *starter) stop() {
-	close(s.work)
-	<-s.ended
 }
 
 // Warm starts the kernel host and a code worker, so that the first run does not wait for them. Its

@@ -12,6 +12,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == ChildArg {
 		Main()
 	}
+	if len(os.Args) > 2 && os.Args[1] == "wall-probe" {
+		probeMain(os.Args[2])
+	}
 	if mode := os.Getenv("SANDBOX_HELPER"); mode != "" {
 		helperMain(mode)
 		return

@@ -1,6 +1,8 @@
 package sandbox
 
 import (
+	"errors"
+	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -12,8 +14,26 @@ const selfExecutable = "/proc/self/exe"
 // instruction on, which a Go program could not set for all of its own threads.
 func prepareThread() error { return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }
 
-// childAttributes: own process group, killed with the thread that started it. That thread lives as long as
-// the Pool.
-func childAttributes() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+// childAttributes: own process group, killed with the thread that started it, which lives as long as the
+// Pool; and, where apart, own namespaces. A PID namespace would make the child an init that must reap, and a
+// mount namespace gives nothing that landlock does not.
+func childAttributes(apart bool) *syscall.SysProcAttr {
+	a := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if apart {
+		a.Cloneflags = unix.CLONE_NEWNET | unix.CLONE_NEWIPC
+		if os.Geteuid() != 0 {
+			a.Cloneflags |= unix.CLONE_NEWUSER // without it only root may make the others
+		}
+	}
+	return a
+}
+
+// refusesNamespaces reports whether err may come from the namespaces that childAttributes asks for.
+func refusesNamespaces(err error) bool {
+	for _, refused := range []error{unix.EPERM, unix.EINVAL, unix.ENOSPC, unix.ENOSYS, unix.EUSERS} {
+		if errors.Is(err, refused) {
+			return true
+		}
+	}
+	return false
 }

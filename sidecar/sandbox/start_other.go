@@ -8,4 +8,6 @@ const selfExecutable = "" // os.Executable
 
 func prepareThread() error { return nil }
 
-func childAttributes() *syscall.SysProcAttr { return nil }
+func childAttributes(bool) *syscall.SysProcAttr { return nil }
+
+func refusesNamespaces(error) bool { return false }

@@ -41,7 +41,7 @@ func (w *watchdog) limit(bytes int64) {
 	}
 	w.bytes = bytes
 	debug.SetMemoryLimit(bytes / 4 * 3)
-	limitData(max(2*bytes, 96<<20))
+	limitData(bytes)
 }
 
 func (w *watchdog) enter() {
