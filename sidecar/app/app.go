@@ -65,6 +65,7 @@ func New(ctx context.Context, c *config.Config, log *slog.Logger) (_ *App, err e
 	if err = a.pool.Warm(ctx); err != nil {
 		return nil, err
 	}
+	a.logSandbox()
 	var incarnation span.ID
 	rand.Read(incarnation[:]) // never fails: crypto/rand
 	a.stage0 = stage0.New(
@@ -176,11 +177,14 @@ func (a *App) Close() {
 // look) and every kernel verifies.
 func (a *App) Status(ctx context.Context) httpapi.Status {
 	phase, fault := a.tail.State()
-	status := httpapi.Status{Phase: string(phase), Reason: fault, Version: Version()}
+	status := httpapi.Status{Phase: string(phase), Reason: fault, Version: Version(), Sandbox: a.sandboxWalls()}
 	if phase != tail.Streaming {
 		return status
 	}
 	if status.Reason = a.walls.fault(); status.Reason != "" {
+		return status
+	}
+	if status.Reason = a.sandboxFault(); status.Reason != "" {
 		return status
 	}
 	if err := a.stage0.Verify(ctx); err != nil {

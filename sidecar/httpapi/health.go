@@ -15,6 +15,8 @@ type Status struct {
 	Phase   string `json:"phase"`            // connecting, standby, catching up, streaming
 	Reason  string `json:"reason,omitempty"` // why it is not ready
 	Version string `json:"version"`
+	// Sandbox names each wall of the kernel around strangers' code: "stands", or why it does not.
+	Sandbox map[string]string `json:"sandbox,omitempty"`
 }
 
 // New returns the handler. ready is asked at each /readyz and must answer within its context, 2 s.

@@ -110,6 +110,13 @@ func (c *child) kill() {
 	_ = c.cmd.Process.Kill() // it may be dead already
 }
 
+// busy reports whether it has a run.
+func (c *child) busy() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.sessions) > 0
+}
+
 func (c *child) alive() bool {
 	select {
 	case <-c.gone:

@@ -19,6 +19,7 @@ const (
 	backoffFirst = 20 * time.Millisecond
 	backoffMost  = 5 * time.Second
 	maxRuns      = 1000 // of one code worker, then it is replaced
+	freshSpares  = 2    // idle workers beyond Workers that no tenant has used, once a run asked to be Alone
 )
 
 var errClosed = errors.New("the sandbox is closed")
@@ -41,12 +42,19 @@ type Pool struct {
 	failures int                 // starts in a row that gave no hello
 	retryAt  time.Time
 	walls    []Wall // around the child that was started last
+	spares   int    // freshSpares once they are wanted
 }
 
 // worker is a code worker at rest or in use.
 type worker struct {
 	*child
-	runs int
+	runs  int
+	mixed bool // it served more than one tenant
+}
+
+// fits reports whether r may run here: whatever may, unless r is to be alone with its tenant's past.
+func (w *worker) fits(r *Run) bool {
+	return !r.Alone || w.runs == 0 || w.tenant == r.Tenant && !w.mixed
 }
 
 // New makes a Pool and starts its first code worker, so that an executable that cannot serve is an error
@@ -138,13 +146,14 @@ func (p *Pool) RunCode(ctx context.Context, r Run) Result {
 		return refused(errClosed)
 	}
 	defer p.places.leave(r.Tenant)
-	w, err := p.take(ctx, r.Tenant)
+	w, err := p.take(ctx, &r)
 	if err != nil {
 		if ctx.Err() != nil {
 			return Result{Err: cancelled(ctx)}
 		}
 		return refused(err)
 	}
+	w.mixed = w.mixed || w.runs > 0 && w.tenant != r.Tenant
 	w.tenant = r.Tenant
 	result, reusable := w.serve(ctx, &r, p.options.Log, false)
 	if w.runs++; reusable && w.runs < maxRuns && w.alive() {
@@ -192,30 +201,15 @@ func (p *Pool) enter() bool {
 }
 
 // take returns an idle worker, the tenant's own if there is one, or starts one.
-func (p *Pool) take(ctx context.Context, tenant string) (*worker, error) {
+func (p *Pool) take(ctx context.Context, r *Run) (*worker, error) {
 	p.mu.Lock()
-	best := -1
-	for i := len(p.idle) - 1; i >= 0; i-- {
-		if p.idle[i].tenant == tenant {
-			best = i
-			break
-		}
-		if best < 0 && (!p.options.StrictTenants || p.idle[i].tenant == "") {
-			best = i
-		}
-	}
-	var w, foreign *worker
-	switch {
-	case best >= 0:
-		w = p.idle[best]
-		p.idle = append(p.idle[:best], p.idle[best+1:]...)
-	case len(p.idle) > 0:
-		foreign = p.idle[0]
-		p.idle = p.idle[1:]
+	w := p.choose(r)
+	if r.Alone {
+		p.spares = freshSpares
 	}
 	p.mu.Unlock()
-	if foreign != nil {
-		p.retire(foreign.child)
+	if r.Alone && (w == nil || w.runs == 0) {
+		p.spare() // for the tenant that comes next
 	}
 	if w != nil && w.alive() && w.awaitReady(ctx) == nil {
 		return w, nil
@@ -230,16 +224,44 @@ func (p *Pool) take(ctx context.Context, tenant string) (*worker, error) {
 	return &worker{child: c}, nil
 }
 
-// put makes a worker idle. There are never more than the pool has workers.
+// choose takes the best worker for r out of the idle ones: the tenant's own, else the one that was used
+// last. The caller holds p.mu.
+func (p *Pool) choose(r *Run) *worker {
+	best := -1
+	for i := len(p.idle) - 1; i >= 0; i-- {
+		if !p.idle[i].fits(r) {
+			continue
+		}
+		if best < 0 {
+			best = i
+		}
+		if p.idle[i].runs > 0 && p.idle[i].tenant == r.Tenant {
+			best = i
+			break
+		}
+	}
+	if best < 0 {
+		return nil
+	}
+	w := p.idle[best]
+	p.idle = slices.Delete(p.idle, best, best+1)
+	return w
+}
+
+// put makes a worker idle. Beyond the number of workers, and of spares where they are wanted, the one that
+// was used longest ago goes; fresh ones go last.
 func (p *Pool) put(w *worker) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.idle) >= p.options.Workers {
-		delete(p.children, w.child)
-		w.kill()
+	p.idle = append(p.idle, w)
+	if len(p.idle) <= p.options.Workers+p.spares {
 		return
 	}
-	p.idle = append(p.idle, w)
+	oldest := max(slices.IndexFunc(p.idle, func(w *worker) bool { return w.runs > 0 }), 0)
+	gone := p.idle[oldest]
+	p.idle = slices.Delete(p.idle, oldest, oldest+1)
+	delete(p.children, gone.child)
+	gone.kill()
 }
 
 // retire kills a child and forgets it.

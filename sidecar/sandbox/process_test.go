@@ -149,21 +149,45 @@ func TestKilledChildIsACrash(t *testing.T) {
 	}
 }
 
-func TestStrictTenantsNeverShareAWorker(t *testing.T) {
+// TestARunAloneSharesNoWorkerWithAnotherTenant looks at the process of each run, in an order that would lead
+// through every way of sharing one.
+func TestARunAloneSharesNoWorkerWithAnotherTenant(t *testing.T) {
 	t.Parallel()
-	p := setup(t, func(o *Options) { o.Workers, o.StrictTenants = 1, true })
-	pid := func(tenant string) int {
-		if got := p.RunCode(t.Context(), run("return 1",
-			func(r *Run) { r.Tenant = tenant })); got.Err != nil {
-			t.Fatal(got.Err)
+	p := setup(t)
+	served := map[int]map[string]bool{} // tenants by process
+	serve := func(tenant string, alone bool) int {
+		t.Helper()
+		pid := 0
+		r := run("ctx.insertSpan()", host(func(context.Context, string, json.RawMessage) (json.RawMessage, error) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			for c := range p.children {
+				if c.busy() {
+					pid = c.cmd.Process.Pid
+				}
+			}
+			return nil, nil
+		}))
+		r.Tenant, r.Alone = tenant, alone
+		if got := p.RunCode(t.Context(), r); got.Err != nil || pid == 0 {
+			t.Fatalf("process %d: %v", pid, got.Err)
 		}
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return p.idle[0].cmd.Process.Pid
+		if served[pid] == nil {
+			served[pid] = map[string]bool{}
+		}
+		served[pid][tenant] = true
+		if alone && len(served[pid]) > 1 {
+			t.Errorf("tenant %s alone ran in a process that served %v", tenant, served[pid])
+		}
+		return pid
 	}
-	a1, a2, b := pid("a"), pid("a"), pid("b")
-	if a1 != a2 || a2 == b {
-		t.Errorf("pids %d %d %d", a1, a2, b)
+	if serve("a", false) != serve("b", false) {
+		t.Error("without Alone a worker serves both: the control fails")
+	}
+	for _, tenant := range []string{"b", "a", "b", "c", "d", "a", "e", "c", ""} {
+		if first, again := serve(tenant, true), serve(tenant, true); first != again {
+			t.Errorf("tenant %q has two workers, %d and %d", tenant, first, again)
+		}
 	}
 }
 

@@ -79,9 +79,6 @@ type Options struct {
 	// HostMemoryBytes bounds the kernel host as a whole. 0 is 512 MiB. A code worker is bounded by the
 	// run's Limits.MemoryBytes.
 	HostMemoryBytes int64
-	// StrictTenants replaces a code worker before it serves another tenant (5–10 ms each). Without it
-	// a tenant's runs prefer their own worker, and isolation within a process is the fresh runtime.
-	StrictTenants bool
 	// Log receives deaths of children and errors of hosts. nil is silence.
 	Log *slog.Logger
 }
@@ -164,7 +161,10 @@ type Run struct {
 	// Seed makes Math.random, ctx.id and crypto.randomUUID.
 	Seed   [32]byte
 	Limits Limits
-	Tenant string // prefers, or with StrictTenants demands, a worker that served only this tenant last
+	// Tenant prefers a worker that served this tenant last; isolation within a process is the fresh
+	// runtime. Alone demands a worker that never served another one.
+	Tenant string
+	Alone  bool
 	Host   HostFunc
 	// RecordBytes, where it is not 0, asks for Result.Calls, and bounds the answers that are kept in them.
 	RecordBytes int

@@ -242,7 +242,8 @@ func (c *codeRun) prepare(input json.RawMessage, timeoutMs int) (sandbox.Run, er
 		Program: programOf(c.row, c.row.EntityType+" "+c.row.ID.String()),
 		Data:    data, Lazy: manifest.lazy, SyncCalls: []string{"insertSpan", "bucket"},
 		AsyncCalls: []string{"find", "summarize"},
-		Now:        c.record.StartedAt.Time, Seed: seed, Tenant: c.cause.TenantID, Host: c.host,
+		Now:        c.record.StartedAt.Time, Seed: seed, Host: c.host,
+		Tenant: c.cause.TenantID, Alone: manifest.Features.StrictMode,
 		Limits: limitsOf(manifest.Manifest, c.row, timeoutMs), RecordBytes: recordBytes,
 	}
 	if c.row.EntityType == "policy" { // it answers with actions, and appends nothing by itself

@@ -51,7 +51,9 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "logline")
-	if out, err := exec.Command("go", "build", "-o", binary, "../../sidecar").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-o", binary, "../../sidecar")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is shipped
+	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build logline: %v\n%s", err, out)
 		return 1
 	}

@@ -188,6 +188,7 @@ type readiness struct {
 	Code          int
 	Ready         bool
 	Phase, Reason string
+	Sandbox       map[string]string
 }
 
 func (p *process) readiness() readiness {

@@ -48,6 +48,7 @@ func buildAndRun(m *testing.M) int {
 	defer os.RemoveAll(dir)
 	logline = filepath.Join(dir, "logline")
 	build := exec.Command("go", "build", "-o", logline, "github.com/loglineos/loglineos/sidecar")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is shipped
 	build.Stdout, build.Stderr = os.Stderr, os.Stderr
 	if err := build.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "supabase: build the binary:", err)
