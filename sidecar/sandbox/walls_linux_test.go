@@ -78,12 +78,16 @@ var probes = map[string]func(parent int) error{
 	"make System V memory":   raw(unix.SYS_SHMGET, 0, 0, 0),
 	"be dumpable":            raw(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 7),
 	"outlive the parent":     raw(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, 0),
-	"limit the parent":       func(p int) error { return raw(unix.SYS_PRLIMIT64, uintptr(p), unix.RLIMIT_DATA, 0, 0)(p) },
+	"limit the parent":       limitOf,
 	"raise another limit":    raw(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, 0, 0),
 	"move to a processor":    raw(unix.SYS_SCHED_SETAFFINITY, 0, 0, 0),
 	"set the clock":          raw(unix.SYS_CLOCK_SETTIME, 0xff, 0),
 	"name the machine":       raw(unix.SYS_SETHOSTNAME, 0, 0xffff),
 	"reboot":                 raw(unix.SYS_REBOOT, 0, 0, 0),
+}
+
+func limitOf(process int) error {
+	return raw(unix.SYS_PRLIMIT64, uintptr(process), unix.RLIMIT_DATA, 0, 0)(process)
 }
 
 func socket(domain, kind int) error {
@@ -225,8 +229,8 @@ func probed(t *testing.T, program, mode string) map[string]syscall.Errno {
 	return found
 }
 
-// TestWallsRefuse tries each call behind all walls and, as the control, without: there it is not refused, or the
-// kernel is asked in vain for another reason. Then single walls are tried alone.
+// TestWallsRefuse tries each call behind all walls and, as the control, without: there it is not refused, or
+// the kernel is asked in vain for another reason. Then single walls are tried alone.
 func TestWallsRefuse(t *testing.T) {
 	t.Parallel()
 	program := static(t)
@@ -245,7 +249,8 @@ func TestWallsRefuse(t *testing.T) {
 	t.Run(WallLandlock, func(t *testing.T) {
 		t.Parallel()
 		found := probed(t, program, WallLandlock)
-		for name, want := range map[string]syscall.Errno{"read a file": unix.EACCES, "read a folder": unix.EACCES,
+		for name, want := range map[string]syscall.Errno{
+			"read a file": unix.EACCES, "read a folder": unix.EACCES,
 			"open its own memory": unix.EACCES, "read the environment": unix.EACCES,
 			"signal the parent": unix.EPERM, "make a TCP socket": 0} {
 			if found[name] != want {

@@ -40,7 +40,7 @@ func sameProcesses(a, b []int) bool {
 	return slices.Equal(a, b)
 }
 
-// The machines that test this have every wall; that a missing one is named, and why, is the sandbox's own test.
+// That a wall that is missing is named, and why, is the sandbox's own test.
 func TestAStrictLedgerIsReadyBehindAllWalls(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
