@@ -215,8 +215,11 @@ export interface Ctx extends FunctionCtx {
    * span is first read, and ends the run where it never is.
    */
   insertSpan(partial: Partial<Span>, origin?: Origin): Span;
-  /** The next version of a request of the batch. Its seq may still move by one (a `running` mark). */
-  version(id: string, changes: Partial<Span>): Span;
+  /**
+   * The next version of a request of the batch; its seq may still move by one (a `running` mark). On behalf of
+   * a policy (`origin.policy`): of any span that the policy may move on; equal content is no version.
+   */
+  version(id: string, changes: Partial<Span>, origin?: Origin): Span;
   /** Needs the `sql` grant: one read-only statement, 10,000 rows, 2 s. */
   sql(strings: TemplateStringsArray, ...values: unknown[]): Promise<{ rows: any[] }>;
   /** Runs a function, a policy or another kernel. */

@@ -1,10 +1,12 @@
 /**
  * policy_agent: each span is shown to each policy that matches it, once, in commit order.
  *
- * A policy answers with actions. Here it may emit spans; they take owner, tenant and visibility from
- * the span that triggered it. A policy that fails costs one policy_error and nobody else anything.
+ * A policy answers with actions: spans to emit, versions of spans to append, functions to run. The host
+ * derives ids, sets on whose behalf each is, and refuses what the policy has no right to. A policy that fails
+ * costs one policy_error, takes back all that it did for this span, and costs nobody else anything.
  *
- * @param {import("./kernel").Ctx} ctx batch: spans; input.matches: [{span: [id, seq], policy: {id, seq}}]
+ * @param {import("./kernel").Ctx} ctx batch: spans, or ticks of time-driven policies;
+ *   input.matches: [{span: [id, seq], policy: {id, seq}, tick?}]
  */
 export default async function main(ctx) {
   for (const match of ctx.input.matches) {
@@ -13,26 +15,27 @@ export default async function main(ctx) {
     );
     const cause = { id: span.id, seq: span.seq };
     const origin = { cause, policy: match.policy };
-    const result = await ctx.run({ ...match.policy, input: { span }, cause });
+    const input = match.tick ? { span, tick: match.tick } : { span };
+    const result = await ctx.run({ ...match.policy, input, cause });
     try {
       if (!result.ok) throw result.error;
       const actions = result.output === null ? [] : result.output;
       if (!Array.isArray(actions)) throw new Error("on(span, ctx) must return an array of actions");
-      const spans = actions.map(toDraft).map((draft) => ctx.insertSpan(draft, origin));
+      const spans = actions.map((action) => act(ctx, action, origin));
       const refused = spans.map(refusalOf).filter((error) => error !== null); // none is left for later
       if (refused.length > 0) throw refused[0];
     } catch (error) {
+      const place = result.ok ? {} : { line: error.line, column: error.column }; // in the policy's own code
       ctx.insertSpan(
         {
           entity_type: "policy_error",
           did: "failed",
           this: "policy.eval",
           status: "error",
-          parent_id: span.id,
-          policy_id: match.policy.id,
-          related_to: [match.policy.id, span.id],
+          parent_id: match.tick ? match.policy.id : span.id,
+          related_to: match.tick ? [match.policy.id] : [match.policy.id, span.id],
           trace_id: span.trace_id,
-          error: { code: error.code || "exception", message: String(error.message) },
+          error: { code: error.code || "exception", message: String(error.message), ...place },
         },
         { ...origin, discard: true },
       );
@@ -40,7 +43,7 @@ export default async function main(ctx) {
   }
 }
 
-/** @param {import("./kernel").Span} span as insertSpan answered it: a refusal is thrown when it is read */
+/** @param {import("./kernel").Span} span as the host answered it: a refusal is thrown when it is read */
 function refusalOf(span) {
   try {
     void span.id;
@@ -50,10 +53,22 @@ function refusalOf(span) {
   }
 }
 
-/** @param {any} action one entry of what a policy returned */
-function toDraft(action) {
-  if (action === null || typeof action !== "object" || !action.emit_span) {
-    throw new Error("an action must be {emit_span: {…}}");
+/**
+ * Asks the host to carry out one action.
+ *
+ * @param {import("./kernel").Ctx} ctx
+ * @param {any} action one entry of what a policy returned
+ * @param {import("./kernel").Origin} origin
+ */
+function act(ctx, action, origin) {
+  const isObject = action !== null && typeof action === "object";
+  if (isObject && action.emit_span) return ctx.insertSpan(action.emit_span, origin);
+  if (isObject && action.version) {
+    const { id, ...changes } = action.version;
+    return ctx.version(id, changes, origin);
   }
-  return action.emit_span;
+  if (isObject && action.run === "run_code") {
+    return ctx.insertSpan({ entity_type: "request", parent_id: action.span_id, input: action.input }, origin);
+  }
+  throw new Error('an action must be {emit_span: {…}}, {version: {id, …}} or {run: "run_code", span_id, input?}');
 }

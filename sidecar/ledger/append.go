@@ -17,7 +17,7 @@ import (
 //
 // Fence, where there is one, is a version (seq > 0) whose primary key decides: if somebody else
 // holds that key, nothing of the group is written (docs/decisions.md). Rows are first versions with
-// derived ids; a row that exists already stays as it is.
+// derived ids, or later ones, whose PrevHash is set; a row that exists already stays as it is.
 type Group struct {
 	Fence *span.Span
 	Rows  []*span.Span
@@ -34,7 +34,7 @@ func (g Group) Seal(seal Sealer) error {
 		}
 	}
 	for _, row := range g.Rows {
-		if err := seal(row, nil); err != nil {
+		if err := seal(row, row.PrevHash); err != nil {
 			return fmt.Errorf("hash %s %s: %w", row.EntityType, row.ID, err)
 		}
 	}
@@ -138,6 +138,8 @@ func outcomesOf(groups []Group, inserted map[span.Key]string) ([]Outcome, error)
 		if !ok {
 			return false, nil
 		}
+		// Where two groups have a row of this key, the first one's was written.
+		delete(inserted, s.Key())
 		at, err := span.ParseTime(text)
 		s.AcceptedAt = &at
 		return true, err
@@ -190,7 +192,7 @@ func newBatch(groups []Group) *batch {
 			b.isRelaxed = b.isRelaxed && row.EntityType == "request"
 		}
 	}
-	slices.SortFunc(b.rows, func(x, y batchRow) int {
+	slices.SortStableFunc(b.rows, func(x, y batchRow) int {
 		return cmp.Or(slices.Compare(x.span.ID[:], y.span.ID[:]), cmp.Compare(x.span.Seq, y.span.Seq))
 	})
 	for _, column := range span.Columns {

@@ -181,6 +181,17 @@ const keysMax = 100_000
 var keysSQL = fmt.Sprintf(`select %s from ledger.universal_registry r
 	where r.tenant_id = 'system' and r.entity_type = 'key' order by r.id, r.seq limit %d`, selectList, keysMax)
 
+// MayFollow reports whether the engine may append next after before (ledger.may_follow).
+func (l *Ledger) MayFollow(ctx context.Context, before, next *span.Span) (bool, error) {
+	var may bool
+	err := l.pool.QueryRow(ctx, "select coalesce(ledger.may_follow($1, $2, $3, $4, true), false)",
+		next.EntityType, next.TenantID, before.Status, next.Status).Scan(&may)
+	if err != nil {
+		return false, fmt.Errorf("ask what may follow: %w", err)
+	}
+	return may, nil
+}
+
 // Now returns the database's clock, the only one that decides when work is due.
 func (l *Ledger) Now(ctx context.Context) (time.Time, error) {
 	var now time.Time

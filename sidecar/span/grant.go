@@ -16,7 +16,8 @@ import (
 //	reserve                     reserve quota
 //	sql                         raw ctx.sql, read only
 //	insertSpan:a,b              append spans of the types a and b; * is every client-writable type
-//	version:a,b                 append the next version of spans of the types a and b
+//	version:a,b                 append the next version of spans of the types a and b; * is every client-writable
+//	                            type and prompt_*
 //	fetch:host:port             reach one host
 //	secret:NAME                 have the host fill in one secret
 //	visibility:public           append spans that everybody reads
@@ -63,7 +64,7 @@ func ParseGrant(text string) (Grant, error) {
 	case ActionInsert, ActionVersion:
 		grant.Objects = strings.Split(object, ",")
 		for _, entityType := range grant.Objects {
-			if !isTypeName(entityType) && (entityType != "*" || action != ActionInsert) {
+			if !isTypeName(entityType) && entityType != "*" {
 				return Grant{}, fmt.Errorf("%.40q is no entity type", entityType)
 			}
 		}
@@ -130,7 +131,10 @@ func (g *Grant) allows(action, object string) bool {
 	if g.Objects == nil || slices.Contains(g.Objects, object) {
 		return true
 	}
-	return action == ActionInsert && slices.Contains(g.Objects, "*") && isClientWritable(object)
+	if !slices.Contains(g.Objects, "*") {
+		return false
+	}
+	return isClientWritable(object) || action == ActionVersion && strings.HasPrefix(object, "prompt_")
 }
 
 // isClientWritable reports whether insertSpan:* reaches entityType: what clients may append, but for

@@ -2,6 +2,7 @@ package stage0
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -18,7 +19,7 @@ import (
 const spansSpare = 10
 
 // insertSpan completes a partial span and keeps it until the run ends well.
-func (inv *invocation) insertSpan(raw, rawOrigin json.RawMessage) (*span.Span, error) {
+func (inv *invocation) insertSpan(ctx context.Context, raw, rawOrigin json.RawMessage) (*span.Span, error) {
 	from, err := readOrigin(rawOrigin)
 	if err != nil {
 		return nil, err
@@ -31,19 +32,12 @@ func (inv *invocation) insertSpan(raw, rawOrigin json.RawMessage) (*span.Span, e
 	if err != nil {
 		return nil, err
 	}
-	var policy span.Key
 	if from.Policy != nil {
-		policy = from.Policy.key()
-		if !inv.matched[[2]span.Key{policy, cause.Key()}] {
-			return nil, denied("policy %s version %d was not matched with %s", policy.ID, policy.Seq, cause.ID)
-		}
+		return inv.act(ctx, draftSpan, cause, from.Policy.key(), from.Discard)
 	}
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
 	group := inv.group(cause.Key())
-	if from.Discard {
-		group.discard(policy)
-	}
 	issued, ofFunction := group.issued[draftSpan.ID]
 	if !draftSpan.ID.IsZero() && !ofFunction {
 		return nil, denied("insertSpan: the host derives the id; leave it out")
@@ -58,11 +52,11 @@ func (inv *invocation) insertSpan(raw, rawOrigin json.RawMessage) (*span.Span, e
 	if ofFunction {
 		delete(group.issued, draftSpan.ID)
 		draftSpan = issued // as it was emitted: a kernel inserts or drops it, and changes nothing
-	} else if err := inv.derive(draftSpan, cause, policy, group); err != nil {
+	} else if err := inv.derive(draftSpan, cause, group); err != nil {
 		return nil, err
 	}
 	group.rows = append(group.rows, draftSpan)
-	group.policies = append(group.policies, policy)
+	group.policies = append(group.policies, span.Key{})
 	return draftSpan, nil
 }
 
@@ -70,7 +64,8 @@ func (inv *invocation) insertSpan(raw, rawOrigin json.RawMessage) (*span.Span, e
 func (inv *invocation) group(cause span.Key) *draft {
 	group := inv.groups[cause]
 	if group == nil {
-		group = &draft{ordinal: map[span.Key]int{}, issued: map[span.ID]*span.Span{}}
+		group = &draft{ordinal: map[span.Key]int{}, issued: map[span.ID]*span.Span{},
+			buckets: map[span.ID]bool{}}
 		inv.groups[cause] = group
 	}
 	return group
@@ -88,25 +83,14 @@ func (d *draft) discard(policy span.Key) {
 }
 
 // derive gives a kernel's span its id and completes it (docs/contract.md §1).
-func (inv *invocation) derive(s, cause *span.Span, policy span.Key, group *draft) error {
+func (inv *invocation) derive(s, cause *span.Span, group *draft) error {
 	at := acceptedAt(cause)
 	who := "kernel:" + inv.kernel.name
 	step := int64(cause.Seq)
 	if cause.Attempt != nil && cause.EntityType == "request" {
 		step = int64(*cause.Attempt)
 	}
-	ordinal := int64(group.ordinal[policy])
 	switch {
-	case policy != span.Key{}:
-		if span.IsGoverning(s.EntityType) {
-			return denied("a policy may not append a %s: it would act as the owner of what triggered it",
-				s.EntityType)
-		}
-		group.ordinal[policy]++
-		s.PolicyID = &policy.ID
-		id := span.Derive("policy", at, []span.ID{policy.ID, cause.ID}, int64(policy.Seq), int64(cause.Seq),
-			ordinal)
-		return inv.complete(s, cause, "policy", id, "policy:"+policy.ID.String())
 	case s.EntityType == "request" && cause.EntityType == "function":
 		s.At = cause.At
 		id := span.Derive("request", at, []span.ID{cause.ID}, int64(cause.Seq))
@@ -118,7 +102,8 @@ func (inv *invocation) derive(s, cause *span.Span, policy span.Key, group *draft
 		}
 		return inv.complete(s, cause, "execution", span.Derive("execution", at, []span.ID{cause.ID}, step), who)
 	}
-	group.ordinal[policy]++
+	ordinal := int64(group.ordinal[span.Key{}])
+	group.ordinal[span.Key{}]++
 	return inv.complete(s, cause, inv.kernel.name,
 		span.Derive(inv.kernel.name, at, []span.ID{cause.ID}, step, ordinal), who)
 }
@@ -147,10 +132,17 @@ func (d *draft) audit(s *span.Span, inv *invocation) error {
 
 // complete sets what no code decides, and counts the span against its root.
 func (inv *invocation) complete(s, cause *span.Span, kind string, id span.ID, who string) error {
-	if !span.IsEngineType(s.EntityType) && !inv.stage0.roots.add(rootOf(cause)) {
+	if !isReport(s, kind) && !inv.stage0.roots.add(rootOf(cause)) {
 		return denied("more than %d spans come from %s: something triggers itself", rootSpansMax, rootOf(cause))
 	}
 	return complete(s, cause, kind, id, who)
+}
+
+// isReport tells what says that something happened from what somebody wanted: it is not counted and may stand
+// at any depth. What a policy appends is wanted whatever its type, but for the report of its failure.
+func isReport(s *span.Span, kind string) bool {
+	isActed := (kind == "policy" || kind == "bucket") && s.EntityType != "policy_error"
+	return span.IsEngineType(s.EntityType) && !isActed
 }
 
 func rootOf(cause *span.Span) span.ID {
@@ -179,8 +171,10 @@ func complete(s, cause *span.Span, kind string, id span.ID, who string) error {
 	if above, derived := cause.Engine(); derived {
 		meta.Root, meta.Depth = above.Root, above.Depth+1
 	}
-	// What reports a fault never triggers anything, so it may stand at any depth.
-	if meta.Depth > span.MaxDepth && !span.IsEngineType(s.EntityType) {
+	if isTick(cause) {
+		meta.Cause = span.Key{ID: *cause.PolicyID, Seq: cause.Seq}
+	}
+	if meta.Depth > span.MaxDepth && !isReport(s, kind) {
 		return denied("the chain of causes is %d deep, at most %d: something triggers itself", meta.Depth,
 			span.MaxDepth)
 	}
@@ -202,12 +196,23 @@ func acceptedAt(cause *span.Span) time.Time {
 	return cause.At.Time
 }
 
-// version makes the next version of a request of the batch. Whoever commits it may still move its
-// seq on, when a running mark came in between.
-func (inv *invocation) version(rawID, raw json.RawMessage) (*span.Span, error) {
+// version makes the next version of a request of the batch, or, on behalf of a policy, of a span that it may
+// move on. Whoever commits a request's may still move its seq on, when a running mark came in between.
+func (inv *invocation) version(ctx context.Context, rawID, raw, rawOrigin json.RawMessage) (*span.Span, error) {
+	from, err := readOrigin(rawOrigin)
+	if err != nil {
+		return nil, err
+	}
 	var id span.ID
 	if err := json.Unmarshal(rawID, &id); err != nil {
-		return nil, denied("version: want the id of a span of the batch")
+		return nil, denied("version: want the id of a span")
+	}
+	if from.Policy != nil {
+		cause, err := inv.causeOf(from.Cause)
+		if err != nil {
+			return nil, err
+		}
+		return inv.versionBy(ctx, id, raw, cause, from.Policy.key())
 	}
 	var cause *span.Span
 	for _, key := range inv.order {

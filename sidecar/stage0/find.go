@@ -137,7 +137,7 @@ func (c *codeRun) scope() ledger.Scope {
 		scope.UserID, scope.TenantID = c.row.OwnerID, c.row.TenantID
 	default:
 		scope.OfSystem = true
-		if c.cause.Visibility != "private" || c.cause.EntityType != tickType {
+		if c.cause.Visibility != "private" || !isTick(c.cause) {
 			scope.UserID = ""
 		}
 	}
@@ -184,4 +184,22 @@ func (c *codeRun) bucket(raw json.RawMessage) (span.ID, error) {
 func bucketOf(code span.ID, cause *span.Span, key string) span.ID {
 	sum := sha256.Sum256([]byte(cause.TenantID + "\x00" + cause.OwnerID + "\x00" + key))
 	return span.Derive("bucket", bucketEpoch, []span.ID{code, span.ID(sum[:16])})
+}
+
+// fill settles a span that a function emits into a bucket. The caller holds c.mu.
+func (c *codeRun) fill(ctx context.Context, s *span.Span) (*span.Span, error) {
+	if !c.buckets[s.ID] {
+		return nil, denied("insertSpan: the host derives the id: leave it out, or state one of ctx.bucket")
+	}
+	for _, other := range c.spans {
+		if other.ID == s.ID {
+			return nil, denied("insertSpan: the bucket %s has its next version already in this run", s.ID)
+		}
+	}
+	filled, isThere, err := c.inv.fill(ctx, s, c.cause, "client:function:"+c.row.ID.String())
+	if err != nil || isThere {
+		return filled, err
+	}
+	c.spans = append(c.spans, filled)
+	return filled, nil
 }

@@ -1,6 +1,7 @@
 package stage0
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
@@ -10,11 +11,12 @@ import (
 
 // Bounds that hold against a ledger's own code.
 const (
-	policyTimeout = 3 * time.Second // of JavaScript, for one policy and one span
-	policyStrikes = 3               // timeouts in a row, after which a policy rests
-	policyRest    = time.Minute
-	rootSpansMax  = 10_000 // spans that one root may bring about, counted since the start of this process
-	guardsMax     = 100_000
+	policyTimeout  = 3 * time.Second // of JavaScript, for one policy and one span
+	policyStrikes  = 3               // timeouts in a row, after which a policy rests
+	policyFailures = 10              // failures of any kind in a row, likewise
+	policyRest     = time.Minute
+	rootSpansMax   = 10_000 // spans that one root may bring about, counted since the start of this process
+	guardsMax      = 100_000
 )
 
 // rootCounter counts what each root has brought about. It is safe for concurrent use.
@@ -37,43 +39,86 @@ func (c *rootCounter) add(root span.ID) bool {
 	return true
 }
 
-// breaker lets a policy rest that ran out of time again and again: policies take turns, so it would
-// hold up everybody's. It is safe for concurrent use.
+// breaker lets a policy rest that ran out of time, or failed, again and again: policies take turns, so the one
+// would hold up everybody's, and each failure is a span. It is safe for concurrent use.
 type breaker struct {
 	mu       sync.Mutex
 	policies map[span.Key]strikes
 }
 
 type strikes struct {
-	count int
-	until time.Time
+	timeouts, failures int // in a row
+	isFailed           bool
+	isTold             bool // that it rests
+	why                string
+	until              time.Time
 }
 
-// refuse returns why a policy may not run now, or nil.
-func (b *breaker) refuse(policy span.Key) *span.RunError {
+// begin is called before a policy judges a span. It returns why it may not, once in a rest, and then only
+// that it is to be passed over.
+func (b *breaker) begin(policy span.Key) (refusal *span.RunError, isSkipped bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if rest := time.Until(b.policies[policy].until); rest > 0 {
-		return refuse(span.RunTimeout, "the policy ran out of time %d times in a row: it rests for %d s more",
-			policyStrikes, int(rest.Seconds())+1)
+	now, known := b.policies[policy]
+	if !known {
+		return nil, false
 	}
-	return nil
+	rest := time.Until(now.until)
+	switch {
+	case rest > 0 && now.isTold:
+		return nil, true
+	case rest > 0:
+		now.isTold = true
+		refusal = refuse(span.RunTimeout, "the policy %s: it rests for %d s more, and passes over what comes meanwhile",
+			now.why, int(rest.Seconds())+1)
+	case !now.until.IsZero():
+		now = strikes{}
+	case !now.isFailed:
+		now.failures = 0
+	}
+	now.isFailed = false
+	b.policies[policy] = now
+	return refusal, false
 }
 
 // note takes the end of one run.
 func (b *breaker) note(policy span.Key, failure *sandbox.Error) {
+	b.change(policy, func(now *strikes) {
+		if failure == nil || failure.Code != sandbox.CodeTimeout {
+			now.timeouts = 0
+		} else if now.timeouts++; now.timeouts >= policyStrikes {
+			now.rest(fmt.Sprintf("ran out of time %d times in a row", policyStrikes))
+		}
+	})
+}
+
+// failed counts a judgment that ended as a policy_error.
+func (b *breaker) failed(policy span.Key) {
+	b.change(policy, func(now *strikes) {
+		now.isFailed = true
+		if now.failures++; now.failures >= policyFailures {
+			now.rest(fmt.Sprintf("failed %d times in a row", policyFailures))
+		}
+	})
+}
+
+func (s *strikes) rest(why string) {
+	if s.until.IsZero() {
+		*s = strikes{until: time.Now().Add(policyRest), why: why}
+	}
+}
+
+func (b *breaker) change(policy span.Key, change func(*strikes)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.policies == nil || len(b.policies) >= guardsMax {
 		b.policies = map[span.Key]strikes{}
 	}
-	if failure == nil || failure.Code != sandbox.CodeTimeout {
+	now := b.policies[policy]
+	change(&now)
+	if now == (strikes{}) {
 		delete(b.policies, policy)
 		return
-	}
-	now := b.policies[policy]
-	if now.count++; now.count >= policyStrikes {
-		now = strikes{until: time.Now().Add(policyRest)}
 	}
 	b.policies[policy] = now
 }

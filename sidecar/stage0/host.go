@@ -39,6 +39,7 @@ type draft struct {
 	ordinal  map[span.Key]int
 	record   *runRecord             // of the last function that ran for this cause
 	issued   map[span.ID]*span.Span // spans that a function emitted, complete, and not yet inserted
+	buckets  map[span.ID]bool       // that policies have asked for
 }
 
 func newInvocation(s *Stage0, m *governed, k *kernel, job Job, parent *invocation) *invocation {
@@ -105,9 +106,9 @@ func (inv *invocation) host(ctx context.Context, name string, args json.RawMessa
 	var err error
 	switch name {
 	case "insertSpan":
-		answer, err = inv.insertSpan(argument(0), argument(1))
+		answer, err = inv.insertSpan(ctx, argument(0), argument(1))
 	case "version":
-		answer, err = inv.version(argument(0), argument(1))
+		answer, err = inv.version(ctx, argument(0), argument(1), argument(2))
 	case "find":
 		if err = inv.countRead(); err == nil {
 			answer, err = inv.find(ctx, inv.scope(), argument(0), argument(1))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -145,7 +146,7 @@ func (inv *invocation) runCode(ctx context.Context, target runTarget, cause *spa
 	if answer.Output == nil {
 		answer.Output = json.RawMessage("null")
 	}
-	inv.issue(cause.Key(), code.spans)
+	inv.issue(cause.Key(), code)
 	return answer, nil
 }
 
@@ -179,12 +180,17 @@ func (inv *invocation) keepRecord(cause span.Key, record *runRecord) {
 	inv.group(cause).record = record
 }
 
-// issue notes which spans a function emitted, so that the kernel may insert exactly these.
-func (inv *invocation) issue(cause span.Key, spans []*span.Span) {
+// issue notes which spans a function emitted, so that the kernel may insert exactly these, and for which
+// buckets a policy asked.
+func (inv *invocation) issue(cause span.Key, code *codeRun) {
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
-	for _, s := range spans {
-		inv.group(cause).issued[s.ID] = s
+	group := inv.group(cause)
+	for _, s := range code.spans {
+		group.issued[s.ID] = s
+	}
+	if code.row.EntityType == "policy" {
+		maps.Copy(group.buckets, code.buckets)
 	}
 }
 
@@ -201,11 +207,10 @@ func (inv *invocation) cancellable(ctx context.Context, cause span.Key) (context
 	}
 }
 
-// refuseInput refuses an input that JavaScript would change, such as a number that no double is exactly;
-// and a policy that has just run out of time several times.
+// refuseInput refuses an input that JavaScript would change, such as a number that no double is exactly.
 func (inv *invocation) refuseInput(cause, row *span.Span) *span.RunError {
 	if row.EntityType == "policy" {
-		return inv.stage0.breaker.refuse(row.Key())
+		return nil
 	}
 	input := cause.Input
 	if cause.EntityType != "request" || input == nil {
@@ -288,7 +293,7 @@ func (c *codeRun) host(ctx context.Context, name string, args json.RawMessage) (
 	var err error
 	switch name {
 	case "insertSpan":
-		answer, err = c.insertSpan(list[0])
+		answer, err = c.insertSpan(ctx, list[0])
 	case "find":
 		if err = c.countRead(); err == nil {
 			answer, err = c.inv.find(ctx, c.scope(), list[0], list[1])
@@ -309,7 +314,7 @@ func (c *codeRun) host(ctx context.Context, name string, args json.RawMessage) (
 }
 
 // insertSpan settles a function's own span: it is handed to the kernel, which inserts or drops it.
-func (c *codeRun) insertSpan(raw json.RawMessage) (*span.Span, error) {
+func (c *codeRun) insertSpan(ctx context.Context, raw json.RawMessage) (*span.Span, error) {
 	s, err := readPartial(raw)
 	if err != nil {
 		return nil, err
@@ -319,9 +324,6 @@ func (c *codeRun) insertSpan(raw json.RawMessage) (*span.Span, error) {
 	}
 	if span.IsEngineType(s.EntityType) || s.EntityType == "manifest" || s.EntityType == "key" {
 		return nil, denied("a function may not write spans of type %s", s.EntityType)
-	}
-	if !s.ID.IsZero() {
-		return nil, denied("insertSpan: the host derives the id; leave it out")
 	}
 	if span.IsGoverning(s.EntityType) && !sameOwner(c.row, c.cause) {
 		return nil, denied("a %s may be appended by its owner's own code only, and this run is %s's",
@@ -333,6 +335,9 @@ func (c *codeRun) insertSpan(raw json.RawMessage) (*span.Span, error) {
 	if len(c.spans) >= c.inv.manifest.Limits.Spans {
 		return nil, &sandbox.HostError{Code: string(span.RunLimitSpans),
 			Message: fmt.Sprintf("more than %d spans in one run", c.inv.manifest.Limits.Spans)}
+	}
+	if !s.ID.IsZero() {
+		return c.fill(ctx, s)
 	}
 	attempt := int64(c.cause.Seq)
 	if c.cause.Attempt != nil {
