@@ -16,8 +16,8 @@ import (
 //	reserve                     reserve quota
 //	sql                         raw ctx.sql, read only
 //	insertSpan:a,b              append spans of the types a and b; * is every client-writable type
-//	version:a,b                 append the next version of spans of the types a and b; * is every client-writable
-//	                            type and prompt_*
+//	version:a,b                 append the next version of spans of the types a and b; * is every
+//	                            client-writable type and prompt_*
 //	fetch:host:port             reach one host
 //	secret:NAME                 have the host fill in one secret
 //	visibility:public           append spans that everybody reads

@@ -198,7 +198,8 @@ func acceptedAt(cause *span.Span) time.Time {
 
 // version makes the next version of a request of the batch, or, on behalf of a policy, of a span that it may
 // move on. Whoever commits a request's may still move its seq on, when a running mark came in between.
-func (inv *invocation) version(ctx context.Context, rawID, raw, rawOrigin json.RawMessage) (*span.Span, error) {
+func (inv *invocation) version(ctx context.Context, rawID, raw, rawOrigin json.RawMessage) (
+	*span.Span, error) {
 	from, err := readOrigin(rawOrigin)
 	if err != nil {
 		return nil, err

@@ -39,8 +39,8 @@ func (c *rootCounter) add(root span.ID) bool {
 	return true
 }
 
-// breaker lets a policy rest that ran out of time, or failed, again and again: policies take turns, so the one
-// would hold up everybody's, and each failure is a span. It is safe for concurrent use.
+// breaker lets a policy rest that ran out of time, or failed, again and again: policies take turns, so the
+// one would hold up everybody's, and each failure is a span. It is safe for concurrent use.
 type breaker struct {
 	mu       sync.Mutex
 	policies map[span.Key]strikes
@@ -69,8 +69,8 @@ func (b *breaker) begin(policy span.Key) (refusal *span.RunError, isSkipped bool
 		return nil, true
 	case rest > 0:
 		now.isTold = true
-		refusal = refuse(span.RunTimeout, "the policy %s: it rests for %d s more, and passes over what comes meanwhile",
-			now.why, int(rest.Seconds())+1)
+		refusal = refuse(span.RunTimeout,
+			"the policy %s: it rests for %d s more, and passes over what comes meanwhile", now.why, int(rest.Seconds())+1)
 	case !now.until.IsZero():
 		now = strikes{}
 	case !now.isFailed:
