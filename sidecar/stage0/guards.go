@@ -70,7 +70,8 @@ func (b *breaker) begin(policy span.Key) (refusal *span.RunError, isSkipped bool
 	case rest > 0:
 		now.isTold = true
 		refusal = refuse(span.RunTimeout,
-			"the policy %s: it rests for %d s more, and passes over what comes meanwhile", now.why, int(rest.Seconds())+1)
+			"the policy %s: it rests for %d s more; spans meanwhile are passed over", now.why,
+			int(rest.Seconds())+1)
 	case !now.until.IsZero():
 		now = strikes{}
 	case !now.isFailed:
