@@ -157,7 +157,7 @@ function verdictOf(line, publicKey) {
     const span = parse(line);
     const [hash, signature] = [bare(span.scurr_hash), bare(span.ssignature)];
     if (hashOf(canonicalSpan(span)) !== hash) return 'hash_mismatch';
-    return verifies(hex(publicKey), hex(hash), hex(signature)) ? 'ok' : 'bad_signature';
+    return verifies(hex(publicKey), hex(hash), hex(signature ?? '')) ? 'ok' : 'bad_signature';
   } catch (error) {
     return `refused: ${error.message}`;
   }
