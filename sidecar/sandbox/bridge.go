@@ -85,9 +85,12 @@ func (t *task) hostCall(name string, ask func(name string, args []byte) goja.Val
 		w := jsonWriter{vm: t.vm, limit: t.start.limits.FrameBytes, stopped: &t.stopped,
 			what: "the argument of " + name}
 		var err error
-		if name == "sql" {
+		switch name {
+		case "sql":
 			err = t.writeSQL(&w, c.Arguments)
-		} else {
+		case "fetch":
+			err = t.writeFetch(&w, c.Arguments)
+		default:
 			err = w.list(c.Arguments)
 		}
 		if err != nil {

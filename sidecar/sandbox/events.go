@@ -187,7 +187,7 @@ func (t *task) deliver(m *reply) error {
 	if err != nil {
 		return o.reject(t.hostThrown(&HostError{Code: CodeCrash, Message: o.name + ": " + err.Error()}, o.at))
 	}
-	return o.resolve(v)
+	return o.resolve(t.answered(o.name, v))
 }
 
 // fire calls a timer's function at its moment. What it throws ends the run.

@@ -31,6 +31,7 @@ type task struct {
 
 	out      encoder // frames that are not sent yet
 	calls    int
+	fetches  int
 	seen     uint64            // replies taken from the inbox
 	open     map[uint32]opened // asynchronous calls without reply
 	deferred map[uint32]*deferred
