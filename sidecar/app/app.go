@@ -20,6 +20,7 @@ import (
 
 	"github.com/loglineos/loglineos/sidecar/config"
 	"github.com/loglineos/loglineos/sidecar/engine"
+	"github.com/loglineos/loglineos/sidecar/fetch"
 	"github.com/loglineos/loglineos/sidecar/httpapi"
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/sandbox"
@@ -38,6 +39,7 @@ type App struct {
 	log    *slog.Logger
 	ledger *ledger.Ledger
 	pool   *sandbox.Pool
+	fetch  *fetch.Client
 	stage0 *stage0.Stage0
 	engine *engine.Engine
 	tail   *tail.Tail
@@ -66,11 +68,14 @@ func New(ctx context.Context, c *config.Config, log *slog.Logger) (_ *App, err e
 		return nil, err
 	}
 	a.logSandbox()
+	if a.fetch, err = newFetch(c); err != nil {
+		return nil, err
+	}
 	var incarnation span.ID
 	rand.Read(incarnation[:]) // never fails: crypto/rand
 	a.stage0 = stage0.New(
 		stage0.Config{Ledger: a.ledger, Pool: a.pool, Node: c.Node, Incarnation: incarnation, Log: log,
-			Signer: a.signer, TrustRoot: c.TrustRoot})
+			Signer: a.signer, TrustRoot: c.TrustRoot, Fetch: a.fetch})
 	if err = a.stage0.Reload(ctx); err != nil {
 		return nil, err
 	}
@@ -99,6 +104,15 @@ func New(ctx context.Context, c *config.Config, log *slog.Logger) (_ *App, err e
 		},
 	})
 	return a, nil
+}
+
+// newFetch is the way out for granted code, as far as the operator's lists allow.
+func newFetch(c *config.Config) (*fetch.Client, error) {
+	lists := fetch.Config{Allow: c.FetchAllow}
+	for _, secret := range c.FetchSecrets() {
+		lists.Secrets = append(lists.Secrets, fetch.Secret(secret))
+	}
+	return fetch.New(lists)
 }
 
 // Run works until ctx ends, and then stops in order. listener, where there is one, serves the health
@@ -167,6 +181,9 @@ func (a *App) Hurry() { a.engine.Hurry() }
 func (a *App) Close() {
 	if a.pool != nil {
 		a.pool.Close()
+	}
+	if a.fetch != nil {
+		a.fetch.Close()
 	}
 	if a.ledger != nil {
 		a.ledger.Close()

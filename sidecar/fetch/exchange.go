@@ -199,8 +199,8 @@ func (c *Client) send(ctx context.Context, holder *Holder, hop *Request, t *targ
 	if len(body) > bodyInMax {
 		return nil, "", overLimit("fetch: the answer of %s is longer than %d bytes", t.host, bodyInMax)
 	}
-	answer := &Response{Status: incoming.StatusCode, URL: t.url.String(), Headers: map[string]string{},
-		Body: strings.ToValidUTF8(string(body), "\uFFFD")}
+	answer := &Response{Status: incoming.StatusCode, OK: incoming.StatusCode/100 == 2,
+		URL: t.url.String(), Headers: map[string]string{}, Body: strings.ToValidUTF8(string(body), "\uFFFD")}
 	for name, values := range incoming.Header {
 		answer.Headers[strings.ToLower(name)] = strings.ToValidUTF8(strings.Join(values, ", "), "\uFFFD")
 	}

@@ -243,7 +243,7 @@ func TestACallEndsInItsTime(t *testing.T) {
 		<-began
 		cancel()
 	}()
-	if _, err := setup(t, nil, waits).Do(ctx, &Run{}, anyone(), get("http://"+waits)); !errors.Is(err,
+	if _, err := setup(t, nil, waits).Do(ctx, NewRun(20), anyone(), get("http://"+waits)); !errors.Is(err,
 		context.Canceled) {
 		t.Errorf("a cancelled run: %v", err)
 	}

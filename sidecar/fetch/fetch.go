@@ -38,7 +38,6 @@ const (
 	answerHeaderMax = 64 << 10
 	redirectsMax    = 5
 	retriesMax      = 3
-	callsMax        = 20 // of one run
 	openMax         = 6  // of one run, at once
 	openTenantMax   = 64 // of one tenant, at once
 	openAllMax      = 256
@@ -171,6 +170,7 @@ type Request struct {
 // Response is an answer of a server. Header names are in lower case, values of one name joined by ", ".
 type Response struct {
 	Status    int               `json:"status"`
+	OK        bool              `json:"ok"`  // of 200 to 299
 	URL       string            `json:"url"` // of the last redirect
 	Headers   map[string]string `json:"headers"`
 	Body      string            `json:"body"` // what is no UTF-8 is replaced by U+FFFD
@@ -178,11 +178,15 @@ type Response struct {
 	ElapsedMs int64             `json:"elapsed_ms"`
 }
 
-// Run counts the calls of one run. The zero value is ready; it is safe for concurrent use.
+// Run counts the calls of one run. Make it with NewRun; it is safe for concurrent use.
 type Run struct {
+	callsMax   int
 	mu         sync.Mutex
 	made, open int
 }
+
+// NewRun returns the count of a run that may make callsMax calls.
+func NewRun(callsMax int) *Run { return &Run{callsMax: callsMax} }
 
 // Do makes one call of a run. The error is an *Error, or the error of ctx where that has ended.
 func (c *Client) Do(ctx context.Context, run *Run, holder Holder, request Request) (*Response, error) {
@@ -221,8 +225,8 @@ func (c *Client) Do(ctx context.Context, run *Run, holder Holder, request Reques
 func (c *Client) enter(run *Run, tenant string) *Error {
 	run.mu.Lock()
 	defer run.mu.Unlock()
-	if run.made >= callsMax {
-		return overLimit("fetch: a run may make %d calls", callsMax)
+	if run.made >= run.callsMax {
+		return overLimit("fetch: a run may make %d calls", run.callsMax)
 	}
 	if run.open >= openMax {
 		return overLimit("fetch: a run may have %d calls open at once: await some before the next", openMax)

@@ -49,7 +49,7 @@ func get(url string) Request { return Request{URL: url, Timeout: patience} }
 
 func (c *Client) ask(t *testing.T, request Request) (*Response, error) {
 	t.Helper()
-	return c.Do(t.Context(), &Run{}, anyone(), request)
+	return c.Do(t.Context(), NewRun(20), anyone(), request)
 }
 
 // refused checks the code and the text of a refusal.
@@ -107,7 +107,7 @@ func TestAGrantedAndListedHostIsAsked(t *testing.T) {
 		fmt.Fprintf(w, "%s %s %s %s", r.Method, r.URL, r.Header.Get("X-Given"), body)
 	})
 	c := setup(t, nil, host)
-	answer, err := c.Do(t.Context(), &Run{}, granted(host), Request{Method: "post", URL: url + "/a?b=c#d",
+	answer, err := c.Do(t.Context(), NewRun(20), granted(host), Request{Method: "post", URL: url + "/a?b=c#d",
 		Headers: map[string]string{"X-Given": "given"}, Body: []byte("body"), Timeout: patience})
 	if err != nil {
 		t.Fatal(err)
@@ -121,9 +121,9 @@ func TestAGrantedAndListedHostIsAsked(t *testing.T) {
 func TestBothListsMustNameTheHost(t *testing.T) {
 	t.Parallel()
 	url, host := listen(t, func(http.ResponseWriter, *http.Request) { t.Error("the server is asked") })
-	_, err := setup(t, nil, host).Do(t.Context(), &Run{}, granted("other:80"), get(url))
+	_, err := setup(t, nil, host).Do(t.Context(), NewRun(20), granted("other:80"), get(url))
 	refused(t, "no grant", err, CodeDenied, `add "fetch:`+host+`" to grants["provider_exec"]`)
-	_, err = setup(t, nil).Do(t.Context(), &Run{}, granted(host), get(url))
+	_, err = setup(t, nil).Do(t.Context(), NewRun(20), granted(host), get(url))
 	refused(t, "not listed", err, CodeDenied,
 		"the operator does not allow "+host+": add it to LOGLINE_FETCH_ALLOW")
 }
@@ -154,10 +154,11 @@ func TestURLsThatCouldMeanTwoHostsAreRefused(t *testing.T) {
 		"gopher://127.0.0.1/", "ftp://allowed.example/", "data:text/plain,x", "//allowed.example/", "/path", "",
 		"javascript:1", "unix:///var/run/docker.sock", "https:allowed.example", "HTTPS//allowed.example",
 	} {
-		_, err := c.Do(t.Context(), &Run{}, granted(host, "127.0.0.1:80"), get(u))
+		_, err := c.Do(t.Context(), NewRun(20), granted(host, "127.0.0.1:80"), get(u))
 		refused(t, u, err, CodeDenied, "fetch: ")
 	}
-	_, err := c.Do(t.Context(), &Run{}, granted(host), get("https://allowed.example/"+strings.Repeat("a", 9000)))
+	long := get("https://allowed.example/" + strings.Repeat("a", 9000))
+	_, err := c.Do(t.Context(), NewRun(20), granted(host), long)
 	refused(t, "a long URL", err, CodeLimit, "8192")
 }
 
@@ -277,18 +278,19 @@ func TestARunHasLimitedCalls(t *testing.T) {
 		}
 	})
 	c := setup(t, nil, host)
-	var run Run
+	const callsMax = 20
+	run := NewRun(callsMax)
 	ended := make(chan error, openMax)
 	for range openMax {
 		go func() {
-			_, err := c.Do(t.Context(), &run, anyone(), get(url+"/wait"))
+			_, err := c.Do(t.Context(), run, anyone(), get(url+"/wait"))
 			ended <- err
 		}()
 	}
 	for range openMax {
 		<-arrived
 	}
-	_, err := c.Do(t.Context(), &run, anyone(), get(url))
+	_, err := c.Do(t.Context(), run, anyone(), get(url))
 	refused(t, "the seventh at once", err, CodeLimit, "6 calls open at once")
 	close(release)
 	for range openMax {
@@ -297,11 +299,11 @@ func TestARunHasLimitedCalls(t *testing.T) {
 		}
 	}
 	for range callsMax - openMax {
-		if _, err := c.Do(t.Context(), &run, anyone(), get(url)); err != nil {
+		if _, err := c.Do(t.Context(), run, anyone(), get(url)); err != nil {
 			t.Error(err)
 		}
 	}
-	_, err = c.Do(t.Context(), &run, anyone(), get(url))
+	_, err = c.Do(t.Context(), run, anyone(), get(url))
 	refused(t, "the twenty-first", err, CodeLimit, "may make 20 calls")
 	if _, err := c.ask(t, get(url)); err != nil {
 		t.Errorf("another run: %v", err)
@@ -322,7 +324,7 @@ func TestOneTenantLeavesCallsToOthers(t *testing.T) {
 	refused(t, "a tenant of many calls", err, CodeLimit, "too many calls")
 	other := anyone()
 	other.Tenant = "t2"
-	if _, err := c.Do(t.Context(), &Run{}, other, get(url)); err != nil {
+	if _, err := c.Do(t.Context(), NewRun(20), other, get(url)); err != nil {
 		t.Errorf("another tenant: %v", err)
 	}
 }

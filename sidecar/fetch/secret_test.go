@@ -37,7 +37,7 @@ func TestASecretIsFilledInAndMaskedInTheAnswer(t *testing.T) {
 			base64.StdEncoding.EncodeToString([]byte(got)), got)
 	})
 	c := setup(t, withSecret(host), host)
-	answer, err := c.Do(t.Context(), &Run{}, granted(host, "API_KEY"), bearer(base))
+	answer, err := c.Do(t.Context(), NewRun(20), granted(host, "API_KEY"), bearer(base))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func TestASecretGoesWhereItMayOnly(t *testing.T) {
 			"is for other hosts"},
 		{"nowhere bound", setup(t, withSecret(), host), granted(host, "API_KEY"), "is for other hosts"},
 	} {
-		_, err := c.client.Do(t.Context(), &Run{}, c.holder, bearer(base))
+		_, err := c.client.Do(t.Context(), NewRun(20), c.holder, bearer(base))
 		refused(t, c.what, err, CodeDenied, c.text)
 	}
 	c := setup(t, withSecret("public.example:80", "ollama:80"), "public.example:80", "ollama:80")
@@ -100,7 +100,7 @@ func TestAnErrorNeverShowsASecret(t *testing.T) {
 		config.Roots = server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
 		config.Secrets = []Secret{{Name: "API_KEY", Value: "hunter2hunter2", Hosts: []string{host}}}
 	}, host)
-	_, err := c.Do(t.Context(), &Run{}, granted(host, "API_KEY"), bearer(server.URL))
+	_, err := c.Do(t.Context(), NewRun(20), granted(host, "API_KEY"), bearer(server.URL))
 	refused(t, "a redirect that carries it off", err, CodeDenied, "***.evil.example")
 	if strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("the error shows it: %v", err)

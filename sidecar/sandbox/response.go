@@ -8,7 +8,8 @@ import (
 )
 
 // writeFetch appends [url, init, n]: the arguments of ctx.fetch, and how many calls of it this run has made
-// before. The parent makes the idempotency key of the call from n, which is the same when the run is repeated.
+// before. The parent makes the idempotency key of the call from n, which is the same when the run is tried
+// again.
 func (t *task) writeFetch(w *jsonWriter, args []goja.Value) error {
 	padded := [2]goja.Value{goja.Null(), goja.Null()}
 	copy(padded[:], args)

@@ -278,6 +278,22 @@ func (d *document) grants(o object, m *Manifest) {
 	}
 }
 
+func (d *document) callable(o object, m *Manifest) {
+	raw, found := o.take("callable")
+	if !found {
+		return
+	}
+	for i, element := range d.list(o.pathOf("callable"), raw, false) {
+		name, _ := textOf(element)
+		if _, known := m.Kernels[name]; !known {
+			d.fault(fmt.Sprintf("callable[%d]", i), clip(string(element))+" is no kernel of this manifest",
+				"name a key of kernels")
+			continue
+		}
+		m.Callable = append(m.Callable, name)
+	}
+}
+
 func (d *document) when(path string, raw json.RawMessage) When {
 	o := d.object(path, raw)
 	var when When

@@ -18,6 +18,8 @@ type Manifest struct {
 	Triggers       []Trigger          // all matching ones run
 	Grants         map[string][]Grant // by kernel name, function id, user:<id> or tenant:<id>; absent means none
 	Limits         Limits
+	// Callable are the kernels, by name, that a client's request may call.
+	Callable []string
 	// Pins name the very version of a kernel that boots, by the kernel's name.
 	Pins map[string]int
 	// Timelocks are the hours from accepted_at to force of a new version of a kernel, by its name, or of
@@ -192,6 +194,7 @@ func (d *document) manifest(m *Manifest, raw json.RawMessage) {
 	})
 	d.triggers(o, m)
 	d.grants(o, m)
+	d.callable(o, m)
 	d.pins(o, m)
 	d.timelocks(o, m)
 	d.rateLimits(o, m)

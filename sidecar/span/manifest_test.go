@@ -137,6 +137,8 @@ func TestManifestRefuses(t *testing.T) {
 		{`{"timelocks":{"manifest":{"activate_after_hours":721}}}`, "found 721 (write a whole number from 0"},
 		{`{"timelocks":{"manifest":24}}`, "timelocks.manifest: want an object, found a number"},
 		{`{"event_time":{}}`, "event_time: the key is unknown (remove it: the ledger's guard"},
+		{`{"callable":["run_code","nobody"]}`, `callable[1]: "nobody" is no kernel of this manifest`},
+		{`{"callable":"run_code"}`, "callable: want a list, found a text"},
 		{`{"limits":{"net_calls":1001}}`, "limits.net_calls: found 1001"},
 		{`{"override_pubkey_hex":""}`, "append a key span with the purpose override"},
 		{`{"version":1}`, "version: want a short text, found a number"},

@@ -104,8 +104,10 @@ func (inv *invocation) kernelRun(job Job) (sandbox.Run, error) {
 		Program: programOf(inv.kernel.span, "kernel "+inv.kernel.name),
 		Entry:   sandbox.EntryFunction,
 		Data:    encoded, Lazy: inv.manifest.lazy,
-		DeferredCalls: []string{"insertSpan", "version"}, AsyncCalls: []string{"find", "summarize", "sql", "run"},
-		Now: time.Now(), Seed: seedOf(inv.kernel.name, job.Batch), Limits: limits, Tenant: "system", Host: inv.host,
+		DeferredCalls: []string{"insertSpan", "version"},
+		AsyncCalls:    []string{"find", "summarize", "sql", "run", "fetch"},
+		Now:           time.Now(), Seed: seedOf(inv.kernel.name, job.Batch), Limits: limits,
+		Tenant: "system", Host: inv.host,
 	}
 	if len(job.Batch) > 0 {
 		run.Globals = map[string]json.RawMessage{

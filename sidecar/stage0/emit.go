@@ -104,6 +104,12 @@ func (inv *invocation) derive(s, cause *span.Span, group *draft) error {
 	}
 	ordinal := int64(group.ordinal[span.Key{}])
 	group.ordinal[span.Key{}]++
+	ordinal += int64(inv.nested) * nestedMax
+	if s.EntityType == "provider_execution" {
+		if err := group.audit(s, inv); err != nil {
+			return err
+		}
+	}
 	return inv.complete(s, cause, inv.kernel.name,
 		span.Derive(inv.kernel.name, at, []span.ID{cause.ID}, step, ordinal), who)
 }
@@ -258,6 +264,10 @@ func (inv *invocation) emitAll(emit func(span.Key, ledger.Group, *span.RunError)
 		if group == nil || (group.fence == nil && len(group.rows) == 0) {
 			continue
 		}
+		if inv.parent != nil && group.fence == nil {
+			inv.parent.adopt(key, group)
+			continue
+		}
 		sealed := ledger.Group{Fence: group.fence, Rows: group.rows}
 		if err := sealed.Seal(inv.stage0.config.Signer.Seal); err != nil {
 			emit(key, ledger.Group{}, refuse(span.RunNotSerializable, "%s", err.Error()))
@@ -265,6 +275,15 @@ func (inv *invocation) emitAll(emit func(span.Key, ledger.Group, *span.RunError)
 		}
 		emit(key, sealed, nil)
 	}
+}
+
+// adopt takes over what a nested kernel appended that did not end the request.
+func (inv *invocation) adopt(cause span.Key, nested *draft) {
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	group := inv.group(cause)
+	group.rows = append(group.rows, nested.rows...)
+	group.policies = append(group.policies, nested.policies...)
 }
 
 // Failure is the group that ends a request without a kernel: Stage-0 refused run_code, or the ledger

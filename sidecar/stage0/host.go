@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/loglineos/loglineos/sidecar/fetch"
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/sandbox"
 	"github.com/loglineos/loglineos/sidecar/span"
@@ -25,10 +26,13 @@ type invocation struct {
 	emit     func(span.Key, ledger.Group, *span.RunError)
 	cancel   func(span.Key) context.Context
 
-	reads atomic.Int32
+	reads  atomic.Int32
+	calls  *fetch.Run
+	nested int // which of its caller's runs of this kernel it is
 
-	mu     sync.Mutex
-	groups map[span.Key]*draft
+	mu      sync.Mutex
+	groups  map[span.Key]*draft
+	started map[string]int // nested runs, by kernel
 }
 
 // draft is what a run has appended for one cause so far.
@@ -46,15 +50,28 @@ func newInvocation(s *Stage0, m *governed, k *kernel, job Job, parent *invocatio
 	inv := &invocation{
 		stage0: s, manifest: m, kernel: k, parent: parent, emit: job.Emit, cancel: job.Cancel,
 		causes: make(map[span.Key]*span.Span, len(job.Batch)), groups: map[span.Key]*draft{},
+		calls: fetch.NewRun(m.Limits.NetCalls), started: map[string]int{},
 	}
 	if parent == nil { // the engine's word; a nested kernel's input is anybody's
 		inv.matched = matchesOf(job.Input)
+	} else {
+		inv.nested = parent.numberOf(k.name, job.Batch[0])
 	}
 	for _, cause := range job.Batch {
 		inv.causes[cause.Key()] = cause
 		inv.order = append(inv.order, cause.Key())
 	}
 	return inv
+}
+
+// numberOf tells apart the runs of one kernel that this one starts for a cause: their ids must differ.
+func (inv *invocation) numberOf(kernel string, cause *span.Span) int {
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	key := kernel + " " + cause.ID.String()
+	n := inv.started[key]
+	inv.started[key]++
+	return inv.nested*nestedMax + n
 }
 
 // matchesOf reads which policy may act on which span: the router's word, not the kernel's.
@@ -123,6 +140,8 @@ func (inv *invocation) host(ctx context.Context, name string, args json.RawMessa
 		}
 	case "run":
 		answer, err = inv.run(ctx, argument(0), argument(1))
+	case "fetch":
+		answer, err = inv.fetch(ctx, append(list, nil, nil, nil))
 	default:
 		err = denied("ctx.%s is not part of a kernel's ctx", name)
 	}

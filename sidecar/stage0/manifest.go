@@ -253,6 +253,7 @@ func manifestJSON(m *span.Manifest, raw json.RawMessage) (json.RawMessage, error
 		}
 	}
 	document["version"], document["kernels"], document["grants"] = m.Version, m.Kernels, grants
+	document["callable"] = append([]string{}, m.Callable...)
 	document["policy"] = map[string]int{"slow_ms": m.Policy.SlowMs, "timeout_ms": m.Policy.TimeoutMs,
 		"circuit_breaker_threshold": m.Policy.CircuitBreakerThreshold}
 	document["throttle"] = map[string]int{

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/loglineos/loglineos/sidecar/fetch"
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/sandbox"
 	"github.com/loglineos/loglineos/sidecar/span"
@@ -45,11 +47,6 @@ func (inv *invocation) run(ctx context.Context, rawTarget, rawOptions json.RawMe
 		return nil, err
 	}
 	for name, id := range inv.manifest.Kernels {
-		isCalled := inv.parent != nil && cause.ParentID != nil && *cause.ParentID == id
-		if id == target.ID && isCalled {
-			return &RunResult{Spans: []*span.Span{}, Error: refuse(span.RunNotAllowed,
-				"%s is a kernel: a request cannot call it", name)}, nil
-		}
 		if id == target.ID {
 			return inv.runKernel(ctx, name, target, cause)
 		}
@@ -63,12 +60,32 @@ func (inv *invocation) run(ctx context.Context, rawTarget, rawOptions json.RawMe
 	return inv.runCode(ctx, target, cause, options.TimeoutMs)
 }
 
-// runKernel boots a nested kernel for one cause. What it appends is complete when it ends: the outer
-// kernel cannot add to it.
+// refuseCall says why a request cannot call a kernel, or nil: only those that the manifest lists are called.
+func (inv *invocation) refuseCall(name string, cause *span.Span) *span.RunError {
+	if !inv.isCalled(name, cause) || slices.Contains(inv.manifest.Callable, name) {
+		return nil
+	}
+	return refuse(span.RunNotAllowed, "%s is a kernel: a request cannot call it", name)
+}
+
+// isCalled reports whether cause is a request that calls the kernel of this name.
+func (inv *invocation) isCalled(name string, cause *span.Span) bool {
+	return cause.EntityType == "request" && cause.ParentID != nil &&
+		*cause.ParentID == inv.manifest.Kernels[name]
+}
+
+// runKernel boots a nested kernel for one cause. Where it ends the request, what it appends is complete when
+// it ends, and the outer kernel cannot add to it; else it goes with what the outer kernel appends.
 func (inv *invocation) runKernel(ctx context.Context, name string, target runTarget,
 	cause *span.Span) (*RunResult, error) {
 	if inv.depth() >= 4 {
 		return nil, denied("run: kernels are nested 4 deep at most")
+	}
+	if refusal := inv.refuseCall(name, cause); refusal != nil {
+		if inv.parent == nil { // nobody else will say it
+			inv.emit(cause.Key(), ledger.Group{}, refusal)
+		}
+		return &RunResult{Spans: []*span.Span{}, Error: refusal}, nil
 	}
 	started := time.Now()
 	job := Job{Kernel: name, Batch: []*span.Span{cause}, Input: target.Input, Emit: inv.emit,
@@ -76,7 +93,9 @@ func (inv *invocation) runKernel(ctx context.Context, name string, target runTar
 	result, err := inv.stage0.boot(ctx, inv.manifest, job, inv)
 	answer := &RunResult{Spans: []*span.Span{}, DurationMs: time.Since(started).Milliseconds()}
 	if refusal, ok := err.(*span.RunError); ok {
-		inv.emit(cause.Key(), ledger.Group{}, refusal)
+		if !inv.isCalled(inv.kernel.name, cause) { // who is called ends the request himself
+			inv.emit(cause.Key(), ledger.Group{}, refusal)
+		}
 		answer.Error = refusal
 		return answer, nil
 	}
@@ -118,7 +137,8 @@ func (inv *invocation) runCode(ctx context.Context, target runTarget, cause *spa
 	if answer.Input == nil && row.EntityType == "function" {
 		answer.Input = row.Input
 	}
-	code := &codeRun{inv: inv, cause: cause, row: row, record: record}
+	code := &codeRun{inv: inv, cause: cause, row: row, record: record,
+		calls: fetch.NewRun(inv.manifest.Limits.NetCalls)}
 	run, err := code.prepare(answer.Input, timeoutMs)
 	if err != nil {
 		return nil, err
@@ -231,6 +251,7 @@ type codeRun struct {
 
 	mu      sync.Mutex
 	spans   []*span.Span
+	calls   *fetch.Run
 	reads   int
 	buckets map[span.ID]bool // that this run has asked for
 }
@@ -246,13 +267,15 @@ func (c *codeRun) prepare(input json.RawMessage, timeoutMs int) (sandbox.Run, er
 	run := sandbox.Run{
 		Program: programOf(c.row, c.row.EntityType+" "+c.row.ID.String()),
 		Data:    data, Lazy: manifest.lazy, SyncCalls: []string{"insertSpan", "bucket"},
-		AsyncCalls: []string{"find", "summarize"},
+		AsyncCalls: []string{"find", "summarize", "fetch"},
 		Now:        c.record.StartedAt.Time, Seed: seed, Host: c.host,
 		Tenant: c.cause.TenantID, Alone: manifest.Features.StrictMode,
 		Limits: limitsOf(manifest.Manifest, c.row, timeoutMs), RecordBytes: recordBytes,
 	}
 	if c.row.EntityType == "policy" { // it answers with actions, and appends nothing by itself
 		run.Entry, run.SyncCalls = sandbox.EntryPolicy, []string{"bucket"}
+		// No fetch: what it answers follows from what it sees.
+		run.AsyncCalls = []string{"find", "summarize"}
 		run.Limits.Timeout, run.RecordBytes = min(run.Limits.Timeout, policyTimeout), 0 // nobody would keep it
 	}
 	return run, nil
@@ -288,7 +311,7 @@ func (c *codeRun) host(ctx context.Context, name string, args json.RawMessage) (
 	if err := json.Unmarshal(args, &list); err != nil {
 		return nil, denied("the arguments of %s are malformed", name)
 	}
-	list = append(list, nil, nil)
+	list = append(list, nil, nil, nil)
 	var answer any
 	var err error
 	switch name {
@@ -304,6 +327,8 @@ func (c *codeRun) host(ctx context.Context, name string, args json.RawMessage) (
 		}
 	case "bucket":
 		answer, err = c.bucket(list[0])
+	case "fetch":
+		answer, err = c.fetch(ctx, list)
 	default:
 		err = denied("ctx.%s is not part of a function's ctx", name)
 	}

@@ -20,6 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/loglineos/loglineos/sidecar/fetch"
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/sandbox"
 	"github.com/loglineos/loglineos/sidecar/sign"
@@ -38,6 +39,8 @@ type Config struct {
 	Signer *sign.Signer
 	// TrustRoot is the pinned fingerprint of the root key, "" where none is: then no key counts.
 	TrustRoot string
+	// Fetch makes the calls of ctx.fetch. nil reaches no host.
+	Fetch *fetch.Client
 }
 
 // Stage0 runs kernels, and through them functions and policies. It is safe for concurrent use.
@@ -67,6 +70,9 @@ type kernel struct {
 
 // New returns a Stage0 that has not read its manifest yet: call Reload.
 func New(config Config) *Stage0 {
+	if config.Fetch == nil {
+		config.Fetch, _ = fetch.New(fetch.Config{}) // empty lists have no fault
+	}
 	s := &Stage0{
 		config:   config,
 		versions: newVersions(config.Ledger),

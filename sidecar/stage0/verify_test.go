@@ -80,7 +80,7 @@ func TestKernelThatIsMissingIsNotFound(t *testing.T) {
 	t.Parallel()
 	id := idOf(9)
 	b := setup(t, map[string]any{"kernels": map[string]any{"mine": id}, "allowed_boot_ids": []any{id},
-		"triggers": []any{}, "grants": map[string]any{}}, nil)
+		"triggers": []any{}, "callable": []any{}, "grants": map[string]any{}}, nil)
 	_, err := b.boot("mine", "")
 	wantCode(t, "missing", err, span.RunNotFound, id.String())
 }
