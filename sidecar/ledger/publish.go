@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
@@ -21,6 +23,13 @@ type Publication struct {
 // so does one whose newest version somebody else wrote: a governor's word outlasts an upgrade. Seq and
 // hashes of want are set here. Two at a time are safe: the second meets the primary key and reports it.
 func (o *Owner) Publish(ctx context.Context, want []*span.Span) ([]Publication, error) {
+	return o.PublishSealed(ctx, want, (*span.Span).Seal, func(*span.Span) bool { return true })
+}
+
+// PublishSealed is Publish with a sealer that may sign. A version of equal content that stands says no to,
+// because its signature is missing or does not count, gets a next version, too.
+func (o *Owner) PublishSealed(ctx context.Context, want []*span.Span, seal Sealer,
+	stands func(*span.Span) bool) ([]Publication, error) {
 	ids := make([]span.ID, len(want))
 	for i, s := range want {
 		ids[i] = s.ID
@@ -33,16 +42,17 @@ func (o *Owner) Publish(ctx context.Context, want []*span.Span) ([]Publication, 
 	var rows []*span.Span
 	for i, s := range want {
 		current := found[s.ID]
-		if current != nil && (sameContent(current, s) || current.Who != s.Who) {
-			result[i] = Publication{Span: current, Kept: !sameContent(current, s)}
+		isGood := current != nil && sameContent(current, s) && stands(current)
+		if current != nil && (isGood || current.Who != s.Who) {
+			result[i] = Publication{Span: current, Kept: !isGood}
 			continue
 		}
 		var previous *string
 		if current != nil {
 			s.Seq, previous = current.Seq+1, current.CurrHash
 		}
-		if err := s.Seal(previous); err != nil {
-			return nil, fmt.Errorf("hash %s: %w", s.ID, err)
+		if err := seal(s, previous); err != nil {
+			return nil, fmt.Errorf("seal %s: %w", s.ID, err)
 		}
 		rows = append(rows, s)
 		result[i] = Publication{Span: s, Changed: true}
@@ -50,15 +60,35 @@ func (o *Owner) Publish(ctx context.Context, want []*span.Span) ([]Publication, 
 	if len(rows) == 0 {
 		return result, nil
 	}
-	outcomes, err := appendOn(ctx, o.conn, []Group{{Rows: rows}})
+	return result, publish(ctx, o.conn, rows)
+}
+
+func publish(ctx context.Context, q querier, rows []*span.Span) error {
+	outcomes, err := appendOn(ctx, q, []Group{{Rows: rows}})
 	if err != nil {
-		return nil, fmt.Errorf("publish %d spans: %w", len(rows), err)
+		return fmt.Errorf("publish %d spans: %w", len(rows), err)
 	}
 	if existing := outcomes[0].Existing; len(existing) > 0 {
-		return nil, fmt.Errorf("publish %s: somebody else appended version %d at the same time; run it again",
+		return fmt.Errorf("publish %s: somebody else appended version %d at the same time; run it again",
 			rows[existing[0]].ID, rows[existing[0]].Seq)
 	}
-	return result, nil
+	return nil
+}
+
+// AppendAt appends the one span that make returns, in a transaction whose snapshot (pg_current_snapshot) make
+// is told: so a span can say what was committed before it.
+func (o *Owner) AppendAt(ctx context.Context, make func(snapshot string) (*span.Span, error)) error {
+	return pgx.BeginFunc(ctx, o.conn, func(tx pgx.Tx) error {
+		var snapshot string
+		if err := tx.QueryRow(ctx, "select pg_current_snapshot()::text").Scan(&snapshot); err != nil {
+			return fmt.Errorf("read the snapshot: %w", err)
+		}
+		row, err := make(snapshot)
+		if err != nil {
+			return err
+		}
+		return publish(ctx, tx, []*span.Span{row})
+	})
 }
 
 // sameContent compares what Publish sets: name, description, code, language, status and metadata.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -19,6 +20,7 @@ const (
 // appended, make a new one. The zero value trusts nobody. It is safe for concurrent use.
 type Trust struct {
 	root string
+	rows int
 	keys map[string]*trusted // by public key
 
 	mu       sync.Mutex
@@ -32,6 +34,8 @@ type signed struct{ public, hash, signature string }
 type trusted struct {
 	Document
 	isRoot      bool
+	depth       int  // keys from here to the root
+	isFallen    bool // whoever signed it was revoked before that: it counts for nothing, but it is known
 	revocations []revocation
 }
 
@@ -44,7 +48,7 @@ type revocation struct {
 // NewTrust sorts out which keys count. root is the pinned fingerprint, "" where none is pinned: then no key
 // counts. rows are all versions of all key spans.
 func NewTrust(root string, rows []*span.Span) *Trust {
-	t := &Trust{root: root, keys: map[string]*trusted{}, verified: map[signed]bool{}}
+	t := &Trust{root: root, rows: len(rows), keys: map[string]*trusted{}, verified: map[signed]bool{}}
 	if root == "" {
 		return t
 	}
@@ -57,33 +61,38 @@ func NewTrust(root string, rows []*span.Span) *Trust {
 	for _, chain := range versions {
 		slices.SortFunc(chain, func(a, b *span.Span) int { return cmp.Compare(a.Seq, b.Seq) })
 	}
-	// The root comes first, then what it has signed, then what these have: so no circle holds itself up.
-	for depth := range chainMax + 1 {
-		found := map[string]*trusted{}
-		for _, chain := range versions {
-			if entry := t.certify(chain, depth == 0); entry != nil {
-				found[entry.PublicKey] = entry
-			}
-		}
-		if len(found) == 0 {
-			break
-		}
-		for public, entry := range found {
-			t.keys[public] = entry
-		}
-	}
+	t.follow(versions, false)
+	t.follow(versions, true)
 	return t
 }
 
-// certify returns the key of a chain of versions, if one of them is signed by a key that counts already.
-// What a key may sign is what its first version says, for good: a later one can only certify the same anew,
-// or take it back.
-func (t *Trust) certify(chain []*span.Span, isRoot bool) *trusted {
+// follow certifies what the keys that are certified have signed, step by step, so that no circle holds itself
+// up. The second time it goes on from keys that were revoked, too, to tell what has fallen from what was never
+// known.
+func (t *Trust) follow(versions map[span.ID][]*span.Span, fallen bool) {
+	for depth := range chainMax + 1 {
+		found := map[string]*trusted{}
+		for _, chain := range versions {
+			if entry := t.certify(chain, depth == 0, fallen); entry != nil {
+				found[entry.PublicKey] = entry
+			}
+		}
+		if len(found) == 0 && depth > 0 {
+			return
+		}
+		maps.Copy(t.keys, found)
+	}
+}
+
+// certify returns the key of a chain of versions, if one of them is signed by a key that counts already (or,
+// for one that has fallen, has counted). What a key may sign is what its first version says, for good: a later
+// one can only certify the same anew, or take it back.
+func (t *Trust) certify(chain []*span.Span, isRoot, fallen bool) *trusted {
 	first, err := ReadDocument(chain[0])
 	if err != nil || t.keys[first.PublicKey] != nil || isRoot != (first.Fingerprint == t.root) {
 		return nil
 	}
-	entry := &trusted{Document: *first, isRoot: isRoot}
+	entry := &trusted{Document: *first, isRoot: isRoot, isFallen: fallen}
 	isCertified := false
 	for _, version := range chain {
 		if version.IsDeleted || version.StatusText() == "revoked" {
@@ -94,11 +103,18 @@ func (t *Trust) certify(chain []*span.Span, isRoot bool) *trusted {
 		if !isActive || isCertified || !sameRights(first, version) {
 			continue
 		}
-		if isRoot {
+		switch {
+		case isRoot:
 			isCertified = version.PublicKey != nil && *version.PublicKey == first.PublicKey &&
 				t.checkSeal(version) == nil
-		} else {
+		case fallen:
+			isCertified = t.Leads(version, PurposeKey)
+		default:
 			isCertified = t.Check(version, PurposeKey) == nil
+		}
+		if isCertified && !isRoot {
+			entry.depth = t.keys[*version.PublicKey].depth + 1
+			isCertified = entry.depth <= chainMax
 		}
 	}
 	if !isCertified {
@@ -128,6 +144,9 @@ func revocationOf(version *span.Span) revocation {
 	}
 	return r
 }
+
+// Rows is how many versions of key spans t was made of.
+func (t *Trust) Rows() int { return t.rows }
 
 // HasRoot reports whether a root is pinned and its key span is in the ledger.
 func (t *Trust) HasRoot() bool {
@@ -186,6 +205,16 @@ func (t *Trust) CheckPresent(row *span.Span) *span.RunError {
 		return key.checkRevoked(row)
 	}
 	return nil
+}
+
+// Leads reports whether row is signed by a key that leads to the root and has purpose, be it revoked or not,
+// or one on the way to it.
+func (t *Trust) Leads(row *span.Span, purpose Purpose) bool {
+	if t.checkSeal(row) != nil {
+		return false
+	}
+	key := t.keys[*row.PublicKey]
+	return key != nil && (key.isRoot || slices.Contains(key.Purposes, purpose)) && key.reaches(row)
 }
 
 // checkSeal is the hash and the signature of row, whoever's it is.
@@ -254,6 +283,10 @@ func (k *trusted) reaches(row *span.Span) bool {
 
 // checkRevoked refuses row where the key was revoked and row was not committed before.
 func (k *trusted) checkRevoked(row *span.Span) *span.RunError {
+	if k.isFallen {
+		return refusal(span.RunRevoked, row, "is signed by %.12s…, a key whose own signer was revoked before",
+			k.PublicKey)
+	}
 	for _, r := range k.revocations {
 		switch {
 		case r.snapshot == nil:

@@ -58,6 +58,9 @@ type SignaturesRequired struct {
 	Types []string
 }
 
+// IsAny reports whether anything must be signed.
+func (r SignaturesRequired) IsAny() bool { return r.All || len(r.Types) > 0 }
+
 // For reports whether spans of entityType must be signed.
 func (r SignaturesRequired) For(entityType string) bool {
 	return r.All || slices.Contains(r.Types, entityType)

@@ -46,6 +46,9 @@ func (s *Stage0) Boot(ctx context.Context, job Job) error {
 	if manifest == nil {
 		return errors.New("no manifest is in force")
 	}
+	if manifest.refusal != nil {
+		return manifest.refusal
+	}
 	job.Emit = onceForEach(job.Emit)
 	_, err := s.boot(ctx, manifest, job, nil)
 	return err

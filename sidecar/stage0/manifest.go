@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/loglineos/loglineos/sidecar/ledger"
+	"github.com/loglineos/loglineos/sidecar/sign"
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
@@ -17,6 +18,11 @@ type governed struct {
 	*span.Manifest
 	key  span.Key
 	lazy map[string]json.RawMessage // ctx.manifest
+	// isSigned says that a key that leads to the root has signed it, by the keys in trust.
+	isSigned bool
+	trust    *sign.Trust
+	// refusal is why nothing may run: it does not hold by the keys of now, and no other can stand in.
+	refusal *span.RunError
 }
 
 // Manifest returns the manifest in force, or nil before the first Reload.
@@ -36,7 +42,11 @@ func (s *Stage0) Reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	candidates, err := s.candidates(ctx, now)
+	if err := s.reloadTrust(ctx); err != nil {
+		return err
+	}
+	trust := s.trust.Load()
+	candidates, err := s.candidates(ctx, trust, now)
 	if err != nil {
 		return fmt.Errorf("read the manifest: %w", err)
 	}
@@ -46,20 +56,20 @@ func (s *Stage0) Reload(ctx context.Context) error {
 			Message: "the ledger has no manifest: run `logline bootstrap`",
 		}
 	}
-	chosen, next := choose(candidates, now)
+	chosen, next := choose(trust, candidates, now)
 	s.noteNext(next)
 	for _, c := range candidates {
-		if c.fault != nil && !isRevoked(c.fault) && !s.faulty[c.row.Seq] {
+		if c.fault != nil && !c.isWithdrawn() && !s.faulty[c.row.Seq] {
 			s.faulty[c.row.Seq] = s.incident(ctx, c.row, "manifest refused", c.fault)
 		}
 	}
 	current := s.manifest.Load()
-	if chosen != nil && (current == nil || current.key != chosen.key) {
-		s.manifest.Store(chosen)
-		s.mu.Lock()
-		clear(s.kernels)
-		s.mu.Unlock()
+	switch {
+	case chosen != nil && (current == nil || current.key != chosen.key || current.trust != trust):
+		s.putInForce(chosen)
 		s.config.Log.Info("manifest in force", "seq", chosen.key.Seq, "version", chosen.Version)
+	case chosen == nil && current != nil && current.trust != trust:
+		s.putInForce(current.judgedBy(trust, candidates))
 	}
 	for _, c := range candidates { // the newest first
 		if chosen != nil && c.row.Seq <= chosen.key.Seq {
@@ -89,9 +99,16 @@ type candidate struct {
 }
 
 // settled reports whether nothing before c matters any more: it is in force whatever timelock there was.
-func (c *candidate) settled(now time.Time) bool {
-	return c.fault == nil && !c.dueAt(span.TimelockHoursMax).After(now)
+// Where keys count, only one that they have signed: what is not may be bound by one before it.
+func (c *candidate) settled(trust *sign.Trust, now time.Time) bool {
+	return c.fault == nil && !c.dueAt(span.TimelockHoursMax).After(now) &&
+		(!trust.HasRoot() && !c.requiresSignatures() || trust.CheckSealed(c.row, sign.PurposeManifest) == nil)
 }
+
+// isWithdrawn reports whether its governor took c back, or has not let it out yet.
+func (c *candidate) isWithdrawn() bool { return c.row.StatusText() != "active" }
+
+func (c *candidate) requiresSignatures() bool { return c.manifest.Features.SignaturesRequired.IsAny() }
 
 // dueAt is when c takes force under a timelock; ledger.InForce has the same rule.
 func (c *candidate) dueAt(timelockHours int) time.Time {
@@ -108,7 +125,7 @@ func (c *candidate) dueAt(timelockHours int) time.Time {
 }
 
 // candidates reads versions of the manifest, the newest first, back to one that is settled.
-func (s *Stage0) candidates(ctx context.Context, now time.Time) ([]candidate, error) {
+func (s *Stage0) candidates(ctx context.Context, trust *sign.Trust, now time.Time) ([]candidate, error) {
 	const page = 20
 	var list []candidate
 	for before := math.MaxInt32; ; {
@@ -119,7 +136,7 @@ func (s *Stage0) candidates(ctx context.Context, now time.Time) ([]candidate, er
 		for _, row := range rows {
 			c := candidate{row: row}
 			c.manifest, c.fault = readManifest(row)
-			if list = append(list, c); c.settled(now) {
+			if list = append(list, c); c.settled(trust, now) {
 				return list, nil
 			}
 			before = row.Seq
@@ -131,9 +148,11 @@ func (s *Stage0) candidates(ctx context.Context, now time.Time) ([]candidate, er
 }
 
 // choose walks from the oldest candidate to the newest: each waits for the timelock of the one that is in
-// force before it, so none can shorten its own. It returns which is in force at now, nil where none, and when
+// force before it, so none can shorten its own, and each needs the signature that one before it requires. It
+// returns which is in force at now, nil where none, and when
 // the next one takes force.
-func choose(newestFirst []candidate, now time.Time) (chosen *governed, next time.Time) {
+func choose(trust *sign.Trust, newestFirst []candidate, now time.Time) (chosen *governed, next time.Time) {
+	isBound := false
 	for i := len(newestFirst) - 1; i >= 0; i-- {
 		c := &newestFirst[i]
 		hours := 0
@@ -146,19 +165,18 @@ func choose(newestFirst []candidate, now time.Time) (chosen *governed, next time
 			if next.IsZero() || due.Before(next) {
 				next = due
 			}
-		case isRevoked(c.fault):
+		case c.isWithdrawn():
 			chosen = nil
 		case c.fault == nil:
-			chosen = c.manifest
+			isBound = c.judgeSignature(trust, isBound)
+			if c.fault == nil {
+				chosen = c.manifest
+			} else if isBound && chosen != nil && !chosen.isSigned {
+				chosen = nil
+			}
 		}
 	}
 	return chosen, next
-}
-
-// isRevoked reports whether a manifest was refused because its governor took it back.
-func isRevoked(err error) bool {
-	var refusal *span.RunError
-	return errors.As(err, &refusal) && refusal.Code == span.RunRevoked
 }
 
 // databaseNow asks the database for the time, which decides what is in force, and notes how far its clock
@@ -292,7 +310,7 @@ func (s *Stage0) kernel(ctx context.Context, manifest *governed, name string) (*
 		}
 		found = &kernel{name: name, span: row, err: refusal}
 		if refusal == nil {
-			found.err = verifyKernel(manifest, id, row)
+			found.err = s.verifyKernel(manifest, id, row)
 		}
 		s.mu.Lock()
 		// What was read or judged before a change must not outlive it.

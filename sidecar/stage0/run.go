@@ -180,7 +180,7 @@ func (inv *invocation) verifyTarget(row *span.Span, target runTarget, cause *spa
 		}
 		owner, tenant = row.OwnerID, row.TenantID
 	}
-	return verifyTarget(inv.manifest, row, target.ID, owner, tenant, time.Now())
+	return inv.stage0.verifyTarget(inv.manifest, row, target.ID, owner, tenant, time.Now())
 }
 
 func (inv *invocation) load(ctx context.Context, target runTarget) (*span.Span, error) {

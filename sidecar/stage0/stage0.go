@@ -90,7 +90,14 @@ func (s *Stage0) Verify(ctx context.Context) error {
 	if manifest == nil {
 		return errors.New("no manifest is in force")
 	}
+	if manifest.refusal != nil {
+		return manifest.refusal
+	}
 	var faults []error
+	if manifest.Features.SignaturesRequired.For("execution") && !s.config.Signer.Signs() {
+		faults = append(faults, errors.New("the manifest requires signatures and this sidecar has no key: set "+
+			"LOGLINE_SIGNING_KEY_FILE (docs/keys.md)"))
+	}
 	for name := range manifest.Kernels {
 		if _, err := s.kernel(ctx, manifest, name); err != nil {
 			faults = append(faults, fmt.Errorf("kernel %s: %w", name, err))
@@ -108,6 +115,14 @@ func (s *Stage0) Observe(ctx context.Context, row *span.Published) error {
 	switch row.EntityType {
 	case "manifest":
 		if row.ID != span.ManifestID {
+			return nil
+		}
+		if _, err := s.config.Ledger.LoadVisible(ctx, []span.Key{row.Key()}); err != nil {
+			return err
+		}
+		return s.tolerate(s.Reload(ctx))
+	case "key":
+		if row.TenantID != "system" {
 			return nil
 		}
 		if _, err := s.config.Ledger.LoadVisible(ctx, []span.Key{row.Key()}); err != nil {

@@ -15,12 +15,73 @@ func (s *Stage0) checkSignature(_ context.Context, row *span.Span, purpose sign.
 	return s.trust.Load().Check(row, purpose)
 }
 
-// reloadTrust reads the key spans anew.
+// admitSignature judges the signature of a row that is about to run, or that kernels go by. Its hash has been
+// found right. Where the manifest requires none, one that is there must still hold.
+func (s *Stage0) admitSignature(manifest *governed, row *span.Span, purpose sign.Purpose) *span.RunError {
+	if manifest.Features.SignaturesRequired.For(row.EntityType) {
+		return s.trust.Load().CheckSealed(row, purpose)
+	}
+	return s.trust.Load().CheckPresent(row)
+}
+
+// judgeSignature judges the signature of a manifest that is sound otherwise, and sets its fault. One that
+// requires signatures, of whatever, must carry one; and so must its successors, whatever they require
+// (isBound), until one that carries it says otherwise: or whoever can write to the ledger could let go of the
+// requirement. It returns whether what follows is bound. A manifest whose key was revoked since binds still,
+// but it sets nothing free: else revoking a key would let go of what it signed. Where the root is not there,
+// nobody can tell, and it binds, too.
+func (c *candidate) judgeSignature(trust *sign.Trust, isBound bool) bool {
+	refusal := trust.CheckSealed(c.row, sign.PurposeManifest)
+	c.manifest.isSigned, c.manifest.trust = refusal == nil, trust
+	if refusal == nil {
+		return c.requiresSignatures()
+	}
+	if !isBound && !c.requiresSignatures() {
+		refusal = trust.CheckPresent(c.row)
+	}
+	if refusal != nil {
+		c.fault = refusal
+	}
+	return isBound || c.requiresSignatures() && (!trust.HasRoot() || trust.Leads(c.row, sign.PurposeManifest))
+}
+
+// judgedBy is the manifest in force by other keys, where none of candidates can take its place: with a refusal
+// of everything if it does not hold by them.
+func (g *governed) judgedBy(trust *sign.Trust, candidates []candidate) *governed {
+	again := *g
+	again.trust, again.refusal = trust, nil
+	for _, c := range candidates {
+		if c.row.Key() == g.key && c.fault != nil && !c.isWithdrawn() {
+			again.refusal = refuse(span.RunRevoked, "the manifest in force, version %d, does not hold any more, "+
+				"and there is no other (append one that is signed): %s", g.key.Seq, c.fault)
+		}
+	}
+	return &again
+}
+
+// putInForce makes manifest the one that rules.
+func (s *Stage0) putInForce(manifest *governed) {
+	s.manifest.Store(manifest)
+	s.mu.Lock()
+	s.drops++ // what is being judged now was judged by the one before
+	clear(s.kernels)
+	s.mu.Unlock()
+}
+
+// reloadTrust reads the key spans anew. Where there are new ones, nothing that was judged by the old ones
+// stands any longer.
 func (s *Stage0) reloadTrust(ctx context.Context) error {
 	rows, err := s.config.Ledger.Keys(ctx)
 	if err != nil {
 		return fmt.Errorf("read the keys: %w", err)
 	}
+	if s.trust.Load().Rows() == len(rows) { // of an append-only ledger: the same ones
+		return nil
+	}
 	s.trust.Store(sign.NewTrust(s.config.TrustRoot, rows))
+	s.mu.Lock()
+	s.drops++
+	clear(s.kernels)
+	s.mu.Unlock()
 	return nil
 }

@@ -5,12 +5,13 @@ import (
 	"slices"
 	"time"
 
+	"github.com/loglineos/loglineos/sidecar/sign"
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
 // verifyKernel decides whether row may boot as a kernel. The order is that of docs/contract.md: on the
-// whitelist, exists, not revoked, in force, hash.
-func verifyKernel(manifest *governed, id span.ID, row *span.Span) *span.RunError {
+// whitelist, exists, not revoked, in force, hash, signature.
+func (s *Stage0) verifyKernel(manifest *governed, id span.ID, row *span.Span) *span.RunError {
 	if !slices.Contains(manifest.AllowedBootIDs, id) {
 		return refuse(span.RunNotAllowed, "the manifest does not allow %s to boot", id)
 	}
@@ -25,11 +26,14 @@ func verifyKernel(manifest *governed, id span.ID, row *span.Span) *span.RunError
 	default:
 		return refuse(span.RunNotEffective, "kernel %s has the status %q, not active", id, row.StatusText())
 	}
-	return verifyHash(row, true)
+	if refusal := verifyHash(row, true); refusal != nil {
+		return refusal
+	}
+	return s.admitSignature(manifest, row, sign.PurposeFunction)
 }
 
 // verifyTarget decides whether a cause of this owner and tenant may run row: a function or a policy.
-func verifyTarget(manifest *governed, row *span.Span, id span.ID, owner, tenant string,
+func (s *Stage0) verifyTarget(manifest *governed, row *span.Span, id span.ID, owner, tenant string,
 	now time.Time) *span.RunError {
 	if row == nil || row.IsDeleted || row.Code == nil || !readable(row, owner, tenant) {
 		// A stranger learns nothing about what exists.
@@ -48,12 +52,13 @@ func verifyTarget(manifest *governed, row *span.Span, id span.ID, owner, tenant 
 		return refuse(span.RunNotAllowed, "the language %.40q cannot be run: want javascript or typescript",
 			*row.Language)
 	}
-	if manifest.Features.SignaturesRequired.For(row.EntityType) {
-		// Signatures are verified from the Stage-0 issue on; until then required means refused.
-		return refuse(span.RunUnsigned, "the manifest requires a signature on every %s, and this version of "+
-			"LogLineOS cannot verify one: set features.signatures_required to false", row.EntityType)
+	if refusal := verifyHash(row, false); refusal != nil {
+		return refusal
 	}
-	return verifyHash(row, false)
+	if row.EntityType == "policy" {
+		return s.admitSignature(manifest, row, sign.PurposePolicy)
+	}
+	return s.admitSignature(manifest, row, sign.PurposeFunction)
 }
 
 // verifyHash recomputes the hash of row. A row of the system must have one, others may.

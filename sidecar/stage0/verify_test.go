@@ -144,13 +144,6 @@ func TestStrangerLearnsNothingOfWhatExists(t *testing.T) {
 	}
 }
 
-func TestUnsignedIsRefusedWhereSignaturesAreRequired(t *testing.T) {
-	t.Parallel()
-	b := setup(t, map[string]any{"features": map[string]any{"signatures_required": []string{"function"}}}, nil)
-	x, _ := b.execute(2, b.function(1, "return 1").ID)
-	wantCode(t, "unsigned", x, span.RunUnsigned, "signature")
-}
-
 func TestRunOutcomesHaveTheirCodes(t *testing.T) {
 	t.Parallel()
 	b := setup(t, map[string]any{"policy": map[string]any{"timeout_ms": 300},

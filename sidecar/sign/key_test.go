@@ -1,0 +1,136 @@
+package sign
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/pgtest"
+)
+
+func decodeHex(t testing.TB, text string) []byte {
+	t.Helper()
+	raw, err := hex.DecodeString(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+func TestSealingSignsTheHashThatCoversTheKey(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	row := &span.Span{ID: span.RunCodeID, EntityType: "note", Who: "user:alice", OwnerID: "alice", TenantID: "acme",
+		Visibility: "private", Seq: 1, At: span.Time{}}
+	row.At, _ = span.ParseTime("2026-01-01T00:00:00Z")
+	previous := strings.Repeat("ab", 32)
+	if err := NewSigner(key).Seal(row, &previous); err != nil {
+		t.Fatal(err)
+	}
+	if err := row.VerifyHash(); err != nil || *row.PublicKey != key.Public() || *row.SigAlg != Algorithm ||
+		*row.SigKeyID != "did:logline:"+key.Fingerprint() || *row.PrevHash != previous {
+		t.Errorf("got %+v, %v", row, err)
+	}
+	if !Verify(decodeHex(t, *row.PublicKey), decodeHex(t, *row.CurrHash), decodeHex(t, *row.Signature)) {
+		t.Error("the signature does not hold")
+	}
+	signed := *row.CurrHash
+	row.PublicKey = new(newKey(t).Public())
+	if hash, err := row.Hash(); err != nil || hash == signed {
+		t.Error("the hash does not cover public_key")
+	}
+	none := NewSigner(nil)
+	if err := none.Seal(row, nil); err != nil || none.Signs() {
+		t.Errorf("without a key: %v", err)
+	}
+	if row.Signature != nil || row.PublicKey != nil || row.SigAlg != nil || row.SigKeyID != nil || row.CurrHash == nil {
+		t.Errorf("without a key: %+v", row)
+	}
+}
+
+func TestPrivateKeysAreNeverShown(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	var log bytes.Buffer
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "key", key, "value", *key, "signer", NewSigner(key))
+	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "key", key, "value", *key, "signer", NewSigner(key))
+	encoded, err := json.Marshal(map[string]any{"key": key, "value": *key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := log.String() + string(encoded) + fmt.Sprintf("%v %+v %#v %s %v %+v", key, key, key, key, *key, *key)
+	for _, secret := range []string{key.Secret(), fmt.Sprint([]byte(key.private)), fmt.Sprintf("%x", key.private[:8])} {
+		if strings.Contains(shown, secret) {
+			t.Errorf("the private key is shown: %s", shown)
+		}
+	}
+	if _, err := ParseKey(key.Secret()[:62] + "zz"); err == nil || strings.Contains(err.Error(), key.Secret()[:10]) {
+		t.Errorf("a malformed key: %v", err)
+	}
+}
+
+func TestKeyFilesAreTheirOwnersAlone(t *testing.T) {
+	t.Parallel()
+	key, path := newKey(t), filepath.Join(t.TempDir(), "a.key")
+	if err := WriteKeyFile(path, key, "a key of a test"); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("mode %v, %v", info.Mode(), err)
+	}
+	if again, err := ReadKeyFile(path); err != nil || again.Secret() != key.Secret() {
+		t.Fatalf("read back: %v", err)
+	}
+	if err := WriteKeyFile(path, key, ""); err == nil || !strings.Contains(err.Error(), "exists") {
+		t.Errorf("overwrites: %v", err)
+	}
+	for _, mode := range []os.FileMode{0o640, 0o604, 0o620, 0o601, 0o666} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ReadKeyFile(path); err == nil || !strings.Contains(err.Error(), "chmod 600 "+path) {
+			t.Errorf("mode %o: %v", mode, err)
+		}
+	}
+	for name, content := range map[string]string{"empty": "", "short": "abcd", "no hex": strings.Repeat("x", 64)} {
+		other := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(other, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ReadKeyFile(other); err == nil {
+			t.Errorf("%s: is read", name)
+		}
+	}
+	if _, err := ReadKeyFile(t.TempDir()); err == nil {
+		t.Error("a folder is read")
+	}
+}
+
+// The database says which id a key's idempotency_key has; anybody else is refused there.
+func TestTheIdOfAKeySpanIsThatOfItsIdempotencyKey(t *testing.T) {
+	t.Parallel()
+	conn, err := pgx.Connect(t.Context(), pgtest.New(t).URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	row := setup(t).rows[0]
+	var want string
+	if err := conn.QueryRow(t.Context(), "select ledger.idempotency_id('system', $1)::text", *row.IdempotencyKey).
+		Scan(&want); err != nil {
+		t.Fatal(err)
+	}
+	if row.ID.String() != want {
+		t.Errorf("got %s, the ledger has %s", row.ID, want)
+	}
+}
