@@ -29,8 +29,8 @@ func decodeHex(t testing.TB, text string) []byte {
 func TestSealingSignsTheHashThatCoversTheKey(t *testing.T) {
 	t.Parallel()
 	key := newKey(t)
-	row := &span.Span{ID: span.RunCodeID, EntityType: "note", Who: "user:alice", OwnerID: "alice", TenantID: "acme",
-		Visibility: "private", Seq: 1, At: span.Time{}}
+	row := &span.Span{ID: span.RunCodeID, EntityType: "note", Who: "user:alice", OwnerID: "alice",
+		TenantID: "acme", Visibility: "private", Seq: 1}
 	row.At, _ = span.ParseTime("2026-01-01T00:00:00Z")
 	previous := strings.Repeat("ab", 32)
 	if err := NewSigner(key).Seal(row, &previous); err != nil {
@@ -52,7 +52,8 @@ func TestSealingSignsTheHashThatCoversTheKey(t *testing.T) {
 	if err := none.Seal(row, nil); err != nil || none.Signs() {
 		t.Errorf("without a key: %v", err)
 	}
-	if row.Signature != nil || row.PublicKey != nil || row.SigAlg != nil || row.SigKeyID != nil || row.CurrHash == nil {
+	if row.Signature != nil || row.PublicKey != nil || row.SigAlg != nil || row.SigKeyID != nil ||
+		row.CurrHash == nil {
 		t.Errorf("without a key: %+v", row)
 	}
 }
@@ -68,12 +69,14 @@ func TestPrivateKeysAreNeverShown(t *testing.T) {
 		t.Fatal(err)
 	}
 	shown := log.String() + string(encoded) + fmt.Sprintf("%v %+v %#v %s %v %+v", key, key, key, key, *key, *key)
-	for _, secret := range []string{key.Secret(), fmt.Sprint([]byte(key.private)), fmt.Sprintf("%x", key.private[:8])} {
+	for _, secret := range []string{key.Secret(), fmt.Sprint([]byte(key.private)),
+		fmt.Sprintf("%x", key.private[:8])} {
 		if strings.Contains(shown, secret) {
 			t.Errorf("the private key is shown: %s", shown)
 		}
 	}
-	if _, err := ParseKey(key.Secret()[:62] + "zz"); err == nil || strings.Contains(err.Error(), key.Secret()[:10]) {
+	_, err = ParseKey(key.Secret()[:62] + "zz")
+	if err == nil || strings.Contains(err.Error(), key.Secret()[:10]) {
 		t.Errorf("a malformed key: %v", err)
 	}
 }
@@ -102,7 +105,8 @@ func TestKeyFilesAreTheirOwnersAlone(t *testing.T) {
 			t.Errorf("mode %o: %v", mode, err)
 		}
 	}
-	for name, content := range map[string]string{"empty": "", "short": "abcd", "no hex": strings.Repeat("x", 64)} {
+	for name, content := range map[string]string{"empty": "", "short": "abcd",
+		"no hex": strings.Repeat("x", 64)} {
 		other := filepath.Join(t.TempDir(), name)
 		if err := os.WriteFile(other, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -126,8 +130,9 @@ func TestTheIdOfAKeySpanIsThatOfItsIdempotencyKey(t *testing.T) {
 	defer conn.Close(t.Context())
 	row := setup(t).rows[0]
 	var want string
-	if err := conn.QueryRow(t.Context(), "select ledger.idempotency_id('system', $1)::text", *row.IdempotencyKey).
-		Scan(&want); err != nil {
+	err = conn.QueryRow(t.Context(), "select ledger.idempotency_id('system', $1)::text", *row.IdempotencyKey).
+		Scan(&want)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if row.ID.String() != want {

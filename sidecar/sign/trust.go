@@ -67,8 +67,8 @@ func NewTrust(root string, rows []*span.Span) *Trust {
 }
 
 // follow certifies what the keys that are certified have signed, step by step, so that no circle holds itself
-// up. The second time it goes on from keys that were revoked, too, to tell what has fallen from what was never
-// known.
+// up. The second time it goes on from keys that were revoked, too, to tell what has fallen from what was
+// never known.
 func (t *Trust) follow(versions map[span.ID][]*span.Span, fallen bool) {
 	for depth := range chainMax + 1 {
 		found := map[string]*trusted{}
@@ -85,8 +85,8 @@ func (t *Trust) follow(versions map[span.ID][]*span.Span, fallen bool) {
 }
 
 // certify returns the key of a chain of versions, if one of them is signed by a key that counts already (or,
-// for one that has fallen, has counted). What a key may sign is what its first version says, for good: a later
-// one can only certify the same anew, or take it back.
+// for one that has fallen, has counted). What a key may sign is what its first version says, for good: a
+// later one can only certify the same anew, or take it back.
 func (t *Trust) certify(chain []*span.Span, isRoot, fallen bool) *trusted {
 	first, err := ReadDocument(chain[0])
 	if err != nil || t.keys[first.PublicKey] != nil || isRoot != (first.Fingerprint == t.root) {

@@ -56,14 +56,16 @@ func TestChangedSignaturesAreRefused(t *testing.T) {
 		change func(*span.Span)
 		want   span.RunCode
 	}{
-		"code":                   {func(s *span.Span) { s.Code = new("return 3") }, span.RunHashMismatch},
-		"no hash":                {func(s *span.Span) { s.CurrHash = nil }, span.RunHashMismatch},
-		"hash of another span":   {func(s *span.Span) { s.CurrHash = another.CurrHash }, span.RunHashMismatch},
-		"signature of another":   {func(s *span.Span) { s.Signature = another.Signature }, span.RunBadSignature},
-		"signature without key":  {func(s *span.Span) { s.PublicKey = nil; b.hash(s) }, span.RunBadSignature},
-		"another key":            {func(s *span.Span) { s.PublicKey = new(other.Public()); b.hash(s) }, span.RunBadSignature},
-		"another algorithm":      {func(s *span.Span) { s.SigAlg = new("rsa"); b.hash(s) }, span.RunBadSignature},
-		"key id of another":      {func(s *span.Span) { s.SigKeyID = new("did:logline:00"); b.resign(s) }, span.RunBadSignature},
+		"code":                  {func(s *span.Span) { s.Code = new("return 3") }, span.RunHashMismatch},
+		"no hash":               {func(s *span.Span) { s.CurrHash = nil }, span.RunHashMismatch},
+		"hash of another span":  {func(s *span.Span) { s.CurrHash = another.CurrHash }, span.RunHashMismatch},
+		"signature of another":  {func(s *span.Span) { s.Signature = another.Signature }, span.RunBadSignature},
+		"signature without key": {func(s *span.Span) { s.PublicKey = nil; b.hash(s) }, span.RunBadSignature},
+		"another key": {func(s *span.Span) { s.PublicKey = new(other.Public()); b.hash(s) },
+			span.RunBadSignature},
+		"another algorithm": {func(s *span.Span) { s.SigAlg = new("rsa"); b.hash(s) }, span.RunBadSignature},
+		"key id of another": {func(s *span.Span) { s.SigKeyID = new("did:logline:00"); b.resign(s) },
+			span.RunBadSignature},
 		"no algorithm, no id":    {func(s *span.Span) { s.SigAlg, s.SigKeyID = nil, nil; b.resign(s) }, ""},
 		"signature in upper hex": {func(s *span.Span) { s.Signature = new(strings.ToUpper(*s.Signature)) }, ""},
 		"signature is no hex":    {func(s *span.Span) { s.Signature = new("xyz") }, span.RunBadSignature},
@@ -108,38 +110,41 @@ func TestForgedKeysCountForNothing(t *testing.T) {
 			s.Metadata, _ = json.Marshal(d)
 		}
 	}
-	for name, add := range map[string]func(forged *Key){
-		"unsigned":           func(f *Key) { b.addKey(nil, f, functions()) },
-		"by itself":          func(f *Key) { b.addKey(f, f, functions(PurposeKey)) },
-		"by a stranger":      func(f *Key) { b.addKey(stranger, f, functions()) },
-		"by a tenant's key":  func(f *Key) { b.addKey(tenants, f, functions()) },
-		"by one without key": func(f *Key) { b.addKey(plain, f, functions()) },
-		"draft":              func(f *Key) { b.addKey(b.root, f, functions(), func(s *span.Span) { s.Status = new("draft") }) },
-		"of a tenant":        func(f *Key) { b.addKey(b.root, f, functions(), func(s *span.Span) { s.TenantID = "acme" }) },
-		"of an owner":        func(f *Key) { b.addKey(b.root, f, functions(), func(s *span.Span) { s.OwnerID = "alice" }) },
-		"of another type":    func(f *Key) { b.addKey(b.root, f, functions(), func(s *span.Span) { s.EntityType = "note" }) },
-		"without proof":      func(f *Key) { b.addKey(b.root, f, functions(), document(func(d *Document) { d.Proof = "" })) },
-		"proof of another": func(f *Key) {
-			b.addKey(b.root, f, functions(), document(func(d *Document) { d.Proof = b.root.sign(d.Statement()) }))
-		},
-		"more than was proved": func(f *Key) { b.addKey(b.root, f, functions(), document(func(d *Document) { d.Owner = "bob" })) },
-		"another fingerprint": func(f *Key) {
-			b.addKey(b.root, f, functions(), document(func(d *Document) { d.Fingerprint = b.root.Fingerprint() }))
-		},
-		"another algorithm": func(f *Key) { b.addKey(b.root, f, functions(), document(func(d *Document) { d.Algorithm = "rsa" })) },
-		"under another id":  func(f *Key) { b.addKey(b.root, f, functions(), func(s *span.Span) { s.ID = span.RunCodeID }) },
-		"no document": func(f *Key) {
-			b.addKey(b.root, f, functions(), func(s *span.Span) { s.Metadata = json.RawMessage(`7`) })
-		},
-		"signed by another span's": func(f *Key) {
-			row := b.addKey(b.root, f, functions())
-			row.Signature = b.rows[0].Signature
-		},
+	for name, c := range map[string]struct {
+		signer *Key
+		change func(*span.Span)
+	}{
+		"unsigned":             {nil, nil},
+		"by itself":            {newKey(t), nil},
+		"by a stranger":        {stranger, nil},
+		"by a tenant's key":    {tenants, nil},
+		"by one without key":   {plain, nil},
+		"draft":                {b.root, func(s *span.Span) { s.Status = new("draft") }},
+		"of a tenant":          {b.root, func(s *span.Span) { s.TenantID = "acme" }},
+		"of an owner":          {b.root, func(s *span.Span) { s.OwnerID = "alice" }},
+		"of another type":      {b.root, func(s *span.Span) { s.EntityType = "note" }},
+		"under another id":     {b.root, func(s *span.Span) { s.ID = span.RunCodeID }},
+		"no document":          {b.root, func(s *span.Span) { s.Metadata = json.RawMessage(`7`) }},
+		"without proof":        {b.root, document(func(d *Document) { d.Proof = "" })},
+		"proof of another":     {b.root, document(func(d *Document) { d.Proof = b.root.sign(d.Statement()) })},
+		"more than was proved": {b.root, document(func(d *Document) { d.Owner = "bob" })},
+		"another fingerprint":  {b.root, document(func(d *Document) { d.Fingerprint = b.root.Fingerprint() })},
+		"another algorithm":    {b.root, document(func(d *Document) { d.Algorithm = "rsa" })},
 	} {
 		forged := newKey(t)
-		add(forged)
+		if name == "by itself" {
+			c.signer = forged
+		}
+		if c.change == nil {
+			c.change = func(*span.Span) {}
+		}
+		b.addKey(c.signer, forged, functions(), c.change)
 		wantCode(t, name, b.trust().Check(b.function(forged), PurposeFunction), span.RunBadSignature)
 	}
+	swapped := newKey(t)
+	b.addKey(b.root, swapped, functions()).Signature = b.rows[0].Signature
+	wantCode(t, "another span's signature", b.trust().Check(b.function(swapped), PurposeFunction),
+		span.RunBadSignature)
 	fake := newKey(t) // a root of one's own is one's own
 	b.addKey(fake, fake, Rights{})
 	wantCode(t, "another root", b.trust().Check(b.function(fake), PurposeFunction), span.RunBadSignature)
@@ -335,7 +340,8 @@ func TestSnapshotsSeeWhatPostgresSays(t *testing.T) {
 			}
 		}
 	}
-	for _, broken := range []string{"", "1", "1:2", "0:1:", "5:4:", "1:x:", "1:2:a", "1:2:,", ":", "1:2:3:4", "-1:2:"} {
+	for _, broken := range []string{"", "1", "1:2", "0:1:", "5:4:", "1:x:", "1:2:a", "1:2:,", ":", "1:2:3:4",
+		"-1:2:"} {
 		if _, err := ParseSnapshot(broken); err == nil {
 			t.Errorf("reads %q", broken)
 		}

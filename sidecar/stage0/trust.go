@@ -45,8 +45,8 @@ func (c *candidate) judgeSignature(trust *sign.Trust, isBound bool) bool {
 	return isBound || c.requiresSignatures() && (!trust.HasRoot() || trust.Leads(c.row, sign.PurposeManifest))
 }
 
-// judgedBy is the manifest in force by other keys, where none of candidates can take its place: with a refusal
-// of everything if it does not hold by them.
+// judgedBy is the manifest in force by other keys, where none of candidates can take its place: with a
+// refusal of everything if it does not hold by them.
 func (g *governed) judgedBy(trust *sign.Trust, candidates []candidate) *governed {
 	again := *g
 	again.trust, again.refusal = trust, nil

@@ -177,12 +177,12 @@ func TestAllThatStage0AppendsIsSigned(t *testing.T) {
 	if err := b.AppendBoots(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
-	b.publish(system(span.ManifestID, "manifest", func(s *span.Span) { s.Metadata = json.RawMessage(`{"x":1}`) }))
+	b.publish(b.manifestSpan(json.RawMessage(`{"x":1}`)))
 	b.observe(span.ManifestID) // makes an incident
 	rows := append(group.Rows, group.Fence, failure.Fence, failure.Rows[0], x)
 	for _, entityType := range []string{"boot_event", "incident"} {
-		id := ask[string](b.bench, `select id::text from ledger.universal_registry where entity_type = $1 limit 1`,
-			entityType)
+		id := ask[string](b.bench,
+			`select id::text from ledger.universal_registry where entity_type = $1 limit 1`, entityType)
 		found, err := b.owner.Latest(t.Context(), []span.ID{span.MustID(id)})
 		if err != nil {
 			t.Fatal(err)
@@ -311,7 +311,8 @@ func TestKernelsOfARevokedKeyAreRefusedFromTheMomentItIsSeen(t *testing.T) {
 	if _, err := b.boot("observer_bot", "", b.put(2, "function")); err != nil {
 		t.Fatal(err)
 	}
-	b.publishSigned(builder, system(span.ObserverBotID, "function", func(s *span.Span) { s.Code = new(code + ";") }))
+	code += "\n"
+	b.publishSigned(builder, system(span.ObserverBotID, "function", func(s *span.Span) { s.Code = &code }))
 	b.observe(span.ObserverBotID)
 	_, err := b.boot("observer_bot", "", b.put(3, "function"))
 	wantCode(t, "after", err, span.RunRevoked, "was revoked before")
