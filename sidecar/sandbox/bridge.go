@@ -10,7 +10,7 @@ import (
 const flushBytes = 64 << 10 // calls are sent when a task waits, or when so many bytes have gathered
 
 // build makes ctx and the globals of the fresh runtime.
-func (t *task) build() error {
+func (t *task) build(globals []string) error {
 	vm := t.vm
 	vm.SetTimeSource(t.moment)
 	t.random = newRandomness(t.start.seed, t.start.now)
@@ -30,17 +30,17 @@ func (t *task) build() error {
 		return fmt.Errorf("parse data: %w", err)
 	}
 	for _, name := range t.start.sync {
-		if err := t.ctx.Set(name, t.hostCall(name, t.callSync)); err != nil {
+		if err := t.ctx.Set(name, t.native(name, t.hostCall(name, t.callSync))); err != nil {
 			return err
 		}
 	}
 	for _, name := range t.start.async {
-		if err := t.ctx.Set(name, t.hostCall(name, t.callAsync)); err != nil {
+		if err := t.ctx.Set(name, t.native(name, t.hostCall(name, t.callAsync))); err != nil {
 			return err
 		}
 	}
 	for _, name := range t.start.deferred {
-		if err := t.ctx.Set(name, t.hostCall(name, t.callDeferred)); err != nil {
+		if err := t.ctx.Set(name, t.native(name, t.hostCall(name, t.callDeferred))); err != nil {
 			return err
 		}
 	}
@@ -57,6 +57,9 @@ func (t *task) build() error {
 		if err := define(vm.GlobalObject(), name, v); err != nil {
 			return err
 		}
+	}
+	if err := t.defineGlobals(globals); err != nil {
+		return err
 	}
 	return t.buildOwn()
 }
@@ -171,6 +174,15 @@ func (t *task) raise(err error) {
 		panic(t.hostThrown(&HostError{Code: e.Code, Message: e.Message}, nil))
 	}
 	panic(t.vm.NewGoError(err))
+}
+
+// refuseDOM throws a DOMException. It does not return.
+func (t *task) refuseDOM(name, message string) {
+	o, err := t.vm.New(t.prelude("events").Get("DOMException"), t.vm.ToValue(message), t.vm.ToValue(name))
+	if err != nil {
+		t.raise(err)
+	}
+	panic(o)
 }
 
 // hostThrown makes the Error that a script sees for a refusal, and remembers it: only such an object

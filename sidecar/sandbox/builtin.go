@@ -18,7 +18,7 @@ import (
 
 const lineOverhead = 32 // bytes that a log line counts beside its text
 
-// buildOwn adds what the child answers by itself: now, id, log, crypto, and console.
+// buildOwn adds what the child answers by itself: now, id, log and crypto.
 func (t *task) buildOwn() error {
 	own := []struct {
 		name string
@@ -27,30 +27,14 @@ func (t *task) buildOwn() error {
 		{"now", t.now}, {"id", t.newID}, {"log", t.logger("log")},
 	}
 	for _, f := range own {
-		if err := t.ctx.Set(f.name, f.call); err != nil {
+		if err := t.ctx.Set(f.name, t.native(f.name, f.call)); err != nil {
 			return err
 		}
 	}
-	// crypto and console are made when they are first looked at.
-	var crypto, console goja.Value
-	lazily := func(kept *goja.Value, build func() *goja.Object) goja.Value {
-		return t.vm.ToValue(func(goja.FunctionCall) goja.Value {
-			if *kept == nil {
-				*kept = build()
-			}
-			return *kept
-		})
-	}
-	getCrypto := lazily(&crypto, t.buildCrypto)
-	no, yes := goja.FLAG_FALSE, goja.FLAG_TRUE
-	global := t.vm.GlobalObject()
-	if err := t.ctx.DefineAccessorProperty("crypto", getCrypto, nil, yes, yes); err != nil {
-		return err
-	}
-	if err := global.DefineAccessorProperty("crypto", getCrypto, nil, yes, no); err != nil {
-		return err
-	}
-	return global.DefineAccessorProperty("console", lazily(&console, t.buildConsole), nil, yes, no)
+	// ctx.crypto is made when it is first looked at.
+	getCrypto := t.vm.ToValue(func(goja.FunctionCall) goja.Value { return t.cryptoObject() })
+	yes := goja.FLAG_TRUE
+	return t.ctx.DefineAccessorProperty("crypto", getCrypto, nil, yes, yes)
 }
 
 func (t *task) now(goja.FunctionCall) goja.Value {
@@ -61,13 +45,21 @@ func (t *task) newID(goja.FunctionCall) goja.Value { return t.vm.ToValue(t.rando
 
 func (t *task) buildConsole() *goja.Object {
 	o := t.vm.NewObject()
-	for _, name := range []string{"log", "info", "debug", "warn", "error"} {
-		level := name
-		if name == "info" || name == "debug" {
-			level = "log"
+	for _, name := range []string{"log", "info", "debug", "warn", "error", "dir", "trace"} {
+		level := "log"
+		if name == "warn" || name == "error" {
+			level = name
 		}
-		_ = o.Set(name, t.logger(level)) // a fresh object takes any property
+		_ = o.Set(name, t.native(name, t.logger(level))) // a fresh object takes any property
 	}
+	failed := t.logger("error")
+	_ = o.Set("assert", t.native("assert", func(c goja.FunctionCall) goja.Value {
+		if c.Argument(0).ToBoolean() {
+			return goja.Undefined()
+		}
+		rest := c.Arguments[min(1, len(c.Arguments)):]
+		return failed(goja.FunctionCall{Arguments: append([]goja.Value{t.vm.ToValue("Assertion failed:")}, rest...)})
+	}))
 	return o
 }
 
@@ -122,45 +114,73 @@ func (t *task) logObject(line *strings.Builder, arg goja.Value, left int) error 
 	return nil
 }
 
-func (t *task) buildCrypto() *goja.Object {
-	o := t.vm.NewObject()
-	makeBytes := func(b []byte) goja.Value {
-		v, err := t.vm.New(t.vm.Get("Uint8Array"), t.vm.ToValue(t.vm.NewArrayBuffer(b)))
-		if err != nil {
-			panic(err)
-		}
-		return v
+// cryptoObject is crypto and ctx.crypto.
+func (t *task) cryptoObject() *goja.Object {
+	if t.crypto != nil {
+		return t.crypto
 	}
-	for name, f := range map[string]native{
-		"blake3": func(c goja.FunctionCall) goja.Value {
+	o := t.vm.NewObject()
+	for _, f := range []struct {
+		name string
+		call native
+	}{
+		{"blake3", func(c goja.FunctionCall) goja.Value {
 			sum := blake3.Sum256(t.bytesOf(c.Argument(0), "blake3"))
-			return makeBytes(sum[:])
-		},
-		"hex": func(c goja.FunctionCall) goja.Value {
+			return t.bytesValue(sum[:])
+		}},
+		{"hex", func(c goja.FunctionCall) goja.Value {
 			return t.vm.ToValue(hex.EncodeToString(t.bytesOf(c.Argument(0), "hex")))
-		},
-		"toU8": func(c goja.FunctionCall) goja.Value {
+		}},
+		{"toU8", func(c goja.FunctionCall) goja.Value {
 			b, err := hex.DecodeString(c.Argument(0).String())
 			if err != nil {
 				panic(t.vm.NewTypeError("toU8 needs hex text"))
 			}
-			return makeBytes(b)
-		},
-		"verify": func(c goja.FunctionCall) goja.Value {
+			return t.bytesValue(b)
+		}},
+		{"verify", func(c goja.FunctionCall) goja.Value {
 			sig, hash := t.bytesOrHex(c.Argument(0)), t.bytesOrHex(c.Argument(1))
 			pub := t.bytesOrHex(c.Argument(2))
 			return t.vm.ToValue(edwards.Verify(pub, hash, sig))
-		},
-		"randomUUID": func(goja.FunctionCall) goja.Value { return t.vm.ToValue(t.random.uuid4()) },
+		}},
+		{"randomUUID", func(goja.FunctionCall) goja.Value { return t.vm.ToValue(t.random.uuid4()) }},
+		{"getRandomValues", t.fillRandom},
 	} {
-		_ = o.Set(name, f) // a fresh object takes any property
+		_ = o.Set(f.name, t.native(f.name, f.call)) // a fresh object takes any property
 	}
+	t.crypto = o
 	return o
+}
+
+// randomMost is how many bytes one getRandomValues gives, as the standard says.
+const randomMost = 65536
+
+// fillRandom fills a typed array of integers from the seed, and returns it.
+func (t *task) fillRandom(c goja.FunctionCall) goja.Value {
+	view, ok := c.Argument(0).(*goja.Object)
+	if !ok || !holdsIntegers(view.ExportType()) {
+		panic(t.vm.NewTypeError("getRandomValues needs a typed array of integers"))
+	}
+	buffer, ok := view.Get("buffer").Export().(goja.ArrayBuffer)
+	offset, length := view.Get("byteOffset").ToInteger(), view.Get("byteLength").ToInteger()
+	if !ok || offset < 0 || length < 0 || offset+length > int64(len(buffer.Bytes())) {
+		panic(t.vm.NewTypeError("getRandomValues needs a typed array of integers"))
+	}
+	if length > randomMost {
+		t.refuseDOM("QuotaExceededError", "getRandomValues gives 65536 bytes at most")
+	}
+	_, _ = t.random.chacha().Read(buffer.Bytes()[offset : offset+length]) // never fails
+	return view
+}
+
+func holdsIntegers(t reflect.Type) bool {
+	return t.Kind() == reflect.Slice && t.Elem().Kind() >= reflect.Int && t.Elem().Kind() <= reflect.Uint64
 }
 
 var (
 	bytesType  = reflect.TypeFor[[]byte]()
 	bufferType = reflect.TypeFor[goja.ArrayBuffer]()
+	proxyType  = reflect.TypeFor[goja.Proxy]()
 )
 
 // bytesOf returns the bytes of a Uint8Array or ArrayBuffer, or throws a TypeError.

@@ -66,6 +66,7 @@ type server struct {
 	kernel   bool
 	wire     *frameWriter
 	programs *programs
+	preludes preludePrograms
 	watch    *watchdog
 
 	mu    sync.Mutex

@@ -28,6 +28,8 @@ type program struct {
 	shift int
 	left  int
 	lines int
+	// globals that the source may look at, beside those of the language.
+	globals []string
 }
 
 // recent is a set of keys bounded by number and bytes: the least recently used leave first. The parent keeps
@@ -110,7 +112,9 @@ func (p *programs) find(key programKey) *compiled {
 
 func (c *compiled) get() (*program, *Error) {
 	c.once.Do(func() {
-		c.program, c.failed = compileProgram(c.source, c.entry)
+		if c.program, c.failed = compileProgram(c.source, c.entry); c.program != nil {
+			c.program.globals = namesGlobals(c.source.Source)
+		}
 		c.source.Source = ""
 	})
 	return c.program, c.failed

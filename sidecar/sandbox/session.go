@@ -355,7 +355,9 @@ func (s *session) turn(isDeferred bool) (before, after chan struct{}) {
 func (s *session) answer(c call) {
 	m := reply{id: c.id}
 	value, at, err := s.ask(c)
-	m.at = at.Truncate(tick)
+	if m.at = at; at >= 0 {
+		m.at = at.Truncate(tick)
+	}
 	var seen *HostError
 	switch {
 	case errors.As(err, &seen):

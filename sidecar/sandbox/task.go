@@ -29,26 +29,30 @@ type task struct {
 	inbox   inbox
 	stopped atomic.Pointer[Error]
 
-	out      encoder // frames that are not sent yet
-	calls    int
-	fetches  int
-	seen     uint64            // replies taken from the inbox
-	open     map[uint32]opened // asynchronous calls without reply
-	deferred map[uint32]*deferred
-	early    []reply       // answers that the script has not been handed
-	elapsed  time.Duration // of the script's clock, since the start
-	arrived  []time.Duration
-	timers   []*timer // the older first
-	lastID   int64    // of a timer
-	hostErr  []thrown // the errors made from replies, to know them again
-	logs     []Log
-	logBytes int
-	random   *randomness
-	entry    goja.Value // found by the trailer of the program
-	exports  *goja.Object
-	ctx      *goja.Object
-	input    goja.Value
-	sawEntry bool
+	out          encoder // frames that are not sent yet
+	calls        int
+	fetches      int
+	seen         uint64            // replies taken from the inbox
+	open         map[uint32]opened // asynchronous calls without reply
+	deferred     map[uint32]*deferred
+	early        []reply       // answers that the script has not been handed
+	elapsed      time.Duration // of the script's clock, since the start
+	arrived      []time.Duration
+	timers       []*timer // the older first
+	lastID       int64    // of a timer
+	uncaught     error    // what a microtask threw
+	crypto       *goja.Object
+	preludes     map[string]*goja.Object // by file
+	nativeObject *goja.Object            // what the files of prelude/ get
+	hostErr      []thrown                // the errors made from replies, to know them again
+	logs         []Log
+	logBytes     int
+	random       *randomness
+	entry        goja.Value // found by the trailer of the program
+	exports      *goja.Object
+	ctx          *goja.Object
+	input        goja.Value
+	sawEntry     bool
 }
 
 // opened is an asynchronous call that waits for its reply.
@@ -125,7 +129,7 @@ func (t *task) run() ([]byte, *Error) {
 	}
 	t.vm.SetMaxCallStackSize(t.start.limits.StackFrames)
 	t.vm.SetParserOptions(parser.WithDisableSourceMaps)
-	if err := t.build(); err != nil {
+	if err := t.build(program.globals); err != nil {
 		return nil, &Error{Code: CodeNotSerializable, Message: cut("ctx cannot be built: " + err.Error())}
 	}
 	value, err := t.enter(program)
@@ -149,6 +153,9 @@ func (rejection) Error() string { return "the promise was rejected" }
 
 // settle waits until value is no open promise.
 func (t *task) settle(value goja.Value) (goja.Value, error) {
+	if t.uncaught != nil {
+		return nil, t.uncaught
+	}
 	promise := asPromise(value)
 	if promise == nil {
 		return value, nil
@@ -159,6 +166,8 @@ func (t *task) settle(value goja.Value) (goja.Value, error) {
 		} else if !went {
 			return nil, &Error{Code: CodePending, Message: t.name() +
 				" returned a promise that nothing can settle any more"}
+		} else if t.uncaught != nil {
+			return nil, t.uncaught
 		}
 	}
 	if promise.State() == goja.PromiseStateRejected {
