@@ -57,8 +57,9 @@ func (t *task) buildConsole() *goja.Object {
 		if c.Argument(0).ToBoolean() {
 			return goja.Undefined()
 		}
-		rest := c.Arguments[min(1, len(c.Arguments)):]
-		return failed(goja.FunctionCall{Arguments: append([]goja.Value{t.vm.ToValue("Assertion failed:")}, rest...)})
+		words := []goja.Value{t.vm.ToValue("Assertion failed:")}
+		words = append(words, c.Arguments[min(1, len(c.Arguments)):]...)
+		return failed(goja.FunctionCall{Arguments: words})
 	}))
 	return o
 }

@@ -32,7 +32,7 @@ func (t *task) decodeText(c goja.FunctionCall) goja.Value {
 	return t.vm.NewArray(text, t.bytesValue(append([]byte{}, rest...)))
 }
 
-// decodeUTF8 decodes as the Encoding Standard says: each longest start of a sequence that cannot go on becomes
+// decodeUTF8 decodes as the Encoding Standard says: each longest start of a sequence that cannot go on is
 // one U+FFFD, and ok is false. With more, an unfinished sequence at the end is rest.
 func decodeUTF8(b []byte, more bool) (text string, rest []byte, ok bool) {
 	var out strings.Builder
