@@ -204,29 +204,45 @@ func (l *Ledger) Now(ctx context.Context) (time.Time, error) {
 // ErrTooManyRows is returned by Query when the result is longer than its cap.
 var ErrTooManyRows = errors.New("the result has more rows than allowed")
 
+// ErrTooManyBytes is returned by Query when the rows together are longer than resultBytesMax.
+var ErrTooManyBytes = errors.New("the result has more than 8 MiB")
+
+const resultBytesMax = 8 << 20 // the answer to one host call of the sandbox, too
+
 // ErrStatementTimeout is returned by Find and Query when the statement ran longer than 2 s.
 var ErrStatementTimeout = errors.New("the statement ran longer than 2 s")
 
 // ErrValue is returned by Query for a value that does not fit its place in the statement.
 var ErrValue = errors.New("a value does not fit its place in the statement")
 
-// Query runs one statement of a kernel that holds the sql grant: read-only, under scope's rights,
-// at most rowsMax rows, statement timeout 2 s. Each row is an object of JSON values.
+// Query runs one select of a kernel that holds the sql grant: read-only, under scope's rights, at most rowsMax
+// rows, statement timeout 2 s. What it may call stands in statement.go; else the error is ErrStatement. Each
+// row is an object of JSON values.
 func (l *Ledger) Query(ctx context.Context, scope Scope, text string, values []any,
 	rowsMax int) ([]map[string]any, error) {
 	var result []map[string]any
 	if scope.OfSystem {
 		return nil, errors.New("query: a system policy's scope is for what the host compiles")
 	}
-	err := l.within(ctx, scope, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, text, values...)
+	statement, err := boundedStatement(text)
+	if err != nil {
+		return nil, err
+	}
+	err = l.within(ctx, scope, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, statement, values...)
 		if err != nil {
 			return fmt.Errorf("run the statement: %w", err)
 		}
 		defer rows.Close()
-		for rows.Next() {
+		for bytes := 0; rows.Next(); {
 			if len(result) == rowsMax {
 				return ErrTooManyRows
+			}
+			for _, value := range rows.RawValues() {
+				bytes += len(value)
+			}
+			if bytes > resultBytesMax {
+				return ErrTooManyBytes
 			}
 			row, err := pgx.RowToMap(rows)
 			if err != nil {
@@ -277,7 +293,8 @@ func (l *Ledger) within(ctx context.Context, scope Scope, read func(pgx.Tx) erro
 	// A connection that cannot roll back is closed by the pool.
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
 	if _, err := tx.Exec(ctx, `select set_config('app.user_id', $1, true),
-			set_config('app.tenant_id', $2, true), set_config('statement_timeout', '2000', true)`,
+			set_config('app.tenant_id', $2, true), set_config('statement_timeout', '2000', true),
+			set_config('search_path', 'pg_catalog', true), set_config('standard_conforming_strings', 'on', true)`,
 		scope.UserID, scope.TenantID); err != nil {
 		return fmt.Errorf("set the scope: %w", err)
 	}

@@ -317,7 +317,7 @@ func TestQueryReadsOnlyAndIsBounded(t *testing.T) {
 		len(rows) != 10 {
 		t.Errorf("10 rows of 10: %v", err)
 	}
-	if _, err := l.Query(t.Context(), scope, "select pg_sleep(30)", nil, 10); !errors.Is(err,
+	if _, err := l.Query(t.Context(), scope, "select count(*) from generate_series(1, 10000000000)", nil, 10); !errors.Is(err,
 		ErrStatementTimeout) {
 		t.Errorf("a long statement: %v", err)
 	}
@@ -326,7 +326,7 @@ func TestQueryReadsOnlyAndIsBounded(t *testing.T) {
 		"create temp table x (y int)", "select 1; select 2", "select * from engine.cursor",
 		"delete from ledger.history",
 	} {
-		if _, err := l.Query(t.Context(), scope, write, nil, 10); !IsRefusal(err) {
+		if _, err := l.Query(t.Context(), scope, write, nil, 10); !IsRefusal(err) && !errors.Is(err, ErrStatement) {
 			t.Errorf("%s: %v", write, err)
 		}
 	}
@@ -346,15 +346,15 @@ func TestQueryLeavesNoTraceInItsSession(t *testing.T) {
 		"select set_config('app.user_id', 'bob', false)", "set default_transaction_read_only = on",
 	} {
 		for range 4 {
-			_, _ = l.Query(t.Context(), alice, statement, nil, 10) // may be refused: as well
+			_, _ = rawly(t.Context(), l, alice, statement) // may be refused: as well
 		}
 	}
 	for i := range 4 {
 		mustAppend(t, l, Group{Rows: []*span.Span{note(t, idOf(i+1))}})
-		rows, err := l.Query(t.Context(), alice, `select current_user::text as "user",
-			current_setting('timezone') as zone, current_setting('app.user_id') as me`, nil, 1)
-		if err != nil || fmt.Sprint(rows[0]) != "map[me:alice user:"+KernelRole+" zone:UTC]" {
-			t.Fatalf("got %v, %v", rows, err)
+		said, err := rawly(t.Context(), l, alice, `select current_user::text as "user",
+			current_setting('timezone') as zone, current_setting('app.user_id') as me`)
+		if err != nil || said != "[map[me:alice user:"+KernelRole+" zone:UTC]]" {
+			t.Fatalf("got %s, %v", said, err)
 		}
 	}
 }

@@ -216,9 +216,10 @@ func (inv *invocation) sql(ctx context.Context, raw json.RawMessage) (any, error
 	rows, err := inv.stage0.config.Ledger.Query(ctx, inv.scope(), statement.Text, statement.Values,
 		inv.manifest.Limits.SQLRows)
 	switch {
-	case errors.Is(err, ledger.ErrTooManyRows):
+	case errors.Is(err, ledger.ErrTooManyRows), errors.Is(err, ledger.ErrTooManyBytes):
 		return nil, &sandbox.HostError{Code: string(span.RunLimitRows), Message: err.Error()}
-	case ledger.IsRefusal(err), errors.Is(err, ledger.ErrStatementTimeout), errors.Is(err, ledger.ErrValue):
+	case ledger.IsRefusal(err), errors.Is(err, ledger.ErrStatementTimeout), errors.Is(err, ledger.ErrValue),
+		errors.Is(err, ledger.ErrStatement):
 		return nil, denied("sql: %s", err)
 	case err != nil:
 		return nil, err
