@@ -215,9 +215,9 @@ var ErrStatementTimeout = errors.New("the statement ran longer than 2 s")
 // ErrValue is returned by Query for a value that does not fit its place in the statement.
 var ErrValue = errors.New("a value does not fit its place in the statement")
 
-// Query runs one select of a kernel that holds the sql grant: read-only, under scope's rights, at most rowsMax
-// rows, statement timeout 2 s. What it may call stands in statement.go; else the error is ErrStatement. Each
-// row is an object of JSON values.
+// Query runs one select of a kernel that holds the sql grant: read-only, under scope's rights, at most
+// rowsMax rows, statement timeout 2 s. What it may call stands in statement.go; else the error is
+// ErrStatement. Each row is an object of JSON values.
 func (l *Ledger) Query(ctx context.Context, scope Scope, text string, values []any,
 	rowsMax int) ([]map[string]any, error) {
 	var result []map[string]any

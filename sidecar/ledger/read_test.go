@@ -317,7 +317,7 @@ func TestQueryReadsOnlyAndIsBounded(t *testing.T) {
 		len(rows) != 10 {
 		t.Errorf("10 rows of 10: %v", err)
 	}
-	if _, err := l.Query(t.Context(), scope, "select count(*) from generate_series(1, 10000000000)", nil, 10); !errors.Is(err,
+	if _, err := l.Query(t.Context(), scope, longStatement, nil, 10); !errors.Is(err,
 		ErrStatementTimeout) {
 		t.Errorf("a long statement: %v", err)
 	}
@@ -334,6 +334,8 @@ func TestQueryReadsOnlyAndIsBounded(t *testing.T) {
 		t.Errorf("%d rows", n)
 	}
 }
+
+const longStatement = "select count(*) from generate_series(1, 10000000000)"
 
 // What a kernel's statement sets ends with it: the connection goes back to everybody's pool.
 func TestQueryLeavesNoTraceInItsSession(t *testing.T) {

@@ -19,30 +19,33 @@ var ErrStatement = errors.New("ctx.sql runs one select")
 // callable are functions and type names that may stand before a parenthesis. None runs a text as SQL, waits,
 // takes a lock, reads a file or a setting, or makes much of little.
 var callable = words(`
-	count sum avg min max every bool_and bool_or stddev stddev_pop stddev_samp variance var_pop var_samp corr
-	percentile_cont percentile_disc mode string_agg array_agg json_agg jsonb_agg json_object_agg jsonb_object_agg
-	row_number rank dense_rank percent_rank ntile lag lead first_value last_value nth_value
-	coalesce nullif greatest least abs ceil ceiling floor round trunc mod power sqrt ln log exp sign div random
-	lower upper initcap length char_length octet_length trim btrim ltrim rtrim substring substr left right position
-	strpos replace translate split_part concat concat_ws reverse starts_with ascii chr md5 sha256 encode decode
-	regexp_replace regexp_match regexp_matches regexp_split_to_array string_to_array
-	now date_trunc date_part extract age make_interval make_date make_timestamptz to_char to_date to_timestamp
-	to_number clock_timestamp statement_timestamp transaction_timestamp hashtext gen_random_uuid
-	to_json to_jsonb row_to_json json_build_object json_build_array jsonb_build_object jsonb_build_array
-	json_array_elements json_array_elements_text jsonb_array_elements jsonb_array_elements_text json_array_length
-	jsonb_array_length json_each json_each_text jsonb_each jsonb_each_text json_object_keys jsonb_object_keys
-	json_typeof jsonb_typeof json_extract_path json_extract_path_text jsonb_extract_path jsonb_extract_path_text
-	jsonb_path_query jsonb_path_query_first jsonb_path_query_array jsonb_path_exists jsonb_strip_nulls jsonb_set
-	array_length array_position array_to_string array_append array_remove cardinality unnest generate_series
-	current_user_id current_tenant_id as_of
-	text char character varchar bit numeric decimal float time timestamp timestamptz timetz interval date`)
+	count sum avg min max every bool_and bool_or stddev stddev_pop stddev_samp variance var_pop
+	var_samp corr percentile_cont percentile_disc mode string_agg array_agg json_agg jsonb_agg
+	json_object_agg jsonb_object_agg row_number rank dense_rank percent_rank ntile lag lead
+	first_value last_value nth_value coalesce nullif greatest least abs ceil ceiling floor round trunc
+	mod power sqrt ln log exp sign div random lower upper initcap length char_length octet_length trim
+	btrim ltrim rtrim substring substr left right position strpos replace translate split_part concat
+	concat_ws reverse starts_with ascii chr md5 sha256 encode decode regexp_replace regexp_match
+	regexp_matches regexp_split_to_array string_to_array now date_trunc date_part extract age
+	make_interval make_date make_timestamptz to_char to_date to_timestamp to_number clock_timestamp
+	statement_timestamp transaction_timestamp hashtext gen_random_uuid to_json to_jsonb row_to_json
+	json_build_object json_build_array jsonb_build_object jsonb_build_array json_array_elements
+	json_array_elements_text jsonb_array_elements jsonb_array_elements_text json_array_length
+	jsonb_array_length json_each json_each_text jsonb_each jsonb_each_text json_object_keys
+	jsonb_object_keys json_typeof jsonb_typeof json_extract_path json_extract_path_text
+	jsonb_extract_path jsonb_extract_path_text jsonb_path_query jsonb_path_query_first
+	jsonb_path_query_array jsonb_path_exists jsonb_strip_nulls jsonb_set array_length array_position
+	array_to_string array_append array_remove cardinality unnest generate_series current_user_id
+	current_tenant_id as_of text char character varchar bit numeric decimal float time timestamp
+	timestamptz timetz interval date`)
 
 // bracketed are reserved words, which can name no function, after which a parenthesis may stand.
 var bracketed = words(`
-	all and any array as asc between by case cast cross current_time current_timestamp desc distinct else except exists
-	fetch filter for from full group grouping sets cube rollup having ilike in inner intersect is join lateral left like
-	limit localtime localtimestamp materialized natural not offset on or order over partition recursive right row
-	select similar some symmetric then to union using values varying when where window with within xor`)
+	all and any array as asc between by case cast cross current_time current_timestamp desc distinct
+	else except exists fetch filter for from full group grouping sets cube rollup having ilike in
+	inner intersect is join lateral left like limit localtime localtimestamp materialized natural not
+	offset on or order over partition recursive right row select similar some symmetric then to union
+	using values varying when where window with within xor`)
 
 // naming are the words after which a name with a parenthesis lists columns, or is a type.
 var naming = words("as with recursive materialized")

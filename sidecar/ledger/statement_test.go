@@ -31,7 +31,7 @@ func rawly(ctx context.Context, l *Ledger, scope Scope, text string) (said strin
 }
 
 // TestAStatementCannotLeaveItsTenant tries to read bob's row as alice. Those marked reach it where the
-// statement is not looked at: so the check is what stops them, and a database that does it already is no proof.
+// statement is not looked at: so the check stops them.
 func TestAStatementCannotLeaveItsTenant(t *testing.T) {
 	t.Parallel()
 	l, _ := setup(t, 2)
@@ -66,7 +66,8 @@ func TestAStatementCannotLeaveItsTenant(t *testing.T) {
 			set_config('app.tenant_id', 't2', true) as b, ledger.universal_registry where a || b <> ''`, true},
 		{"set_config as a table with columns", `select name from set_config('app.user_id', 'bob', true) as a(x),
 			set_config('app.tenant_id', 't2', true) as b(y), ledger.universal_registry where x || y <> ''`, true},
-		{"set_config between rows", `select name from ledger.universal_registry where (` + become + `) <> ''`, true},
+		{"set_config between rows", `select name from ledger.universal_registry
+			where (` + become + `) <> ''`, true},
 		{"the engine's role and XML", `with x as materialized (select ` + engine + ` as y)
 			select query_to_xml('` + all + `', true, false, y)::text from x`, true},
 		{"no role and XML", `with x as materialized (select set_config('role', 'none', true) as y)
@@ -151,7 +152,8 @@ func TestAStatementMayReadAsAuthorsDo(t *testing.T) {
 	mustAppend(t, l, Group{Rows: []*span.Span{note(t, idOf(1))}})
 	alice := Scope{UserID: "alice", TenantID: "t1"}
 	for _, text := range []string{
-		`select 1`, ` SELECT 1 ; `, "select 1 -- the end", `(select 1) union all (select 2)`, `values (1, 'a'), (2, 'b')`,
+		`select 1`, ` SELECT 1 ; `, "select 1 -- the end",
+		`(select 1) union all (select 2)`, `values (1, 'a'), (2, 'b')`,
 		`select id, "when", r.name from ledger.visible_timeline as r where r.entity_type in ('note', 'order')
 			order by "when" desc, id desc limit 10`,
 		`select * from ledger.visible_timeline where metadata ->> 'a' is null and at > now() - interval '1 day'`,
@@ -196,8 +198,8 @@ func TestAResultIsBounded(t *testing.T) {
 	if !errors.Is(err, ErrTooManyBytes) {
 		t.Errorf("5 rows of 4 MB: %v", err)
 	}
-	if rows, err := l.Query(t.Context(), alice, doubled+`4000000) select s from t where length(s) > 4000000`, nil,
-		100); err != nil || len(rows) != 1 {
+	if rows, err := l.Query(t.Context(), alice, doubled+`4000000)
+		select s from t where length(s) > 4000000`, nil, 100); err != nil || len(rows) != 1 {
 		t.Errorf("one row of 4 MB: %d, %v", len(rows), err)
 	}
 	t.Logf("took %s", time.Since(begun))
@@ -205,7 +207,8 @@ func TestAResultIsBounded(t *testing.T) {
 
 // FuzzStatement holds the reader of tokens to what it must never do: crash, or lose a call.
 func FuzzStatement(f *testing.F) {
-	for _, seed := range []string{"select 1", "select set_config('a', 'b', true)", `select "a""b" /* ' */ 'c' -- "`,
+	for _, seed := range []string{"select 1", "select set_config('a', 'b', true)",
+		`select "a""b" /* ' */ 'c' -- "`,
 		"select $1.f, a.b(1), 1.5 ;", "select u&'x'", "/*/**/"} {
 		f.Add(seed)
 	}
