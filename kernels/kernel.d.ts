@@ -220,6 +220,8 @@ export interface Ctx extends FunctionCtx {
    * a policy (`origin.policy`): of any span that the policy may move on; equal content is no version.
    */
   version(id: string, changes: Partial<Span>, origin?: Origin): Span;
+  /** On behalf of a time-driven policy: its tick is to be judged once more. */
+  again(origin: Origin): { id: string };
   /**
    * Needs the `sql` grant: one select, with or values, of what the cause's owner may read; 10,000 rows, 8 MiB,
    * 2 s. It calls the functions that docs/sandbox.md lists, names no pg_ relation, and writes texts as '…'.

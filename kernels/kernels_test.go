@@ -60,6 +60,7 @@ type expectation struct {
 	Spans    []json.RawMessage `json:"spans,omitempty"`    // of insertSpan: [partial, origin], in order
 	Versions []json.RawMessage `json:"versions,omitempty"` // of version: [id, changes], in order
 	Runs     []json.RawMessage `json:"runs,omitempty"`     // of run: [target], sorted: they are asked at once
+	Again    []json.RawMessage `json:"again,omitempty"`    // of again: [origin]
 	Error    *refusal          `json:"error,omitempty"`
 }
 
@@ -81,6 +82,8 @@ func (h *host) call(_ context.Context, name string, args json.RawMessage) (json.
 		h.got.Spans = append(h.got.Spans, args)
 	case "version":
 		h.got.Versions = append(h.got.Versions, args)
+	case "again":
+		h.got.Again = append(h.got.Again, args)
 	case "run":
 		h.got.Runs = append(h.got.Runs, args)
 	}
@@ -103,7 +106,7 @@ func (h *host) call(_ context.Context, name string, args json.RawMessage) (json.
 			return a.Result, nil
 		}
 	}
-	if name == "insertSpan" || name == "version" {
+	if name == "insertSpan" || name == "version" || name == "again" {
 		first["id"] = json.RawMessage(fmt.Sprintf(`"<%s %d>"`, name, h.count[name]))
 		return json.Marshal(first)
 	}
@@ -154,7 +157,7 @@ func play(t *testing.T, pool *sandbox.Pool, source string, c *testCase) (expecta
 	h := &host{of: c, count: map[string]int{}}
 	result := pool.RunKernel(t.Context(), sandbox.Run{
 		Program: sandbox.Program{Name: "kernel", Source: source}, Data: data,
-		Lazy: map[string]json.RawMessage{"manifest": document}, DeferredCalls: []string{"insertSpan", "version"},
+		Lazy: map[string]json.RawMessage{"manifest": document}, DeferredCalls: []string{"insertSpan", "version", "again"},
 		AsyncCalls: []string{"find", "sql", "run"}, Now: time.Unix(1767225600, 0), Host: h.call,
 	})
 	if result.Cause != nil {

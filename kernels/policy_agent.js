@@ -70,5 +70,8 @@ function act(ctx, action, origin) {
   if (isObject && action.run === "run_code") {
     return ctx.insertSpan({ entity_type: "request", parent_id: action.span_id, input: action.input }, origin);
   }
-  throw new Error('an action must be {emit_span: {…}}, {version: {id, …}} or {run: "run_code", span_id, input?}');
+  if (isObject && action.again === true) return ctx.again(origin);
+  throw new Error(
+    'an action must be {emit_span: {…}}, {version: {id, …}}, {run: "run_code", span_id, input?} or {again: true}',
+  );
 }

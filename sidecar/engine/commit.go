@@ -113,12 +113,31 @@ func (e *Engine) explainConflicts(ctx context.Context, groups []ledger.Group,
 		}
 		for _, place := range outcome.Existing {
 			row := group.Rows[place]
-			if there := stored[row.Key()]; !sameCause(there, row) {
+			there := stored[row.Key()]
+			switch {
+			case sameCause(there, row):
+			case isMoving(row):
+				outcome.Err = &raceError{row}
+			default:
 				outcome.Err = fmt.Errorf("the id %s of a derived %s stands for another cause", row.ID, row.EntityType)
 			}
 		}
 	}
 	return nil
+}
+
+// isMoving reports whether row is a version of what others append to as well: losing its key is no fault.
+func isMoving(row *span.Span) bool {
+	meta, derived := row.Engine()
+	return row.Seq > 0 || derived && meta.Kind == "bucket"
+}
+
+// raceError says that somebody else appended the version that row was to be.
+type raceError struct{ row *span.Span }
+
+// Error says what was lost.
+func (r *raceError) Error() string {
+	return fmt.Sprintf("somebody else has appended version %d of %s", r.row.Seq, r.row.ID)
 }
 
 func sameCause(a, b *span.Span) bool {
@@ -127,7 +146,8 @@ func sameCause(a, b *span.Span) bool {
 	}
 	first, ok := a.Engine()
 	second, both := b.Engine()
-	return ok && both && first.Cause == second.Cause && first.Kind == second.Kind
+	return ok && both && first.Cause == second.Cause && first.Root == second.Root &&
+		first.Kind == second.Kind
 }
 
 // committed tells every group its fate and admits the requests that were made.

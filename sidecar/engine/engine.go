@@ -101,7 +101,8 @@ type Engine struct {
 	committing  int
 	lateArmed   bool
 	due         *agenda
-	policies    map[span.ID]*policy
+	policies    *rules
+	ticks       ticks
 	clockOffset time.Duration // database clock minus ours
 
 	stats Stats
@@ -125,7 +126,7 @@ func New(config Config) *Engine {
 		config: config, events: make(chan func(), 1024), slots: make(chan struct{}, itemsMax),
 		hurry: make(chan struct{}),
 		lanes: map[string]*lane{}, open: map[span.ID]*request{}, ready: newFair(), inFlight: map[span.ID]*request{},
-		own: map[span.Key]bool{}, policies: map[span.ID]*policy{},
+		own: map[span.Key]bool{}, policies: newRules(),
 	}
 	e.due = newAgenda(func() { e.after(0, e.wake) })
 	return e
@@ -214,14 +215,17 @@ type item struct {
 	matches []*policy
 	left    *atomic.Int32 // triggers that have not disposed of it
 	done    func()
+	tick    json.RawMessage // ctx.input.tick, where it is no row but the time of a policy
+	round   int             // of that tick
+	again   func(round int)
 	tries   int
+	races   int // of what it appended, lost to other writers
 	most    int // how many such may share a run, after one that failed; 0 is no limit
 }
 
-func (i *item) dispose(e *Engine) {
+func (i *item) dispose() {
 	if i.left.Add(-1) == 0 {
 		i.done()
-		<-e.slots
 	}
 }
 
@@ -261,8 +265,11 @@ func (e *Engine) Row(ctx context.Context, row *span.Published, done func()) erro
 // route finds the triggers that match row and gives it to each.
 func (e *Engine) route(row *span.Published, done func()) {
 	e.stats.Rows.Add(1)
-	it := &item{row: row, left: newCount(1), done: done}
-	defer it.dispose(e)
+	it := &item{row: row, left: newCount(1), done: func() {
+		done()
+		<-e.slots
+	}}
+	defer it.dispose()
 	if row.EntityType == "request" {
 		e.observeRequest(row)
 	}
@@ -276,13 +283,16 @@ func (e *Engine) route(row *span.Published, done func()) {
 			continue
 		}
 		switch {
-		case row.EntityType == "request":
-			e.admitRow(row, trigger.Kernel)
 		case trigger.Kernel == policyKernel:
-			if it.matches = e.matchPolicies(row); len(it.matches) > 0 {
+			if it.matches != nil { // by another trigger
+				continue
+			}
+			if it.matches = e.policies.match(row); len(it.matches) > 0 {
 				it.left.Add(1)
 				e.lane(trigger.Kernel).add(it)
 			}
+		case row.EntityType == "request":
+			e.admitRow(row, trigger.Kernel)
 		default:
 			it.left.Add(1)
 			e.lane(trigger.Kernel).add(it)

@@ -12,9 +12,11 @@ import (
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
-// lane is the queue of one kernel that reacts to rows other than requests.
+// lane is the queue of one kernel that reacts to rows other than requests. What time brings to policies has a
+// lane of its own: it never delays a row.
 type lane struct {
 	kernel   string
+	batchMax int
 	waiting  []*item
 	running  int
 	runsMax  int
@@ -24,9 +26,12 @@ type lane struct {
 func (e *Engine) lane(kernel string) *lane {
 	l := e.lanes[kernel]
 	if l == nil {
-		l = &lane{kernel: kernel, runsMax: laneRunsMax}
-		if kernel == policyKernel {
+		l = &lane{kernel: kernel, runsMax: laneRunsMax, batchMax: laneBatchMax}
+		switch kernel {
+		case policyKernel:
 			l.runsMax = 1 // commit order
+		case tickLane:
+			l.kernel, l.runsMax, l.batchMax = policyKernel, 1, tickBatchMax
 		}
 		e.lanes[kernel] = l
 	}
@@ -37,7 +42,7 @@ func (l *lane) add(it *item) { l.waiting = append(l.waiting, it) }
 
 func (e *Engine) dispatchLane(l *lane) {
 	for l.running < l.runsMax && len(l.waiting) > 0 && !l.isPaused && !e.draining && !e.isDeposed {
-		n := min(len(l.waiting), laneBatchMax)
+		n := min(len(l.waiting), l.batchMax)
 		if most := l.waiting[0].most; most > 0 {
 			n = min(n, most)
 		}
@@ -109,6 +114,9 @@ func (e *Engine) loadBodies(ctx context.Context, kernel string, batch []*item) e
 	var keys []span.Key
 	var wanting []*item
 	for _, it := range batch {
+		if it.tick != nil {
+			continue
+		}
 		it.span = it.row.Span()
 		if kernel == policyKernel || it.row.ID.Version() == 8 {
 			keys = append(keys, it.row.Key())
@@ -160,17 +168,27 @@ func (e *Engine) laneBooted(l *lane, batch []*item, result laneResult) {
 		}
 		group, emitted := result.groups[key]
 		if !emitted {
-			it.dispose(e)
+			it.dispose()
 			continue
 		}
-		e.submit(group, func(outcome ledger.Outcome) {
-			if outcome.Err != nil {
-				e.laneFailed(l, it, &span.RunError{Code: span.RunDenied, Message: outcome.Err.Error()})
-				return
-			}
-			it.dispose(e)
-		})
+		e.submit(group, func(outcome ledger.Outcome) { e.laneCommitted(l, it, group, outcome) })
 	}
+}
+
+// laneCommitted ends an item whose group has its fate.
+func (e *Engine) laneCommitted(l *lane, it *item, group ledger.Group, outcome ledger.Outcome) {
+	var race *raceError
+	switch {
+	case errors.As(outcome.Err, &race):
+		e.laneRaced(l, it, race)
+		return
+	case outcome.Err != nil:
+		e.laneFailed(l, it, &span.RunError{Code: span.RunDenied, Message: outcome.Err.Error()})
+		return
+	case group.Again:
+		e.nextRound(it)
+	}
+	it.dispose()
 }
 
 // laneRetry puts a batch back in front of its lane after a fault on the way.
@@ -195,14 +213,14 @@ func (e *Engine) laneFailed(l *lane, it *item, failure *span.RunError) {
 	incident, err := e.incident(it.row, l.kernel, failure)
 	if err != nil {
 		e.config.Log.Error("incident not recorded", "error", err)
-		it.dispose(e)
+		it.dispose()
 		return
 	}
 	e.submit(ledger.Group{Rows: []*span.Span{incident}}, func(outcome ledger.Outcome) {
 		if outcome.Err != nil {
 			e.config.Log.Error("incident not recorded", "error", outcome.Err)
 		}
-		it.dispose(e)
+		it.dispose()
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/span"
@@ -18,42 +19,69 @@ type policy struct {
 	id            span.ID
 	seq           int
 	owner, tenant string
+	visibility    string
 	when          span.When
+	timing        *timing // nil: it is shown spans
+	judged        time.Time
+	open          int // ticks that are not disposed of
 }
+
+func (p *policy) isOfSystem() bool { return p.tenant == "system" && p.owner == "system" }
 
 // setPolicy puts a version of a policy in force, or takes the policy out.
 func (e *Engine) setPolicy(row *span.Span) {
 	if row == nil {
 		return
 	}
-	if known := e.policies[row.ID]; known != nil && known.seq > row.Seq {
+	if known := e.policies.byID[row.ID]; known != nil && known.seq > row.Seq {
 		return
 	}
 	if row.StatusText() != "active" || row.IsDeleted {
-		delete(e.policies, row.ID)
+		e.policies.drop(row.ID)
 		return
 	}
+	p, err := readPolicy(row)
+	if err == nil && p.timing != nil && !p.isOfSystem() && e.policies.timers[p.tenant] >= timersMax {
+		err = fmt.Errorf("the tenant has %d time-driven policies already: archive one", timersMax)
+	}
+	if err != nil {
+		e.policyFault(row, err)
+		return
+	}
+	e.policies.set(p)
+	e.armTicks()
+}
+
+// readPolicy reads when a version of a policy is to judge what.
+func readPolicy(row *span.Span) (*policy, error) {
 	var metadata struct {
 		When json.RawMessage `json:"when"`
 	}
 	if row.Metadata != nil {
 		if err := json.Unmarshal(row.Metadata, &metadata); err != nil {
-			e.policyFault(row, fmt.Errorf("decode metadata: %w", err))
-			return
+			return nil, fmt.Errorf("decode metadata: %w", err)
 		}
 	}
 	when, err := span.ParseWhen(metadata.When)
 	if err != nil {
-		e.policyFault(row, err)
-		return
+		return nil, err
 	}
-	e.policies[row.ID] = &policy{row.ID, row.Seq, row.OwnerID, row.TenantID, when}
+	p := &policy{id: row.ID, seq: row.Seq, owner: row.OwnerID, tenant: row.TenantID,
+		visibility: row.Visibility, when: when}
+	if p.timing, err = readTiming(row.Metadata, when, p.isOfSystem()); p.timing != nil {
+		at := row.At.Time
+		if row.AcceptedAt != nil {
+			at = row.AcceptedAt.Time
+		}
+		p.judged = p.timing.last(at) // what was before it is not its affair
+	}
+	return p, err
 }
 
 // policyFault takes a policy with a malformed condition out, and tells its owner: one policy_error for
 // each version.
 func (e *Engine) policyFault(row *span.Span, fault error) {
-	delete(e.policies, row.ID)
+	e.policies.drop(row.ID)
 	at := row.At
 	if row.AcceptedAt != nil {
 		at = *row.AcceptedAt
@@ -85,23 +113,6 @@ func (e *Engine) policyFault(row *span.Span, fault error) {
 	})
 }
 
-// matchPolicies returns the policies that must judge row. A policy of the system acts in each
-// tenant; a tenant's one on what its owner may read in that tenant.
-func (e *Engine) matchPolicies(row *span.Published) []*policy {
-	var matches []*policy
-	for _, p := range e.policies { // in any order: matchInput sorts
-		if p.id == row.ID || !p.when.Matches(row) {
-			continue
-		}
-		system := p.tenant == "system" && p.owner == "system"
-		shared := row.Visibility != "private" || row.OwnerID == p.owner
-		if system || (p.tenant == row.TenantID && shared) {
-			matches = append(matches, p)
-		}
-	}
-	return matches
-}
-
 type policyKey struct {
 	ID  span.ID `json:"id"`
 	Seq int     `json:"seq"`
@@ -111,14 +122,15 @@ type policyKey struct {
 // what it emitted itself.
 func matchInput(batch []*item) (json.RawMessage, error) {
 	type match struct {
-		Span   span.Key  `json:"span"`
-		Policy policyKey `json:"policy"`
+		Span   span.Key        `json:"span"`
+		Policy policyKey       `json:"policy"`
+		Tick   json.RawMessage `json:"tick,omitempty"`
 	}
 	var matches []match
 	for _, it := range batch {
 		for _, p := range slices.SortedFunc(slices.Values(it.matches), comparePolicies) {
-			if !emittedBy(it.span, p) {
-				matches = append(matches, match{it.row.Key(), policyKey{p.id, p.seq}})
+			if !emittedBy(it.span, p) && !isExhausted(it.span) {
+				matches = append(matches, match{it.row.Key(), policyKey{p.id, p.seq}, it.tick})
 			}
 		}
 	}
@@ -136,7 +148,18 @@ func matchInput(batch []*item) (json.RawMessage, error) {
 // clients may state it on theirs.
 func emittedBy(s *span.Span, p *policy) bool {
 	meta, derived := s.Engine()
-	return derived && meta.Kind == "policy" && s.PolicyID != nil && *s.PolicyID == p.id
+	isActed := derived && (meta.Kind == "policy" || meta.Kind == "bucket")
+	return isActed && s.PolicyID != nil && *s.PolicyID == p.id
+}
+
+// isExhausted reports whether bookkeeping stands so deep in its chain of causes that nothing may follow it:
+// the report that nothing may follow would be bookkeeping again.
+func isExhausted(s *span.Span) bool {
+	if !span.IsEngineType(s.EntityType) {
+		return false
+	}
+	meta, derived := s.Engine()
+	return derived && meta.Depth >= span.MaxDepth
 }
 
 func comparePolicies(a, b *policy) int { return bytes.Compare(a.id[:], b.id[:]) }

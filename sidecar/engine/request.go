@@ -54,7 +54,7 @@ func (e *Engine) admitOwn(row *span.Span, wasThere bool) {
 		OwnerID: row.OwnerID, TenantID: row.TenantID, Visibility: row.Visibility, ParentID: row.ParentID,
 		At: row.At, ScheduledAt: row.ScheduledAt, TraceID: row.TraceID, CurrHash: row.CurrHash}
 	for i := range manifest.Triggers {
-		if trigger := &manifest.Triggers[i]; trigger.When.Matches(published) {
+		if trigger := &manifest.Triggers[i]; trigger.Kernel != policyKernel && trigger.When.Matches(published) {
 			r := &request{id: row.ID, kernel: trigger.Kernel, span: row}
 			if !wasThere {
 				e.place(r)

@@ -29,10 +29,12 @@ func (e *Engine) Lead(ctx context.Context) error {
 		e.isDeposed = false
 		e.clockOffset = offset
 		clear(e.own) // their rows may have gone to another sidecar's stream
-		clear(e.policies)
+		e.policies = newRules()
 		for _, row := range policies {
 			e.setPolicy(row)
 		}
+		e.tickAt(time.Now().Add(e.clockOffset)) // the last one that nobody led for
+		e.armTicks()
 	}); err != nil {
 		return err
 	}
@@ -72,10 +74,10 @@ func (e *Engine) Lose(ctx context.Context) {
 				e.remove(r)
 			}
 		}
-		e.loading = nil
+		e.loading, e.ticks.queue = nil, nil
 		for _, l := range e.lanes {
 			for _, it := range l.waiting {
-				it.dispose(e)
+				it.dispose()
 			}
 			l.waiting = nil
 		}
@@ -167,7 +169,7 @@ func (e *Engine) kernelOf(row *span.Span) (string, bool) {
 		Status:     new("scheduled"),
 	}
 	for i := range manifest.Triggers {
-		if trigger := &manifest.Triggers[i]; trigger.When.Matches(published) {
+		if trigger := &manifest.Triggers[i]; trigger.Kernel != policyKernel && trigger.When.Matches(published) {
 			return trigger.Kernel, true
 		}
 	}

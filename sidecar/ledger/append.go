@@ -21,6 +21,8 @@ import (
 type Group struct {
 	Fence *span.Span
 	Rows  []*span.Span
+	// Again is set where a time-driven policy asks to judge its tick once more. The ledger passes it over.
+	Again bool
 }
 
 // Sealer hashes a span and, where there is a key, signs it: sign.Signer.Seal, or (*span.Span).Seal.

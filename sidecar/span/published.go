@@ -87,6 +87,26 @@ func ParseWhen(raw json.RawMessage) (When, error) {
 // IsZero reports whether w states no condition and so matches every row.
 func (w When) IsZero() bool { return len(w.conditions) == 0 }
 
+// Names returns the texts that w demands of a column (entity_type, status, …); nil where it demands none.
+func (w When) Names(column string) []string {
+	for i := range w.conditions {
+		if c := &w.conditions[i]; c.column == column && !c.negated {
+			return c.texts
+		}
+	}
+	return nil
+}
+
+// NamesOnly reports whether w demands texts of these columns and nothing else.
+func (w When) NamesOnly(columns ...string) bool {
+	for i := range w.conditions {
+		if c := &w.conditions[i]; c.negated || c.null || !slices.Contains(columns, c.column) {
+			return false
+		}
+	}
+	return true
+}
+
 // Matches reports whether every condition holds for row. It allocates nothing.
 func (w When) Matches(row *Published) bool {
 	for i := range w.conditions {

@@ -37,6 +37,7 @@ func (inv *invocation) act(ctx context.Context, s, cause *span.Span, key span.Ke
 	group := inv.group(cause.Key())
 	if report {
 		group.discard(key)
+		group.again = false
 		inv.stage0.breaker.failed(key)
 	}
 	if !inv.manifest.Allows(inv.kernel.name, span.ActionInsert, s.EntityType) {
@@ -243,6 +244,26 @@ func (inv *invocation) versionBy(ctx context.Context, id span.ID, raw json.RawMe
 		return nil, err
 	}
 	return next, group.add(next, key)
+}
+
+// again carries out {again: true}: a time-driven policy that has more to do than one turn may is judged once
+// more for its tick.
+func (inv *invocation) again(rawOrigin json.RawMessage) (map[string]span.ID, error) {
+	from, err := readOrigin(rawOrigin)
+	if err != nil {
+		return nil, err
+	}
+	cause, err := inv.causeOf(from.Cause)
+	if err != nil {
+		return nil, err
+	}
+	if !isTick(cause) {
+		return nil, denied("again: only a time-driven policy has more than one turn")
+	}
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	inv.group(cause.Key()).again = true
+	return map[string]span.ID{"id": cause.ID}, nil
 }
 
 // lifeColumns is what a policy of the system may change in a tenant's span.

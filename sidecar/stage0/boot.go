@@ -107,7 +107,7 @@ func (inv *invocation) kernelRun(job Job) (sandbox.Run, error) {
 		Program: programOf(inv.kernel.span, "kernel "+inv.kernel.name),
 		Entry:   sandbox.EntryFunction,
 		Data:    encoded, Lazy: inv.manifest.lazy,
-		DeferredCalls: []string{"insertSpan", "version"},
+		DeferredCalls: []string{"insertSpan", "version", "again"},
 		AsyncCalls:    []string{"find", "summarize", "sql", "run", "fetch"},
 		Now:           time.Now(), Seed: seedOf(inv.kernel.name, job.Batch), Limits: limits,
 		Tenant: "system", Host: inv.host,

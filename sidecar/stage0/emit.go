@@ -261,14 +261,14 @@ func (inv *invocation) emitAll(emit func(span.Key, ledger.Group, *span.RunError)
 	defer inv.mu.Unlock()
 	for _, key := range inv.order {
 		group := inv.groups[key]
-		if group == nil || (group.fence == nil && len(group.rows) == 0) {
+		if group == nil || (group.fence == nil && len(group.rows) == 0 && !group.again) {
 			continue
 		}
 		if inv.parent != nil && group.fence == nil {
 			inv.parent.adopt(key, group)
 			continue
 		}
-		sealed := ledger.Group{Fence: group.fence, Rows: group.rows}
+		sealed := ledger.Group{Fence: group.fence, Rows: group.rows, Again: group.again}
 		if err := sealed.Seal(inv.stage0.config.Signer.Seal); err != nil {
 			emit(key, ledger.Group{}, refuse(span.RunNotSerializable, "%s", err.Error()))
 			continue

@@ -44,6 +44,7 @@ type draft struct {
 	record   *runRecord             // of the last function that ran for this cause
 	issued   map[span.ID]*span.Span // spans that a function emitted, complete, and not yet inserted
 	buckets  map[span.ID]bool       // that policies have asked for
+	again    bool                   // a time-driven policy asks for one more turn
 }
 
 func newInvocation(s *Stage0, m *governed, k *kernel, job Job, parent *invocation) *invocation {
@@ -126,6 +127,8 @@ func (inv *invocation) host(ctx context.Context, name string, args json.RawMessa
 		answer, err = inv.insertSpan(ctx, argument(0), argument(1))
 	case "version":
 		answer, err = inv.version(ctx, argument(0), argument(1), argument(2))
+	case "again":
+		answer, err = inv.again(argument(0))
 	case "find":
 		if err = inv.countRead(); err == nil {
 			answer, err = inv.find(ctx, inv.scope(), argument(0), argument(1))

@@ -1,0 +1,225 @@
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/loglineos/loglineos/sidecar/ledger"
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// Bounds of time-driven policies.
+const (
+	tickLane     = "policy_agent by time"
+	tickBatchMax = 16              // ticks per run of the kernel
+	tickSettle   = 5 * time.Second // after the boundary: what began before it has been committed, mostly
+	subjectsMax  = 10_000          // of one policy's tick
+	roundsMax    = 200             // turns of one tick
+	timersMax    = 100             // time-driven policies of one tenant
+)
+
+// ticks is the state of what time brings: one question to the ledger at once.
+type ticks struct {
+	isArmed bool
+	isBusy  bool
+	queue   []dueTick
+}
+
+// dueTick is a boundary that a policy is to be judged for.
+type dueTick struct {
+	policy   *policy
+	from, to time.Time
+	isFill   bool // it was missed: nobody led, or the one before took too long
+}
+
+// timing says when a policy is judged.
+type timing struct {
+	every  time.Duration // a minute, an hour, a day
+	at     time.Duration // of a day: after midnight, UTC
+	name   string        // of every, as the policy states it
+	per    string        // tenant or owner
+	window string        // at, ttl_at or none: which spans make a subject
+}
+
+// readTiming reads metadata of a policy; nil where it is not time-driven.
+func readTiming(raw json.RawMessage, when span.When, isOfSystem bool) (*timing, error) {
+	var stated struct {
+		Every, At, Per, Window string
+	}
+	if raw == nil {
+		return nil, nil
+	}
+	if err := json.Unmarshal(raw, &stated); err != nil {
+		return nil, fmt.Errorf("decode every, at, per and window: %w", err)
+	}
+	if stated.Every == "" {
+		return nil, nil
+	}
+	t := &timing{name: stated.Every, per: stated.Per, window: stated.Window}
+	t.every = map[string]time.Duration{"minute": time.Minute, "hour": time.Hour, "day": 24 * time.Hour}[stated.Every]
+	if t.every == 0 {
+		return nil, fmt.Errorf("every is %.40q: want minute, hour or day", stated.Every)
+	}
+	if stated.At != "" {
+		at, err := time.Parse("15:04", stated.At)
+		if err != nil || stated.Every != "day" {
+			return nil, fmt.Errorf("at is %.40q: want a time such as 02:00 (UTC), of every day", stated.At)
+		}
+		t.at = time.Duration(at.Hour())*time.Hour + time.Duration(at.Minute())*time.Minute
+	}
+	if t.per == "" {
+		t.per = "tenant"
+	}
+	if t.window == "" {
+		t.window = "at"
+	}
+	switch {
+	case t.per != "tenant" && t.per != "owner":
+		return nil, fmt.Errorf("per is %.40q: want tenant or owner", t.per)
+	case t.window != "at" && t.window != "ttl_at" && t.window != "none":
+		return nil, fmt.Errorf("window is %.40q: want at, ttl_at or none", t.window)
+	case isOfSystem && (when.Names("entity_type") == nil || !when.NamesOnly("entity_type", "status")):
+		return nil, fmt.Errorf("when: a time-driven policy of the system names entity_type, and may name status")
+	}
+	return t, nil
+}
+
+// last is the newest boundary that is not after now.
+func (t *timing) last(now time.Time) time.Time {
+	return now.UTC().Add(-t.at).Truncate(t.every).Add(t.at)
+}
+
+// armTicks sees to it that the ledger's time-driven policies are looked at after each full minute of the
+// database's clock.
+func (e *Engine) armTicks() {
+	if e.ticks.isArmed || len(e.policies.timed) == 0 {
+		return
+	}
+	e.ticks.isArmed = true
+	now := time.Now().Add(e.clockOffset)
+	next := now.Add(-tickSettle).Truncate(time.Minute).Add(time.Minute + tickSettle)
+	e.after(next.Sub(now), func() {
+		e.ticks.isArmed = false
+		e.tickAt(time.Now().Add(e.clockOffset))
+		e.armTicks()
+	})
+}
+
+// tickAt queues what is due at this moment of the database's clock. Of several boundaries that were missed the
+// last one is judged.
+func (e *Engine) tickAt(now time.Time) {
+	if e.isDeposed || e.draining {
+		return
+	}
+	for _, p := range e.policies.timed {
+		to := p.timing.last(now.Add(-tickSettle))
+		if !to.After(p.judged) || p.open > 0 {
+			continue
+		}
+		from := to.Add(-p.timing.every)
+		e.ticks.queue = append(e.ticks.queue, dueTick{p, from, to, p.judged.Before(from)})
+		p.judged = to
+		p.open++
+	}
+	e.askSubjects()
+}
+
+// askSubjects finds whom the next tick of the queue is about.
+func (e *Engine) askSubjects() {
+	if e.ticks.isBusy || len(e.ticks.queue) == 0 {
+		return
+	}
+	due := e.ticks.queue[0]
+	e.ticks.queue = e.ticks.queue[1:]
+	if !due.policy.isOfSystem() {
+		e.judgeTick(due, []ledger.Subject{{TenantID: due.policy.tenant, OwnerID: due.policy.owner}})
+		due.policy.open--
+		e.askSubjects()
+		return
+	}
+	e.ticks.isBusy = true
+	search := ledger.SubjectSearch{Types: due.policy.when.Names("entity_type"),
+		Statuses: due.policy.when.Names("status"), PerOwner: due.policy.timing.per == "owner",
+		Window: due.policy.timing.window, From: due.from, To: due.to, Limit: subjectsMax}
+	// What came due while nobody looked, or was written when it was due already, is found once an hour.
+	search.IsOpenEnded = due.isFill || due.to.Equal(due.to.Truncate(time.Hour))
+	e.start(func(ctx context.Context) {
+		subjects, err := e.config.Ledger.Subjects(ctx, search)
+		e.do(func() {
+			e.ticks.isBusy = false
+			due.policy.open--
+			if err != nil {
+				e.config.Log.Error("a time-driven policy is passed over", "policy", due.policy.id.String(), "to",
+					due.to, "error", err)
+			}
+			if len(subjects) == subjectsMax {
+				e.config.Log.Warn("a time-driven policy has too many subjects; the rest is passed over", "policy",
+					due.policy.id.String(), "subjects", subjectsMax)
+			}
+			e.judgeTick(due, subjects)
+			e.askSubjects()
+		})
+	})
+}
+
+// judgeTick queues one item for each subject.
+func (e *Engine) judgeTick(due dueTick, subjects []ledger.Subject) {
+	for _, subject := range subjects {
+		e.addTick(due, subject, 0)
+	}
+}
+
+func (e *Engine) addTick(due dueTick, subject ledger.Subject, round int) {
+	p := due.policy
+	if e.isDeposed || e.policies.byID[p.id] != p { // the next version has its own ticks
+		return
+	}
+	s := p.tickSpan(due.to, subject, round)
+	s.Who = "sidecar:" + e.config.Node
+	limit := 0
+	if manifest := e.config.Manifest(); manifest != nil {
+		limit = manifest.Limits.Spans
+	}
+	tick, err := json.Marshal(map[string]any{"every": p.timing.name, "from": span.NewTime(due.from),
+		"to": span.NewTime(due.to), "round": round, "limit": limit})
+	if err != nil {
+		panic(err) // of texts and numbers: never
+	}
+	p.open++
+	row := &span.Published{ID: s.ID, Seq: s.Seq, EntityType: s.EntityType, OwnerID: s.OwnerID,
+		TenantID: s.TenantID, Visibility: s.Visibility, At: s.At, AcceptedAt: s.At}
+	e.lane(tickLane).add(&item{row: row, span: s, matches: []*policy{p}, tick: tick, round: round, left: newCount(1),
+		again: func(next int) { e.addTick(due, subject, next) }, done: func() { p.open-- }})
+}
+
+// tickSpan is what p is shown when its time has come: no span of the ledger. Its id is derived, so what p
+// appends for it has the same ids whoever judges it.
+func (p *policy) tickSpan(to time.Time, subject ledger.Subject, round int) *span.Span {
+	sum := sha256.Sum256([]byte(subject.TenantID + "\x00" + subject.OwnerID))
+	at := span.NewTime(to)
+	s := &span.Span{
+		ID: span.Derive("tick", to, []span.ID{p.id, span.ID(sum[:16])}, int64(p.seq), int64(round)), Seq: p.seq,
+		EntityType: "tick", Who: "sidecar", At: at, AcceptedAt: &at, OwnerID: subject.OwnerID,
+		TenantID: subject.TenantID, Visibility: "private", PolicyID: &p.id,
+	}
+	switch {
+	case !p.isOfSystem():
+		if s.Visibility = p.visibility; s.Visibility == "public" {
+			s.Visibility = "tenant"
+		}
+	case p.timing.per == "tenant":
+		s.OwnerID, s.Visibility = "system", "tenant"
+	}
+	return s
+}
+
+// nextRound judges a tick once more, as its policy asks.
+func (e *Engine) nextRound(it *item) {
+	if it.again == nil || it.round+1 >= roundsMax || e.draining {
+		return
+	}
+	it.again(it.round + 1)
+}
