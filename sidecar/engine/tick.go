@@ -59,8 +59,14 @@ func readTiming(raw json.RawMessage, when span.When, isOfSystem bool) (*timing, 
 		return nil, nil
 	}
 	t := &timing{name: stated.Every, per: stated.Per, window: stated.Window}
-	t.every = map[string]time.Duration{"minute": time.Minute, "hour": time.Hour, "day": 24 * time.Hour}[stated.Every]
-	if t.every == 0 {
+	switch stated.Every {
+	case "minute":
+		t.every = time.Minute
+	case "hour":
+		t.every = time.Hour
+	case "day":
+		t.every = 24 * time.Hour
+	default:
 		return nil, fmt.Errorf("every is %.40q: want minute, hour or day", stated.Every)
 	}
 	if stated.At != "" {
@@ -108,8 +114,8 @@ func (e *Engine) armTicks() {
 	})
 }
 
-// tickAt queues what is due at this moment of the database's clock. Of several boundaries that were missed the
-// last one is judged.
+// tickAt queues what is due at this moment of the database's clock. Of several boundaries that were missed
+// the last one is judged.
 func (e *Engine) tickAt(now time.Time) {
 	if e.isDeposed || e.draining {
 		return
@@ -191,7 +197,8 @@ func (e *Engine) addTick(due dueTick, subject ledger.Subject, round int) {
 	p.open++
 	row := &span.Published{ID: s.ID, Seq: s.Seq, EntityType: s.EntityType, OwnerID: s.OwnerID,
 		TenantID: s.TenantID, Visibility: s.Visibility, At: s.At, AcceptedAt: s.At}
-	e.lane(tickLane).add(&item{row: row, span: s, matches: []*policy{p}, tick: tick, round: round, left: newCount(1),
+	e.lane(tickLane).add(&item{row: row, span: s, matches: []*policy{p}, tick: tick,
+		round: round, left: newCount(1),
 		again: func(next int) { e.addTick(due, subject, next) }, done: func() { p.open-- }})
 }
 
@@ -201,8 +208,8 @@ func (p *policy) tickSpan(to time.Time, subject ledger.Subject, round int) *span
 	sum := sha256.Sum256([]byte(subject.TenantID + "\x00" + subject.OwnerID))
 	at := span.NewTime(to)
 	s := &span.Span{
-		ID: span.Derive("tick", to, []span.ID{p.id, span.ID(sum[:16])}, int64(p.seq), int64(round)), Seq: p.seq,
-		EntityType: "tick", Who: "sidecar", At: at, AcceptedAt: &at, OwnerID: subject.OwnerID,
+		ID:  span.Derive("tick", to, []span.ID{p.id, span.ID(sum[:16])}, int64(p.seq), int64(round)),
+		Seq: p.seq, EntityType: "tick", Who: "sidecar", At: at, AcceptedAt: &at, OwnerID: subject.OwnerID,
 		TenantID: subject.TenantID, Visibility: "private", PolicyID: &p.id,
 	}
 	switch {

@@ -109,8 +109,8 @@ func (b *bench) ticked() (subjects []string) {
 				continue
 			}
 			s := job.Batch[i]
-			subjects = append(subjects, fmt.Sprintf("%s/%s/%s/%s/%d", s.TenantID, s.OwnerID, s.Visibility, m.Tick.To[11:16],
-				m.Tick.Round))
+			subjects = append(subjects, fmt.Sprintf("%s/%s/%s/%s/%d", s.TenantID, s.OwnerID, s.Visibility,
+				m.Tick.To[11:16], m.Tick.Round))
 		}
 	}
 	slices.Sort(subjects)
@@ -277,8 +277,8 @@ func TestBookkeepingIsForPoliciesThatNameIt(t *testing.T) {
 	b := setup(t, func(b *bench) { b.kernels[policyKernel] = silent })
 	deep := func(depth int) func(*span.Span) {
 		return func(s *span.Span) {
-			metadata, err := span.SetEngine(nil, span.EngineMeta{Cause: span.Key{ID: idOf(9)}, Root: idOf(9), Depth: depth,
-				Kind: "execution"})
+			metadata, err := span.SetEngine(nil, span.EngineMeta{Cause: span.Key{ID: idOf(9)}, Root: idOf(9),
+				Depth: depth, Kind: "execution"})
 			if err != nil {
 				t.Fatal(err)
 			}
