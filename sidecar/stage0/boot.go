@@ -50,7 +50,14 @@ func (s *Stage0) Boot(ctx context.Context, job Job) error {
 		return manifest.refusal
 	}
 	job.Emit = onceForEach(job.Emit)
-	_, err := s.boot(ctx, manifest, job, nil)
+	kernel, err := s.kernel(ctx, manifest, job.Kernel)
+	if err != nil {
+		return err
+	}
+	if kernel.isOlder() && len(job.Batch) > 1 {
+		return s.bootEach(ctx, manifest, job)
+	}
+	_, err = s.boot(ctx, manifest, job, nil)
 	return err
 }
 
@@ -78,6 +85,11 @@ func (s *Stage0) boot(ctx context.Context, manifest *governed, job Job,
 	}
 	if err := s.countBoot(ctx, manifest, kernel, job.Batch); err != nil {
 		return nil, err
+	}
+	if kernel.isOlder() {
+		if err := s.awaitReadable(ctx, job.Batch); err != nil {
+			return nil, err
+		}
 	}
 	inv := newInvocation(s, manifest, kernel, job, parent)
 	run, err := inv.kernelRun(job)

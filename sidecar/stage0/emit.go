@@ -38,9 +38,12 @@ func (inv *invocation) insertSpan(ctx context.Context, raw, rawOrigin json.RawMe
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
 	group := inv.group(cause.Key())
+	var alias span.ID
 	issued, ofFunction := group.issued[draftSpan.ID]
-	if !draftSpan.ID.IsZero() && !ofFunction {
-		return nil, denied("insertSpan: the host derives the id; leave it out")
+	if !ofFunction {
+		if alias, err = inv.takeAlias(draftSpan, raw); err != nil {
+			return nil, err
+		}
 	}
 	if !ofFunction && !inv.manifest.Allows(inv.kernel.name, span.ActionInsert, draftSpan.EntityType) {
 		return nil, denied("the manifest does not grant insertSpan:%s to %s", draftSpan.EntityType, inv.kernel.name)
@@ -49,12 +52,16 @@ func (inv *invocation) insertSpan(ctx context.Context, raw, rawOrigin json.RawMe
 		return nil, &sandbox.HostError{Code: string(span.RunLimitSpans),
 			Message: fmt.Sprintf("more than %d spans for one cause", most)}
 	}
+	if inv.isAnothers(draftSpan, cause) {
+		return draftSpan, nil
+	}
 	if ofFunction {
 		delete(group.issued, draftSpan.ID)
 		draftSpan = issued // as it was emitted: a kernel inserts or drops it, and changes nothing
 	} else if err := inv.derive(draftSpan, cause, group); err != nil {
 		return nil, err
 	}
+	inv.keepAlias(alias, draftSpan.ID)
 	group.rows = append(group.rows, draftSpan)
 	group.policies = append(group.policies, span.Key{})
 	return draftSpan, nil
@@ -328,9 +335,19 @@ func readPartial(raw json.RawMessage) (*span.Span, error) {
 	}
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	decoder.DisallowUnknownFields()
-	var s span.Span
-	if err := decoder.Decode(&s); err != nil {
+	var stated struct {
+		span.Span
+		When *span.Time `json:"when"` // at, as the views call it
+	}
+	if err := decoder.Decode(&stated); err != nil {
 		return nil, denied("this is no span: %s; what is no column belongs into metadata", err)
+	}
+	s := stated.Span
+	if stated.When != nil {
+		if !s.At.IsZero() && !s.At.Equal(stated.When.Time) {
+			return nil, denied("when and at are two names of one time: state one of them")
+		}
+		s.At = *stated.When
 	}
 	s.Seq, s.AcceptedAt, s.Xact = 0, nil, nil
 	s.PrevHash, s.CurrHash, s.Signature, s.PublicKey, s.SigAlg, s.SigKeyID = nil, nil, nil, nil, nil, nil

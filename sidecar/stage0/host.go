@@ -32,7 +32,8 @@ type invocation struct {
 
 	mu      sync.Mutex
 	groups  map[span.Key]*draft
-	started map[string]int // nested runs, by kernel
+	started map[string]int      // nested runs, by kernel
+	aliases map[span.ID]span.ID // ids that the kernel has stated → the ids of these spans
 }
 
 // draft is what a run has appended for one cause so far.
