@@ -211,8 +211,9 @@ export interface Ctx extends FunctionCtx {
   batch: Span[];
   /**
    * Buffers a span; it is written when the run ends well. The host derives the id from the cause and
-   * sets owner, tenant, visibility, who, at, hash and signature. A refusal is thrown when the returned
-   * span is first read, and ends the run where it never is.
+   * sets owner, tenant, visibility, who, hash and signature; a stated `id` is a name within this run, for
+   * `parent_id` and `related_to` of later spans. A refusal is thrown when the returned span is first read,
+   * and ends the run where it never is.
    */
   insertSpan(partial: Partial<Span>, origin?: Origin): Span;
   /**

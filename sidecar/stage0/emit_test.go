@@ -82,10 +82,18 @@ func TestKernelCallsThatAreDenied(t *testing.T) {
 	t.Parallel()
 	const foreign = "018f0000-0077-7000-8000-000000000000"
 	for name, c := range map[string]struct{ code, message string }{
-		`ctx.insertSpan({entity_type: "execution"})`: {"denied", "does not grant insertSpan:execution"},
-		`ctx.insertSpan({entity_type: "manifest"})`:  {"denied", "does not grant"},
-		`ctx.insertSpan({entity_type: "note", id: "` + foreign + `"})`: {"denied",
+		`ctx.insertSpan({entity_type: "execution"})`:          {"denied", "does not grant insertSpan:execution"},
+		`ctx.insertSpan({entity_type: "manifest"})`:           {"denied", "does not grant"},
+		`ctx.insertSpan({entity_type: "note", id: ctx.id()})`: {"denied", "host derives the id"},
+		`ctx.insertSpan({entity_type: "note", id: ctx.manifest.kernels.run_code})`: {"denied",
 			"host derives the id"},
+		`ctx.insertSpan({entity_type: "note", id: "` + foreign + `", seq: 1})`: {"denied", "made by ctx.version"},
+		`ctx.insertSpan({entity_type: "note", id: ctx.batch[0].id})`:           {"denied", "is in the batch"},
+		`for (let i = 0; i < 2; i++) ctx.insertSpan({entity_type: "note", id: "` + foreign + `"})`: {"denied",
+			"an earlier span of this run"},
+		`ctx.insertSpan({entity_type: "note", id: "no uuid"})`: {"denied", "no span"},
+		`ctx.insertSpan({entity_type: "note", when: "2026-01-01T00:00:00Z", at: "2026-01-02T00:00:00Z"})`: {"denied",
+			"two names"},
 		`ctx.insertSpan({entity_type: "note", owner_id: "bob"})`: {"denied", "takes owner and tenant"},
 		`ctx.insertSpan({entity_type: "note", tenant_id: "t2"})`: {"denied", "takes owner and tenant"},
 		`ctx.insertSpan({entity_type: "note", nonsense: 1})`:     {"denied", "no column"},
