@@ -65,6 +65,18 @@ export interface Origin {
   discard?: boolean;
 }
 
+/** What `reserve` answers: granted 0 says that nothing may run now, and why. */
+export interface Reservation {
+  granted: number;
+  /** A daily limit of the tenant or the user, a rate limit, or the function's open circuit. */
+  reason?: "tenant" | "user" | "rate" | "breaker";
+  /** When it is worth asking again. */
+  retry_at?: string;
+  /** The limit that is reached, and how many count today. */
+  limit?: number;
+  today?: number;
+}
+
 export interface RunResult {
   ok: boolean;
   /** What the code returned; null for undefined. */
@@ -76,6 +88,12 @@ export interface RunResult {
   duration_ms: number;
   /** What the code emitted with ctx.insertSpan, to be inserted or dropped by the kernel. */
   spans: Partial<Span>[];
+  /** The answer to `options.reserve`. Where it grants nothing, nothing ran. */
+  reserved?: Reservation;
+  /** What the function's metadata says about its runs: over a limit, and after a failure. */
+  settings?: { quota?: "drop"; retry?: { max_attempts: number; base_ms: number } };
+  /** When the request is to be tried again after this failure, by `settings.retry`. */
+  retry_at?: string;
 }
 
 /** Bounds of a column: times in RFC 3339 with an offset, or numbers. Where the column is null, none holds. */
@@ -231,6 +249,11 @@ export interface Ctx extends FunctionCtx {
   /** Runs a function, a policy or another kernel. */
   run(
     target: { id: string; seq?: number; input?: unknown; cause?: Key },
-    options?: { timeout_ms?: number },
+    options?: { timeout_ms?: number; reserve?: { name: "exec"; n: 1 } },
   ): Promise<RunResult>;
+  /**
+   * Needs the `reserve` grant. Counts one execution of a request against the manifest's limits; asked again
+   * for the same attempt it grants the same one. `run` with `options.reserve` is both in one call.
+   */
+  reserve(quota: { name: "exec"; n: 1 }, origin?: Origin): Promise<Reservation>;
 }

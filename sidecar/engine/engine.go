@@ -14,7 +14,9 @@
 // here needs to be right about who else works: it only needs to be fast when nobody does.
 //
 //	scheduled ─► [running, after 100 ms or at once] ─► complete | error | cancelled
-//	     └── found open at a take-over ─► running, attempt + 1 ─► … ─► dead after three
+//	     ├── found open at a take-over ─► running, attempt + 1 ─► … ─► dead after three
+//	     ├── retry: its run failed, and is due again with the next attempt ─► running …
+//	     └── blocked: over a limit ─► due when that begins anew, or when a manifest changes it ─► running …
 package engine
 
 import (
@@ -68,6 +70,9 @@ type Config struct {
 	// Load reads versions through the cache; nil where there is none. Prefetch starts to.
 	Load     func(ctx context.Context, keys []span.Key) ([]*span.Span, error)
 	Prefetch func(ctx context.Context, keys []span.Key)
+	// Settled hears how the run of a request ended: isKept says that what it gave is in the ledger. nil is
+	// nobody.
+	Settled func(request span.ID, isKept bool)
 	// Seal hashes, and signs where there is a key, what the engine appends by itself. nil only hashes.
 	Seal ledger.Sealer
 	// Node names this sidecar in who (sidecar:<node>).
@@ -103,7 +108,9 @@ type Engine struct {
 	due         *agenda
 	policies    *rules
 	ticks       ticks
-	clockOffset time.Duration // database clock minus ours
+	clockOffset time.Duration  // database clock minus ours
+	manifest    *span.Manifest // as dispatch saw it last
+	limits      int            // how often its limits have changed
 
 	stats Stats
 }
@@ -302,6 +309,7 @@ func (e *Engine) route(row *span.Published, done func()) {
 
 // dispatch starts whatever can start. It is called after every event.
 func (e *Engine) dispatch() {
+	e.noteLimits()
 	e.load()
 	for _, l := range e.lanes { // each looks at isDeposed itself
 		e.dispatchLane(l)

@@ -36,6 +36,7 @@ type bench struct {
 	ended    chan struct{}
 	drain    time.Duration
 	node     string
+	settled  func(span.ID, bool)
 
 	mu      sync.Mutex
 	kernels map[string]func(ctx context.Context, job Job) error
@@ -77,7 +78,8 @@ func (b *bench) start(change ...func(*bench)) *bench {
 	}
 	n.engine = New(Config{
 		Ledger: n.ledger, Manifest: func() *span.Manifest { return n.manifest }, Boot: n.boot, Failure: failure,
-		Load: n.load, Prefetch: func(context.Context, []span.Key) {}, Node: n.node,
+		Settled: n.settled,
+		Load:    n.load, Prefetch: func(context.Context, []span.Key) {}, Node: n.node,
 		Log: slog.New(slog.NewTextHandler(logWriter{b.t}, nil)),
 	})
 	ctx, cancel := context.WithCancel(b.t.Context())

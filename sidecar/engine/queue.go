@@ -126,6 +126,21 @@ func (a *agenda) take(now time.Time) []*request {
 	return due
 }
 
+// takeIf removes and returns what is wanted, due or not.
+func (a *agenda) takeIf(wanted func(*request) bool) []*request {
+	var taken []*request
+	a.entries = slices.DeleteFunc(a.entries, func(e entry) bool {
+		if wanted(e.r) {
+			taken = append(taken, e.r)
+			return true
+		}
+		return false
+	})
+	heap.Init(&a.entries)
+	a.arm()
+	return taken
+}
+
 func (a *agenda) remove(r *request) {
 	if r.phase != waiting {
 		return

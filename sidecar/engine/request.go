@@ -31,6 +31,8 @@ type request struct {
 	tries       int           // runs that failed for no fault of the request
 	runs        int           // tells a late result of an earlier run from that of this one
 	seqSeen     int           // the version that the WAL has named; it may not be visible yet
+	limits      int           // e.limits when it was run last
+	isFreed     bool          // the limits have changed since it was blocked: it is due
 }
 
 type phase int
@@ -173,7 +175,7 @@ func (e *Engine) place(r *request) {
 	case "cancel_requested":
 		e.advance(r, "cancelled", "")
 		return
-	case "running", "blocked":
+	case "running":
 		if r.isMarked && r.span.Seq == r.markSeq {
 			r.phase = queued // our own mark: this is one more try of the same attempt
 			e.ready.push(r)
@@ -183,7 +185,7 @@ func (e *Engine) place(r *request) {
 		return
 	}
 	now := time.Now().Add(e.clockOffset)
-	if at := r.span.ScheduledAt; at != nil && at.After(now) {
+	if at := r.span.ScheduledAt; at != nil && at.After(now) && !r.isFreed {
 		slim := *r.span // the body is read again when it is due
 		slim.Input, slim.Metadata, slim.Content = nil, nil, nil
 		r.span, r.phase = &slim, waiting
@@ -230,11 +232,16 @@ func (e *Engine) remove(r *request) {
 	delete(e.open, r.id)
 	e.ready.remove(r)
 	e.due.remove(r)
+	e.settled(r.id, false)
 }
 
+// attemptOf is the attempt that the next run of s is.
 func attemptOf(s *span.Span) int {
 	if s.Attempt == nil {
 		return 1
+	}
+	if s.StatusText() == "retry" {
+		return *s.Attempt + 1
 	}
 	return *s.Attempt
 }
@@ -287,7 +294,7 @@ func (e *Engine) bootRequests(batch []*request) {
 	byKey := make(map[span.Key]started, len(batch))
 	ctx, cancel := context.WithCancel(e.ctx)
 	for _, r := range batch {
-		r.phase, r.startedAt, r.held = running, time.Now(), nil
+		r.phase, r.startedAt, r.held, r.limits = running, time.Now(), nil, e.limits
 		runCtx, stop := context.WithCancel(ctx)
 		if r.cancel = stop; len(batch) == 1 {
 			r.cancel = cancel // of the kernel, too
@@ -397,6 +404,7 @@ func (e *Engine) abandon(r *request, fault error) {
 	e.config.Log.Error("request cannot be moved on", "id", r.id.String(), "error", fault)
 	delete(e.inFlight, r.id)
 	delete(e.open, r.id)
+	e.settled(r.id, false)
 }
 
 func withAttempt(s *span.Span) *span.Span {
@@ -419,6 +427,11 @@ func (e *Engine) finish(r *request, group ledger.Group) {
 			return
 		}
 	}
+	if isBlockedAsBefore(r, group) {
+		delete(e.inFlight, r.id)
+		e.block(r)
+		return
+	}
 	r.phase = committing
 	e.submit(group, func(outcome ledger.Outcome) { e.finished(r, group, outcome) })
 }
@@ -439,14 +452,16 @@ func (e *Engine) finished(r *request, group ledger.Group, outcome ledger.Outcome
 	case !outcome.Won:
 		e.lost(r)
 	case span.IsTerminal(status):
+		e.settled(r.id, true)
 		e.stats.Executed.Add(1)
 		delete(e.open, r.id)
 		if r.seqSeen > group.Fence.Seq && !e.isDeposed {
 			e.read(r.id, r.kernel, r.seqSeen)
 		}
 	default:
+		e.settled(r.id, true)
 		e.moved(r, group.Fence)
-		e.place(r)
+		e.block(r)
 	}
 }
 
@@ -464,6 +479,7 @@ func (e *Engine) lost(r *request) {
 	e.stats.FencesLost.Add(1)
 	e.config.Log.Info("another writer moved the request on", "id", r.id.String(), "seq", r.span.Seq+1)
 	delete(e.inFlight, r.id)
+	e.settled(r.id, false)
 	if e.isDeposed {
 		e.remove(r)
 		return

@@ -127,8 +127,9 @@ func (e *Engine) adopt(ctx context.Context, page []*span.Span, seen map[span.ID]
 			}
 			r := &request{id: row.ID, kernel: kernel, span: row}
 			e.open[row.ID] = r
-			if row.ScheduledAt != nil && row.ScheduledAt.After(time.Now().Add(e.clockOffset)) ||
-				row.StatusText() == "cancel_requested" {
+			switch status := row.StatusText(); {
+			case status == "cancel_requested", status == "blocked", status == "retry", // nobody was running it
+				row.ScheduledAt != nil && row.ScheduledAt.After(time.Now().Add(e.clockOffset)):
 				e.place(r)
 				continue
 			}

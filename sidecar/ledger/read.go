@@ -140,7 +140,7 @@ func (l *Ledger) countAttempts(ctx context.Context, latest map[span.ID]*span.Spa
 }
 
 // OpenStatuses are the states of a request that somebody must still act on.
-var OpenStatuses = []string{"scheduled", "retry", "running", "cancel_requested"}
+var OpenStatuses = []string{"scheduled", "retry", "running", "blocked", "cancel_requested"}
 
 // OpenRequests returns up to limit requests whose latest version is open, in id order, after the
 // id given (the nil UUID for the first page). Those that came in through the import door are left out:
@@ -149,7 +149,7 @@ func (l *Ledger) OpenRequests(ctx context.Context, after span.ID, limit int) ([]
 	return querySpans(ctx, l.pool, `select `+selectList+`
 		from ledger.universal_registry r
 		where r.entity_type = 'request'
-			and r.status in ('scheduled', 'retry', 'running', 'cancel_requested')
+			and r.status in ('scheduled', 'retry', 'running', 'blocked', 'cancel_requested')
 			and not r.is_deleted
 			and r.id > $1::text::uuid
 			and r.accepted_at > `+acceptedUntil+`

@@ -206,7 +206,7 @@ func TestParseGrant(t *testing.T) {
 	}
 	for _, text := range []string{"", "fly", "run:x", "sql:", "insertSpan", "insertSpan:", "insertSpan:a,",
 		"insertSpan:A",
-		"version:*", "fetch", "fetch:", "fetch:a", "fetch::443", "fetch:a:0", "fetch:a:65536", "fetch:a:+80",
+		"fetch", "fetch:", "fetch:a", "fetch::443", "fetch:a:0", "fetch:a:65536", "fetch:a:+80",
 		"fetch:*.a.com:443", "fetch:https://a:443", "fetch:a/b:443", "fetch:a..b:1", "fetch:[x]:1", "fetch:[::1:1",
 		"secret:", "secret:lower", "secret:A-B", "visibility", "visibility:tenant", "visibility:publics",
 		"visibility:public:", "visibility:public:*", "visibility:public:a,", "visibility:public:A"} {

@@ -120,7 +120,7 @@ func (inv *invocation) kernelRun(job Job) (sandbox.Run, error) {
 		Entry:   sandbox.EntryFunction,
 		Data:    encoded, Lazy: inv.manifest.lazy,
 		DeferredCalls: []string{"insertSpan", "version", "again"},
-		AsyncCalls:    []string{"find", "summarize", "sql", "run", "fetch"},
+		AsyncCalls:    []string{"find", "summarize", "sql", "run", "reserve", "fetch"},
 		Now:           time.Now(), Seed: seedOf(inv.kernel.name, job.Batch), Limits: limits,
 		Tenant: "system", Host: inv.host,
 	}
@@ -228,7 +228,16 @@ type runRecord struct {
 	StartedAt *span.Time    `json:"started_at,omitempty"`
 	Logs      []sandbox.Log `json:"logs,omitempty"`
 	// Calls are the host calls of the function in their order.
-	Calls []sandbox.Call `json:"calls,omitempty"`
+	Calls  []sandbox.Call `json:"calls,omitempty"`
+	Quota  *quotaRecord   `json:"quota,omitempty"`  // the execution counts; of several attempts one does
+	Forced *forcedRecord  `json:"forced,omitempty"` // over the limit, once
+}
+
+// count says in r what an execution has reserved.
+func (r *runRecord) count(held *reservation) {
+	if held != nil {
+		r.Quota, r.Forced = &quotaRecord{held.key.day, held.user != ""}, held.forced
+	}
 }
 
 // functionKey names the version of a function that ran. CodeHash, the hex BLAKE3 of its code, stands in for

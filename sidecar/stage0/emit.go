@@ -107,7 +107,10 @@ func (inv *invocation) derive(s, cause *span.Span, group *draft) error {
 		if err := group.audit(s, inv); err != nil {
 			return err
 		}
-		return inv.complete(s, cause, "execution", span.Derive("execution", at, []span.ID{cause.ID}, step), who)
+		return inv.complete(s, cause, "execution", executionID(cause), who)
+	}
+	if s.EntityType == "policy_violation" && group.refused.isDaily() {
+		return inv.violate(s, cause, group.refused, who)
 	}
 	ordinal := int64(group.ordinal[span.Key{}])
 	group.ordinal[span.Key{}]++
@@ -128,6 +131,7 @@ func (d *draft) audit(s *span.Span, inv *invocation) error {
 		record = *d.record
 	}
 	record.Kernels = inv.kernelRefs()
+	record.count(d.quota)
 	metadata := map[string]any{}
 	if s.Metadata != nil {
 		if err := json.Unmarshal(s.Metadata, &metadata); err != nil || metadata == nil {
@@ -248,6 +252,9 @@ func (inv *invocation) version(ctx context.Context, rawID, raw, rawOrigin json.R
 		return nil, err
 	}
 	next := cause.NextRequest("kernel:"+inv.kernel.name, changes.StatusText())
+	if changes.ScheduledAt != nil {
+		next.ScheduledAt = changes.ScheduledAt
+	}
 	next.Did, next.Reason, next.Error = changes.Did, changes.Reason, changes.Error
 	if err := next.Validate(); err != nil {
 		return nil, err
@@ -303,10 +310,6 @@ func (s *Stage0) Failure(request *span.Span, failure *span.RunError) (ledger.Gro
 	if err != nil {
 		return ledger.Group{}, fmt.Errorf("encode the error: %w", err)
 	}
-	attempt := int64(0)
-	if request.Attempt != nil {
-		attempt = int64(*request.Attempt)
-	}
 	execution := &span.Span{
 		EntityType: "execution",
 		Did:        new("refused"),
@@ -317,8 +320,14 @@ func (s *Stage0) Failure(request *span.Span, failure *span.RunError) (ledger.Gro
 		Error:      encoded,
 		Attempt:    request.Attempt,
 	}
-	id := span.Derive("execution", acceptedAt(request), []span.ID{request.ID}, attempt)
-	if err := complete(execution, request, "execution", id, who); err != nil {
+	if held := s.quotas.held(request.ID); held != nil { // it ran, or may have
+		record := runRecord{Kernels: []kernelRef{}}
+		record.count(held)
+		if execution.Metadata, err = json.Marshal(map[string]any{"run": record}); err != nil {
+			return ledger.Group{}, fmt.Errorf("encode metadata: %w", err)
+		}
+	}
+	if err := complete(execution, request, "execution", executionID(request), who); err != nil {
 		return ledger.Group{}, err
 	}
 	fence := request.NextRequest(who, "error")

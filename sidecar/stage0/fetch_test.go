@@ -45,7 +45,8 @@ func TestAGrantedFunctionReachesItsHost(t *testing.T) {
 	t.Parallel()
 	url, host := server(t)
 	f := idOf(1)
-	b := setup(t, map[string]any{"grants": map[string]any{"run_code": []string{"run", "insertSpan:execution",
+	b := setup(t, map[string]any{"grants": map[string]any{"run_code": []string{"run", "reserve",
+		"insertSpan:execution",
 		"version:request"}, f.String(): []string{"fetch:" + host, "secret:API_KEY"}}}, nil)
 	b.reach(host)
 	b.function(1, fmt.Sprintf(`
@@ -96,7 +97,7 @@ func TestFetchNamesWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	url, host := server(t)
 	b := setup(t, map[string]any{"limits": map[string]any{"net_calls": 3}, "grants": map[string]any{
-		"run_code":        []string{"run", "insertSpan:execution", "version:request"},
+		"run_code":        []string{"run", "reserve", "insertSpan:execution", "version:request"},
 		idOf(10).String(): []string{"fetch:" + host},
 		idOf(30).String(): []string{"fetch:elsewhere.example:443"}}}, nil)
 	b.reach(host)
@@ -143,7 +144,7 @@ func TestFetchIsCountedByTheManifest(t *testing.T) {
 	url, host := server(t)
 	f := idOf(1)
 	b := setup(t, map[string]any{"limits": map[string]any{"net_calls": 3}, "grants": map[string]any{
-		"run_code": []string{"run", "insertSpan:execution", "version:request"},
+		"run_code": []string{"run", "reserve", "insertSpan:execution", "version:request"},
 		f.String(): []string{"fetch:" + host}}}, nil)
 	b.reach(host)
 	b.function(1, fmt.Sprintf(`for (let i = 0; i < 4; i++) await ctx.fetch(%q)`, url))

@@ -43,6 +43,8 @@ type draft struct {
 	policies []span.Key // per row: the policy version whose action it is, or zero
 	ordinal  map[span.Key]int
 	record   *runRecord             // of the last function that ran for this cause
+	quota    *reservation           // of the execution
+	refused  *violation             // why no run was reserved
 	issued   map[span.ID]*span.Span // spans that a function emitted, complete, and not yet inserted
 	buckets  map[span.ID]bool       // that policies have asked for
 	again    bool                   // a time-driven policy asks for one more turn
@@ -142,6 +144,8 @@ func (inv *invocation) host(ctx context.Context, name string, args json.RawMessa
 		if err = inv.countRead(); err == nil {
 			answer, err = inv.sql(ctx, argument(0))
 		}
+	case "reserve":
+		answer, err = inv.reserveCall(ctx, argument(0), argument(1))
 	case "run":
 		answer, err = inv.run(ctx, argument(0), argument(1))
 	case "fetch":

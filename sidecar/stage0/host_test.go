@@ -125,7 +125,7 @@ func TestSQLIsForKernelsWithTheGrant(t *testing.T) {
 func TestNestedKernels(t *testing.T) {
 	t.Parallel()
 	b := setup(t, map[string]any{"grants": map[string]any{"observer_bot": []string{"run"},
-		"run_code": []string{"run",
+		"run_code": []string{"run", "reserve",
 			"insertSpan:execution", "version:request"}}}, kernelOf(`
 		const results = [];
 		for (const {id, seq} of ctx.batch) {

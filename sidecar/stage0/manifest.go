@@ -367,16 +367,22 @@ func (s *Stage0) incident(ctx context.Context, cause *span.Span, what string, fa
 			map[string]string{"code": "malformed", "message": clip(fault.Error(), 4000)})
 	}
 	if err == nil {
-		err = s.config.Signer.Seal(incident, nil)
-	}
-	if err == nil {
-		var outcomes []ledger.Outcome
-		if outcomes, err = s.config.Ledger.Append(ctx, []ledger.Group{{Rows: []*span.Span{incident}}}); err == nil {
-			err = outcomes[0].Err
-		}
+		err = s.appendOwn(ctx, incident)
 	}
 	if err != nil {
 		s.config.Log.Error("incident not recorded", "what", what, "error", err)
 	}
 	return err == nil
+}
+
+// appendOwn appends one span of Stage-0's own; where it is there already, it stays as it is.
+func (s *Stage0) appendOwn(ctx context.Context, row *span.Span) error {
+	if err := s.config.Signer.Seal(row, nil); err != nil {
+		return err
+	}
+	outcomes, err := s.config.Ledger.Append(ctx, []ledger.Group{{Rows: []*span.Span{row}}})
+	if err != nil {
+		return err
+	}
+	return outcomes[0].Err
 }

@@ -31,6 +31,17 @@ type RunResult struct {
 	Error      *span.RunError  `json:"error,omitempty"`
 	DurationMs int64           `json:"duration_ms"`
 	Spans      []*span.Span    `json:"spans"`
+	// Reserved is the answer to options.reserve, Settings what the function's metadata says about its runs,
+	// RetryAt when the request is to be tried again after this failure.
+	Reserved *Reservation `json:"reserved,omitempty"`
+	Settings *settings    `json:"settings,omitempty"`
+	RetryAt  *span.Time   `json:"retry_at,omitempty"`
+}
+
+// runOptions are the second argument of ctx.run.
+type runOptions struct {
+	TimeoutMs int             `json:"timeout_ms"`
+	Reserve   json.RawMessage `json:"reserve"` // as ctx.reserve takes it: the run is one of what is reserved
 }
 
 // run answers ctx.run: a kernel, a function or a policy, on behalf of one cause.
@@ -46,18 +57,16 @@ func (inv *invocation) run(ctx context.Context, rawTarget, rawOptions json.RawMe
 	if err != nil {
 		return nil, err
 	}
+	var options runOptions
+	if rawOptions != nil && json.Unmarshal(rawOptions, &options) != nil {
+		return nil, denied("run: the options must be {timeout_ms, reserve}")
+	}
 	for name, id := range inv.manifest.Kernels {
 		if id == target.ID {
-			return inv.runKernel(ctx, name, target, cause)
+			return inv.runKernel(ctx, name, target, cause, options)
 		}
 	}
-	var options struct {
-		TimeoutMs int `json:"timeout_ms"`
-	}
-	if rawOptions != nil && json.Unmarshal(rawOptions, &options) != nil {
-		return nil, denied("run: the options must be {timeout_ms}")
-	}
-	return inv.runCode(ctx, target, cause, options.TimeoutMs)
+	return inv.runCode(ctx, target, cause, options)
 }
 
 // refuseCall says why a request cannot call a kernel, or nil: only those that the manifest lists are called.
@@ -77,7 +86,7 @@ func (inv *invocation) isCalled(name string, cause *span.Span) bool {
 // runKernel boots a nested kernel for one cause. Where it ends the request, what it appends is complete when
 // it ends, and the outer kernel cannot add to it; else it goes with what the outer kernel appends.
 func (inv *invocation) runKernel(ctx context.Context, name string, target runTarget,
-	cause *span.Span) (*RunResult, error) {
+	cause *span.Span, options runOptions) (*RunResult, error) {
 	if inv.depth() >= 4 {
 		return nil, denied("run: kernels are nested 4 deep at most")
 	}
@@ -87,11 +96,22 @@ func (inv *invocation) runKernel(ctx context.Context, name string, target runTar
 		}
 		return &RunResult{Spans: []*span.Span{}, Error: refusal}, nil
 	}
+	if refusal := inv.overRate(name, cause); refusal != nil {
+		return &RunResult{Spans: []*span.Span{}, Error: refusal}, nil
+	}
+	answer := &RunResult{Spans: []*span.Span{}}
+	if options.Reserve != nil {
+		var err error
+		if answer.Reserved, err = inv.reserve(ctx, options.Reserve, cause, nil); err != nil ||
+			answer.Reserved.Granted == 0 {
+			return answer, err
+		}
+	}
 	started := time.Now()
 	job := Job{Kernel: name, Batch: []*span.Span{cause}, Input: target.Input, Emit: inv.emit,
 		Cancel: inv.cancel}
 	result, err := inv.stage0.boot(ctx, inv.manifest, job, inv)
-	answer := &RunResult{Spans: []*span.Span{}, DurationMs: time.Since(started).Milliseconds()}
+	answer.DurationMs = time.Since(started).Milliseconds()
 	if refusal, ok := err.(*span.RunError); ok {
 		if !inv.isCalled(inv.kernel.name, cause) { // who is called ends the request himself
 			inv.emit(cause.Key(), ledger.Group{}, refusal)
@@ -115,7 +135,7 @@ func (inv *invocation) depth() int {
 
 // runCode runs a function or a policy in a code worker, with limits and as strangers' code.
 func (inv *invocation) runCode(ctx context.Context, target runTarget, cause *span.Span,
-	timeoutMs int) (*RunResult, error) {
+	options runOptions) (*RunResult, error) {
 	row, err := inv.load(ctx, target)
 	if err != nil {
 		return nil, err
@@ -137,9 +157,16 @@ func (inv *invocation) runCode(ctx context.Context, target runTarget, cause *spa
 	if answer.Input == nil && row.EntityType == "function" {
 		answer.Input = row.Input
 	}
+	answer.Settings = new(settingsOf(row))
+	if options.Reserve != nil {
+		if answer.Reserved, err = inv.reserve(ctx, options.Reserve, cause, row); err != nil ||
+			answer.Reserved.Granted == 0 {
+			return answer, err
+		}
+	}
 	code := &codeRun{inv: inv, cause: cause, row: row, record: record,
 		calls: fetch.NewRun(inv.manifest.Limits.NetCalls)}
-	run, err := code.prepare(answer.Input, timeoutMs)
+	run, err := code.prepare(answer.Input, options.TimeoutMs)
 	if err != nil {
 		return nil, err
 	}
@@ -156,9 +183,11 @@ func (inv *invocation) runCode(ctx context.Context, target runTarget, cause *spa
 	if row.EntityType == "policy" {
 		inv.stage0.breaker.note(row.Key(), result.Err)
 	}
+	inv.noteRun(ctx, row, cause, result.Err)
 	answer.DurationMs = result.Duration.Milliseconds()
 	if result.Err != nil {
 		answer.Error = runError(result.Err)
+		answer.RetryAt = answer.Settings.retryAt(cause, answer.Error, inv.stage0.now())
 		return answer, nil
 	}
 	answer.OK, answer.Output = true, result.Output
@@ -180,18 +209,32 @@ func (inv *invocation) verifyTarget(row *span.Span, target runTarget, cause *spa
 		}
 		owner, tenant = row.OwnerID, row.TenantID
 	}
-	return inv.stage0.verifyTarget(inv.manifest, row, target.ID, owner, tenant, time.Now())
+	return inv.stage0.verifyTarget(inv.manifest, row, target.ID, owner, tenant, inv.stage0.now())
 }
 
 func (inv *invocation) load(ctx context.Context, target runTarget) (*span.Span, error) {
 	if target.Seq == nil {
-		return inv.stage0.versions.current(ctx, target.ID)
+		return inv.current(ctx, target.ID)
 	}
 	spans, err := inv.stage0.versions.load(ctx, []span.Key{{ID: target.ID, Seq: *target.Seq}}, false)
 	if err != nil {
 		return nil, err
 	}
 	return spans[0], nil
+}
+
+// current returns the newest version of a function whose time has come; where there is none, the oldest,
+// which says when.
+func (inv *invocation) current(ctx context.Context, id span.ID) (*span.Span, error) {
+	row, err := inv.stage0.versions.current(ctx, id)
+	for err == nil && row != nil && row.Seq > 0 && row.EffectiveAt != nil &&
+		row.EffectiveAt.After(inv.stage0.now()) {
+		var before []*span.Span
+		if before, err = inv.stage0.versions.load(ctx, []span.Key{{ID: id, Seq: row.Seq - 1}}, true); err == nil {
+			row = before[0]
+		}
+	}
+	return row, err
 }
 
 func (inv *invocation) keepRecord(cause span.Key, record *runRecord) {

@@ -58,6 +58,9 @@ type Stage0 struct {
 	nextAt   time.Time    // when a version takes force by the clock alone; zero: none is known
 	boots    *bootCounter
 	roots    rootCounter
+	quotas   *quotas
+	rates    rates
+	circuits circuits
 	breaker  breaker
 }
 
@@ -79,6 +82,7 @@ func New(config Config) *Stage0 {
 		kernels:  map[span.ID]*kernel{},
 		faulty:   map[int]bool{},
 		boots:    newBootCounter(),
+		quotas:   newQuotas(config.Ledger),
 	}
 	s.trust.Store(sign.NewTrust(config.TrustRoot, nil))
 	return s
@@ -156,6 +160,7 @@ func (s *Stage0) observeKernel(ctx context.Context, row *span.Published) error {
 // called before the engine leads: a standby has seen no row.
 func (s *Stage0) Lead(ctx context.Context) error {
 	s.versions.forgetLatest()
+	s.quotas.forget()
 	s.mu.Lock()
 	s.drops++ // what is being read now is not kept either
 	clear(s.kernels)

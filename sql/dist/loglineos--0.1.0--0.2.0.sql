@@ -1247,7 +1247,7 @@ begin
             when 'retry' then p_after in
                 ('scheduled', 'running', 'complete', 'error', 'retry', 'dead', 'blocked', 'cancelled')
             when 'blocked' then p_after in
-                ('scheduled', 'running', 'complete', 'error', 'retry', 'dead', 'cancelled')
+                ('scheduled', 'running', 'complete', 'error', 'retry', 'dead', 'blocked', 'cancelled')
             when 'cancel_requested' then p_after = 'cancelled'
             else false
         end
@@ -4249,7 +4249,7 @@ grant execute on function ledger_private.standing_walls()
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: d99c4aeea90bb29800426c67d4f8ae7099f70a5123c6e1938a058d8c3213689a
+-- Sources: 4e7b3063ffa87d8931b94ecbc2341e45b90a1b339db31263ea32335c9c3bc7b9
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -4585,7 +4585,7 @@ begin
         ('ledger.import_end', '966a757f399e52a810ffcc8c64733d7b8139f6aeaf37e92e78860dd1f0190b63'),
         ('ledger.is_callable', 'afc504660585ad8d843f1e6e13197ebd258e256660da612533b004d8f0e9502a'),
         ('ledger.is_governor', '052100188c971990548496517c3bd5cef048e202da12cce2e6970679fd687971'),
-        ('ledger.may_follow', 'dbb015217fdbd62d944d9ce2424b73c8d38feace63dcc8f7b250569607419b7a'),
+        ('ledger.may_follow', '74b76bf535715494b56914b79b8c48c6a30dabe43d50d409e8cb3aeccaa055f7'),
         ('ledger.refuse_change', '2bf360cdc5893a49d2ec6393be03366bfe45c0741a961aa98218a546fa9b476c'),
         ('ledger.result', '645ab8cfc9e4086d59416b81c4efd31380e072156cea49f6a2f40e23a4d6a657'),
         ('ledger.uuid7', '4f033ff8ae752da60a6f898e1fe60695a26729e2dfb29ff2d813169877ac3406'),

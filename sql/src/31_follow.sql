@@ -25,7 +25,7 @@ begin
             when 'retry' then p_after in
                 ('scheduled', 'running', 'complete', 'error', 'retry', 'dead', 'blocked', 'cancelled')
             when 'blocked' then p_after in
-                ('scheduled', 'running', 'complete', 'error', 'retry', 'dead', 'cancelled')
+                ('scheduled', 'running', 'complete', 'error', 'retry', 'dead', 'blocked', 'cancelled')
             when 'cancel_requested' then p_after = 'cancelled'
             else false
         end

@@ -1,6 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: d99c4aeea90bb29800426c67d4f8ae7099f70a5123c6e1938a058d8c3213689a
+-- Sources: 4e7b3063ffa87d8931b94ecbc2341e45b90a1b339db31263ea32335c9c3bc7b9
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)

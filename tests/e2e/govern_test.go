@@ -111,7 +111,7 @@ func TestAKernelsNextVersionChangesBehaviorWithoutARestart(t *testing.T) {
 	s := setup(t)
 	sidecar := s.serve()
 	before := s.run(alice, `return 1;`).execution(t)
-	const place = `    did: "executed",`
+	const place = `    this: "run_code",`
 	version := s.next(span.RunCodeID)
 	changed := strings.Replace(*version.Code, place, place+"\n    metadata: { flavor: \"second\" },", 1)
 	if changed == *version.Code {

@@ -61,7 +61,7 @@ func lives() map[string]life {
 		"request by the engine": {entity: "request", owner: "alice", tenant: "t1", starts: "scheduled",
 			writers: []actor{engine}, strangers: others, follows: map[string]string{
 				"scheduled": work, "running": work, "retry": "scheduled " + work, "cancel_requested": "cancelled",
-				"blocked": "scheduled running complete error retry dead cancelled"}},
+				"blocked": "scheduled running complete error retry dead blocked cancelled"}},
 		"request by its owner": {entity: "request", owner: "alice", tenant: "t1", starts: "scheduled",
 			writers: []actor{owner, alice, service}, strangers: others, follows: map[string]string{
 				"scheduled": "cancel_requested", "running": "cancel_requested", "retry": "cancel_requested",

@@ -1,0 +1,65 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// Used is how many executions of one day count against limits: of a tenant, and of its users.
+type Used struct {
+	Tenant int
+	Users  map[string]int // only runs that a user asked for
+}
+
+// usedSlack is how far the clock of the sidecar that wrote an execution may have been behind.
+const usedSlack = 10 * time.Minute
+
+// UsedQuota counts a tenant's executions that record day (YYYY-MM-DD) in metadata.run.quota, but for those
+// given. It reads one range of an index (tenant, type, at), from the day's beginning on.
+func (l *Ledger) UsedQuota(ctx context.Context, tenant string, begin time.Time, day string,
+	except []span.ID) (*Used, error) {
+	rows, err := l.pool.Query(ctx, `
+		select r.owner_id, count(*),
+			count(*) filter (where r.metadata -> 'run' -> 'quota' -> 'per_user' = 'true')
+		from ledger.universal_registry r
+		where r.tenant_id = $1 and r.entity_type = 'execution' and r.at >= $2
+			and r.metadata -> 'run' -> 'quota' ->> 'day' = $3
+			and r.id <> all ($4::text[]::uuid[])
+		group by r.owner_id`, tenant, begin.Add(-usedSlack), day, texts(except))
+	if err != nil {
+		return nil, fmt.Errorf("count the executions of a day: %w", err)
+	}
+	defer rows.Close()
+	used := &Used{Users: map[string]int{}}
+	for rows.Next() {
+		var owner string
+		var all, own int
+		if err := rows.Scan(&owner, &all, &own); err != nil {
+			return nil, fmt.Errorf("read the executions of an owner: %w", err)
+		}
+		used.Tenant += all
+		used.Users[owner] = own
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("count the executions of a day: %w", err)
+	}
+	return used, nil
+}
+
+// WasForced reports whether a version of a function has run by its force already.
+func (l *Ledger) WasForced(ctx context.Context, function span.Key) (bool, error) {
+	var found bool
+	err := l.pool.QueryRow(ctx, `select exists (
+			select from ledger.universal_registry r
+			where r.parent_id = $1::text::uuid and r.entity_type = 'execution'
+				and r.metadata -> 'run' -> 'forced' is not null
+				and r.metadata -> 'run' -> 'function' -> 'seq' = to_jsonb($2::int4)
+		)`, function.ID.String(), function.Seq).Scan(&found)
+	if err != nil {
+		return false, fmt.Errorf("look for a forced run of %s version %d: %w", function.ID, function.Seq, err)
+	}
+	return found, nil
+}

@@ -1,0 +1,318 @@
+package stage0
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/loglineos/loglineos/sidecar/sandbox"
+	"github.com/loglineos/loglineos/sidecar/sign"
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// Reservation is what ctx.reserve answers (docs/contract.md §5): n executions are granted, or none, and why.
+type Reservation struct {
+	Granted int `json:"granted"`
+	// Reason is tenant or user (a daily limit), rate (rate_limits) or breaker (the circuit is open).
+	Reason  string     `json:"reason,omitempty"`
+	RetryAt *span.Time `json:"retry_at,omitempty"`
+	Limit   *int       `json:"limit,omitempty"`
+	Today   *int       `json:"today,omitempty"`
+}
+
+// settings are what a function's metadata says about its runs. What is malformed says nothing.
+type settings struct {
+	Force bool   `json:"-"`
+	Quota string `json:"quota,omitempty"` // drop: over the limit a request ends, and does not wait
+	Retry *retry `json:"retry,omitempty"`
+}
+
+// retry is metadata.retry: how often a run that failed is tried, and how long after the first failure.
+type retry struct {
+	MaxAttempts int `json:"max_attempts"`
+	BaseMs      int `json:"base_ms"`
+}
+
+// The bounds of metadata.retry, and of the wait between two attempts.
+const (
+	retryAttemptsMax = 20
+	retryBaseMsMax   = 24 * 3600 * 1000
+	retryWaitMax     = 24 * time.Hour
+)
+
+func settingsOf(row *span.Span) settings {
+	var members map[string]json.RawMessage
+	var s settings
+	if row.Metadata == nil || json.Unmarshal(row.Metadata, &members) != nil {
+		return s
+	}
+	s.Force = string(members["force"]) == "true"
+	if string(members["quota"]) == `"drop"` {
+		s.Quota = "drop"
+	}
+	var r retry
+	raw := members["retry"]
+	if raw != nil && json.Unmarshal(raw, &r) == nil && r.MaxAttempts > 1 && r.BaseMs > 0 {
+		s.Retry = &retry{min(r.MaxAttempts, retryAttemptsMax), min(r.BaseMs, retryBaseMsMax)}
+	}
+	return s
+}
+
+// retryAt is when a request whose attempt failed is tried again, or nil. The wait doubles with each attempt;
+// its jitter, half of it, comes from the request, so that it is the same whoever asks.
+func (s *settings) retryAt(request *span.Span, failure *span.RunError, now time.Time) *span.Time {
+	attempt := 1
+	if request.Attempt != nil {
+		attempt = *request.Attempt
+	}
+	if s.Retry == nil || request.EntityType != "request" || attempt >= s.Retry.MaxAttempts {
+		return nil
+	}
+	switch failure.Code {
+	case span.RunSyntax, span.RunLimitSource: // it is the same the next time
+		return nil
+	}
+	wait := time.Duration(s.Retry.BaseMs) * time.Millisecond
+	for range attempt - 1 {
+		wait = min(2*wait, retryWaitMax)
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "retry %s %d", request.ID, attempt))
+	return new(span.NewTime(now.Add(wait/2 + wait/2*time.Duration(sum[0])/255)))
+}
+
+// reserveCall answers ctx.reserve({name, n}, {cause}).
+func (inv *invocation) reserveCall(ctx context.Context,
+	raw, rawOrigin json.RawMessage) (*Reservation, error) {
+	from, err := readOrigin(rawOrigin)
+	if err != nil {
+		return nil, err
+	}
+	cause, err := inv.causeOf(from.Cause)
+	if err != nil {
+		return nil, err
+	}
+	return inv.reserve(ctx, raw, cause, nil)
+}
+
+// reserve grants one execution of cause, a request, or says why not. function is what it runs, nil where
+// the kernel asks before it knows; then no force counts. Asked twice for one attempt it grants the same one.
+func (inv *invocation) reserve(ctx context.Context, raw json.RawMessage, cause,
+	function *span.Span) (*Reservation, error) {
+	var wanted struct {
+		Name string `json:"name"`
+		N    int    `json:"n"`
+	}
+	switch {
+	case !inv.manifest.Allows(inv.kernel.name, span.ActionReserve, ""):
+		return nil, denied("the manifest does not grant reserve to %s: add it to grants.%s", inv.kernel.name,
+			inv.kernel.name)
+	case json.Unmarshal(raw, &wanted) != nil || wanted.Name != "exec" || wanted.N != 1:
+		return nil, denied(`reserve: want {name: "exec", n: 1}`)
+	case cause.EntityType != "request" || cause.ParentID == nil:
+		return nil, denied("reserve: a %s runs nothing: the cause must be a request", cause.EntityType)
+	}
+	if inv.cancel != nil && inv.cancel(cause.Key()).Err() != nil {
+		return nil, denied("reserve: the request is to run no more")
+	}
+	now := inv.stage0.now()
+	held := inv.stage0.quotas.held(cause.ID)
+	var refused *Reservation
+	var err error
+	if held == nil {
+		held, refused, err = inv.enter(ctx, cause, function, now)
+	}
+	if err != nil {
+		return nil, err
+	}
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	group := inv.group(cause.Key())
+	if refused != nil {
+		group.refused = &violation{refused.Reason, now}
+		return refused, nil
+	}
+	group.quota = held
+	return &Reservation{Granted: 1}, nil
+}
+
+// enter passes a request's run through circuit, rate and quota, in this order: whoever is refused by one
+// uses nothing of the next.
+func (inv *invocation) enter(ctx context.Context, cause, function *span.Span,
+	now time.Time) (*reservation, *Reservation, error) {
+	s := inv.stage0
+	circuit := circuitKey{cause.TenantID, *cause.ParentID}
+	if until := s.circuits.enter(circuit, inv.manifest.Policy.CircuitBreakerThreshold, now); !until.IsZero() {
+		return nil, refusedUntil("breaker", until), nil
+	}
+	if perMinute, isLimited := inv.manifest.RateLimits[inv.kernel.name]; isLimited {
+		at := s.rates.book(rateKey{inv.kernel.name, cause.TenantID}, perMinute, now, cause.ID)
+		if !at.IsZero() {
+			s.circuits.leave(circuit)
+			refused := refusedUntil("rate", at)
+			refused.Limit = &perMinute
+			return nil, refused, nil
+		}
+	}
+	held, refused, err := s.takeQuota(ctx, inv.manifest, cause, function, now)
+	if refused != nil || err != nil {
+		s.circuits.leave(circuit)
+	}
+	return held, refused, err
+}
+
+func refusedUntil(reason string, at time.Time) *Reservation {
+	return &Reservation{Reason: reason, RetryAt: new(span.NewTime(at))}
+}
+
+// takeQuota counts a request's run against the day's limits, or says which one is reached. The reservation
+// is nil where an earlier attempt has been counted.
+func (s *Stage0) takeQuota(ctx context.Context, manifest *governed, request, function *span.Span,
+	now time.Time) (*reservation, *Reservation, error) {
+	isCounted, err := s.wasCounted(ctx, request)
+	if err != nil || isCounted {
+		return nil, nil, err
+	}
+	begin := now.UTC().Truncate(24 * time.Hour)
+	r := &reservation{
+		key:       quotaKey{request.TenantID, begin.Format(time.DateOnly)},
+		execution: executionID(request),
+	}
+	if _, isDerived := request.Engine(); !isDerived {
+		r.user = request.OwnerID // somebody asked for this run; a scheduled one counts for the tenant alone
+	}
+	over, err := s.quotas.take(ctx, request.ID, r, begin, manifest.Throttle, false)
+	if err != nil || over == nil {
+		return r, nil, err
+	}
+	if r.forced, err = s.force(ctx, request, function); err != nil {
+		return nil, nil, err
+	}
+	if r.forced != nil {
+		_, err = s.quotas.take(ctx, request.ID, r, begin, manifest.Throttle, true)
+		return r, nil, err
+	}
+	refused := refusedUntil(over.reason, begin.Add(24*time.Hour))
+	refused.Limit, refused.Today = &over.limit, &over.today
+	return nil, refused, nil
+}
+
+// wasCounted reports whether an earlier attempt of a request has used quota: a request counts once.
+func (s *Stage0) wasCounted(ctx context.Context, request *span.Span) (bool, error) {
+	if request.Attempt == nil || *request.Attempt < 2 {
+		return false, nil
+	}
+	var keys []span.Key
+	for attempt := max(1, *request.Attempt-retryAttemptsMax); attempt < *request.Attempt; attempt++ {
+		earlier := *request
+		earlier.Attempt = &attempt
+		keys = append(keys, span.Key{ID: executionID(&earlier)})
+	}
+	found, err := s.config.Ledger.Load(ctx, keys)
+	if err != nil {
+		return false, fmt.Errorf("read the earlier attempts of a request: %w", err)
+	}
+	for _, execution := range found {
+		var metadata struct {
+			Run runRecord `json:"run"`
+		}
+		if json.Unmarshal(execution.Metadata, &metadata) == nil && metadata.Run.Quota != nil {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// executionID is the id of the execution of this attempt of a request.
+func executionID(request *span.Span) span.ID {
+	step := int64(request.Seq)
+	if request.Attempt != nil {
+		step = int64(*request.Attempt)
+	}
+	return span.Derive("execution", acceptedAt(request), []span.ID{request.ID}, step)
+}
+
+// force lets a run through a limit that its function's owner has a key for: metadata.force of the function's
+// version, and a signature with the purpose override over that very span. Each version does so once.
+func (s *Stage0) force(ctx context.Context, request, function *span.Span) (*forcedRecord, error) {
+	if function == nil || function.EntityType != "function" || !sameOwner(request, function) ||
+		!settingsOf(function).Force {
+		return nil, nil
+	}
+	if refusal := s.checkSignature(ctx, function, sign.PurposeOverride); refusal != nil {
+		s.config.Log.Warn("force does not count", "function", function.ID.String(), "seq", function.Seq,
+			"error", refusal.Message)
+		return nil, nil
+	}
+	wasForced, err := s.config.Ledger.WasForced(ctx, function.Key())
+	if err != nil || wasForced || !s.quotas.claimForce(function.Key(), request.ID) {
+		return nil, err
+	}
+	record := &forcedRecord{}
+	if function.SigKeyID != nil {
+		record.KeyID = *function.SigKeyID
+	}
+	s.config.Log.Info("a run is forced over its limit", "function", function.ID.String(), "seq", function.Seq,
+		"request", request.ID.String(), "key", record.KeyID)
+	return record, nil
+}
+
+// Settled takes the end of a request's run: isKept says that what it gave is in the ledger. Whoever boots
+// requests calls it for each, or their quota stays used until the next start.
+func (s *Stage0) Settled(request span.ID, isKept bool) { s.quotas.settle(request, isKept) }
+
+// violation is a daily limit that a request has met in this run.
+type violation struct {
+	reason string // of the Reservation
+	at     time.Time
+}
+
+func (v *violation) isDaily() bool { return v != nil && (v.reason == "tenant" || v.reason == "user") }
+
+// violate completes a policy_violation: one for each tenant (or user), limit and day, whoever meets it, so
+// its cause is the manifest and not the request.
+func (inv *invocation) violate(s, cause *span.Span, met *violation, who string) error {
+	begin := met.at.UTC().Truncate(24 * time.Hour)
+	this, subject := "quota.exec.per_tenant.daily", cause.TenantID
+	if met.reason == "user" {
+		this, subject = "quota.exec.per_user.daily", cause.TenantID+"\x00"+cause.OwnerID
+	}
+	s.This = &this
+	sum := sha256.Sum256([]byte(this + "\x00" + subject))
+	id := span.Derive("policy_violation", begin, []span.ID{span.ManifestID, span.ID(sum[:16])})
+	if err := inv.complete(s, cause, "policy_violation", id, who); err != nil {
+		return err
+	}
+	var err error
+	s.Metadata, err = span.SetEngine(s.Metadata, span.EngineMeta{Cause: span.Key{ID: span.ManifestID},
+		Root: span.ManifestID, Depth: 1, Kind: "policy_violation"})
+	return err
+}
+
+// noteRun tells the circuit how a function's run ended. Where that opens it, the function's owner gets an
+// incident, which says nothing of who called.
+func (inv *invocation) noteRun(ctx context.Context, row, cause *span.Span, failure *sandbox.Error) {
+	if row.EntityType != "function" || failure != nil && failure.Code == sandbox.CodeCancelled {
+		return
+	}
+	s, now, threshold := inv.stage0, inv.stage0.now(), inv.manifest.Policy.CircuitBreakerThreshold
+	if !s.circuits.note(circuitKey{cause.TenantID, row.ID}, failure != nil, threshold, now) {
+		return
+	}
+	incident, err := s.systemSpan(row, "incident", "opened")
+	if err == nil {
+		incident.ID = span.Derive("circuit", acceptedAt(cause), []span.ID{row.ID, cause.ID}, int64(row.Seq))
+		incident.OwnerID, incident.TenantID, incident.This = row.OwnerID, row.TenantID, new("circuit")
+		incident.Status, incident.RelatedTo = new("open"), []span.ID{row.ID}
+		incident.Error, err = json.Marshal(&span.RunError{Code: span.RunCode(failure.Code), Message: fmt.Sprintf(
+			"the function failed %d times in a row: its calls by this tenant are refused until %s", threshold,
+			span.NewTime(now.Add(circuitRest)))})
+	}
+	if err == nil {
+		err = s.appendOwn(ctx, incident)
+	}
+	if err != nil {
+		s.config.Log.Error("incident not recorded", "what", "circuit", "function", row.ID.String(), "error", err)
+	}
+}
