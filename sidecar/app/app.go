@@ -58,6 +58,9 @@ func New(ctx context.Context, c *config.Config, log *slog.Logger) (_ *App, err e
 	if a.ledger, err = ledger.Open(ctx, c.DatabaseURL, connectionsMax); err != nil {
 		return nil, err
 	}
+	if a.signer, err = newSigner(ctx, c, a.ledger, log); err != nil {
+		return nil, err
+	}
 	if a.walls, err = newWalls(a.ledger, log); err != nil {
 		return nil, err
 	}

@@ -3,11 +3,13 @@ package app
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/loglineos/loglineos/kernels"
 	"github.com/loglineos/loglineos/sidecar/ledger"
+	"github.com/loglineos/loglineos/sidecar/sign"
 	"github.com/loglineos/loglineos/sidecar/span"
 	"github.com/loglineos/loglineos/supabase"
 )
@@ -34,10 +36,14 @@ func MigrateAgain(ctx context.Context, owner *ledger.Owner) (ledger.Migration, e
 type BootstrapOptions struct {
 	// DailyQuota, where it is not 0, is written into a manifest that does not exist yet.
 	DailyQuota int
+	// Signer signs what is published; nil only hashes. TrustRoot is the pinned fingerprint, "" where none is.
+	Signer    *sign.Signer
+	TrustRoot string
 }
 
 // Bootstrap publishes the kernels, each as its next version where its code has changed, and the
-// default manifest where there is none. A manifest that is there belongs to its governor and stays.
+// default manifest where there is none. A manifest that is there belongs to its governor and stays. With a
+// Signer, what bootstrap has published and no trusted key has signed gets a signed next version.
 func Bootstrap(ctx context.Context, owner *ledger.Owner, options BootstrapOptions) (
 	[]ledger.Publication, error) {
 	all, err := kernels.All()
@@ -52,14 +58,57 @@ func Bootstrap(ctx context.Context, owner *ledger.Owner, options BootstrapOption
 	if err != nil {
 		return nil, fmt.Errorf("look for the manifest (is the database migrated? run `logline migrate`): %w", err)
 	}
-	if found[span.ManifestID] == nil {
+	keys, err := owner.Keys(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the keys: %w", err)
+	}
+	trust := sign.NewTrust(options.TrustRoot, keys)
+	if err := mayBootstrap(trust, found[span.ManifestID], options); err != nil {
+		return nil, err
+	}
+	stands := func(row *span.Span) bool { return !options.Signer.Signs() || isTrusted(trust, row, options) }
+	current := found[span.ManifestID]
+	if current == nil || current.StatusText() == "active" && !stands(current) {
 		manifest, err := manifestSpan(options)
 		if err != nil {
 			return nil, err
 		}
+		if current != nil { // the same document, signed
+			manifest.Metadata, manifest.Name = current.Metadata, current.Name
+			manifest.Description = current.Description
+		}
 		want = append(want, manifest)
 	}
-	return owner.Publish(ctx, want)
+	return owner.PublishSealed(ctx, want, options.Signer.Seal, stands)
+}
+
+// mayBootstrap refuses to publish what Stage-0 would refuse.
+func mayBootstrap(trust *sign.Trust, manifest *span.Span, options BootstrapOptions) error {
+	if manifest != nil && !options.Signer.Signs() {
+		document, err := span.ParseManifest(manifest.Metadata)
+		if err == nil && document.Features.SignaturesRequired.For("function") {
+			return errors.New("the manifest requires signatures: run `logline bootstrap --key FILE` with the root " +
+				"key, or one with the purposes function, policy and manifest")
+		}
+	}
+	if !options.Signer.Signs() || options.TrustRoot == "" {
+		return nil
+	}
+	for _, purpose := range []sign.Purpose{sign.PurposeFunction, sign.PurposePolicy, sign.PurposeManifest} {
+		if err := trust.Vouch(options.Signer.Public(), purpose); err != nil {
+			return fmt.Errorf("sign what bootstrap publishes: %w; see `logline keys list`", err)
+		}
+	}
+	return nil
+}
+
+// isTrusted reports whether the signature of a published row counts under the pinned root; where none is
+// pinned, whether it is the signer's.
+func isTrusted(trust *sign.Trust, row *span.Span, options BootstrapOptions) bool {
+	if options.TrustRoot == "" {
+		return row.PublicKey != nil && *row.PublicKey == options.Signer.Public() && trust.CheckPresent(row) == nil
+	}
+	return trust.Check(row, sign.PurposeOf(row.EntityType)) == nil
 }
 
 func systemSpan(id span.ID, entityType, name string) *span.Span {

@@ -22,6 +22,7 @@ import (
 	"github.com/loglineos/loglineos/sidecar/config"
 	"github.com/loglineos/loglineos/sidecar/devdb"
 	"github.com/loglineos/loglineos/sidecar/ledger"
+	"github.com/loglineos/loglineos/sidecar/sign"
 )
 
 const (
@@ -66,6 +67,7 @@ func Listen(addr string) (net.Listener, error) {
 // up is one run of `logline up`.
 type up struct {
 	UpOptions
+	keys upKeys
 	env  map[string]string // what DIR/up.env will hold
 	data string            // where the data is; "" for a database of somebody else's
 }
@@ -189,6 +191,7 @@ func (u *up) serve(ctx context.Context, ownerURL string, listener net.Listener) 
 	if err != nil {
 		return err
 	}
+	c.TrustRoot, c.SigningKeyHex, c.SigningKeyFile = u.keys.root.Fingerprint(), "", u.keys.sidecarFile
 	level := slog.LevelWarn // the lines above tell the rest
 	if os.Getenv("LOGLINE_LOG_LEVEL") != "" {
 		level = c.Level()
@@ -271,7 +274,14 @@ func (u *up) prepare(ctx context.Context, owner *ledger.Owner) error {
 		return err
 	}
 	u.say("migrate    %d applied", len(applied))
-	published, err := Bootstrap(ctx, owner, BootstrapOptions{DailyQuota: upDailyQuota})
+	if u.keys, err = ensureKeys(ctx, owner, u.Dir); err != nil {
+		return err
+	}
+	u.env["LOGLINE_TRUST_ROOT"] = u.keys.root.Fingerprint()
+	u.say("keys       root %.12s… signs kernels and manifest, %.12s… what the sidecar appends",
+		u.keys.root.Fingerprint(), u.keys.sidecar.Fingerprint())
+	published, err := Bootstrap(ctx, owner, BootstrapOptions{DailyQuota: upDailyQuota,
+		Signer: sign.NewSigner(u.keys.root), TrustRoot: u.keys.root.Fingerprint()})
 	if err != nil {
 		return err
 	}
@@ -316,6 +326,7 @@ func (u *up) writeEnv(ownerURL string) error {
 	text.WriteString("# written by `logline up`: demo users alice (tenant acme) and bob (tenant globex)\n")
 	for _, name := range []string{
 		"DATABASE_URL", "LOGLINE_URL", "LOGLINE_TOKEN_ALICE", "LOGLINE_TOKEN_BOB", "LOGLINE_JWT_SECRET",
+		"LOGLINE_TRUST_ROOT",
 	} {
 		fmt.Fprintf(&text, "export %s='%s'\n", name, strings.ReplaceAll(u.env[name], "'", `'\''`))
 	}

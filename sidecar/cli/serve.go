@@ -12,6 +12,7 @@ import (
 	"github.com/loglineos/loglineos/sidecar/app"
 	"github.com/loglineos/loglineos/sidecar/config"
 	"github.com/loglineos/loglineos/sidecar/ledger"
+	"github.com/loglineos/loglineos/sidecar/sign"
 )
 
 const serveHelp = `Usage: logline serve
@@ -81,12 +82,14 @@ own the database (on Supabase: postgres).
     logline migrate --again --database postgres://postgres@localhost/app
 `
 
-const bootstrapHelp = `Usage: logline bootstrap [--database URL]
+const bootstrapHelp = `Usage: logline bootstrap [--key FILE] [--database URL]
 
 Publishes the five kernels into the ledger, each as its next version where its code has changed, and
 the default manifest where there is none. Running it again changes nothing. A kernel whose newest
 version a governor wrote is kept, and said so. The login must own the database (on Supabase: postgres).
 
+    --key FILE       sign them: with the root key, or one with the purposes function, policy and manifest.
+                     What bootstrap has published unsigned gets a signed next version
     --database URL   default: DATABASE_URL
 `
 
@@ -141,12 +144,23 @@ func runMigrate(s signals, args []string, out, _ io.Writer) error {
 
 func runBootstrap(s signals, args []string, out, _ io.Writer) error {
 	ctx := s.stop
-	owner, err := openOwner(ctx, "bootstrap", bootstrapHelp, args, out, nil)
+	var keyFile string
+	owner, err := openOwner(ctx, "bootstrap", bootstrapHelp, args, out, func(flags *flag.FlagSet) {
+		flags.StringVar(&keyFile, "key", "", "")
+	})
 	if err != nil {
 		return err
 	}
 	defer owner.Close(context.WithoutCancel(ctx))
-	published, err := app.Bootstrap(ctx, owner, app.BootstrapOptions{})
+	options := app.BootstrapOptions{TrustRoot: config.TrustRoot()}
+	if keyFile != "" {
+		key, err := sign.ReadKeyFile(keyFile)
+		if err != nil {
+			return err
+		}
+		options.Signer = sign.NewSigner(key)
+	}
+	published, err := app.Bootstrap(ctx, owner, options)
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,9 @@ type Config struct {
 	FetchAllow     Hosts  `envconfig:"LOGLINE_FETCH_ALLOW" desc:"Hosts, as host:port with commas, that code may reach where the manifest grants it too. A private address counts only when it stands here itself, for example 127.0.0.1:11434."`
 	DrainMs        int    `envconfig:"LOGLINE_DRAIN_MS" default:"10000" unit:"ms" desc:"How long a stop waits for what is running; the rest is taken over by another sidecar."`
 	WallsMs        int    `envconfig:"LOGLINE_WALLS_MS" default:"30000" unit:"ms" desc:"How often the walls of the ledger are looked at (ledger.guard_check()); while one does not stand, /readyz answers 503."`
-	TrustRoot      string `envconfig:"LOGLINE_TRUST_ROOT" desc:"Fingerprint of the root key: 64 characters of hex, the BLAKE3 of the public key. Absent: signatures are not traced to a root."`
+	TrustRoot      string `envconfig:"LOGLINE_TRUST_ROOT" desc:"Fingerprint of the root key: 64 characters of hex, the BLAKE3 of the public key (logline keys list). Absent: no key counts, and nothing runs that requires signatures."`
+	SigningKeyHex  string `envconfig:"SIGNING_KEY_HEX" secret:"all" desc:"Private key that signs what the sidecar appends: 64 characters of hex (logline keys generate). Ledger code never sees it. Absent, and no file either: spans are hashed and not signed."`
+	SigningKeyFile string `envconfig:"LOGLINE_SIGNING_KEY_FILE" desc:"File that holds the private key in place of SIGNING_KEY_HEX. Its owner alone may read it (mode 0600)."`
 
 	secrets []Secret
 }
@@ -71,6 +73,9 @@ func Load() (*Config, error) { return load("") }
 // LoadFor is Load with databaseURL in place of DATABASE_URL and REPLICATION_URL, for `logline up`,
 // whose Postgres is its own.
 func LoadFor(databaseURL string) (*Config, error) { return load(databaseURL) }
+
+// TrustRoot returns LOGLINE_TRUST_ROOT, "" where it is absent, for commands that need nothing else.
+func TrustRoot() string { return os.Getenv("LOGLINE_TRUST_ROOT") }
 
 // DatabaseURL returns DATABASE_URL, "" where it is absent, for commands that need nothing else.
 func DatabaseURL() string { return os.Getenv("DATABASE_URL") }
@@ -133,6 +138,7 @@ var (
 	slotName = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
 	nodeName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$`)
 	envName  = regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
+	hexKey   = regexp.MustCompile(`^[0-9A-Fa-f]{64}$`)
 	hexHash  = regexp.MustCompile(`^[0-9a-f]{64}$`)
 )
 
@@ -200,6 +206,12 @@ func (c *Config) checkWords() []error {
 		if cause := hostFault(host); cause != "" {
 			refuse("LOGLINE_FETCH_ALLOW", cause, "write host:port with commas, for example api.openai.com:443")
 		}
+	}
+	if c.SigningKeyHex != "" && !hexKey.MatchString(c.SigningKeyHex) {
+		refuse("SIGNING_KEY_HEX", "is no private key", "use the 64 characters of hex of `logline keys generate`")
+	}
+	if c.SigningKeyHex != "" && c.SigningKeyFile != "" {
+		refuse("SIGNING_KEY_HEX", "and LOGLINE_SIGNING_KEY_FILE are both set", "keep one of them")
 	}
 	if c.TrustRoot != "" && !hexHash.MatchString(c.TrustRoot) {
 		refuse("LOGLINE_TRUST_ROOT", "is no fingerprint", "use 64 characters of lower case hex")

@@ -75,19 +75,19 @@ func publish(ctx context.Context, q querier, rows []*span.Span) error {
 	return nil
 }
 
-// AppendAt appends the one span that make returns, in a transaction whose snapshot (pg_current_snapshot) make
+// AppendAt appends the spans that draft returns, in a transaction whose snapshot (pg_current_snapshot) draft
 // is told: so a span can say what was committed before it.
-func (o *Owner) AppendAt(ctx context.Context, make func(snapshot string) (*span.Span, error)) error {
+func (o *Owner) AppendAt(ctx context.Context, draft func(snapshot string) ([]*span.Span, error)) error {
 	return pgx.BeginFunc(ctx, o.conn, func(tx pgx.Tx) error {
 		var snapshot string
 		if err := tx.QueryRow(ctx, "select pg_current_snapshot()::text").Scan(&snapshot); err != nil {
 			return fmt.Errorf("read the snapshot: %w", err)
 		}
-		row, err := make(snapshot)
+		rows, err := draft(snapshot)
 		if err != nil {
 			return err
 		}
-		return publish(ctx, tx, []*span.Span{row})
+		return publish(ctx, tx, rows)
 	})
 }
 

@@ -56,9 +56,15 @@ func (d *Document) Statement() []byte {
 
 // KeySpanID is the id of the span of a key: that of its idempotency_key for tenant system, so that one
 // key is one span, and nobody but the system can be there first (ledger.idempotency_id).
-func KeySpanID(public string) span.ID {
-	namespace := span.MustID("05e24595-4bbb-57e4-810f-6d85f953de6c") // of tenants that are no UUID
-	return uuid5(uuid5(namespace, "system"), keySpanName(public))
+func KeySpanID(public string) span.ID { return IdempotencyID("system", keySpanName(public)) }
+
+// IdempotencyID is ledger.idempotency_id: the id of the first version that carries this idempotency_key.
+func IdempotencyID(tenant, key string) span.ID {
+	// A tenant is the namespace itself where it is a UUID in lower case, of any version but 5.
+	if id, err := span.ParseID(tenant); err == nil && id.String() == tenant && id.Version() != 5 {
+		return uuid5(id, key)
+	}
+	return uuid5(uuid5(span.MustID("05e24595-4bbb-57e4-810f-6d85f953de6c"), tenant), key)
 }
 
 func keySpanName(public string) string { return "key:" + public }

@@ -121,7 +121,7 @@ func TestKeyFilesAreTheirOwnersAlone(t *testing.T) {
 }
 
 // The database says which id a key's idempotency_key has; anybody else is refused there.
-func TestTheIdOfAKeySpanIsThatOfItsIdempotencyKey(t *testing.T) {
+func TestIdsOfKeysAreThoseOfTheirIdempotencyKeys(t *testing.T) {
 	t.Parallel()
 	conn, err := pgx.Connect(t.Context(), pgtest.New(t).URL)
 	if err != nil {
@@ -129,13 +129,19 @@ func TestTheIdOfAKeySpanIsThatOfItsIdempotencyKey(t *testing.T) {
 	}
 	defer conn.Close(t.Context())
 	row := setup(t).rows[0]
-	var want string
-	err = conn.QueryRow(t.Context(), "select ledger.idempotency_id('system', $1)::text", *row.IdempotencyKey).
-		Scan(&want)
-	if err != nil {
-		t.Fatal(err)
+	if row.ID != IdempotencyID("system", *row.IdempotencyKey) {
+		t.Error("the span of a key has another id")
 	}
-	if row.ID.String() != want {
-		t.Errorf("got %s, the ledger has %s", row.ID, want)
+	for _, tenant := range []string{"system", "acme", "", "3d813cbb-47fb-42ba-91df-831e1593ac29",
+		"3D813CBB-47FB-42BA-91DF-831E1593AC29", "05e24595-4bbb-57e4-810f-6d85f953de6c"} {
+		var want string
+		err = conn.QueryRow(t.Context(), "select ledger.idempotency_id($1, $2)::text", tenant, *row.IdempotencyKey).
+			Scan(&want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := IdempotencyID(tenant, *row.IdempotencyKey); got.String() != want {
+			t.Errorf("tenant %q: got %s, the ledger has %s", tenant, got, want)
+		}
 	}
 }

@@ -51,6 +51,15 @@ func Purposes() []Purpose {
 // IsPurpose reports whether text names one.
 func IsPurpose(text string) bool { return slices.Contains(Purposes(), Purpose(text)) }
 
+// PurposeOf is the purpose that a key needs for spans of entityType.
+func PurposeOf(entityType string) Purpose {
+	switch purpose := Purpose(entityType); purpose {
+	case PurposeFunction, PurposePolicy, PurposeProvider, PurposeManifest, PurposeKey, PurposeCheckpoint:
+		return purpose
+	}
+	return PurposeSpan
+}
+
 // Verify reports whether signature is public's over hash, by the strict rule of package edwards. It is
 // what ctx.crypto.verify answers, too.
 func Verify(public, hash, signature []byte) bool { return edwards.Verify(public, hash, signature) }
@@ -71,10 +80,4 @@ func Fingerprint(public []byte) string {
 }
 
 // keyIDOf is the sig_key_id of a public key in hex.
-func keyIDOf(public string) string {
-	raw, err := hex.DecodeString(public)
-	if err != nil {
-		return ""
-	}
-	return keyIDPrefix + Fingerprint(raw)
-}
+func keyIDOf(public string) string { return keyIDPrefix + fingerprintOf(public) }

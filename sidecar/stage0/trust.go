@@ -17,9 +17,9 @@ func (s *Stage0) checkSignature(_ context.Context, row *span.Span, purpose sign.
 
 // admitSignature judges the signature of a row that is about to run, or that kernels go by. Its hash has been
 // found right. Where the manifest requires none, one that is there must still hold.
-func (s *Stage0) admitSignature(manifest *governed, row *span.Span, purpose sign.Purpose) *span.RunError {
+func (s *Stage0) admitSignature(manifest *governed, row *span.Span) *span.RunError {
 	if manifest.Features.SignaturesRequired.For(row.EntityType) {
-		return s.trust.Load().CheckSealed(row, purpose)
+		return s.trust.Load().CheckSealed(row, sign.PurposeOf(row.EntityType))
 	}
 	return s.trust.Load().CheckPresent(row)
 }

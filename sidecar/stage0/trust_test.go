@@ -94,7 +94,7 @@ func (b *signedBench) revoke(key *sign.Key, fromStart bool) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	err = b.owner.AppendAt(b.t.Context(), func(snapshot string) (*span.Span, error) {
+	err = b.owner.AppendAt(b.t.Context(), func(snapshot string) ([]*span.Span, error) {
 		if fromStart {
 			snapshot = ""
 		}
@@ -102,7 +102,7 @@ func (b *signedBench) revoke(key *sign.Key, fromStart bool) {
 		if err != nil {
 			return nil, err
 		}
-		return row, sign.NewSigner(b.root).Seal(row, row.PrevHash)
+		return []*span.Span{row}, sign.NewSigner(b.root).Seal(row, row.PrevHash)
 	})
 	if err != nil {
 		b.t.Fatal(err)

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/loglineos/loglineos/sidecar/sign"
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
@@ -29,7 +28,7 @@ func (s *Stage0) verifyKernel(manifest *governed, id span.ID, row *span.Span) *s
 	if refusal := verifyHash(row, true); refusal != nil {
 		return refusal
 	}
-	return s.admitSignature(manifest, row, sign.PurposeFunction)
+	return s.admitSignature(manifest, row)
 }
 
 // verifyTarget decides whether a cause of this owner and tenant may run row: a function or a policy.
@@ -55,10 +54,7 @@ func (s *Stage0) verifyTarget(manifest *governed, row *span.Span, id span.ID, ow
 	if refusal := verifyHash(row, false); refusal != nil {
 		return refusal
 	}
-	if row.EntityType == "policy" {
-		return s.admitSignature(manifest, row, sign.PurposePolicy)
-	}
-	return s.admitSignature(manifest, row, sign.PurposeFunction)
+	return s.admitSignature(manifest, row)
 }
 
 // verifyHash recomputes the hash of row. A row of the system must have one, others may.

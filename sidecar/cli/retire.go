@@ -1,0 +1,173 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/loglineos/loglineos/sidecar/app"
+	"github.com/loglineos/loglineos/sidecar/ledger"
+	"github.com/loglineos/loglineos/sidecar/sign"
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+const rotateHelp = `Usage: logline keys rotate FILE|FINGERPRINT --key FILE [flags]
+
+Makes a new key with the rights of an old one and publishes it; the old one is deprecated in the same
+transaction. Both count until the old one is revoked, so whoever signs with it has time to change.
+
+    --key FILE       the key that signs the new one: the root, or one with the purpose key
+    --out FILE       write the new private key there, for its owner alone; default: print it
+    --database URL   default: DATABASE_URL
+
+Example:
+
+    logline keys rotate sidecar.key --key root.key --out sidecar-2.key
+`
+
+func runRotate(ctx context.Context, k *keysCall) error {
+	signer, err := k.needSigner("the root, or a key with the purpose key")
+	if err != nil {
+		return err
+	}
+	owner, current, err := k.findKey(ctx)
+	if err != nil {
+		return err
+	}
+	defer owner.Close(context.WithoutCancel(ctx))
+	key, err := sign.Generate()
+	if err != nil {
+		return err
+	}
+	document, err := sign.ReadDocument(current)
+	if err != nil {
+		return err
+	}
+	if k.outFile != "" {
+		err := sign.WriteKeyFile(k.outFile, key, "logline key in the place of "+document.Fingerprint)
+		if err != nil {
+			return err
+		}
+	}
+	row, err := app.RotateKey(ctx, owner, current, key, signer)
+	if err != nil {
+		return fmt.Errorf("rotate the key: %w", err)
+	}
+	if k.outFile == "" {
+		fmt.Fprintf(k.out, "private      %s\n", key.Secret())
+	}
+	fmt.Fprintf(k.out, "public       %s\nfingerprint  %s\ndeprecated   %s: it counts until it is revoked\n",
+		key.Public(), key.Fingerprint(), document.Fingerprint)
+	return k.reportPublished(ctx, owner, row)
+}
+
+const revokeHelp = `Usage: logline keys revoke FILE|FINGERPRINT [flags]
+
+Takes a key back, for good. What was committed before counts on, by the transactions that the ledger has
+seen; whatever time a span states. Sidecars go by it as soon as they see it.
+
+    --from-start     nothing that it has ever signed counts: it was stolen, nobody knows when
+    --reason TEXT    why, for people
+    --key FILE       sign the revocation. It holds without, too: it only takes away
+    --database URL   default: DATABASE_URL
+
+Example:
+
+    logline keys revoke 4f0c91b27e --reason "laptop stolen" --from-start --key root.key
+`
+
+func runRevoke(ctx context.Context, k *keysCall) error {
+	signer, err := k.signer()
+	if err != nil {
+		return err
+	}
+	owner, current, err := k.findKey(ctx)
+	if err != nil {
+		return err
+	}
+	defer owner.Close(context.WithoutCancel(ctx))
+	if current.StatusText() == "revoked" {
+		fmt.Fprintf(k.out, "it is revoked already, by version %d of span %s\n", current.Seq, current.ID)
+		return nil
+	}
+	row, err := app.RevokeKey(ctx, owner, current, signer, k.reason, k.fromStart)
+	if err != nil {
+		return fmt.Errorf("revoke the key: %w", err)
+	}
+	what := "what was committed before it counts on"
+	if k.fromStart {
+		what = "nothing that it has signed counts any more"
+	}
+	fmt.Fprintf(k.out, "revoked      span %s version %d: %s\n", row.ID, row.Seq, what)
+	return nil
+}
+
+// findKey opens the ledger and returns the newest version of the key span that the argument names.
+func (k *keysCall) findKey(ctx context.Context) (*ledger.Owner, *span.Span, error) {
+	name := k.argument
+	if isFile(name) {
+		key, err := sign.ReadKeyFile(name)
+		if err != nil {
+			return nil, nil, err
+		}
+		name = key.Fingerprint()
+	}
+	owner, err := k.needOwner(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	current, err := app.FindKey(ctx, owner, name)
+	if err != nil {
+		return nil, nil, errors.Join(err, owner.Close(context.WithoutCancel(ctx)))
+	}
+	return owner, current, nil
+}
+
+const signHelp = `Usage: logline keys sign FILE|- --key FILE [--owner NAME] [--tenant NAME]
+
+Reads a span (a JSON object of columns), fills in what the ledger would (id, seq, who, at, visibility),
+signs it and prints it, ready to POST or for ledger.append. Nothing is sent. A later version states id, seq
+and prev_hash: the curr_hash of the version before.
+
+    --key FILE       the private key
+    --owner NAME     owner_id, where the span has none
+    --tenant NAME    tenant_id, where the span has none
+
+Examples:
+
+    logline keys sign greet.json --key alice.key --owner alice --tenant acme > signed.json
+    curl "$API/universal_registry" -H "Content-Profile: ledger" … --json @signed.json
+    echo '{"entity_type": "request", "status": "scheduled", "parent_id": "…", "metadata": {"force": true}}' |
+        logline keys sign - --key override.key --owner alice --tenant acme
+`
+
+// documentBytesMax bounds what is read; the ledger takes spans of 1 MiB.
+const documentBytesMax = 4 << 20
+
+func runSign(_ context.Context, k *keysCall) error {
+	key, err := k.needSigner("the private key that signs")
+	if err != nil {
+		return err
+	}
+	input := io.Reader(os.Stdin)
+	if k.argument != "-" {
+		file, err := os.Open(k.argument)
+		if err != nil {
+			return fmt.Errorf("open the span: %w", err)
+		}
+		defer file.Close()
+		input = file
+	}
+	raw, err := io.ReadAll(io.LimitReader(input, documentBytesMax))
+	if err != nil {
+		return fmt.Errorf("read the span: %w", err)
+	}
+	signed, err := app.SignDocument(raw, key, k.owner, k.tenant)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(k.out, "%s\n", signed)
+	return err
+}
