@@ -34,6 +34,7 @@ type bench struct {
 	t     testing.TB
 	db    *pgtest.Database
 	owner *ledger.Owner
+	made  int
 }
 
 // pool is shared: children are processes, and tests need few of them.

@@ -1,0 +1,42 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// OpenReader connects to databaseURL with sessions that cannot write. They work as the sidecar's role where
+// the login may be it, else as the login itself, and then see what row level security lets it see.
+func OpenReader(ctx context.Context, databaseURL string) (*Ledger, error) {
+	config, err := pgxpool.ParseConfig(databaseURL)
+	if err != nil {
+		return nil, fmt.Errorf("parse DATABASE_URL: %w", err)
+	}
+	config.MaxConns = 2
+	Session(config.ConnConfig, "loglineos reader")
+	config.ConnConfig.RuntimeParams["default_transaction_read_only"] = "on"
+	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		var isMember bool
+		err := conn.QueryRow(ctx, `select coalesce((select pg_has_role(oid, 'member') from pg_roles
+			where rolname = $1), false)`, Role).Scan(&isMember)
+		if err != nil {
+			return fmt.Errorf("look for the role %s: %w", Role, err)
+		}
+		if !isMember {
+			return nil
+		}
+		return AssumeRole(ctx, conn)
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("open the ledger: %w", err)
+	}
+	if err := pool.Ping(ctx); err != nil {
+		pool.Close()
+		return nil, explainConnect(err)
+	}
+	return &Ledger{pool, make(chan struct{}, 1)}, nil
+}
