@@ -31,6 +31,7 @@ func Replay(ctx context.Context, databaseURL string, execution span.ID, other *R
 		return nil, fmt.Errorf("start the sandbox: %w", err)
 	}
 	defer pool.Close()
-	s := stage0.New(stage0.Config{Ledger: reader, Pool: pool, Node: "replay", Log: slog.New(slog.DiscardHandler)})
+	s := stage0.New(stage0.Config{Ledger: reader, Pool: pool, Node: "replay",
+		Log: slog.New(slog.DiscardHandler)})
 	return s.Replay(ctx, execution, other)
 }

@@ -39,7 +39,9 @@ func (b *bench) replayed(id span.ID, other *ReplayCode) *Replay {
 func TestReplayGivesTheSame(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil, nil)
-	b.put(500, "order", func(s *span.Span) { s.Name, s.Metadata = new("o"), json.RawMessage(`{"b":1,"aa":2,"10":3}`) })
+	b.put(500, "order", func(s *span.Span) {
+		s.Name, s.Metadata = new("o"), json.RawMessage(`{"b":1,"aa":2,"10":3}`)
+	})
 	for name, source := range map[string]string{
 		"pure":  "return input",
 		"time":  "await ctx.find({name: 'x'}); return [Date.now(), ctx.now(), performance.now(), Math.random(), ctx.id()]",
@@ -100,8 +102,8 @@ func TestReplayOfOtherCodeSaysWhatDiffers(t *testing.T) {
 		{"output", strings.Replace(source, "found.length, r", "found.length + 1, r", 1), id, "output"},
 		{"log", strings.Replace(source, `"found", `, `"have", `, 1), id, "log 1"},
 		{"span", strings.Replace(source, `name: "a"`, `name: "b"`, 1), id, "call 2 (insertSpan)"},
-		{"one span more", strings.Replace(source, "return", `ctx.insertSpan({entity_type: "memory"}); return`, 1), id,
-			"call 3 (insertSpan)"},
+		{"one span more", strings.Replace(source, "return", `ctx.insertSpan({entity_type: "memory"}); return`, 1),
+			id, "call 3 (insertSpan)"},
 		{"span first", `ctx.insertSpan({entity_type: "memory"}); ` + source, id,
 			"call 1 (find, then insertSpan),call 2 (insertSpan, then find),call 3 (insertSpan)"},
 		{"other find", strings.Replace(source, `name: "x"`, `name: "y"`, 1), id,
@@ -148,7 +150,8 @@ func TestReplayRefusesWhatCannotBeRepeated(t *testing.T) {
 		{"the function was changed", changed, "is not what was hashed"},
 		{"its name was changed", unhashed, "is not what was hashed"},
 		{"timeout", run("for (;;);", func(s *span.Span) { s.TimeoutMs = new(50) }), "it ended with timeout"},
-		{"large answers", run("return (await ctx.find({entity_type: 'big'})).length"), "the answer to call 1 (find) was not kept"},
+		{"large answers", run("return (await ctx.find({entity_type: 'big'})).length"),
+			"the answer to call 1 (find) was not kept"},
 		{"nothing ran", b.recorded(3, idOf(9999)), "no code ran"},
 	}
 	for _, c := range cases {
@@ -157,7 +160,8 @@ func TestReplayRefusesWhatCannotBeRepeated(t *testing.T) {
 			t.Errorf("%s: got %s, want %q", c.name, encode(got), c.reason)
 		}
 	}
-	if _, err := b.Replay(t.Context(), idOf(500), nil); err == nil || !strings.Contains(err.Error(), "no execution") {
+	_, err := b.Replay(t.Context(), idOf(500), nil)
+	if err == nil || !strings.Contains(err.Error(), "no execution") {
 		t.Errorf("an order is replayed: %v", err)
 	}
 }
