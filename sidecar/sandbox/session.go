@@ -362,12 +362,12 @@ func (s *session) answer(c call) {
 	switch {
 	case errors.As(err, &seen):
 		m.failed = &HostError{Code: seen.Code, Message: cut(seen.Message)}
+	case err != nil && s.ctx.Err() != nil:
+		return // the run is cancelled, and that is how it ends: not by what the host says of it
 	case err != nil:
 		m.failed = &HostError{Code: CodeCrash, Message: "host call " + c.name + " failed"}
-		if s.ctx.Err() == nil {
-			s.log.Error("host call failed", "call", c.name, "program", s.run.Program.Name, "error", err)
-			s.keep(fmt.Errorf("host call %s: %w", c.name, err))
-		}
+		s.log.Error("host call failed", "call", c.name, "program", s.run.Program.Name, "error", err)
+		s.keep(fmt.Errorf("host call %s: %w", c.name, err))
 	case len(value) > s.run.Limits.ResultsBytes:
 		m.failed = &HostError{Code: "limit.rows", Message: fmt.Sprintf(
 			"the answer to %s has %d bytes, the limit is %d", c.name, len(value), s.run.Limits.ResultsBytes)}

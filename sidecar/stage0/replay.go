@@ -67,7 +67,8 @@ func unrepeatable(format string, args ...any) error {
 // Replay runs the function of an execution again, in this Stage-0's sandbox: the same version with the same
 // input, seed, time and limits, and with host calls answered from the record. It reads the ledger, and
 // neither writes nor calls anything. other, where it is not nil, runs in place of the function's code.
-// Stage-0 need not have read its manifest. An error is a fault on the way; that a run cannot be repeated is a verdict.
+// Stage-0 need not have read its manifest. An error is a fault on the way; that a run cannot be repeated is
+// a verdict.
 func (s *Stage0) Replay(ctx context.Context, execution span.ID, other *ReplayCode) (*Replay, error) {
 	report := &Replay{Execution: execution}
 	r, err := s.readRecording(ctx, execution, other != nil)
