@@ -197,7 +197,7 @@ func (s *Span) Hash() (string, error) {
 
 // Seal sets prev_hash, then curr_hash. prevHash is the curr_hash of version seq-1, nil where that
 // one has none. Everything that is hashed, public_key, sig_alg and sig_key_id among it, must be
-// set before; signature may be set after.
+// set before; signature is void by it, and is set after.
 func (s *Span) Seal(prevHash *string) error {
 	if s.Seq == 0 && prevHash != nil {
 		return &Refusal{CodePrevHash, "seq 0 has no version before it, but a prev_hash", "seal seq 0 with nil"}
@@ -207,7 +207,7 @@ func (s *Span) Seal(prevHash *string) error {
 	if err != nil {
 		return err
 	}
-	s.CurrHash = &hash
+	s.CurrHash, s.Signature = &hash, nil
 	return nil
 }
 

@@ -1,0 +1,391 @@
+package e2e_test
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/loglineos/loglineos/sidecar/sign"
+	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/pgtest"
+)
+
+// signedSystem is a system whose root key is pinned; its keys are files in dir.
+type signedSystem struct {
+	*system
+	dir, root string // root is the fingerprint
+}
+
+var fingerprints = regexp.MustCompile(`(?m)^fingerprint +([0-9a-f]{64})$`)
+
+// setupSigned makes the first keys of a system as docs/keys.md says, over kernels that nobody has signed.
+func setupSigned(t *testing.T) *signedSystem {
+	t.Helper()
+	s := &signedSystem{system: migrated(t, pgtest.NewCluster(t, nil)), dir: t.TempDir()}
+	s.bootstrap()
+	said := s.keys(0, "generate", "--root", "--out", s.file("root"))
+	s.root = fingerprints.FindStringSubmatch(said)[1]
+	s.keys(0, "generate", "--purpose", "span", "--key", s.file("root"), "--out", s.file("sidecar"))
+	said = s.logline(0, "bootstrap", "--key", s.file("root"))
+	if n := strings.Count(said, "published "); n != len(s.read("owner_id = 'system' and seq = 1")) || n < 6 {
+		t.Errorf("%d spans are signed by bootstrap:\n%s", n, said)
+	}
+	if said = s.logline(0, "bootstrap", "--key", s.file("root")); strings.Contains(said, "published ") {
+		t.Errorf("a second bootstrap publishes again:\n%s", said)
+	}
+	return s
+}
+
+func (s *signedSystem) file(name string) string { return filepath.Join(s.dir, name+".key") }
+
+// logline runs a command as the database's owner, with the root pinned, and returns what it prints.
+func (s *signedSystem) logline(code int, args ...string) string {
+	s.t.Helper()
+	env := []string{"DATABASE_URL=" + s.db.URL}
+	if s.root != "" {
+		env = append(env, "LOGLINE_TRUST_ROOT="+s.root)
+	}
+	p := launch(s.t, env, args...)
+	if got := p.wait(); got != code {
+		s.t.Fatalf("logline %v exits with %d, want %d:\n%s%s", args, got, code, p.out.String(), p.err.String())
+	}
+	return p.out.String() + p.err.String()
+}
+
+func (s *signedSystem) keys(code int, args ...string) string {
+	s.t.Helper()
+	return s.logline(code, append([]string{"keys"}, args...)...)
+}
+
+// serveSigned starts a sidecar with the key of this name.
+func (s *signedSystem) serveSigned(key string) *process {
+	s.t.Helper()
+	return s.serve("LOGLINE_TRUST_ROOT="+s.root, "LOGLINE_SIGNING_KEY_FILE="+s.file(key))
+}
+
+// signed completes a span and signs it with the key of this name, by the command.
+func (s *signedSystem) signed(key string, c columns, u user) columns {
+	s.t.Helper()
+	raw, err := json.Marshal(c)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	file := filepath.Join(s.dir, rand.Text()+".json")
+	if err := os.WriteFile(file, raw, 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	said := s.keys(0, "sign", file, "--key", s.file(key), "--owner", u.sub, "--tenant", u.tenant)
+	var complete columns
+	if err := json.Unmarshal([]byte(said), &complete); err != nil {
+		s.t.Fatalf("%v: %s", err, said)
+	}
+	return complete
+}
+
+// runSigned has a user schedule a function that the key of this name has signed.
+func (s *signedSystem) runSigned(key, code string) run {
+	s.t.Helper()
+	c := function(code)
+	s.insert(alice, s.signed(key, c, alice))
+	return s.settled(c["trace_id"].(string), 1)[0]
+}
+
+// require appends the next version of the manifest, signed by the key of this name.
+func (s *signedSystem) require(key string, required any) {
+	s.t.Helper()
+	newest := s.latest(span.ManifestID)
+	var document map[string]any
+	if err := json.Unmarshal(newest.Metadata, &document); err != nil {
+		s.t.Fatal(err)
+	}
+	document["features"] = map[string]any{"signatures_required": required}
+	next := s.signed(key, columns{"id": newest.ID, "seq": newest.Seq + 1, "prev_hash": newest.CurrHash,
+		"entity_type": "manifest", "who": "system:test", "status": "active", "visibility": "public",
+		"name": newest.Name, "metadata": document}, user{"system", "system"})
+	names, list := sorted(next)
+	body, err := json.Marshal(next)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.exec(`insert into ledger.universal_registry (`+names+`) select `+list+`
+		from json_populate_record(null::ledger.universal_registry, $1::json) as b`, string(body))
+}
+
+func TestASystemThatRequiresSignatures(t *testing.T) {
+	t.Parallel()
+	s := setupSigned(t)
+	sidecar := s.serveSigned("sidecar")
+	s.run(alice, `return 1;`)
+	s.require("root", true)
+	s.keys(0, "generate", "--purpose", "function", "--tenant", "acme", "--owner", "alice",
+		"--key", s.file("root"), "--out", s.file("alice"))
+	s.keys(0, "generate", "--purpose", "function", "--tenant", "globex", "--key", s.file("root"), "--out",
+		s.file("bob"))
+	sameJSON(t, s.runSigned("alice", `return 2;`).execution(t).Output, `2`)
+	for key, want := range map[string]span.RunCode{"": span.RunUnsigned, "bob": span.RunBadSignature,
+		"sidecar": span.RunBadSignature} {
+		var execution *span.Span
+		if key == "" {
+			execution = s.run(alice, `return 3;`).execution(t)
+		} else {
+			execution = s.runSigned(key, `return 3;`).execution(t)
+		}
+		fault := failure(t, execution)
+		if fault.Code != want || execution.StatusText() != "error" || !strings.Contains(fault.Message, "sign") {
+			t.Errorf("signed by %q: %s %+v, want %s", key, execution.StatusText(), fault, want)
+		}
+	}
+
+	// The sidecar's key takes turns with another, and what the first signed counts on.
+	said := s.keys(0, "rotate", s.file("sidecar"), "--key", s.file("root"), "--out", s.file("sidecar-2"))
+	if !strings.Contains(said, "deprecated") {
+		t.Errorf("rotate says %s", said)
+	}
+	sameJSON(t, s.runSigned("alice", `return 4;`).execution(t).Output, `4`)
+	if code := sidecar.signal(syscall.SIGTERM); code != 0 {
+		t.Errorf("the first sidecar exits with %d", code)
+	}
+	sidecar = s.serveSigned("sidecar-2")
+	s.keys(0, "revoke", s.file("sidecar"), "--key", s.file("root"), "--reason", "test")
+	sameJSON(t, s.runSigned("alice", `return 5;`).execution(t).Output, `5`)
+	kept := s.insert(alice, s.signed("alice", with(function(`return 6;`), columns{"status": "active"}), alice))
+	s.keys(0, "revoke", s.file("alice"))
+	if fault := failure(t, s.runSigned("alice", `return 7;`).execution(t)); fault.Code != span.RunRevoked {
+		t.Errorf("after the revocation: %+v", fault)
+	}
+	sameJSON(t, s.call(kept.ID).Output, `6`)
+	if code := sidecar.signal(syscall.SIGTERM); code != 0 {
+		t.Errorf("the second sidecar exits with %d", code)
+	}
+	checkSigned(t, s)
+}
+
+// checkSigned finds a trusted signature on each span that the sidecar or a command has appended, once there
+// were keys.
+func checkSigned(t *testing.T, s *signedSystem) {
+	t.Helper()
+	all := s.read("true")
+	trust := sign.NewTrust(s.root, slices.DeleteFunc(slices.Clone(all),
+		func(row *span.Span) bool { return row.EntityType != "key" }))
+	counted := map[string]int{}
+	for _, row := range all {
+		role, _, _ := strings.Cut(row.Who, ":")
+		if role == "user" || role == "client" || role == "system" && row.Seq == 0 && row.EntityType != "key" {
+			continue // users' own, and what was bootstrapped before there were keys
+		}
+		if row.EntityType == "key" && row.StatusText() == "revoked" && row.Signature == nil {
+			continue // a revocation needs none
+		}
+		counted[row.EntityType]++
+		if err := trust.Check(row, sign.PurposeOf(row.EntityType)); err != nil {
+			t.Errorf("%s by %s: %v", row.EntityType, row.Who, err)
+		}
+	}
+	for _, entityType := range []string{"request", "execution", "boot_event", "function", "manifest", "key"} {
+		if counted[entityType] == 0 {
+			t.Errorf("no %s was looked at", entityType)
+		}
+	}
+}
+
+func TestPrivateKeysAreNowhereToBeSeen(t *testing.T) {
+	t.Parallel()
+	s := setupSigned(t)
+	key, err := sign.ReadKeyFile(s.file("sidecar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sidecar := s.serve("LOGLINE_TRUST_ROOT="+s.root, "SIGNING_KEY_HEX="+key.Secret(), "LOGLINE_LOG_LEVEL=debug")
+	s.run(alice, `return Object.keys(globalThis);`)
+	children := sidecar.children()
+	if len(children) == 0 {
+		t.Fatal("the sidecar has no children")
+	}
+	for _, pid := range children {
+		environment, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(environment), "KEY") || strings.Contains(string(environment), key.Secret()) {
+			t.Errorf("child %d has the environment %q", pid, environment)
+		}
+	}
+	rows := one[string](s.system, "select string_agg(r::text, ' ') from ledger.universal_registry as r")
+	for _, seen := range []string{rows, sidecar.out.String(), sidecar.err.String()} {
+		if strings.Contains(seen, key.Secret()) {
+			t.Error("the private key is in the ledger or in the log")
+		}
+	}
+	if n := len(s.read("public_key = $1", key.Public())); n < 3 {
+		t.Errorf("%d spans are signed with it", n)
+	}
+}
+
+func TestServeRefusesAKeyThatDoesNotCount(t *testing.T) {
+	t.Parallel()
+	s := setupSigned(t)
+	stranger, err := sign.Generate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.keys(0, "generate", "--purpose", "function", "--key", s.file("root"), "--out", s.file("builder"))
+	s.keys(0, "generate", "--purpose", "span", "--key", s.file("root"), "--out", s.file("old"))
+	s.keys(0, "revoke", s.file("old"))
+	s.keys(0, "generate", "--purpose", "span", "--key", s.file("root"), "--out", s.file("open"))
+	if err := os.Chmod(s.file("open"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		env  string
+		want string
+	}{
+		"a stranger": {"SIGNING_KEY_HEX=" + stranger.Secret(), "logline keys publish FILE --purpose span"},
+		"no purpose": {"LOGLINE_SIGNING_KEY_FILE=" + s.file("builder"), "has not the purpose span"},
+		"revoked":    {"LOGLINE_SIGNING_KEY_FILE=" + s.file("old"), "is revoked"},
+		"readable":   {"LOGLINE_SIGNING_KEY_FILE=" + s.file("open"), "chmod 600 " + s.file("open")},
+		"missing":    {"LOGLINE_SIGNING_KEY_FILE=" + s.file("none"), "LOGLINE_SIGNING_KEY_FILE"},
+		"malformed":  {"SIGNING_KEY_HEX=abc", "SIGNING_KEY_HEX is no private key"},
+	} {
+		p := s.spawn("LOGLINE_TRUST_ROOT="+s.root, c.env)
+		if code := p.wait(); code == 0 || !strings.Contains(p.err.String(), c.want) {
+			t.Errorf("%s: exit %d, %s", name, code, p.err.String())
+		}
+	}
+	both := s.spawn("SIGNING_KEY_HEX="+stranger.Secret(), "LOGLINE_SIGNING_KEY_FILE="+s.file("sidecar"))
+	if code := both.wait(); code != 2 || !strings.Contains(both.err.String(), "both set") {
+		t.Errorf("both: exit %d, %s", code, both.err.String())
+	}
+}
+
+func TestCommandsOfKeys(t *testing.T) {
+	t.Parallel()
+	s := setupSigned(t)
+	for _, c := range []struct {
+		code int
+		want string
+		args []string
+	}{
+		{0, "logline keys generate --root", nil},
+		{0, "generate", []string{"--help"}},
+		{0, "Example", []string{"sign", "--help"}},
+		{0, "Example", []string{"revoke", "--help"}},
+		{2, `"keys fly"`, []string{"fly"}},
+		{2, "--purpose", []string{"generate"}},
+		{2, `"fly"`, []string{"generate", "--purpose", "span,fly"}},
+		{2, "leave --purpose", []string{"generate", "--root", "--purpose", "span"}},
+		{2, "leave --key", []string{"generate", "--root", "--key", s.file("root")}},
+		{1, "exists, and no key is overwritten", []string{"generate", "--root", "--out", s.file("root")}},
+		{1, "open the key file", []string{"generate", "--purpose", "span", "--key", s.file("none")}},
+		{0, "it counts for nothing yet", []string{"generate", "--purpose", "span"}},
+		{2, "--key FILE", []string{"rotate", s.file("sidecar")}},
+		{1, "is pinned outside the ledger", []string{"rotate", s.file("root"), "--key", s.file("root")}},
+		{2, "takes 1 arguments", []string{"revoke"}},
+		{1, "8 characters", []string{"revoke", "abc"}},
+		{1, "the ledger has none", []string{"revoke", strings.Repeat("0", 64)}},
+		{2, "json", []string{"revoke", "x", "--json"}},
+		{0, "root", []string{"list"}},
+		{1, "open the span", []string{"sign", s.file("none"), "--key", s.file("root")}},
+		{1, "read the span", []string{"sign", s.file("root"), "--key", s.file("root")}},
+	} {
+		if said := s.keys(c.code, c.args...); !strings.Contains(said, c.want) {
+			t.Errorf("logline keys %v says %q, want %q in it", c.args, said, c.want)
+		}
+	}
+	// A key that a purpose-key key signs; one of another root, and how the new root takes it over.
+	s.keys(0, "generate", "--purpose", "key", "--key", s.file("root"), "--out", s.file("office"))
+	s.keys(0, "generate", "--purpose", "function", "--key", s.file("office"), "--out", s.file("builder"))
+	if counts := s.counts(); counts["yes"] != 3 || counts["root"] != 1 || counts["no"] != 0 {
+		t.Errorf("got %v", counts)
+	}
+	said := s.keys(0, "generate", "--root", "--out", s.file("root-2"), "--name", "the second root")
+	s.root = fingerprints.FindStringSubmatch(said)[1]
+	if counts := s.counts(); counts["yes"] != 0 || counts["root"] != 1 || counts["no"] != 4 {
+		t.Errorf("under the second root: %v", counts)
+	}
+	builder, err := sign.ReadKeyFile(s.file("builder"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.keys(0, "publish", builder.Fingerprint()[:10], "--key", s.file("root-2"))
+	s.keys(0, "publish", s.file("sidecar"), "--purpose", "span", "--key", s.file("root-2"))
+	s.logline(0, "bootstrap", "--key", s.file("root-2"))
+	s.keys(0, "revoke", builder.Fingerprint(), "--from-start", "--key", s.file("root-2"))
+	if counts := s.counts(); counts["yes"] != 1 || counts["root"] != 1 || counts["no"] != 3 {
+		t.Errorf("after it took over two, and revoked one: %v", counts)
+	}
+	if s.keys(0, "revoke", builder.Fingerprint()); len(s.read("id = $1 and status = 'revoked'",
+		sign.KeySpanID(builder.Public()).String())) != 1 {
+		t.Error("it is revoked twice")
+	}
+	s.serveSigned("sidecar")
+	s.run(alice, `return 1;`)
+}
+
+// counts is how many keys of the list count how.
+func (s *signedSystem) counts() map[string]int {
+	s.t.Helper()
+	said := s.keys(0, "list", "--json")
+	var entries []sign.Entry
+	if err := json.Unmarshal([]byte(said), &entries); err != nil {
+		s.t.Fatalf("%v: %s", err, said)
+	}
+	counts := map[string]int{}
+	for _, entry := range entries {
+		counts[entry.Counts]++
+	}
+	return counts
+}
+
+func TestUpKeepsItsKeysAndMakesThoseThatAreMissing(t *testing.T) {
+	t.Parallel()
+	dir := openDir(t)
+	first := up(t, dir)
+	for _, name := range []string{"root.key", "sidecar.key"} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Fatalf("%s: %v, %v", name, info, err)
+		}
+	}
+	const unsigned = `select count(*) from ledger.universal_registry where signature is null
+		and who not like 'user:%'`
+	if n := first.query(unsigned); n != 0 {
+		t.Errorf("%d spans of the system are not signed", n)
+	}
+	root, err := sign.ReadKeyFile(filepath.Join(dir, "root.key"))
+	if err != nil || first.env["LOGLINE_TRUST_ROOT"] != root.Fingerprint() {
+		t.Errorf("up.env pins %q, the root is %v, %v", first.env["LOGLINE_TRUST_ROOT"], root, err)
+	}
+	first.signal(syscall.SIGINT)
+
+	second := up(t, dir, "--quiet")
+	const versions = "select count(*) from ledger.universal_registry where entity_type in ('key', 'function') " +
+		"and owner_id = 'system'"
+	before := second.query(versions)
+	if second.env["LOGLINE_TRUST_ROOT"] != first.env["LOGLINE_TRUST_ROOT"] {
+		t.Error("a restart changes the root")
+	}
+	second.signal(syscall.SIGINT)
+
+	// A directory without keys, as older versions have left it: no signature of a kernel counts.
+	for _, name := range []string{"root.key", "sidecar.key"} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	third := up(t, dir, "--quiet")
+	third.awaitReady()
+	if third.env["LOGLINE_TRUST_ROOT"] == first.env["LOGLINE_TRUST_ROOT"] {
+		t.Error("the root came back")
+	}
+	if n := third.query(versions); n <= before {
+		t.Errorf("%d versions of keys and kernels, and %d before: nothing is signed anew", n, before)
+	}
+	third.signal(syscall.SIGINT)
+}
