@@ -9,7 +9,10 @@
  * that a run can be repeated; kernels use `ctx.now()` and `ctx.id()` instead.
  */
 
-/** One version of one thing: a row of ledger.universal_registry. Absent is SQL NULL. */
+/**
+ * One version of one thing: a row of ledger.universal_registry. Absent is SQL NULL. A JSON number that a double
+ * would round (9007199254740993) arrives as a string of its text, wherever it stands.
+ */
 export interface Span {
   id: string;
   seq: number;

@@ -9,7 +9,9 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/loglineos/loglineos/sidecar/span"
@@ -46,7 +49,10 @@ func Open(ctx context.Context, databaseURL string, connectionsMax int32) (*Ledge
 	config.MaxConns = connectionsMax
 	config.MinConns = 2
 	Session(config.ConnConfig, "loglineos")
-	config.AfterConnect = AssumeRole
+	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		keepNumbers(conn.TypeMap())
+		return AssumeRole(ctx, conn)
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open the ledger: %w", err)
@@ -78,6 +84,23 @@ func Session(config *pgx.ConnConfig, application string) {
 	} {
 		config.RuntimeParams[name] = value
 	}
+}
+
+// keepNumbers lets the numbers of JSON columns come as their text where a statement of a kernel reads them:
+// a double would round them without a word.
+func keepNumbers(types *pgtype.Map) {
+	unmarshal := func(data []byte, v any) error {
+		decoder := json.NewDecoder(bytes.NewReader(data))
+		decoder.UseNumber()
+		return decoder.Decode(v)
+	}
+	codec := &pgtype.JSONCodec{Marshal: json.Marshal, Unmarshal: unmarshal}
+	types.RegisterType(&pgtype.Type{Name: "json", OID: pgtype.JSONOID, Codec: codec})
+	binary := &pgtype.JSONBCodec{Marshal: json.Marshal, Unmarshal: unmarshal}
+	list := &pgtype.Type{Name: "jsonb", OID: pgtype.JSONBOID, Codec: binary}
+	types.RegisterType(list)
+	types.RegisterType(&pgtype.Type{Name: "_jsonb", OID: pgtype.JSONBArrayOID,
+		Codec: &pgtype.ArrayCodec{ElementType: list}})
 }
 
 // AssumeRole makes the session work as loglineos_sidecar.

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"unicode/utf16"
@@ -114,7 +115,41 @@ func (r *jsonReader) number() (goja.Value, error) {
 	if err != nil && !errors.Is(err, strconv.ErrRange) {
 		return nil, r.fault()
 	}
+	if !isExact(text, f) {
+		return r.vm.ToValue(text), nil
+	}
 	return r.vm.ToValue(f), nil
+}
+
+// isExact reports whether the shortest form of f is the same decimal as text. Of a number where it is not, a
+// script gets the text: as a double it would be another one.
+func isExact(text string, f float64) bool {
+	if len(text) <= 15 && !strings.ContainsAny(text, "eE") {
+		return true // 15 digits survive any double
+	}
+	if math.IsInf(f, 0) {
+		return false
+	}
+	digits, point := significant(text)
+	keptDigits, keptPoint := significant(strconv.FormatFloat(f, 'e', -1, 64))
+	return digits == keptDigits && (point == keptPoint || digits == "")
+}
+
+// significant takes a number of JSON's grammar apart: its value is 0.digits × 10^point, with neither leading
+// nor trailing zeros. The sign is left out.
+func significant(text string) (digits string, point int) {
+	text = strings.TrimPrefix(text, "-")
+	if e := strings.IndexAny(text, "eE"); e >= 0 {
+		exponent, err := strconv.Atoi(text[e+1:])
+		if err != nil { // beyond what any double reaches
+			exponent = math.MaxInt32
+		}
+		text, point = text[:e], exponent
+	}
+	whole, fraction, _ := strings.Cut(text, ".")
+	digits = strings.TrimLeft(whole+fraction, "0")
+	point += len(digits) - len(fraction)
+	return strings.TrimRight(digits, "0"), point
 }
 
 func (r *jsonReader) array(depth int) (goja.Value, error) {

@@ -254,3 +254,29 @@ func TestFailureEndsARequest(t *testing.T) {
 		t.Errorf("the ledger: %+v, %v", outcomes, err)
 	}
 }
+
+// What ctx.sql reads is rounded no more than what ctx.find reads: a number that no double holds is its text.
+func TestSQLRoundsNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t, grants("sql", "insertSpan:note"), kernelOf(
+		"const {rows: [r]} = await ctx.sql`select content, content -> 'n' as n, array[content -> 'n'] as list,"+
+			" value, (content ->> 'n')::bigint as big, 1.5::numeric as small, 2::bigint as two"+
+			" from ledger.visible_timeline where name = 'odd'`;"+
+			`ctx.insertSpan({entity_type: "note", content: r});`))
+	b.put(5, "note", func(s *span.Span) {
+		s.Name, s.Value = new("odd"), new(span.Decimal("9007199254740993.5"))
+	})
+	b.tamper(`content = '{"n":9007199254740993,"ok":10.50}'`, idOf(5)) // what a client without a hash may send
+	cause := b.put(1, "function")
+	results, err := b.boot("observer_bot", "", cause)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `{"content":{"n":"9007199254740993","ok":10.5},"n":"9007199254740993",` +
+		`"list":["9007199254740993"],"value":"9007199254740993.5","big":"9007199254740993","small":1.5,"two":2}`
+	var got, wanted any
+	if json.Unmarshal(results[cause.Key()].group.Rows[0].Content, &got) != nil ||
+		json.Unmarshal([]byte(want), &wanted) != nil || fmt.Sprint(got) != fmt.Sprint(wanted) {
+		t.Errorf("got %s, want %s", results[cause.Key()].group.Rows[0].Content, want)
+	}
+}
