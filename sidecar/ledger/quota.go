@@ -63,3 +63,25 @@ func (l *Ledger) WasForced(ctx context.Context, function span.Key) (bool, error)
 	}
 	return found, nil
 }
+
+// HasCounted reports whether an earlier attempt of a request has used quota. It reads the caller's
+// executions of the function since the request was first there.
+func (l *Ledger) HasCounted(ctx context.Context, request *span.Span) (bool, error) {
+	if request.ParentID == nil {
+		return false, nil
+	}
+	var found bool
+	err := l.pool.QueryRow(ctx, `select exists (
+			select from ledger.universal_registry r
+			where r.parent_id = $2::text::uuid and r.owner_id = $3 and r.entity_type = 'execution'
+				and r.accepted_at >= (
+					select f.accepted_at from ledger.universal_registry f where f.id = $1::text::uuid and f.seq = 0
+				)
+				and $1::text::uuid = any (r.related_to)
+				and r.metadata -> 'run' -> 'quota' is not null
+		)`, request.ID.String(), request.ParentID.String(), request.OwnerID).Scan(&found)
+	if err != nil {
+		return false, fmt.Errorf("look for earlier attempts of request %s: %w", request.ID, err)
+	}
+	return found, nil
+}

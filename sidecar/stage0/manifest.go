@@ -106,7 +106,7 @@ func (c *candidate) settled(trust *sign.Trust, now time.Time) bool {
 }
 
 // isWithdrawn reports whether its governor took c back, or has not let it out yet.
-func (c *candidate) isWithdrawn() bool { return c.row.StatusText() != "active" }
+func (c *candidate) isWithdrawn() bool { return c.row.StatusText() != "active" || c.row.IsDeleted }
 
 func (c *candidate) requiresSignatures() bool { return c.manifest.Features.SignaturesRequired.IsAny() }
 
@@ -149,8 +149,8 @@ func (s *Stage0) candidates(ctx context.Context, trust *sign.Trust, now time.Tim
 
 // choose walks from the oldest candidate to the newest: each waits for the timelock of the one that is in
 // force before it, so none can shorten its own, and each needs the signature that one before it requires. It
-// returns which is in force at now, nil where none, and when
-// the next one takes force.
+// returns which is in force at now, nil where none, and when the next one takes force.
+// ledger_private.manifest_in_force has the same rule.
 func choose(trust *sign.Trust, newestFirst []candidate, now time.Time) (chosen *governed, next time.Time) {
 	isBound := false
 	for i := len(newestFirst) - 1; i >= 0; i-- {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/loglineos/loglineos/sidecar/span"
 )
@@ -146,6 +147,73 @@ func TestManifestWaitsForTheTimelockOfTheOneBefore(t *testing.T) {
 	check("not yet", "4.0.0")
 	b.age(span.ManifestID, 4, 2)
 	check("the longest timelock is over", "5.0.0")
+}
+
+// The database goes by the manifest, too: both must know the same one in force, once the sidecar has looked.
+func TestSQLAndSidecarAgreeOnTheManifestInForce(t *testing.T) {
+	t.Parallel()
+	locked := map[string]any{"timelocks": map[string]any{"manifest": map[string]any{"activate_after_hours": 24}}}
+	for name, prepare := range map[string]func(*bench){
+		"one":       func(*bench) {},
+		"a second":  func(b *bench) { b.publish(b.timelocked("2", 0)) },
+		"malformed": func(b *bench) { b.publish(b.manifestSpan([]byte(`{"version": "2", "nonsense": 1}`))) },
+		"malformed, and one after it": func(b *bench) {
+			b.publish(b.manifestSpan([]byte(`{"version": "2", "timelocks": {"manifest": 9}}`)))
+			b.publish(b.timelocked("3", 0))
+		},
+		"tampered": func(b *bench) {
+			b.publish(b.timelocked("2", 0))
+			b.tamper(`metadata = case seq when 1 then metadata || '{"version": "6"}' else metadata end`, span.ManifestID)
+		},
+		"effective later": func(b *bench) {
+			later := b.timelocked("2", 0)
+			later.EffectiveAt = new(span.NewTime(time.Now().Add(time.Hour)))
+			b.publish(later)
+		},
+		"timelocked": func(b *bench) {
+			b.publish(b.manifestSpan(document(b.t, locked)))
+			b.publish(b.timelocked("3", 0))
+		},
+		"timelocked long ago": func(b *bench) {
+			b.publish(b.manifestSpan(document(b.t, locked)))
+			b.publish(b.timelocked("3", 720))
+			b.publish(b.timelocked("4", 0))
+			b.age(span.ManifestID, 2, 25)
+			b.age(span.ManifestID, 3, 700)
+		},
+		"older than any timelock": func(b *bench) {
+			b.publish(b.timelocked("2", 720))
+			b.publish(b.timelocked("3", 0))
+			b.age(span.ManifestID, 0, 2000)
+			b.age(span.ManifestID, 1, 1900)
+			b.age(span.ManifestID, 2, 721)
+		},
+		"revoked": func(b *bench) {
+			b.publish(system(span.ManifestID, "manifest", func(s *span.Span) {
+				s.Status, s.Metadata = new("revoked"), document(b.t, locked)
+			}))
+		},
+		"deleted": func(b *bench) {
+			gone := b.timelocked("2", 0)
+			gone.IsDeleted = true
+			b.publish(gone)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, nil, nil)
+			prepare(b)
+			s := b.another()
+			err, version := s.Reload(t.Context()), "none"
+			if manifest := s.Manifest(); manifest != nil {
+				version = manifest.Version
+			}
+			database := ask[string](b, "select coalesce(ledger_private.manifest_in_force() ->> 'version', 'none')")
+			if version != database {
+				t.Errorf("the sidecar has version %s in force (%v), the database %s", version, err, database)
+			}
+		})
+	}
 }
 
 func TestKernelsAreThoseOfPinsAndTimelocks(t *testing.T) {

@@ -46,7 +46,7 @@ func (b *bench) commit(group ledger.Group) {
 func again(request *span.Span, group ledger.Group, attempt int) *span.Span {
 	next := *request
 	next.Seq, next.CurrHash, next.Status = group.Fence.Seq, group.Fence.CurrHash, group.Fence.Status
-	next.Attempt = &attempt
+	next.Attempt, next.AcceptedAt = &attempt, group.Fence.AcceptedAt
 	return &next
 }
 

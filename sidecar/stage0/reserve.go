@@ -170,9 +170,11 @@ func refusedUntil(reason string, at time.Time) *Reservation {
 // is nil where an earlier attempt has been counted.
 func (s *Stage0) takeQuota(ctx context.Context, manifest *governed, request, function *span.Span,
 	now time.Time) (*reservation, *Reservation, error) {
-	isCounted, err := s.wasCounted(ctx, request)
-	if err != nil || isCounted {
-		return nil, nil, err
+	if request.Attempt != nil && *request.Attempt > 1 { // of several attempts one counts
+		isCounted, err := s.config.Ledger.HasCounted(ctx, request)
+		if err != nil || isCounted {
+			return nil, nil, err
+		}
 	}
 	begin := now.UTC().Truncate(24 * time.Hour)
 	r := &reservation{
@@ -196,32 +198,6 @@ func (s *Stage0) takeQuota(ctx context.Context, manifest *governed, request, fun
 	refused := refusedUntil(over.reason, begin.Add(24*time.Hour))
 	refused.Limit, refused.Today = &over.limit, &over.today
 	return nil, refused, nil
-}
-
-// wasCounted reports whether an earlier attempt of a request has used quota: a request counts once.
-func (s *Stage0) wasCounted(ctx context.Context, request *span.Span) (bool, error) {
-	if request.Attempt == nil || *request.Attempt < 2 {
-		return false, nil
-	}
-	var keys []span.Key
-	for attempt := max(1, *request.Attempt-retryAttemptsMax); attempt < *request.Attempt; attempt++ {
-		earlier := *request
-		earlier.Attempt = &attempt
-		keys = append(keys, span.Key{ID: executionID(&earlier)})
-	}
-	found, err := s.config.Ledger.Load(ctx, keys)
-	if err != nil {
-		return false, fmt.Errorf("read the earlier attempts of a request: %w", err)
-	}
-	for _, execution := range found {
-		var metadata struct {
-			Run runRecord `json:"run"`
-		}
-		if json.Unmarshal(execution.Metadata, &metadata) == nil && metadata.Run.Quota != nil {
-			return true, nil
-		}
-	}
-	return false, nil
 }
 
 // executionID is the id of the execution of this attempt of a request.

@@ -1884,6 +1884,78 @@ grant usage, create on schema engine to loglineos_sidecar;
 -- their rights are visibility:public, or visibility:public:<type>,<type> for these types only. The sidecar
 -- reads the same form (sidecar/span, Grant). Whatever is malformed grants nothing.
 
+-- From the oldest version that may matter to the newest, as the sidecar goes (sidecar/stage0/manifest.go). What it
+-- refuses (malformed, not what was hashed, a missing signature) it says in an incident, and that version never
+-- counts; until it has looked, a malformed one does. Called by a definer alone.
+create or replace function ledger_private.manifest_in_force()
+returns jsonb
+language plpgsql
+stable
+security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    c_id constant uuid := '00000000-0000-4000-8000-0000000000aa';
+    -- Whatever timelock there was, it is over by then.
+    c_timelock_max constant interval := interval '720 hours';
+    v_version record;
+    v_hours integer := 0;
+    v_manifest jsonb;
+begin
+    for v_version in
+        with sound as materialized (
+            select m.seq, m.status, m.is_deleted, m.metadata, m.effective_at, m.accepted_at
+            from ledger.universal_registry as m
+            where m.id = c_id
+                and m.entity_type = 'manifest'
+                and m.curr_hash is not null
+                and not exists (
+                    select
+                    from ledger.universal_registry as i
+                    where i.parent_id = c_id
+                        and i.owner_id = 'system'
+                        and i.entity_type = 'incident'
+                        and i.did = 'manifest refused'
+                        and i.metadata #> '{engine,cause}' = jsonb_build_array(m.id, m.seq)
+                )
+        )
+        select s.seq, s.status, s.is_deleted, s.metadata, s.effective_at, s.accepted_at
+        from sound as s
+        where s.seq >= coalesce((
+            select max(o.seq)
+            from sound as o
+            where o.accepted_at <= now() - c_timelock_max
+                and (o.effective_at is null or o.effective_at <= now())
+        ), 0)
+        order by s.seq
+    loop
+        continue when greatest(
+            v_version.effective_at,
+            case
+                when v_version.seq > 0 and v_version.status = 'active'
+                    then v_version.accepted_at + make_interval(hours => v_hours)
+            end
+        ) > now();
+        v_manifest := case
+            when v_version.status = 'active' and not v_version.is_deleted then v_version.metadata
+        end;
+        -- A number in a document that may be malformed: read as text.
+        v_hours := coalesce(substring(
+            v_manifest #>> '{timelocks,manifest,activate_after_hours}' from '^[0-9]{1,3}$'
+        )::integer, 0);
+    end loop;
+    return v_manifest;
+end
+$$;
+
+comment on function ledger_private.manifest_in_force() is
+    'The metadata of the manifest in force: of the newest version whose effective_at has come, whose timelock is '
+    'over and which the sidecar has not refused. Null where there is none, or it was revoked. Not granted: for '
+    'ledger_private.may_publish.';
+
+revoke all on function ledger_private.manifest_in_force()
+    from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+
 -- Definer: the manifest may be one that its asker can not read. It answers for the asker alone, and to
 -- service_role, which reads everything.
 create or replace function ledger_private.may_publish(
@@ -1898,7 +1970,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_manifest record;
+    v_manifest jsonb;
     v_rights jsonb;
 begin
     if coalesce(nullif(current_setting('role', true), 'none'), session_user) <> 'service_role' and (
@@ -1908,25 +1980,10 @@ begin
         return false;
     end if;
 
-    -- The newest version that is effective, whatever its status: a manifest that is revoked grants
-    -- nothing any more, nor does the one before it. Without a hash it never takes force.
-    select
-        m.status = 'active' and not m.is_deleted and m.curr_hash is not null as is_in_force,
-        m.metadata -> 'grants' as grants
-    into v_manifest
-    from ledger.universal_registry as m
-    where m.id = '00000000-0000-4000-8000-0000000000aa'
-        and m.entity_type = 'manifest'
-        and (m.effective_at is null or m.effective_at <= now())
-    order by m.seq desc
-    limit 1;
-    if v_manifest.is_in_force is not true then
-        return false;
-    end if;
-
+    v_manifest := ledger_private.manifest_in_force();
     foreach v_rights in array array[
-        v_manifest.grants -> ('user:' || p_owner_id),
-        v_manifest.grants -> ('tenant:' || p_tenant_id)
+        v_manifest #> array['grants', 'user:' || p_owner_id],
+        v_manifest #> array['grants', 'tenant:' || p_tenant_id]
     ] loop
         if exists (
             select
@@ -4174,7 +4231,7 @@ grant execute on function ledger_private.standing_walls()
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 4e7b3063ffa87d8931b94ecbc2341e45b90a1b339db31263ea32335c9c3bc7b9
+-- Sources: e25f20cd82f0dde15cf5ee68111a0c31cb85bd394f53e9c4275df362e18f53a0
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -4284,6 +4341,7 @@ begin
         ('function', 'ledger_private.is_odd_json(jsonb)', '(p_json jsonb) returns boolean plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.is_superseded(uuid,integer,timestamp with time zone)', '(p_id uuid, p_seq integer, p_at timestamp with time zone DEFAULT ''infinity''::timestamp with time zone) returns boolean plpgsql f s u definer search_path=pg_catalog, pg_temp plan_cache_mode=force_generic_plan'),
         ('function', 'ledger_private.lock_extension()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.manifest_in_force()', '() returns jsonb plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.may_call(uuid,text,text)', '(p_function_id uuid, p_owner_id text, p_tenant_id text) returns boolean plpgsql f s u definer search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.may_publish(text,text,text)', '(p_owner_id text, p_tenant_id text, p_entity_type text) returns boolean plpgsql f s u definer search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.mend_owner_policies()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
@@ -4514,7 +4572,7 @@ begin
         ('ledger.refuse_change', '2bf360cdc5893a49d2ec6393be03366bfe45c0741a961aa98218a546fa9b476c'),
         ('ledger.result', '645ab8cfc9e4086d59416b81c4efd31380e072156cea49f6a2f40e23a4d6a657'),
         ('ledger.uuid7', '4f033ff8ae752da60a6f898e1fe60695a26729e2dfb29ff2d813169877ac3406'),
-        ('ledger_private.built_walls', '96eb1c2de89366db945e18784941b1ce7b687c27d62f177be0725bf59a05c8a4'),
+        ('ledger_private.built_walls', '66a7ddf92e816f84fa3f2585851b2c8baca6a334cbd725afbe99a0890bacb508'),
         ('ledger_private.chain_faults', 'a7c45e5f2491b294c21aa83aadb9e41386073c4a0e02216842126acfbd6ac1a1'),
         ('ledger_private.claims', '540e5581f618a3b82cdac477a9aebdda21cd3bfb0216b99bc0f97ade70523da2'),
         ('ledger_private.instant', '0acfc8d6b7d209742ba63befc5d43314bd10d230c49a251651f0b50ec5bf38ca'),
@@ -4522,8 +4580,9 @@ begin
         ('ledger_private.is_odd_json', 'b06773e0680a7afda7f964db97674daf9915077560f73e1e88bfd7a69fcfd32e'),
         ('ledger_private.is_superseded', '93f394567cea42f58200d0a813ae67278a07b7597d66bad55b6aa0fc6b72ee1c'),
         ('ledger_private.lock_extension', 'bcc6c125887a30775bb1d277467a79f1790259488cbf1cee83b98331f0eb6179'),
+        ('ledger_private.manifest_in_force', '76ca6048436b0d398f59e23976f4af38320d652c32cf00cd1aa41d87eb634037'),
         ('ledger_private.may_call', '9512f6f785109317a2ae71e7367645cc488c19d7618a8be8cf273ed6d9c9c2a4'),
-        ('ledger_private.may_publish', '63453f708ee8eadce5b65ce0c14341ce34e79893fb1a2900c5b972068d50e507'),
+        ('ledger_private.may_publish', 'b40dda0d48badfe4aad761c76b08732d5de924e16996f9ad226426a5cbe7cd9d'),
         ('ledger_private.mend_owner_policies', '465f17c40193f1c1a2a02323e51cc3d074df38b6bac5b7aede0c31cd4295f3da'),
         ('ledger_private.mend_publication', 'dba6586abfee58bb95a5c5daabab850d7d56d92007da3d46e0b0a3fcb9fec4c5'),
         ('ledger_private.refuse_key', '6e43b30a4d323097ac602ade2fcda1111d984ef8c076365f8053207fc59ba188'),

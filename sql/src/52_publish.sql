@@ -4,6 +4,78 @@
 -- their rights are visibility:public, or visibility:public:<type>,<type> for these types only. The sidecar
 -- reads the same form (sidecar/span, Grant). Whatever is malformed grants nothing.
 
+-- From the oldest version that may matter to the newest, as the sidecar goes (sidecar/stage0/manifest.go). What it
+-- refuses (malformed, not what was hashed, a missing signature) it says in an incident, and that version never
+-- counts; until it has looked, a malformed one does. Called by a definer alone.
+create or replace function ledger_private.manifest_in_force()
+returns jsonb
+language plpgsql
+stable
+security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    c_id constant uuid := '00000000-0000-4000-8000-0000000000aa';
+    -- Whatever timelock there was, it is over by then.
+    c_timelock_max constant interval := interval '720 hours';
+    v_version record;
+    v_hours integer := 0;
+    v_manifest jsonb;
+begin
+    for v_version in
+        with sound as materialized (
+            select m.seq, m.status, m.is_deleted, m.metadata, m.effective_at, m.accepted_at
+            from ledger.universal_registry as m
+            where m.id = c_id
+                and m.entity_type = 'manifest'
+                and m.curr_hash is not null
+                and not exists (
+                    select
+                    from ledger.universal_registry as i
+                    where i.parent_id = c_id
+                        and i.owner_id = 'system'
+                        and i.entity_type = 'incident'
+                        and i.did = 'manifest refused'
+                        and i.metadata #> '{engine,cause}' = jsonb_build_array(m.id, m.seq)
+                )
+        )
+        select s.seq, s.status, s.is_deleted, s.metadata, s.effective_at, s.accepted_at
+        from sound as s
+        where s.seq >= coalesce((
+            select max(o.seq)
+            from sound as o
+            where o.accepted_at <= now() - c_timelock_max
+                and (o.effective_at is null or o.effective_at <= now())
+        ), 0)
+        order by s.seq
+    loop
+        continue when greatest(
+            v_version.effective_at,
+            case
+                when v_version.seq > 0 and v_version.status = 'active'
+                    then v_version.accepted_at + make_interval(hours => v_hours)
+            end
+        ) > now();
+        v_manifest := case
+            when v_version.status = 'active' and not v_version.is_deleted then v_version.metadata
+        end;
+        -- A number in a document that may be malformed: read as text.
+        v_hours := coalesce(substring(
+            v_manifest #>> '{timelocks,manifest,activate_after_hours}' from '^[0-9]{1,3}$'
+        )::integer, 0);
+    end loop;
+    return v_manifest;
+end
+$$;
+
+comment on function ledger_private.manifest_in_force() is
+    'The metadata of the manifest in force: of the newest version whose effective_at has come, whose timelock is '
+    'over and which the sidecar has not refused. Null where there is none, or it was revoked. Not granted: for '
+    'ledger_private.may_publish.';
+
+revoke all on function ledger_private.manifest_in_force()
+    from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+
 -- Definer: the manifest may be one that its asker can not read. It answers for the asker alone, and to
 -- service_role, which reads everything.
 create or replace function ledger_private.may_publish(
@@ -18,7 +90,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_manifest record;
+    v_manifest jsonb;
     v_rights jsonb;
 begin
     if coalesce(nullif(current_setting('role', true), 'none'), session_user) <> 'service_role' and (
@@ -28,25 +100,10 @@ begin
         return false;
     end if;
 
-    -- The newest version that is effective, whatever its status: a manifest that is revoked grants
-    -- nothing any more, nor does the one before it. Without a hash it never takes force.
-    select
-        m.status = 'active' and not m.is_deleted and m.curr_hash is not null as is_in_force,
-        m.metadata -> 'grants' as grants
-    into v_manifest
-    from ledger.universal_registry as m
-    where m.id = '00000000-0000-4000-8000-0000000000aa'
-        and m.entity_type = 'manifest'
-        and (m.effective_at is null or m.effective_at <= now())
-    order by m.seq desc
-    limit 1;
-    if v_manifest.is_in_force is not true then
-        return false;
-    end if;
-
+    v_manifest := ledger_private.manifest_in_force();
     foreach v_rights in array array[
-        v_manifest.grants -> ('user:' || p_owner_id),
-        v_manifest.grants -> ('tenant:' || p_tenant_id)
+        v_manifest #> array['grants', 'user:' || p_owner_id],
+        v_manifest #> array['grants', 'tenant:' || p_tenant_id]
     ] loop
         if exists (
             select

@@ -1,6 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 4e7b3063ffa87d8931b94ecbc2341e45b90a1b339db31263ea32335c9c3bc7b9
+-- Sources: e25f20cd82f0dde15cf5ee68111a0c31cb85bd394f53e9c4275df362e18f53a0
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -110,6 +110,7 @@ begin
         ('function', 'ledger_private.is_odd_json(jsonb)', '(p_json jsonb) returns boolean plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.is_superseded(uuid,integer,timestamp with time zone)', '(p_id uuid, p_seq integer, p_at timestamp with time zone DEFAULT ''infinity''::timestamp with time zone) returns boolean plpgsql f s u definer search_path=pg_catalog, pg_temp plan_cache_mode=force_generic_plan'),
         ('function', 'ledger_private.lock_extension()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.manifest_in_force()', '() returns jsonb plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.may_call(uuid,text,text)', '(p_function_id uuid, p_owner_id text, p_tenant_id text) returns boolean plpgsql f s u definer search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.may_publish(text,text,text)', '(p_owner_id text, p_tenant_id text, p_entity_type text) returns boolean plpgsql f s u definer search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.mend_owner_policies()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
