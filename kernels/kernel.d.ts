@@ -56,6 +56,8 @@ export interface Manifest {
   policy: { slow_ms: number; timeout_ms: number };
   throttle: { per_tenant_daily_exec_limit: number; per_user_daily_exec_limit: number };
   grants: Record<string, string[]>;
+  /** The kernels, by name, that a client's request may call. */
+  callable: string[];
   [key: string]: any;
 }
 
@@ -137,6 +139,44 @@ export type Filter = Partial<
     >
 >;
 
+/** The second argument of `fetch`. */
+export interface FetchInit {
+  /** GET by default. */
+  method?: string;
+  /**
+   * A value may hold `{{NAME}}`, for which the host fills in the secret of that name, where it is granted to this
+   * code and bound to that host; and `{{idempotency_key}}`, a UUID that is the same whenever this call of this
+   * request is made again.
+   */
+  headers?: Record<string, string>;
+  /** Text, or a value that is sent as JSON; 256 KiB. */
+  body?: unknown;
+  /** Of the whole call; at most, and by default, the manifest's limits.io_timeout_ms. */
+  timeout_ms?: number;
+  /**
+   * How often the call is repeated, at most 3, where the network fails or the server answers 429, 500, 502, 503
+   * or 504; the pause is 500 ms and doubles, or is what Retry-After asks for, up to 20 s.
+   */
+  retry?: number;
+}
+
+/** What `fetch` resolves to. Secrets that the server sends back are masked as `***`. */
+export interface FetchResponse {
+  status: number;
+  /** The status is 200 to 299. */
+  ok: boolean;
+  /** Of the last redirect. */
+  url: string;
+  /** Names in lower case; `get` and `has` take any case. */
+  headers: Record<string, string> & { get(name: string): string | null; has(name: string): boolean };
+  /** 1 and the repetitions. */
+  attempts: number;
+  elapsed_ms: number;
+  /** The body, 1 MiB at most, as often as you like. What is no UTF-8 becomes U+FFFD. */
+  text(): Promise<string>;
+  json(): Promise<any>;
+}
+
 /** What `summarize` gives for one group. The columns of `by` are members, too. */
 export interface Summary {
   /** Start of the minute, hour or day, where `bucket` is stated. */
@@ -203,6 +243,13 @@ export interface FunctionCtx {
    * equal (all columns but at, trace_id and who).
    */
   bucket(key: string): string;
+  /**
+   * Not in policies. Asks a host that the manifest grants to this function or kernel (`fetch:host:port`) and that
+   * the operator lists (LOGLINE_FETCH_ALLOW). Refused with `denied` is what one of the two lacks, with
+   * `limit.net` what is too much: 20 calls a run (limits.net_calls), 6 at once. What the network or the server
+   * fails to do rejects with the code `exception` and a text that names it: dns, connect, tls, timeout, reset.
+   */
+  fetch(url: string, init?: FetchInit): Promise<FetchResponse>;
   /** The time in UTC, with six fraction digits and Z. */
   now(): string;
   /** A fresh id. The same cause gives the same ids in the same order. */

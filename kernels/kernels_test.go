@@ -61,6 +61,9 @@ type expectation struct {
 	Versions []json.RawMessage `json:"versions,omitempty"` // of version: [id, changes], in order
 	Runs     []json.RawMessage `json:"runs,omitempty"`     // of run: [target], sorted: they are asked at once
 	Again    []json.RawMessage `json:"again,omitempty"`    // of again: [origin]
+	Fetches  []json.RawMessage `json:"fetches,omitempty"`  // of fetch: [url, init, number], in order
+	Reserves []json.RawMessage `json:"reserves,omitempty"` // of reserve: [quota], in order
+	Output   json.RawMessage   `json:"output,omitempty"`   // what the kernel returns, where that is no null
 	Error    *refusal          `json:"error,omitempty"`
 }
 
@@ -86,6 +89,10 @@ func (h *host) call(_ context.Context, name string, args json.RawMessage) (json.
 		h.got.Again = append(h.got.Again, args)
 	case "run":
 		h.got.Runs = append(h.got.Runs, args)
+	case "fetch":
+		h.got.Fetches = append(h.got.Fetches, args)
+	case "reserve":
+		h.got.Reserves = append(h.got.Reserves, args)
 	}
 	if r, refused := h.of.Refuse[fmt.Sprintf("%s %d", name, h.count[name])]; refused {
 		return nil, &sandbox.HostError{Code: r.Code, Message: r.Message}
@@ -159,7 +166,7 @@ func play(t *testing.T, pool *sandbox.Pool, source string, c *testCase) (expecta
 		Program: sandbox.Program{Name: "kernel", Source: source}, Data: data,
 		Lazy:          map[string]json.RawMessage{"manifest": document},
 		DeferredCalls: []string{"insertSpan", "version", "again"},
-		AsyncCalls:    []string{"find", "sql", "run", "reserve"}, Now: time.Unix(1767225600, 0), Host: h.call,
+		AsyncCalls:    []string{"find", "sql", "run", "fetch", "reserve"}, Now: time.Unix(1767225600, 0), Host: h.call,
 	})
 	if result.Cause != nil {
 		t.Fatal(result.Cause)
@@ -167,6 +174,8 @@ func play(t *testing.T, pool *sandbox.Pool, source string, c *testCase) (expecta
 	slices.SortFunc(h.got.Runs, func(a, b json.RawMessage) int { return bytes.Compare(a, b) })
 	if result.Err != nil {
 		h.got.Error = &refusal{result.Err.Code, result.Err.Message}
+	} else if string(result.Output) != "null" {
+		h.got.Output = result.Output
 	}
 	return h.got, result.Logs
 }

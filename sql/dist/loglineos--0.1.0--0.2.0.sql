@@ -2476,8 +2476,9 @@ grant execute on function ledger.as_of(timestamptz, uuid, text, text, integer, t
 -- It never waits: a call that waits inside the database holds one of the API's few connections. Clients
 -- ask again.
 --
--- The execution is committed with the request's last version, in one statement: it is found by the
--- function, the owner and that very moment (universal_registry_parent_owner_idx).
+-- The execution, or where a kernel was called the provider_execution, is committed with the request's last
+-- version, in one statement: it is found by what was called, the owner and that very moment
+-- (universal_registry_parent_owner_idx).
 
 create or replace function ledger.result(p_request_id uuid)
 returns table (
@@ -2538,9 +2539,9 @@ begin
             and r.accepted_at = q.accepted_at
             and r.tenant_id = q.tenant_id
             and r.xact = q.xact
-            and r.entity_type = 'execution'
+            and r.entity_type in ('execution', 'provider_execution')
             and q.id = any(r.related_to)
-        order by r.attempt desc nulls last
+        order by r.entity_type, r.attempt desc nulls last
         limit 1
     ) as e on true
     where q.id = p_request_id
@@ -2552,7 +2553,8 @@ comment on function ledger.result(uuid) is
     'What became of a request: one row, or none where there is no such request that the caller may read. '
     'is_done says whether to stop asking: status is complete, error, dead or cancelled. Otherwise it is '
     'scheduled, running, retry, blocked or cancel_requested: ask again, once a second at most. output, '
-    'error and duration_ms are the execution''s, reason is why there is none. Times are accepted_at.';
+    'error and duration_ms are those of the execution, or of the provider_execution where the request called '
+    'provider_exec; reason is why there is none. Times are accepted_at.';
 
 revoke all on function ledger.result(uuid)
     from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
@@ -4307,6 +4309,7 @@ grant execute on function ledger_private.standing_walls()
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
 -- Sources: e25f20cd82f0dde15cf5ee68111a0c31cb85bd394f53e9c4275df362e18f53a0
+-- Sources: 74c95fedbaba3c3d873360cea9438d91ebf64cebd4ec8bbc3624848e7a834c3c
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -4645,7 +4648,7 @@ begin
         ('ledger.is_governor', '052100188c971990548496517c3bd5cef048e202da12cce2e6970679fd687971'),
         ('ledger.may_follow', '74b76bf535715494b56914b79b8c48c6a30dabe43d50d409e8cb3aeccaa055f7'),
         ('ledger.refuse_change', '2bf360cdc5893a49d2ec6393be03366bfe45c0741a961aa98218a546fa9b476c'),
-        ('ledger.result', '645ab8cfc9e4086d59416b81c4efd31380e072156cea49f6a2f40e23a4d6a657'),
+        ('ledger.result', '7c40690af20085a63e66e7b8fe5261702375e67ff5cb7ed211d05dc99746b19c'),
         ('ledger.uuid7', '4f033ff8ae752da60a6f898e1fe60695a26729e2dfb29ff2d813169877ac3406'),
         ('ledger_private.built_walls', '66a7ddf92e816f84fa3f2585851b2c8baca6a334cbd725afbe99a0890bacb508'),
         ('ledger_private.chain_faults', 'a7c45e5f2491b294c21aa83aadb9e41386073c4a0e02216842126acfbd6ac1a1'),

@@ -3,8 +3,9 @@
 -- It never waits: a call that waits inside the database holds one of the API's few connections. Clients
 -- ask again.
 --
--- The execution is committed with the request's last version, in one statement: it is found by the
--- function, the owner and that very moment (universal_registry_parent_owner_idx).
+-- The execution, or where a kernel was called the provider_execution, is committed with the request's last
+-- version, in one statement: it is found by what was called, the owner and that very moment
+-- (universal_registry_parent_owner_idx).
 
 create or replace function ledger.result(p_request_id uuid)
 returns table (
@@ -65,9 +66,9 @@ begin
             and r.accepted_at = q.accepted_at
             and r.tenant_id = q.tenant_id
             and r.xact = q.xact
-            and r.entity_type = 'execution'
+            and r.entity_type in ('execution', 'provider_execution')
             and q.id = any(r.related_to)
-        order by r.attempt desc nulls last
+        order by r.entity_type, r.attempt desc nulls last
         limit 1
     ) as e on true
     where q.id = p_request_id
@@ -79,7 +80,8 @@ comment on function ledger.result(uuid) is
     'What became of a request: one row, or none where there is no such request that the caller may read. '
     'is_done says whether to stop asking: status is complete, error, dead or cancelled. Otherwise it is '
     'scheduled, running, retry, blocked or cancel_requested: ask again, once a second at most. output, '
-    'error and duration_ms are the execution''s, reason is why there is none. Times are accepted_at.';
+    'error and duration_ms are those of the execution, or of the provider_execution where the request called '
+    'provider_exec; reason is why there is none. Times are accepted_at.';
 
 revoke all on function ledger.result(uuid)
     from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
