@@ -35,7 +35,6 @@ export default async function main(ctx) {
     parent_id: request.parent_id,
     related_to,
     trace_id: request.trace_id,
-    attempt: request.attempt,
     input: isKept ? input : undefined,
     output: isKept ? { text, finish_reason, reply } : { finish_reason },
   });

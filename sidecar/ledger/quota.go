@@ -8,7 +8,7 @@ import (
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
-// Used is how many executions of one day count against limits: of a tenant, and of its users.
+// Used is how many executions, calls of providers among them, of one day count against limits: of a tenant, and of its users.
 type Used struct {
 	Tenant int
 	Users  map[string]int // only runs that a user asked for
@@ -25,7 +25,7 @@ func (l *Ledger) UsedQuota(ctx context.Context, tenant string, begin time.Time, 
 		select r.owner_id, count(*),
 			count(*) filter (where r.metadata -> 'run' -> 'quota' -> 'per_user' = 'true')
 		from ledger.universal_registry r
-		where r.tenant_id = $1 and r.entity_type = 'execution' and r.at >= $2
+		where r.tenant_id = $1 and r.entity_type in ('execution', 'provider_execution') and r.at >= $2
 			and r.metadata -> 'run' -> 'quota' ->> 'day' = $3
 			and r.id <> all ($4::text[]::uuid[])
 		group by r.owner_id`, tenant, begin.Add(-usedSlack), day, texts(except))

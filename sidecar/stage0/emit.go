@@ -102,12 +102,16 @@ func (inv *invocation) derive(s, cause *span.Span, group *draft) error {
 		s.At = cause.At
 		id := span.Derive("request", at, []span.ID{cause.ID}, int64(cause.Seq))
 		return inv.complete(s, cause, "request", id, who)
-	case s.EntityType == "execution" && cause.EntityType == "request":
+	case isRecord(s) && cause.EntityType == "request":
 		s.Attempt = cause.Attempt
 		if err := group.audit(s, inv); err != nil {
 			return err
 		}
-		return inv.complete(s, cause, "execution", executionID(cause), who)
+		// The call of a provider takes the place of the execution where the request asks for nothing else.
+		if s.EntityType == "execution" || inv.isCalled(inv.kernel.name, cause) && !group.hasRecord {
+			group.hasRecord = true
+			return inv.complete(s, cause, "execution", executionID(cause), who)
+		}
 	}
 	if s.EntityType == "policy_violation" && group.refused.isDaily() {
 		return inv.violate(s, cause, group.refused, who)
@@ -115,13 +119,13 @@ func (inv *invocation) derive(s, cause *span.Span, group *draft) error {
 	ordinal := int64(group.ordinal[span.Key{}])
 	group.ordinal[span.Key{}]++
 	ordinal += int64(inv.nested) * nestedMax
-	if s.EntityType == "provider_execution" {
-		if err := group.audit(s, inv); err != nil {
-			return err
-		}
-	}
 	return inv.complete(s, cause, inv.kernel.name,
 		span.Derive(inv.kernel.name, at, []span.ID{cause.ID}, step, ordinal), who)
+}
+
+// isRecord reports whether s says what ran.
+func isRecord(s *span.Span) bool {
+	return s.EntityType == "execution" || s.EntityType == "provider_execution"
 }
 
 // audit sets metadata.run from the host's own record, whatever the kernel wrote there.

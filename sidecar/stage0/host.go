@@ -38,16 +38,17 @@ type invocation struct {
 
 // draft is what a run has appended for one cause so far.
 type draft struct {
-	fence    *span.Span
-	rows     []*span.Span
-	policies []span.Key // per row: the policy version whose action it is, or zero
-	ordinal  map[span.Key]int
-	record   *runRecord             // of the last function that ran for this cause
-	quota    *reservation           // of the execution
-	refused  *violation             // why no run was reserved
-	issued   map[span.ID]*span.Span // spans that a function emitted, complete, and not yet inserted
-	buckets  map[span.ID]bool       // that policies have asked for
-	again    bool                   // a time-driven policy asks for one more turn
+	fence     *span.Span
+	rows      []*span.Span
+	hasRecord bool       // one of rows is the execution, or stands for it
+	policies  []span.Key // per row: the policy version whose action it is, or zero
+	ordinal   map[span.Key]int
+	record    *runRecord             // of the last function that ran for this cause
+	quota     *reservation           // of the execution
+	refused   *violation             // why no run was reserved
+	issued    map[span.ID]*span.Span // spans that a function emitted, complete, and not yet inserted
+	buckets   map[span.ID]bool       // that policies have asked for
+	again     bool                   // a time-driven policy asks for one more turn
 }
 
 func newInvocation(s *Stage0, m *governed, k *kernel, job Job, parent *invocation) *invocation {

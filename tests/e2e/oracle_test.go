@@ -26,12 +26,13 @@ var laws = []struct{ name, breaches string }{
 		select format('request %s %s in transaction %s, execution %s in %s', r.id, r.status, r.xact, e.id, e.xact)
 		from (select * from ledger.universal_registry
 			where entity_type = 'request' and status in ('complete', 'error')) r
-		full join (select * from ledger.universal_registry where entity_type = 'execution') e
-			on e.related_to = array[r.id] and e.xact = r.xact and e.status = r.status and e.attempt = r.attempt
+		full join (select * from ledger.universal_registry
+			where entity_type in ('execution', 'provider_execution')) e
+			on e.related_to[1] = r.id and e.xact = r.xact and e.status = r.status and e.attempt = r.attempt
 		where r.id is null or e.id is null`},
 	{"a request has at most one execution", `
 		select format('request %s has %s executions', related_to[1], count(*))
-		from ledger.universal_registry where entity_type = 'execution'
+		from ledger.universal_registry where entity_type in ('execution', 'provider_execution')
 		group by related_to[1] having count(*) > 1`},
 	{"what a run emits is there once, in its transaction", `
 		select format('execution %s %s emitted %s notes', e.id, e.status, count(n.id))
