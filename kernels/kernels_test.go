@@ -166,7 +166,8 @@ func play(t *testing.T, pool *sandbox.Pool, source string, c *testCase) (expecta
 		Program: sandbox.Program{Name: "kernel", Source: source}, Data: data,
 		Lazy:          map[string]json.RawMessage{"manifest": document},
 		DeferredCalls: []string{"insertSpan", "version", "again"},
-		AsyncCalls:    []string{"find", "sql", "run", "fetch", "reserve"}, Now: time.Unix(1767225600, 0), Host: h.call,
+		AsyncCalls:    []string{"find", "sql", "run", "fetch", "reserve"},
+		Now:           time.Unix(1767225600, 0), Host: h.call,
 	})
 	if result.Cause != nil {
 		t.Fatal(result.Cause)

@@ -8,7 +8,8 @@ import (
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
-// Used is how many executions, calls of providers among them, of one day count against limits: of a tenant, and of its users.
+// Used is how many executions of one day, calls of providers among them, count against limits: of a tenant,
+// and of its users.
 type Used struct {
 	Tenant int
 	Users  map[string]int // only runs that a user asked for

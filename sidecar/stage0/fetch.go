@@ -48,7 +48,8 @@ func (s *Stage0) fetch(ctx context.Context, manifest *span.Manifest, by caller, 
 		return nil, denied("fetch: the call has no number")
 	}
 	if by.cause != nil {
-		request.IdempotencyKey = span.Derive("fetch", acceptedAt(by.cause), []span.ID{by.cause.ID, by.id},
+		// Without a time: each attempt sees another version of the request.
+		request.IdempotencyKey = span.Derive("fetch", time.UnixMilli(0), []span.ID{by.cause.ID, by.id},
 			int64(by.nested*nestedMax+n)).String()
 	}
 	holder := fetch.Holder{Name: by.name, Tenant: by.tenant,

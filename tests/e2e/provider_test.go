@@ -1,0 +1,336 @@
+package e2e_test
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+const apiKey = "sk-e2e-hunter2-hunter2"
+
+// vendor is a local server of the three shapes. It answers what behave says, and as a provider where that is
+// nil or writes nothing.
+type vendor struct {
+	*httptest.Server
+	host   string
+	mu     sync.Mutex
+	asked  []*http.Request
+	bodies []string
+	behave func(n int, w http.ResponseWriter, r *http.Request) (answered bool)
+}
+
+func newVendor(t *testing.T, behave func(n int, w http.ResponseWriter, r *http.Request) bool) *vendor {
+	t.Helper()
+	v := &vendor{behave: behave}
+	v.Server = httptest.NewServer(v)
+	v.host = strings.TrimPrefix(v.URL, "http://")
+	t.Cleanup(v.Close)
+	return v
+}
+
+func (v *vendor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	v.mu.Lock()
+	v.asked, v.bodies = append(v.asked, r), append(v.bodies, string(body))
+	n := len(v.asked)
+	v.mu.Unlock()
+	if v.behave != nil && v.behave(n, w, r) {
+		return
+	}
+	// A vendor that sends back the key which it got.
+	echo := r.Header.Get("Authorization") + r.Header.Get("X-Api-Key")
+	switch r.URL.Path {
+	case "/v1/chat/completions":
+		fmt.Fprintf(w, `{"echo":%q,"choices":[{"message":{"content":"from openai"},"finish_reason":"stop"}],
+			"usage":{"prompt_tokens":1234,"completion_tokens":56}}`, echo)
+	case "/v1/messages":
+		fmt.Fprintf(w, `{"echo":%q,"content":[{"type":"text","text":"from anthropic"}],"stop_reason":"end_turn",
+			"usage":{"input_tokens":1234,"output_tokens":56}}`, echo)
+	case "/api/chat":
+		fmt.Fprintf(w, `{"echo":%q,"message":{"content":"from ollama"},"done_reason":"stop",
+			"prompt_eval_count":1234,"eval_count":56}`, echo)
+	default:
+		http.NotFound(w, r)
+	}
+}
+
+// calls returns what the vendor was asked so far.
+func (v *vendor) calls() ([]*http.Request, []string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.asked, v.bodies
+}
+
+// granting lets provider_exec reach hosts, and have the secret API_KEY.
+func (s *system) granting(hosts ...string) {
+	s.t.Helper()
+	s.govern(func(manifest map[string]any) {
+		grants := manifest["grants"].(map[string]any)
+		list := append(grants["provider_exec"].([]any), "secret:API_KEY")
+		for _, host := range hosts {
+			list = append(list, "fetch:"+host)
+		}
+		grants["provider_exec"] = list
+	})
+}
+
+// outward is the environment of a sidecar that may reach hosts, the first of which gets API_KEY.
+func outward(hosts ...string) []string {
+	return []string{"LOGLINE_FETCH_ALLOW=" + strings.Join(hosts, ","), "API_KEY=" + apiKey,
+		"LOGLINE_SECRETS=API_KEY@" + hosts[0]}
+}
+
+// provider appends a provider of the system.
+func (s *system) provider(metadata columns) span.ID {
+	s.t.Helper()
+	encoded, err := json.Marshal(metadata)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return span.MustID(one[string](s, `insert into ledger.universal_registry
+		(entity_type, status, name, owner_id, tenant_id, visibility, metadata)
+		values ('provider', 'active', 'a provider', 'system', 'system', 'public', $1)
+		returning id::text`, string(encoded)))
+}
+
+// ask calls a provider as a client does, and returns the request's trace.
+func (s *system) ask(u user, provider span.ID, payload columns) (trace string) {
+	s.t.Helper()
+	trace = rand.Text()
+	s.insert(u, columns{"entity_type": "request", "status": "scheduled", "parent_id": span.ProviderExecID,
+		"trace_id": trace, "input": columns{"provider_id": provider, "payload": payload}})
+	return trace
+}
+
+// called waits for the end of a call, and returns its provider_execution.
+func (s *system) called(trace string) (run, *span.Span) {
+	s.t.Helper()
+	got := s.settled(trace, 1)[0]
+	found := s.read("trace_id = $1 and entity_type = 'provider_execution'", trace)
+	if len(found) != 1 || len(got.executions) != 0 {
+		s.t.Fatalf("%d provider_executions: %s", len(found), describe([]run{got}))
+	}
+	return got, found[0]
+}
+
+var hi = columns{"messages": []columns{{"role": "user", "content": "Hi"}}}
+
+func TestARequestCallsAProvider(t *testing.T) {
+	t.Parallel()
+	s, v := setup(t), newVendor(t, nil)
+	s.granting(v.host)
+	sidecar := s.serve(outward(v.host)...)
+	price := columns{"input_per_million": "0.15", "output_per_million": 0.6, "currency": "USD"}
+	for _, c := range []struct{ kind, base, header, body string }{
+		{"openai", v.URL + "/v1", "Authorization", `{"model":"m","messages":[{"role":"user","content":"Hi"}],
+			"temperature":0.2}`},
+		{"anthropic", v.URL, "X-Api-Key", `{"model":"m","messages":[{"role":"user","content":"Hi"}],
+			"temperature":0.2,"max_tokens":1024}`},
+		{"ollama", v.URL, "Authorization", `{"model":"m","messages":[{"role":"user","content":"Hi"}],"stream":false,
+			"options":{"temperature":0.2}}`},
+	} {
+		id := s.provider(columns{"type": c.kind, "base_url": c.base, "model": "m", "auth_env": "API_KEY",
+			"price": price})
+		got, x := s.called(s.ask(alice, id, hi))
+		if x.StatusText() != "complete" || *x.TokensIn != 1234 || *x.TokensOut != 56 || *x.Cost != "0.0002187" ||
+			*x.Model != "m" || *x.ProviderID != id || x.OwnerID != "alice" || x.Visibility != "private" ||
+			x.DurationMs == nil || *x.Attempt != 1 || *x.ParentID != span.ProviderExecID {
+			t.Errorf("%s: got %+v, error %s", c.kind, x, x.Error)
+		}
+		// What reaches outside leaves a trace before it starts.
+		if len(got.versions) != 3 || got.versions[1].StatusText() != "running" ||
+			got.last().StatusText() != "complete" {
+			t.Errorf("%s: the request is %s", c.kind, describe([]run{got}))
+		}
+		asked, bodies := v.calls()
+		last := asked[len(asked)-1]
+		if value := strings.TrimPrefix(last.Header.Get(c.header), "Bearer "); value != apiKey {
+			t.Errorf("%s: the provider gets the key %q", c.kind, value)
+		}
+		if _, err := span.ParseID(last.Header.Get("Idempotency-Key")); err != nil {
+			t.Errorf("%s: the key of the call is %q", c.kind, last.Header.Get("Idempotency-Key"))
+		}
+		sameJSON(t, json.RawMessage(bodies[len(bodies)-1]), c.body)
+		var output struct{ Text, Reply string }
+		if err := json.Unmarshal(x.Output, &output); err != nil || output.Text != "from "+c.kind ||
+			!strings.Contains(output.Reply, "***") {
+			t.Errorf("%s: output %s", c.kind, x.Output)
+		}
+		answer := one[string](s, "select output ->> 'text' from ledger.result($1::text::uuid)", got.last().ID.String())
+		if answer != "from "+c.kind {
+			t.Errorf("%s: ledger.result says %q", c.kind, answer)
+		}
+		metrics := s.read("trace_id = $1 and entity_type = 'metric'", *x.TraceID)
+		if len(metrics) != 1 || *metrics[0].This != "llm_call" || *metrics[0].Unit != "ms" {
+			t.Errorf("%s: metrics %+v", c.kind, metrics)
+		}
+	}
+	if n := one[int](s, "select count(*) from ledger.universal_registry r where r::text like '%hunter2%'"); n != 0 {
+		t.Errorf("%d spans hold the key", n)
+	}
+	if log := sidecar.err.String() + sidecar.out.String(); strings.Contains(log, "hunter2") {
+		t.Error("the log holds the key")
+	}
+	judge(t, s)
+}
+
+func TestAProvidersFaultsAreRecorded(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	v := newVendor(t, func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		switch strings.Split(r.URL.Path, "/")[1] {
+		case "broken":
+			w.WriteHeader(500)
+			fmt.Fprintf(w, `{"error":{"message":"it is broken, %s"}}`, r.Header.Get("Authorization"))
+		case "slow":
+			<-r.Context().Done()
+		case "text":
+			fmt.Fprint(w, "no JSON")
+		case "inside":
+			http.Redirect(w, r, "http://169.254.169.254/latest/meta-data/", http.StatusTemporaryRedirect)
+		case "away":
+			http.Redirect(w, r, "http://localhost:1/", http.StatusFound)
+		default:
+			return false
+		}
+		return true
+	})
+	first := true
+	flaky := newVendor(t, func(_ int, w http.ResponseWriter, _ *http.Request) bool {
+		if first {
+			first = false
+			w.Header().Set("Retry-After", "1")
+			w.WriteHeader(429)
+			return true
+		}
+		return false
+	})
+	unlisted := newVendor(t, nil)
+	s.granting(v.host, flaky.host, unlisted.host, "listed.example:443")
+	s.serve(outward(v.host, flaky.host, "127.0.0.1:1")...)
+	at := func(url string, more ...columns) columns {
+		return with(columns{"type": "ollama", "base_url": url, "model": "m"}, more...)
+	}
+	key := columns{"auth_env": "API_KEY"}
+	for name, c := range map[string]struct {
+		metadata columns
+		code     string
+		says     string
+		attempts float64
+	}{
+		"429, then well":       {at(flaky.URL), "", "", 2},
+		"500 three times":      {at(v.URL+"/broken", key), "exception", "the provider answered 500: it is broken, Bearer ***", 3},
+		"too slow":             {at(v.URL+"/slow", columns{"timeout_ms": 300}), "exception", "timeout", 0},
+		"no JSON":              {at(v.URL + "/text"), "exception", "no text in the form of ollama", 1},
+		"a redirect inside":    {at(v.URL+"/inside", key), "denied", "169.254.169.254:80", 0},
+		"a redirect away":      {at(v.URL + "/away"), "denied", "localhost:1", 0},
+		"a host nobody lists":  {at(unlisted.URL), "denied", "add it to LOGLINE_FETCH_ALLOW", 0},
+		"a host nobody grants": {at("http://127.0.0.1:1"), "denied", `add \"fetch:127.0.0.1:1\" to grants`, 0},
+		"a secret nobody grants": {at(v.URL, columns{"auth_env": "OTHER_KEY"}), "denied",
+			"does not grant the secret", 0},
+		"a secret for another host": {at(flaky.URL, key), "denied", "is for other hosts", 0},
+		"a type nobody knows":       {at(v.URL, columns{"type": "telnet"}), "denied", "metadata.type", 0},
+	} {
+		_, x := s.called(s.ask(alice, s.provider(c.metadata), hi))
+		var metadata struct {
+			Attempts float64 `json:"http_attempts"`
+		}
+		if err := json.Unmarshal(x.Metadata, &metadata); err != nil || metadata.Attempts != c.attempts {
+			t.Errorf("%s: %s, want %v attempts", name, x.Metadata, c.attempts)
+		}
+		if c.code == "" {
+			if x.StatusText() != "complete" {
+				t.Errorf("%s: %s", name, x.Error)
+			}
+			continue
+		}
+		fault := failure(t, x)
+		if x.StatusText() != "error" || string(fault.Code) != c.code ||
+			!strings.Contains(string(x.Error), c.says) {
+			t.Errorf("%s: got %s, want %s %s", name, x.Error, c.code, c.says)
+		}
+	}
+	if asked, _ := unlisted.calls(); len(asked) != 0 {
+		t.Error("a host that the operator does not list is asked")
+	}
+	judge(t, s)
+}
+
+// What is not the system's reaches granted hosts without a secret, and is its owner's own.
+func TestATenantsOwnProviderHasNoSecret(t *testing.T) {
+	t.Parallel()
+	s, v := setup(t), newVendor(t, nil)
+	s.granting(v.host)
+	s.serve(outward(v.host)...)
+	own := func(metadata columns) span.ID {
+		return s.insert(alice, columns{"entity_type": "provider", "status": "active", "name": "own",
+			"metadata": with(columns{"type": "ollama", "base_url": v.URL, "model": "m"}, metadata)}).ID
+	}
+	plain := own(nil)
+	_, x := s.called(s.ask(alice, plain, hi))
+	if x.StatusText() != "complete" {
+		t.Errorf("without a secret: %s", x.Error)
+	}
+	for name, c := range map[string]struct {
+		u        user
+		provider span.ID
+		code     string
+	}{
+		"with one":         {alice, own(columns{"auth_env": "API_KEY"}), "denied"},
+		"of somebody else": {bob, plain, "not_found"},
+	} {
+		_, x := s.called(s.ask(c.u, c.provider, hi))
+		if fault := failure(t, x); string(fault.Code) != c.code {
+			t.Errorf("%s: %s, want %s", name, x.Error, c.code)
+		}
+	}
+	asked, _ := v.calls()
+	if len(asked) != 1 || asked[0].Header.Get("Authorization") != "" {
+		t.Errorf("the host was asked %d times", len(asked))
+	}
+}
+
+// A call that dies with its sidecar is made again, as the second attempt and with the same key.
+func TestKill9DuringAProvidersCallIsOneCall(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	began := make(chan struct{})
+	v := newVendor(t, func(n int, _ http.ResponseWriter, r *http.Request) bool {
+		if n == 1 {
+			close(began)
+			<-r.Context().Done()
+		}
+		return n == 1
+	})
+	s.granting(v.host)
+	sidecar := s.serve(outward(v.host)...)
+	trace := s.ask(alice, s.provider(columns{"type": "ollama", "base_url": v.URL, "model": "m"}), hi)
+	select {
+	case <-began:
+	case <-time.After(patience):
+		t.Fatal("the provider is not asked")
+	}
+	if held, _ := s.runs(trace); held[0].last().StatusText() != "running" {
+		t.Errorf("a call that is under way: %s", describe(held))
+	}
+	killAndCheck(t, sidecar)
+	s.serve(outward(v.host)...)
+	got, x := s.called(trace)
+	if x.StatusText() != "complete" || *x.Attempt != 2 || *got.last().Attempt != 2 {
+		t.Errorf("attempt %d, %s: %s", *x.Attempt, x.Error, describe([]run{got}))
+	}
+	asked, _ := v.calls()
+	if len(asked) != 2 || asked[0].Header.Get("Idempotency-Key") != asked[1].Header.Get("Idempotency-Key") {
+		t.Errorf("asked %d times, with different keys", len(asked))
+	}
+	judge(t, s)
+}
