@@ -165,7 +165,8 @@ func TestARequestCallsAProvider(t *testing.T) {
 			!strings.Contains(output.Reply, "***") {
 			t.Errorf("%s: output %s", c.kind, x.Output)
 		}
-		answer := one[string](s, "select output ->> 'text' from ledger.result($1::text::uuid)", got.last().ID.String())
+		answer := one[string](s, "select output ->> 'text' from ledger.result($1::text::uuid)",
+			got.last().ID.String())
 		if answer != "from "+c.kind {
 			t.Errorf("%s: ledger.result says %q", c.kind, answer)
 		}
@@ -174,7 +175,8 @@ func TestARequestCallsAProvider(t *testing.T) {
 			t.Errorf("%s: metrics %+v", c.kind, metrics)
 		}
 	}
-	if n := one[int](s, "select count(*) from ledger.universal_registry r where r::text like '%hunter2%'"); n != 0 {
+	const holds = "select count(*) from ledger.universal_registry r where r::text like '%hunter2%'"
+	if n := one[int](s, holds); n != 0 {
 		t.Errorf("%d spans hold the key", n)
 	}
 	if log := sidecar.err.String() + sidecar.out.String(); strings.Contains(log, "hunter2") {
@@ -227,8 +229,9 @@ func TestAProvidersFaultsAreRecorded(t *testing.T) {
 		says     string
 		attempts float64
 	}{
-		"429, then well":       {at(flaky.URL), "", "", 2},
-		"500 three times":      {at(v.URL+"/broken", key), "exception", "the provider answered 500: it is broken, Bearer ***", 3},
+		"429, then well": {at(flaky.URL), "", "", 2},
+		"500 three times": {at(v.URL+"/broken", key), "exception",
+			"the provider answered 500: it is broken, Bearer ***", 3},
 		"too slow":             {at(v.URL+"/slow", columns{"timeout_ms": 300}), "exception", "timeout", 0},
 		"no JSON":              {at(v.URL + "/text"), "exception", "no text in the form of ollama", 1},
 		"a redirect inside":    {at(v.URL+"/inside", key), "denied", "169.254.169.254:80", 0},
