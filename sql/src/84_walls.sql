@@ -1,7 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: e25f20cd82f0dde15cf5ee68111a0c31cb85bd394f53e9c4275df362e18f53a0
--- Sources: 74c95fedbaba3c3d873360cea9438d91ebf64cebd4ec8bbc3624848e7a834c3c
+-- Sources: 8ba15c959e5936da0f8d4e69583e16d964d96f830b3a0b70ea9757e957351178
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
