@@ -43,7 +43,7 @@ export default async function main(ctx) {
   }
 }
 
-/** @param {import("./kernel").Span} span as the host answered it: a refusal is thrown when it is read */
+/** @param {{ id: string }} span as the host answered it: a refusal is thrown when it is read */
 function refusalOf(span) {
   try {
     void span.id;
