@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"errors"
 	"fmt"
 	"reflect"
 	"runtime"
@@ -256,22 +255,19 @@ func (t *task) failure(p *program, err error) *Error {
 	if why := t.stopped.Load(); why != nil {
 		return why
 	}
-	var exception *goja.Exception
-	var overflow *goja.StackOverflowError
-	var ours *Error
-	var rejected rejection
-	switch {
-	case errors.As(err, &rejected):
-		return t.refusal(p, rejected.value, nil)
-	case errors.As(err, &ours):
-		return ours
-	case errors.As(err, &overflow):
+	// By type: errors.As would unwrap an exception, which reads the prototype of what was thrown: script.
+	switch thrown := err.(type) {
+	case rejection:
+		return t.refusal(p, thrown.value, nil)
+	case *Error:
+		return thrown
+	case *goja.StackOverflowError:
 		e := &Error{Code: CodeStack, Message: fmt.Sprintf("%s nests calls deeper than %d",
 			t.name(), t.start.limits.StackFrames)}
-		e.Line, e.Column = p.position(overflow.Stack())
+		e.Line, e.Column = p.position(thrown.Stack())
 		return e
-	case errors.As(err, &exception):
-		return t.refusal(p, exception.Value(), exception.Stack())
+	case *goja.Exception:
+		return t.refusal(p, thrown.Value(), thrown.Stack())
 	}
 	return &Error{Code: CodeCrash, Message: cut(err.Error())}
 }
@@ -328,24 +324,17 @@ func (t *task) broken(x any) outcome {
 	if why := t.stopped.Load(); why != nil {
 		return outcome{failed: why}
 	}
-	if err, ok := x.(error); ok {
-		var fault runtime.Error
-		if errors.As(err, &fault) {
-			code := CodeCrash
-			if strings.Contains(fault.Error(), "makeslice") || strings.Contains(fault.Error(), "growslice") {
-				code = CodeMemory
-			}
-			return outcome{worn: true, failed: &Error{Code: code, Message: cut(t.name() + ": " +
-				fault.Error())}}
+	switch fault := x.(type) { // by type, as in failure
+	case runtime.Error:
+		code := CodeCrash
+		if strings.Contains(fault.Error(), "makeslice") || strings.Contains(fault.Error(), "growslice") {
+			code = CodeMemory
 		}
-		var overflow *goja.StackOverflowError
-		if errors.As(err, &overflow) {
-			return outcome{failed: &Error{Code: CodeStack, Message: t.name() + " nests calls too deep"}}
-		}
-		var exception *goja.Exception
-		if errors.As(err, &exception) {
-			return outcome{failed: &Error{Code: CodeException, Message: "an error whose text cannot be read"}}
-		}
+		return outcome{worn: true, failed: &Error{Code: code, Message: cut(t.name() + ": " + fault.Error())}}
+	case *goja.StackOverflowError:
+		return outcome{failed: &Error{Code: CodeStack, Message: t.name() + " nests calls too deep"}}
+	case *goja.Exception, goja.Value: // a value: goja throws so what its own functions refuse
+		return outcome{failed: &Error{Code: CodeException, Message: "an error whose text cannot be read"}}
 	}
 	return outcome{worn: true, failed: &Error{Code: CodeCrash, Message: cut(fmt.Sprintf("%s: %T", t.name(),
 		x))}}
