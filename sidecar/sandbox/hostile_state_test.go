@@ -109,7 +109,8 @@ func TestNoConstructorLeadsOut(t *testing.T) {
 	outside := `['process', 'require', 'module', 'exports', 'global', 'window', 'self', 'document', 'Deno', 'Bun', 'Java',
 		'fetch', 'XMLHttpRequest', 'WebSocket', 'EventSource', 'Worker', 'SharedArrayBuffer', 'Atomics',
 		'WebAssembly', 'importScripts', 'load', 'read', 'print', 'quit', 'os', 'std', 'native', '__dirname',
-		'__filename', 'navigator', 'localStorage', 'runtime', 'goja'].filter((name) => typeof globalThis[name] !== 'undefined' ||
+		'__filename', 'navigator', 'localStorage', 'runtime', 'goja']
+		.filter((name) => typeof globalThis[name] !== 'undefined' ||
 		(0, eval)('typeof ' + name) !== 'undefined')`
 	for name, source := range map[string]string{
 		"globals": "return " + outside,

@@ -8,8 +8,8 @@ import (
 )
 
 // TestHostileScriptsEnd runs what beats an interpreter's own limits. Each script must end with one of its
-// codes, or by timeout on a busy machine, within the limit, the grace and some room; and after each another tenant's
-// run must come out as always. It runs before the parallel tests, since it measures time.
+// codes, or by timeout on a busy machine, within the limit, the grace and some room; and after each another
+// tenant's run must come out as always. It runs before the parallel tests, since it measures time.
 func TestHostileScriptsEnd(t *testing.T) {
 	p := setup(t)
 	scripts := hostileScripts()
