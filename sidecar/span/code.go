@@ -45,7 +45,7 @@ const (
 	RunLimitSpans      RunCode = "limit.spans"      // more spans than limits.spans or than a cause may have
 	RunLimitSQL        RunCode = "limit.sql"        // more queries than limits.sql_calls
 	RunLimitRows       RunCode = "limit.rows"       // more rows of queries than limits.sql_rows
-	RunLimitNet        RunCode = "limit.net"        // too many calls of the network; not raised yet
+	RunLimitNet        RunCode = "limit.net"        // too many calls of ctx.fetch, or too much in or out
 	RunLimitSource     RunCode = "limit.source"     // more source than limits.source_bytes
 
 	RunNotAllowed   RunCode = "not_allowed"   // the manifest does not allow it, or it can not be run

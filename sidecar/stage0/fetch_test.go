@@ -249,3 +249,29 @@ func TestANestedKernelsSpansGoWithItsCaller(t *testing.T) {
 		t.Errorf("two nested runs share the id %s or the key %s", rows[0].ID, rows[0].Output)
 	}
 }
+
+// Where the manifest wants providers signed, a kernel is given no other; a hash must hold in any case.
+func TestAProviderIsGivenToKernelsVerified(t *testing.T) {
+	t.Parallel()
+	b := setupSigned(t, []string{"provider"})
+	provider := func(n int) *span.Span {
+		return system(idOf(n), "provider", func(s *span.Span) { s.Metadata = json.RawMessage(`{"type":"ollama"}`) })
+	}
+	plain, signed, changed := provider(1), provider(2), provider(3)
+	b.publish(plain)
+	b.publishSigned(b.root, signed, changed)
+	b.tamper("name = 'another'", changed.ID)
+	call := func(n int, provider span.ID) *span.Span {
+		request := b.request(n, span.ProviderExecID, func(s *span.Span) {
+			s.Input = json.RawMessage(fmt.Sprintf(`{"provider_id":%q}`, provider))
+		})
+		results, err := b.boot("provider_exec", "", request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return results[request.Key()].group.Rows[0]
+	}
+	wantCode(t, "unsigned", call(11, plain.ID), span.RunUnsigned, "signature")
+	wantCode(t, "changed", call(12, changed.ID), span.RunHashMismatch, "is not what was hashed")
+	wantCode(t, "signed", call(13, signed.ID), span.RunDenied, "base_url")
+}
