@@ -196,6 +196,11 @@ func (d *document) signaturesRequired(o object, target *SignaturesRequired) {
 					`write it as "function"`)
 				continue
 			}
+			if !slices.Contains(SignableTypes, entityType) {
+				d.fault(fmt.Sprintf("%s[%d]", o.pathOf(key), i), "nobody looks at the signature of a "+entityType,
+					"name some of "+strings.Join(SignableTypes, ", "))
+				continue
+			}
 			target.Types = append(target.Types, entityType)
 		}
 	default:

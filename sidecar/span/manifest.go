@@ -52,7 +52,9 @@ type Features struct {
 	AuditLog           AuditLog
 }
 
-// SignaturesRequired is false, true (All) or a list of entity types. The zero value requires none.
+// SignaturesRequired is false, true (All) or a list of SignableTypes. The zero value requires none. All is
+// what runs or rules: functions, kernels among them, policies, providers and the manifest; requests, which
+// are mostly made by clients without keys, only a list can name.
 type SignaturesRequired struct {
 	All   bool
 	Types []string
@@ -61,9 +63,12 @@ type SignaturesRequired struct {
 // IsAny reports whether anything must be signed.
 func (r SignaturesRequired) IsAny() bool { return r.All || len(r.Types) > 0 }
 
+// SignableTypes are the entity types whose signature somebody looks at. It must not be changed.
+var SignableTypes = []string{"execution", "function", "key", "manifest", "policy", "provider", "request"}
+
 // For reports whether spans of entityType must be signed.
 func (r SignaturesRequired) For(entityType string) bool {
-	return r.All || slices.Contains(r.Types, entityType)
+	return r.All && entityType != "request" || slices.Contains(r.Types, entityType)
 }
 
 // AuditLog says how boot events are written: none, one per kernel version and minute, one per batch.

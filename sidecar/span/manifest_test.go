@@ -73,6 +73,9 @@ func TestManifestStatesEveryKey(t *testing.T) {
 	if !reflect.DeepEqual(m, want) {
 		t.Fatalf("got %+v, want %+v", m, want)
 	}
+	if all := (SignaturesRequired{All: true}); !all.For("policy") || all.For("request") || !all.IsAny() {
+		t.Error("signatures_required as true is wrong")
+	}
 	if !m.Features.SignaturesRequired.For("function") || m.Features.SignaturesRequired.For("policy") {
 		t.Error("signatures_required as a list is wrong")
 	}
@@ -153,6 +156,7 @@ func TestManifestRefuses(t *testing.T) {
 		{`{"features":{"strict_mode":"yes"}}`, "features.strict_mode: want true or false"},
 		{`{"features":{"signatures_required":"all"}}`, "features.signatures_required: found a text"},
 		{`{"features":{"signatures_required":["A"]}}`, `features.signatures_required[0]: "A" is no entity type`},
+		{`{"features":{"signatures_required":["note"]}}`, "features.signatures_required[0]: nobody looks at"},
 		{`{"features":{"audit_log":1}}`, "features.audit_log: found 1"},
 		{`{"kernels":{"run_code":"x"}}`, `kernels.run_code: want a UUID, found "x"`},
 		{`{"kernels":{"A b":"00000000-0000-4000-8000-000000000001"}}`, "kernels.A b: the name is malformed"},

@@ -28,6 +28,9 @@ func (inv *invocation) find(ctx context.Context, scope ledger.Scope,
 	if err != nil {
 		return nil, explainRead(err)
 	}
+	if spans, err = inv.admitProviders(spans); err != nil {
+		return nil, err
+	}
 	if spans == nil {
 		spans = []*span.Span{}
 	}

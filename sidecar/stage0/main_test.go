@@ -144,8 +144,10 @@ func (b *bench) put(n int, entityType string, change ...func(*span.Span)) *span.
 	for _, c := range change {
 		c(s)
 	}
-	if err := s.Seal(nil); err != nil {
-		b.t.Fatal(err)
+	if s.CurrHash == nil {
+		if err := s.Seal(nil); err != nil {
+			b.t.Fatal(err)
+		}
 	}
 	outcomes, err := b.config.Ledger.Append(b.t.Context(), []ledger.Group{{Rows: []*span.Span{s}}})
 	if err != nil || outcomes[0].Err != nil {

@@ -145,7 +145,13 @@ func (inv *invocation) runCode(ctx context.Context, target runTarget, cause *spa
 	answer := &RunResult{Spans: []*span.Span{}, Input: present(target.Input)}
 	defer inv.keepRecord(cause.Key(), record)
 
-	if refusal := inv.verifyTarget(row, target, cause); refusal != nil {
+	refusal := inv.verifyTarget(row, target, cause)
+	if refusal == nil {
+		if refusal, err = inv.verifyRequest(ctx, cause); err != nil {
+			return nil, err
+		}
+	}
+	if refusal != nil {
 		answer.Error = refusal
 		return answer, nil
 	}

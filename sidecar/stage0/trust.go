@@ -1,8 +1,10 @@
 package stage0
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/loglineos/loglineos/sidecar/sign"
 	"github.com/loglineos/loglineos/sidecar/span"
@@ -22,6 +24,39 @@ func (s *Stage0) admitSignature(manifest *governed, row *span.Span) *span.RunErr
 		return s.trust.Load().CheckSealed(row, sign.PurposeOf(row.EntityType))
 	}
 	return s.trust.Load().CheckPresent(row)
+}
+
+// verifyRequest judges the signature of the first version of a request, where the manifest names requests.
+func (inv *invocation) verifyRequest(ctx context.Context, cause *span.Span) (*span.RunError, error) {
+	if cause.EntityType != "request" || !inv.manifest.Features.SignaturesRequired.For("request") {
+		return nil, nil
+	}
+	rows, err := inv.stage0.versions.load(ctx, []span.Key{{ID: cause.ID}}, true)
+	if err != nil {
+		return nil, err
+	}
+	return inv.stage0.checkSignature(ctx, rows[0], sign.PurposeSpan), nil
+}
+
+// admitProviders leaves those providers out that lack a signature which the manifest requires, or whose
+// signature does not hold: kernels go by what they say. Where nothing is left, the error says why.
+func (inv *invocation) admitProviders(rows []*span.Span) ([]*span.Span, error) {
+	var refused *span.RunError
+	kept := slices.DeleteFunc(rows, func(row *span.Span) bool {
+		if row.EntityType != "provider" {
+			return false
+		}
+		refusal := verifyHash(row, false)
+		if refusal == nil {
+			refusal = inv.stage0.admitSignature(inv.manifest, row)
+		}
+		refused = cmp.Or(refusal, refused)
+		return refusal != nil
+	})
+	if refused != nil && len(kept) == 0 {
+		return nil, refused
+	}
+	return kept, nil
 }
 
 // judgeSignature judges the signature of a manifest that is sound otherwise, and sets its fault. One that

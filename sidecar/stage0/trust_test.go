@@ -456,3 +456,47 @@ func TestFunctionsCanNotSignFunctions(t *testing.T) {
 	}
 	wantCode(t, "what it made", x, span.RunBadSignature, "without the purpose function")
 }
+
+func TestRequestsNeedASignatureWhereTheManifestNamesThem(t *testing.T) {
+	t.Parallel()
+	b := setupSigned(t, []string{"request"})
+	f := b.function(1, "return 1")
+	x, _ := b.execute(2, f.ID)
+	wantCode(t, "unsigned", x, span.RunUnsigned, "the request")
+	x, _ = b.execute(3, f.ID, func(s *span.Span) {
+		if err := sign.NewSigner(b.sidecar).Seal(s, nil); err != nil {
+			t.Fatal(err)
+		}
+	})
+	wantCode(t, "signed", x, "", "")
+}
+
+func TestProvidersNeedASignatureWhereItIsRequired(t *testing.T) {
+	t.Parallel()
+	b := setupSigned(t, []string{"provider"})
+	key := newKey(t)
+	b.publishKey(b.root, key, sign.PurposeProvider)
+	b.observeKey(sign.KeySpanID(key.Public()), 0)
+	f := b.function(1, "export default async function main(ctx) {"+
+		" return (await ctx.find({entity_type: 'provider', name: ctx.input})).map((p) => p.name) }")
+	for i, c := range []struct {
+		name string
+		key  *sign.Key
+		code span.RunCode
+	}{{"good", key, ""}, {"unsigned", nil, span.RunUnsigned}, {"span's", b.sidecar, span.RunBadSignature}} {
+		b.put(10+i, "provider", func(s *span.Span) {
+			s.Name = &c.name
+			if err := sign.NewSigner(c.key).Seal(s, nil); err != nil {
+				t.Fatal(err)
+			}
+		})
+		input, err := json.Marshal(c.name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, _ := b.execute(20+i, f.ID, func(s *span.Span) { s.Input = input })
+		if c.code == "" && string(x.Output) != `["good"]` || c.code != "" && !strings.Contains(string(x.Error), "sign") {
+			t.Errorf("%s: output %s, error %s", c.name, x.Output, x.Error)
+		}
+	}
+}
