@@ -104,6 +104,9 @@ func (inv *invocation) derive(s, cause *span.Span, group *draft) error {
 		return inv.complete(s, cause, "request", id, who)
 	case isRecord(s) && cause.EntityType == "request":
 		s.Attempt = cause.Attempt
+		if group.quota != nil {
+			s.At = span.NewTime(inv.stage0.now()) // by which the day's executions are found again
+		}
 		if err := group.audit(s, inv); err != nil {
 			return err
 		}

@@ -1,14 +1,23 @@
 // Package stage0 is the fixed loader: it runs what the manifest allows, and nothing else.
 //
-//	manifest (fixed id) ─► kernel on the whitelist? ─► version in force ─► hash ─► kernel host
-//	                                                                                  │ host calls
-//	     group of spans ◄─ completed, checked, hashed ◄─ insertSpan, version ◄────────┤
-//	     code worker    ◄─ callable, hash, limits     ◄─ run ◄───────────────────────-┘
+// The path of a run, in the order in which it is best read:
+//
+//	manifest.go   which manifest is in force: fixed id, effective time, timelock, signature, no fault
+//	manifest.go   pick: the version of a kernel that the manifest pins, or the newest whose time has come
+//	verify.go     on the whitelist? there? not revoked? in force? what was hashed? signed (trust.go)?
+//	boot.go       the kernel runs in the kernel host, once for a batch (boots.go records it)
+//	host.go       what it may call: find, sql, insertSpan, version, reserve, run, each by its grant
+//	reserve.go    circuit, rate, quota, force: may this request run now? (circuit.go, rate.go, quota.go)
+//	run.go        a function or policy, verified as above, runs in a code worker, with limits
+//	emit.go       what was appended is checked, completed, hashed, signed and handed on, a group for each cause
+//
+// The rest serves one call each (find.go, fetch.go, act.go), the older style (alias.go) or runs an execution
+// again from its record (replay.go).
 //
 // It owns the whitelist, the verification of code, the host side of ctx, the completion of what code
-// appends (id from the cause; owner, tenant and visibility of the cause) and boot events. It refuses
-// with a code of docs/contract.md §5. It does not know when something runs, and it commits nothing but boot
-// events and incidents: groups go to whoever asked for the run.
+// appends (id from the cause; owner, tenant and visibility of the cause), the limits of the manifest and boot
+// events. It refuses with a code of docs/contract.md §5. It does not know when something runs, and it commits
+// nothing but boot events and incidents: groups go to whoever asked for the run.
 package stage0
 
 import (

@@ -148,13 +148,18 @@ func TestRunOutcomesHaveTheirCodes(t *testing.T) {
 	t.Parallel()
 	b := setup(t, map[string]any{"policy": map[string]any{"timeout_ms": 300},
 		"limits": map[string]any{"spans": 3,
-			"output_bytes": 1000, "log_bytes": 1000, "source_bytes": 2000, "sql_calls": 5}}, nil)
+			"output_bytes": 1000, "log_bytes": 1000, "source_bytes": 2000, "sql_calls": 5, "memory_mb": 32}}, nil)
 	n := 10
 	for name, c := range map[string]struct {
 		source string
 		code   span.RunCode
 	}{
 		"syntax":     {"return return", span.RunSyntax},
+		"memory":     {"const a = []; for (;;) a.push(new ArrayBuffer(1 << 22))", span.RunMemory},
+		"stack":      {"const f = () => f() + 1; return f()", span.RunStack},
+		"logs":       {"for (let i = 0; i < 100; i++) ctx.log('x'.repeat(100))", span.RunLimitLogs},
+		"no JSON":    {"const a = {}; a.a = a; return a", span.RunNotSerializable},
+		"denied":     {"throw Object.assign(new Error('mine'), {code: 'denied'})", span.RunException},
 		"exception":  {"throw new Error('x')", span.RunException},
 		"timeout":    {"for (;;) {}", span.RunTimeout},
 		"pending":    {"return new Promise(() => {})", span.RunPending},
