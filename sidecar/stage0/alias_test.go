@@ -1,6 +1,7 @@
 package stage0
 
 import (
+	"encoding/json"
 	"os"
 	"slices"
 	"strings"
@@ -141,4 +142,35 @@ func TestTheKernelOfTheDocsRuns(t *testing.T) {
 			t.Errorf("got %+v", rows)
 		}
 	}
+}
+
+// An older kernel in run_code's place is run by request_worker, and finds its request by SPAN_ID.
+func TestAnOlderKernelMayBeNested(t *testing.T) {
+	t.Parallel()
+	b := setup(t, map[string]any{"grants": map[string]any{
+		"run_code": []string{"sql", "run", "insertSpan:execution", "version:request"}, "request_worker": []string{"run"},
+	}}, map[string]string{"run_code": "globalThis.default = async ({sql, run, insertSpan, version, crypto}) => {" +
+		"const {rows: [request]} = await sql`select * from ledger.visible_timeline where id = ${SPAN_ID}`;" +
+		`const result = await run({id: request.parent_id, input: request.input});
+		await insertSpan({id: crypto.randomUUID(), entity_type: "execution", parent_id: request.parent_id,
+			related_to: [SPAN_ID], status: result.ok ? "complete" : "error", output: result.output});
+		version(SPAN_ID, {status: "complete"}) }`})
+	requests := []*span.Span{
+		b.request(11, b.function(1, "return input.n + 1").ID, input(`{"n":1}`)),
+		b.request(12, b.function(2, "return input.n + 2").ID, input(`{"n":1}`)),
+	}
+	results, err := b.boot("request_worker", "", requests...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"2", "3"} {
+		group := results[requests[i].Key()].group
+		if len(group.Rows) != 1 || string(group.Rows[0].Output) != want || group.Fence.StatusText() != "complete" {
+			t.Errorf("request %d: %+v, want %s", i, results[requests[i].Key()], want)
+		}
+	}
+}
+
+func input(raw string) func(*span.Span) {
+	return func(s *span.Span) { s.Input = json.RawMessage(raw) }
 }
