@@ -148,7 +148,8 @@ func TestTheKernelOfTheDocsRuns(t *testing.T) {
 func TestAnOlderKernelMayBeNested(t *testing.T) {
 	t.Parallel()
 	b := setup(t, map[string]any{"grants": map[string]any{
-		"run_code": []string{"sql", "run", "insertSpan:execution", "version:request"}, "request_worker": []string{"run"},
+		"run_code":       []string{"sql", "run", "insertSpan:execution", "version:request"},
+		"request_worker": []string{"run"},
 	}}, map[string]string{"run_code": "globalThis.default = async ({sql, run, insertSpan, version, crypto}) => {" +
 		"const {rows: [request]} = await sql`select * from ledger.visible_timeline where id = ${SPAN_ID}`;" +
 		`const result = await run({id: request.parent_id, input: request.input});
@@ -165,7 +166,8 @@ func TestAnOlderKernelMayBeNested(t *testing.T) {
 	}
 	for i, want := range []string{"2", "3"} {
 		group := results[requests[i].Key()].group
-		if len(group.Rows) != 1 || string(group.Rows[0].Output) != want || group.Fence.StatusText() != "complete" {
+		if len(group.Rows) != 1 || string(group.Rows[0].Output) != want ||
+			group.Fence.StatusText() != "complete" {
 			t.Errorf("request %d: %+v, want %s", i, results[requests[i].Key()], want)
 		}
 	}

@@ -22,8 +22,9 @@ func execution() *span.Span {
 		Did: new("executed"), This: new("run_code"), At: span.NewTime(time.UnixMilli(1767225600123)),
 		ParentID: new(span.RunCodeID), RelatedTo: []span.ID{span.ObserverBotID}, TraceID: new("trace-1"),
 		OwnerID: "user-1", TenantID: "tenant-1", Visibility: "private", Status: new("complete"), Attempt: new(1),
-		DurationMs: new(12), Input: json.RawMessage(`{"text": "` + strings.Repeat("x", 300) + `", "n": [1, 2, 3.5]}`),
-		Output: json.RawMessage(`{"ok": true, "rows": [{"b": 1, "a": "é"}, {"b": 0.25, "a": "\n"}]}`),
+		DurationMs: new(12),
+		Input:      json.RawMessage(`{"text": "` + strings.Repeat("x", 300) + `", "n": [1, 2, 3.5]}`),
+		Output:     json.RawMessage(`{"ok": true, "rows": [{"b": 1, "a": "é"}, {"b": 0.25, "a": "\n"}]}`),
 		Metadata: json.RawMessage(`{"run": {"function": {"seq": 4, "curr_hash": "` + strings.Repeat("ab", 32) +
 			`"}, "kernels": [{"name": "run_code", "seq": 0}], "seed": "` + strings.Repeat("cd", 32) + `"}}`),
 	}
