@@ -1,5 +1,5 @@
-// Package kernels carries the behavior that is published into the ledger: the five kernels as
-// JavaScript, their index, and the default manifest. It holds no logic of its own; `logline bootstrap`
+// Package kernels carries the behavior that is published into the ledger: the five kernels and
+// the policies of the system as JavaScript, their indexes, and the default manifest. It holds no logic of its own; `logline bootstrap`
 // publishes what is here.
 package kernels
 
@@ -7,36 +7,43 @@ import (
 	"embed"
 	"encoding/json"
 	"fmt"
+	"path"
 
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
-//go:embed *.js index.json manifest.json
+//go:embed *.js index.json manifest.json policies/*.js policies/index.json
 var files embed.FS
 
-// Kernel is one entry of index.json with its source.
+// Kernel is one entry of an index.json with its source: a kernel, or a policy of the system.
 type Kernel struct {
-	ID          span.ID `json:"id"` // never changes
-	Name        string  `json:"name"`
-	File        string  `json:"file"`
-	Description string  `json:"description"`
-	Source      string  `json:"-"`
+	ID          span.ID         `json:"id"` // never changes
+	Name        string          `json:"name"`
+	File        string          `json:"file"`
+	Description string          `json:"description"`
+	Metadata    json.RawMessage `json:"metadata"` // of a policy: what it judges, and when
+	Source      string          `json:"-"`
 }
 
 // All returns the kernels in the order of index.json.
-func All() ([]Kernel, error) {
-	index, err := files.ReadFile("index.json")
+func All() ([]Kernel, error) { return read(".") }
+
+// Policies returns the policies of the system in the order of policies/index.json.
+func Policies() ([]Kernel, error) { return read("policies") }
+
+func read(folder string) ([]Kernel, error) {
+	index, err := files.ReadFile(path.Join(folder, "index.json"))
 	if err != nil {
-		return nil, fmt.Errorf("read the kernel index: %w", err)
+		return nil, fmt.Errorf("read the index of %s: %w", folder, err)
 	}
 	var all []Kernel
 	if err := json.Unmarshal(index, &all); err != nil {
-		return nil, fmt.Errorf("decode the kernel index: %w", err)
+		return nil, fmt.Errorf("decode the index of %s: %w", folder, err)
 	}
 	for i := range all {
-		source, err := files.ReadFile(all[i].File)
+		source, err := files.ReadFile(path.Join(folder, all[i].File))
 		if err != nil {
-			return nil, fmt.Errorf("read kernel %s: %w", all[i].Name, err)
+			return nil, fmt.Errorf("read %s: %w", all[i].Name, err)
 		}
 		all[i].Source = string(source)
 	}

@@ -40,6 +40,7 @@ type testCase struct {
 	Answers  []answer                   `json:"answers,omitempty"`  // of async calls
 	Refuse   map[string]refusal         `json:"refuse,omitempty"`   // "insertSpan 2": the second call of it
 	Expect   expectation                `json:"expect"`
+	isPolicy bool
 }
 
 // answer is what the host gives for a call whose first argument has all members of Of.
@@ -63,7 +64,7 @@ type expectation struct {
 	Again    []json.RawMessage `json:"again,omitempty"`    // of again: [origin]
 	Fetches  []json.RawMessage `json:"fetches,omitempty"`  // of fetch: [url, init, number], in order
 	Reserves []json.RawMessage `json:"reserves,omitempty"` // of reserve: [quota], in order
-	Output   json.RawMessage   `json:"output,omitempty"`   // what the kernel returns, where that is no null
+	Output   json.RawMessage   `json:"output,omitempty"`   // what it returns, where that is no null
 	Error    *refusal          `json:"error,omitempty"`
 }
 
@@ -117,6 +118,9 @@ func (h *host) call(_ context.Context, name string, args json.RawMessage) (json.
 		first["id"] = json.RawMessage(fmt.Sprintf(`"<%s %d>"`, name, h.count[name]))
 		return json.Marshal(first)
 	}
+	if name == "bucket" {
+		return json.Marshal(fmt.Sprintf("<bucket %s>", strings.Trim(string(list[0]), `"`)))
+	}
 	return nil, fmt.Errorf("the case has no answer for %s%s", name, args)
 }
 
@@ -162,13 +166,17 @@ func play(t *testing.T, pool *sandbox.Pool, source string, c *testCase) (expecta
 		t.Fatal(err)
 	}
 	h := &host{of: c, count: map[string]int{}}
-	result := pool.RunKernel(t.Context(), sandbox.Run{
+	run := sandbox.Run{
 		Program: sandbox.Program{Name: "kernel", Source: source}, Data: data,
 		Lazy:          map[string]json.RawMessage{"manifest": document},
 		DeferredCalls: []string{"insertSpan", "version", "again"},
-		AsyncCalls:    []string{"find", "sql", "run", "fetch", "reserve"},
+		AsyncCalls:    []string{"find", "summarize", "sql", "run", "fetch", "reserve"},
 		Now:           time.Unix(1767225600, 0), Host: h.call,
-	})
+	}
+	if c.isPolicy {
+		run.Entry, run.SyncCalls, run.DeferredCalls = sandbox.EntryPolicy, []string{"bucket"}, nil
+	}
+	result := pool.RunKernel(t.Context(), run)
 	if result.Cause != nil {
 		t.Fatal(result.Cause)
 	}
@@ -203,9 +211,32 @@ func casesOf(t *testing.T, kernel string) map[string]*testCase {
 		if c.About == "" {
 			t.Errorf("%s: say what it is about", file)
 		}
+		c.isPolicy = strings.HasPrefix(kernel, "policies/")
 		cases[file] = c
 	}
 	return cases
+}
+
+// program is a kernel or a policy, and where its cases lie.
+type program struct {
+	Kernel
+	cases string
+}
+
+// everything returns the kernels, then the policies.
+func everything(t *testing.T) []program {
+	t.Helper()
+	var programs []program
+	for folder, read := range map[string]func() ([]Kernel, error){"": All, "policies/": Policies} {
+		all, err := read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, kernel := range all {
+			programs = append(programs, program{kernel, folder + kernel.Name})
+		}
+	}
+	return programs
 }
 
 func newPool(t *testing.T) *sandbox.Pool {
@@ -220,13 +251,9 @@ func newPool(t *testing.T) *sandbox.Pool {
 
 func TestKernelsDoWhatTheirCasesSay(t *testing.T) {
 	t.Parallel()
-	all, err := All()
-	if err != nil {
-		t.Fatal(err)
-	}
 	pool := newPool(t)
-	for _, kernel := range all {
-		for file, c := range casesOf(t, kernel.Name) {
+	for _, kernel := range everything(t) {
+		for file, c := range casesOf(t, kernel.cases) {
 			got, _ := play(t, pool, kernel.Source, c)
 			want := pretty(t, c.Expect)
 			if text := pretty(t, got); text != want && *update {
@@ -257,14 +284,10 @@ func pretty(t *testing.T, value any) string {
 // The cases of a kernel together pass every statement and every branch of it.
 func TestCasesCoverEveryBranch(t *testing.T) {
 	t.Parallel()
-	all, err := All()
-	if err != nil {
-		t.Fatal(err)
-	}
 	pool := newPool(t)
-	for _, kernel := range all {
+	for _, kernel := range everything(t) {
 		source, probes := instrument(t, kernel.Source)
-		for file, c := range casesOf(t, kernel.Name) {
+		for file, c := range casesOf(t, kernel.cases) {
 			got, logs := play(t, pool, source, c)
 			if pretty(t, got) != pretty(t, c.Expect) && !*update {
 				t.Errorf("%s: with probes the kernel does something else: %s", file, pretty(t, got))
@@ -319,45 +342,71 @@ var comments = regexp.MustCompile(`(?s)/\*.*?\*/|//[^\n]*`)
 
 func TestKernelsKeepTheStyle(t *testing.T) {
 	t.Parallel()
-	all, err := All()
-	if err != nil {
-		t.Fatal(err)
-	}
 	listed := map[string]bool{}
-	for _, kernel := range all {
-		listed[kernel.File] = true
+	for _, kernel := range everything(t) {
+		isPolicy := strings.HasPrefix(kernel.cases, "policies/")
+		file, entry := kernel.File, "main(ctx)"
+		if isPolicy {
+			file, entry = "policies/"+kernel.File, "on(span, ctx)"
+		} else if id := span.DefaultManifest().Kernels[kernel.Name]; id != kernel.ID {
+			t.Errorf("%s has the id %s in index.json, %s in span", kernel.Name, kernel.ID, id)
+		}
+		listed[file] = true
 		if lines := strings.Count(kernel.Source, "\n"); lines >= 200 {
-			t.Errorf("%s has %d lines, want fewer than 200", kernel.File, lines)
+			t.Errorf("%s has %d lines, want fewer than 200", file, lines)
 		}
 		if strings.Count(kernel.Source, "export ") != 1 ||
-			!strings.Contains(kernel.Source, "\nexport default async function main(ctx) {\n") {
-			t.Errorf("%s: want one export default async function main(ctx)", kernel.File)
+			!strings.Contains(kernel.Source, "\nexport default async function "+entry+" {\n") {
+			t.Errorf("%s: want one export default async function %s", file, entry)
 		}
 		if !strings.HasPrefix(kernel.Source, "/**\n * "+kernel.Name+": ") {
-			t.Errorf("%s: want a comment on top that begins with its name", kernel.File)
+			t.Errorf("%s: want a comment on top that begins with its name", file)
 		}
 		code := comments.ReplaceAllStringFunc(kernel.Source, func(comment string) string {
 			return strings.Repeat("\n", strings.Count(comment, "\n")) + "//"
 		})
+		if isPolicy { // which reckon with times that they are given
+			code = given.ReplaceAllString(code, "")
+		}
 		for fault, pattern := range forbidden {
 			if found := pattern.FindString(code); found != "" {
-				t.Errorf("%s %s: %q", kernel.File, fault, found)
+				t.Errorf("%s %s: %q", file, fault, found)
 			}
 		}
-		if len(casesOf(t, kernel.Name)) == 0 {
-			t.Errorf("%s has no cases in testdata/%s", kernel.File, kernel.Name)
-		}
-		if id := span.DefaultManifest().Kernels[kernel.Name]; id != kernel.ID {
-			t.Errorf("%s has the id %s in index.json, %s in span", kernel.Name, kernel.ID, id)
+		if len(casesOf(t, kernel.cases)) == 0 {
+			t.Errorf("%s has no cases in testdata/%s", file, kernel.cases)
 		}
 	}
-	files, err := filepath.Glob("*.js")
+	for _, pattern := range []string{"*.js", "policies/*.js"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			if !listed[file] {
+				t.Errorf("%s is not in index.json", file)
+			}
+		}
+	}
+}
+
+// given is Date of a time that is stated.
+var given = regexp.MustCompile(`\bDate\.parse\(\w|\bnew Date\([^)]`)
+
+func TestPoliciesAreTimedAsTheirIndexSays(t *testing.T) {
+	t.Parallel()
+	all, err := Policies()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, file := range files {
-		if !listed[file] {
-			t.Errorf("%s is not in index.json", file)
+	for _, policy := range all {
+		var metadata struct{ When json.RawMessage }
+		if err := json.Unmarshal(policy.Metadata, &metadata); err != nil {
+			t.Fatal(err)
+		}
+		when, err := span.ParseWhen(metadata.When)
+		if err != nil || when.Names("entity_type") == nil {
+			t.Errorf("%s: %s names no entity_type, %v", policy.Name, metadata.When, err)
 		}
 	}
 }
@@ -403,6 +452,11 @@ func TestKernelsHaveTheTypesOfKernelDTS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	policies, err := filepath.Glob("policies/*.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files = append(files, policies...)
 	flags := []string{"--noEmit", "--checkJs", "--allowJs", "--strict", "--target", "es2022", "--module",
 		"es2022",
 		"--moduleResolution", "bundler", "--noUnusedLocals", "--useUnknownInCatchVariables", "false"}

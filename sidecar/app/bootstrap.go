@@ -41,9 +41,10 @@ type BootstrapOptions struct {
 	TrustRoot string
 }
 
-// Bootstrap publishes the kernels, each as its next version where its code has changed, and the
-// default manifest where there is none. A manifest that is there belongs to its governor and stays. With a
-// Signer, what bootstrap has published and no trusted key has signed gets a signed next version.
+// Bootstrap publishes the kernels and the policies of the system, each as its next version where it has
+// changed, and the default manifest where there is none. A manifest that is there belongs to its governor and
+// stays; so does a policy that a governor has archived. With a Signer, what bootstrap has published and no
+// trusted key has signed gets a signed next version.
 func Bootstrap(ctx context.Context, owner *ledger.Owner, options BootstrapOptions) (
 	[]ledger.Publication, error) {
 	all, err := kernels.All()
@@ -53,6 +54,15 @@ func Bootstrap(ctx context.Context, owner *ledger.Owner, options BootstrapOption
 	var want []*span.Span
 	for _, kernel := range all {
 		want = append(want, kernelSpan(kernel))
+	}
+	policies, err := kernels.Policies()
+	if err != nil {
+		return nil, err
+	}
+	for _, policy := range policies {
+		s := kernelSpan(policy)
+		s.EntityType, s.This, s.Metadata = "policy", new("policy"), policy.Metadata
+		want = append(want, s)
 	}
 	found, err := owner.Latest(ctx, []span.ID{span.ManifestID})
 	if err != nil {

@@ -146,6 +146,18 @@ begin
         )::uuid;
     end if;
 
+    -- What states how long it lives says until when: the ttl_reaper goes by ttl_at alone. Ten years at most. A
+    -- hashed row states all that it has.
+    if new.ttl_at is null and new.curr_hash is null and new.metadata is not null
+        and new.entity_type = 'prompt_block'
+    then
+        if jsonb_typeof(new.metadata -> 'ttl_minutes') = 'number' then
+            new.ttl_at := new.at + least(
+                greatest((new.metadata ->> 'ttl_minutes')::numeric, 0), 5256000
+            )::double precision * interval '1 minute';
+        end if;
+    end if;
+
     if v_is_engine then
         v_is_ordinary := v_is_ordinary and v_code is null and new.prev_hash is null
             and new.owner_id is not null and new.tenant_id is not null

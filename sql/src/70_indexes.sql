@@ -43,6 +43,13 @@ create index if not exists universal_registry_public_at_idx
 comment on index ledger.universal_registry_public_at_idx is
     'What is public, newest first; as_of.';
 
+create index if not exists universal_registry_ttl_idx
+    on ledger.universal_registry (tenant_id, ttl_at)
+    where ttl_at is not null;
+
+comment on index ledger.universal_registry_ttl_idx is
+    'What ends when, by tenant: the ttl_reaper.';
+
 create index if not exists universal_registry_parent_owner_idx
     on ledger.universal_registry (parent_id, owner_id, accepted_at desc)
     where parent_id is not null;

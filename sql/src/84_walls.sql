@@ -1,6 +1,7 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
 -- Sources: 8ba15c959e5936da0f8d4e69583e16d964d96f830b3a0b70ea9757e957351178
+-- Sources: 949805540f1ca1dc59c9b745e08884e9c86680a408418aa2b493c3bb264da2e3
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -141,6 +142,7 @@ begin
         ('index', 'ledger.universal_registry_tenant_at_idx', 'CREATE INDEX universal_registry_tenant_at_idx ON ledger.universal_registry USING btree (tenant_id, at DESC)'),
         ('index', 'ledger.universal_registry_tenant_type_at_idx', 'CREATE INDEX universal_registry_tenant_type_at_idx ON ledger.universal_registry USING btree (tenant_id, entity_type, at DESC)'),
         ('index', 'ledger.universal_registry_trace_idx', 'CREATE INDEX universal_registry_trace_idx ON ledger.universal_registry USING btree (trace_id) WHERE (trace_id IS NOT NULL)'),
+        ('index', 'ledger.universal_registry_ttl_idx', 'CREATE INDEX universal_registry_ttl_idx ON ledger.universal_registry USING btree (tenant_id, ttl_at) WHERE (ttl_at IS NOT NULL)'),
         ('index', 'ledger.universal_registry_xact_idx', 'CREATE INDEX universal_registry_xact_idx ON ledger.universal_registry USING btree (xact)'),
         ('policy', 'universal_registry_insert_authenticated', 'create policy universal_registry_insert_authenticated on ledger.universal_registry as permissive for insert to authenticated with check ((((owner_id, tenant_id) = ( SELECT (token.claims ->> ''sub''::text),
     COALESCE((token.claims #>> ''{app_metadata,tenant_id}''::text[]), (token.claims ->> ''tenant_id''::text)) AS "coalesce"

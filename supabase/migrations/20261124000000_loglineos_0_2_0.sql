@@ -916,6 +916,18 @@ begin
         )::uuid;
     end if;
 
+    -- What states how long it lives says until when: the ttl_reaper goes by ttl_at alone. Ten years at most. A
+    -- hashed row states all that it has.
+    if new.ttl_at is null and new.curr_hash is null and new.metadata is not null
+        and new.entity_type = 'prompt_block'
+    then
+        if jsonb_typeof(new.metadata -> 'ttl_minutes') = 'number' then
+            new.ttl_at := new.at + least(
+                greatest((new.metadata ->> 'ttl_minutes')::numeric, 0), 5256000
+            )::double precision * interval '1 minute';
+        end if;
+    end if;
+
     if v_is_engine then
         v_is_ordinary := v_is_ordinary and v_code is null and new.prev_hash is null
             and new.owner_id is not null and new.tenant_id is not null
@@ -2743,6 +2755,13 @@ create index if not exists universal_registry_public_at_idx
 comment on index ledger.universal_registry_public_at_idx is
     'What is public, newest first; as_of.';
 
+create index if not exists universal_registry_ttl_idx
+    on ledger.universal_registry (tenant_id, ttl_at)
+    where ttl_at is not null;
+
+comment on index ledger.universal_registry_ttl_idx is
+    'What ends when, by tenant: the ttl_reaper.';
+
 create index if not exists universal_registry_parent_owner_idx
     on ledger.universal_registry (parent_id, owner_id, accepted_at desc)
     where parent_id is not null;
@@ -4309,6 +4328,7 @@ grant execute on function ledger_private.standing_walls()
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
 -- Sources: 8ba15c959e5936da0f8d4e69583e16d964d96f830b3a0b70ea9757e957351178
+-- Sources: 949805540f1ca1dc59c9b745e08884e9c86680a408418aa2b493c3bb264da2e3
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -4449,6 +4469,7 @@ begin
         ('index', 'ledger.universal_registry_tenant_at_idx', 'CREATE INDEX universal_registry_tenant_at_idx ON ledger.universal_registry USING btree (tenant_id, at DESC)'),
         ('index', 'ledger.universal_registry_tenant_type_at_idx', 'CREATE INDEX universal_registry_tenant_type_at_idx ON ledger.universal_registry USING btree (tenant_id, entity_type, at DESC)'),
         ('index', 'ledger.universal_registry_trace_idx', 'CREATE INDEX universal_registry_trace_idx ON ledger.universal_registry USING btree (trace_id) WHERE (trace_id IS NOT NULL)'),
+        ('index', 'ledger.universal_registry_ttl_idx', 'CREATE INDEX universal_registry_ttl_idx ON ledger.universal_registry USING btree (tenant_id, ttl_at) WHERE (ttl_at IS NOT NULL)'),
         ('index', 'ledger.universal_registry_xact_idx', 'CREATE INDEX universal_registry_xact_idx ON ledger.universal_registry USING btree (xact)'),
         ('policy', 'universal_registry_insert_authenticated', 'create policy universal_registry_insert_authenticated on ledger.universal_registry as permissive for insert to authenticated with check ((((owner_id, tenant_id) = ( SELECT (token.claims ->> ''sub''::text),
     COALESCE((token.claims #>> ''{app_metadata,tenant_id}''::text[]), (token.claims ->> ''tenant_id''::text)) AS "coalesce"
@@ -4632,7 +4653,7 @@ as $$
 begin
     return query
     values
-        ('ledger.admit_span', 'b86f5de7aaf368d90ef56a1014c748939a38bea84b1f5c7483333a70692d61cf'),
+        ('ledger.admit_span', '6ee5fa2b78bb945792a9a9f9ebd3c41c544a8d8429d08557c64ef90c4396e6a9'),
         ('ledger.append', 'a143a0806043c0db5053c4c4524cd6f0446ef591941151b644bebde2a965ecb5'),
         ('ledger.append_batch', '9db0c09e35775aa9d6c878caa06e330880413fd2c7c0129adad3937758adabf5'),
         ('ledger.as_of', '672fbdf4c2b07c00db9e1005c09d80a9205dd1c1d123323f2698137159396820'),
@@ -4650,6 +4671,7 @@ begin
         ('ledger.result', '7c40690af20085a63e66e7b8fe5261702375e67ff5cb7ed211d05dc99746b19c'),
         ('ledger.uuid7', '4f033ff8ae752da60a6f898e1fe60695a26729e2dfb29ff2d813169877ac3406'),
         ('ledger_private.built_walls', '66a7ddf92e816f84fa3f2585851b2c8baca6a334cbd725afbe99a0890bacb508'),
+        ('ledger_private.built_walls', 'f7d4fcd6f161777e29e1f8002fb167c6a07eddf553781eba8089adca2e28a134'),
         ('ledger_private.chain_faults', 'a7c45e5f2491b294c21aa83aadb9e41386073c4a0e02216842126acfbd6ac1a1'),
         ('ledger_private.claims', '540e5581f618a3b82cdac477a9aebdda21cd3bfb0216b99bc0f97ade70523da2'),
         ('ledger_private.instant', '0acfc8d6b7d209742ba63befc5d43314bd10d230c49a251651f0b50ec5bf38ca'),
