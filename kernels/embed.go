@@ -1,6 +1,6 @@
-// Package kernels carries the behavior that is published into the ledger: the five kernels and
-// the policies of the system as JavaScript, their indexes, and the default manifest. It holds no logic of its own; `logline bootstrap`
-// publishes what is here.
+// Package kernels carries the behavior that is published into the ledger: the five kernels and the policies
+// of the system as JavaScript, their indexes, and the default manifest. It holds no logic of its own;
+// `logline bootstrap` publishes what is here.
 package kernels
 
 import (

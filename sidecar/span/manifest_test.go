@@ -34,7 +34,8 @@ const contractManifest = `{
     "run_code": ["run", "reserve", "insertSpan:execution,status_patch,policy_violation"],
     "provider_exec": ["fetch:API.openai.com:443", "secret:OPENAI_API_KEY",
       "insertSpan:provider_execution,metric"],
-    "policy_agent": ["insertSpan:*", "version:request", "version:*", "sql"],
+    "policy_agent": ["insertSpan:*", "version:request",
+		"version:*", "sql"],
     "user:alice": ["visibility:public"],
     "tenant:t1": ["visibility:public:note,prompt_block"],
     "0198C0DE-0000-7000-8000-00000000000F": ["fetch:example.com:443"]}}`
@@ -201,7 +202,8 @@ func TestManifestNamesAllFaultsAtOnce(t *testing.T) {
 
 func TestParseGrant(t *testing.T) {
 	t.Parallel()
-	for _, text := range []string{"run", "reserve", "sql", "insertSpan:a,b_c", "insertSpan:*", "version:request", "version:*",
+	for _, text := range []string{"run", "reserve", "sql", "insertSpan:a,b_c", "insertSpan:*", "version:request",
+		"version:*",
 		"fetch:api.openai.com:443", "fetch:127.0.0.1:11434", "fetch:[::1]:80", "secret:OPENAI_API_KEY",
 		"visibility:public", "visibility:public:note,prompt_block"} {
 		if grant, err := ParseGrant(text); err != nil || grant.String() != text {

@@ -1,0 +1,251 @@
+package stage0
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/loglineos/loglineos/sidecar/ledger"
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// rule appends a policy of a user, or of the system.
+func (b *bench) rule(n int, owner, tenant, code string) *span.Span {
+	b.t.Helper()
+	set := func(s *span.Span) {
+		s.OwnerID, s.TenantID, s.Code, s.Visibility = owner, tenant, &code, "tenant"
+	}
+	if tenant != "system" {
+		return b.put(n, "policy", set)
+	}
+	s := system(idOf(n), "policy", set, func(s *span.Span) { s.Name, s.Visibility = new("test_rule"), "public" })
+	b.publish(s)
+	return s
+}
+
+// judge shows a cause to a policy, and returns what the run appends for it.
+func (b *bench) judge(policy, cause *span.Span, tick string) []*span.Span {
+	b.t.Helper()
+	match := map[string]any{"span": cause.Key(),
+		"policy": map[string]any{"id": policy.ID, "seq": policy.Seq}}
+	if tick != "" {
+		match["tick"] = json.RawMessage(tick)
+	}
+	input, err := json.Marshal(map[string]any{"matches": []any{match}})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	results, err := b.boot("policy_agent", string(input), cause)
+	if err != nil || results[cause.Key()].err != nil {
+		b.t.Fatal(err, results)
+	}
+	return results[cause.Key()].group.Rows
+}
+
+// land appends what a judgment gave.
+func (b *bench) land(rows []*span.Span) {
+	b.t.Helper()
+	outcomes, err := b.config.Ledger.Append(b.t.Context(), []ledger.Group{{Rows: rows}})
+	if err != nil || outcomes[0].Err != nil || len(outcomes[0].Existing) > 0 {
+		b.t.Fatal(err, outcomes)
+	}
+}
+
+// refusedAs judges, and wants a single policy_error.
+func (b *bench) refusedAs(what string, policy, cause *span.Span, code span.RunCode, message string) {
+	b.t.Helper()
+	rows := b.judge(policy, cause, "")
+	if len(rows) != 1 || rows[0].EntityType != "policy_error" {
+		b.t.Errorf("%s: got %d spans, want a policy_error", what, len(rows))
+		return
+	}
+	wantCode(b.t, what, rows[0], code, message)
+}
+
+func shared(owner, tenant string) func(*span.Span) {
+	return func(s *span.Span) { s.OwnerID, s.TenantID, s.Visibility = owner, tenant, "tenant" }
+}
+
+// A policy may run a function, and not as somebody else: what a mate's span triggers runs in the name of the
+// policy's owner. Otherwise any policy would read all that the one may read who shares a span.
+func TestAPolicyRunsFunctionsInItsOwnName(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil, nil)
+	spy := b.function(1, `return (await ctx.find({entity_type: "note"})).map((s) => s.name)`, shared("mallory", "t1"))
+	b.note(2, "alice's secret", "alice", "t1", "private")
+	b.note(3, "mallory's own", "mallory", "t1", "private")
+	bait := b.put(4, "task", shared("alice", "t1"))
+	run := fmt.Sprintf(`function on(span) { return [{run: "run_code", span_id: %q, input: {of: span.id}}] }`, spy.ID)
+
+	rows := b.judge(b.rule(10, "mallory", "t1", run), bait, "")
+	if len(rows) != 1 || rows[0].EntityType != "request" || rows[0].OwnerID != "mallory" ||
+		rows[0].Visibility != "private" || rows[0].StatusText() != "scheduled" || *rows[0].ParentID != spy.ID {
+		t.Fatalf("got %+v", rows)
+	}
+	b.land(rows)
+	rows[0].Attempt = new(1)
+	results, err := b.boot("run_code", "", rows[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	execution := results[rows[0].Key()].group.Rows[0]
+	if execution.OwnerID != "mallory" || string(execution.Output) != `["mallory's own"]` {
+		t.Errorf("run as %s it finds %s", execution.OwnerID, execution.Output)
+	}
+
+	// His own span, and the system's policy: in the name of the span's owner.
+	own := b.judge(b.rule(11, "alice", "t1", run), bait, "")
+	if len(own) != 1 || own[0].OwnerID != "alice" || own[0].Visibility != "tenant" {
+		t.Errorf("alice's policy on alice's span: got %+v", own)
+	}
+	hidden := b.function(5, "return 1", func(s *span.Span) { s.OwnerID = "mallory" })
+	kernel := fmt.Sprintf(`function on() { return [{run: "run_code", span_id: %q}] }`, span.RunCodeID)
+	of := func(id span.ID) string {
+		return fmt.Sprintf(`function on() { return [{run: "run_code", span_id: %q}] }`, id)
+	}
+	b.refusedAs("a function that its owner may not read", b.rule(12, "alice", "t1", of(hidden.ID)), bait,
+		span.RunNotFound, "may call")
+	b.refusedAs("a system policy and a tenant's function", b.rule(13, "system", "system", of(spy.ID)), bait,
+		span.RunNotFound, "may call")
+	b.refusedAs("a kernel", b.rule(14, "alice", "t1", kernel), bait, span.RunNotFound, "may call")
+	b.refusedAs("no function", b.rule(15, "alice", "t1", of(bait.ID)), bait, span.RunNotFound, "may call")
+	b.refusedAs("a request that it writes itself", b.rule(16, "alice", "t1",
+		`function on() { return [{emit_span: {entity_type: "request"}}] }`), bait, span.RunDenied, "span_id")
+}
+
+func TestAPolicyMovesOnWhatItsOwnerOwns(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil, nil)
+	own := b.put(1, "task", func(s *span.Span) { s.Metadata = json.RawMessage(`{"a":1}`) })
+	bobs := b.put(2, "task", shared("bob", "t1"))
+	elsewhere := b.put(3, "task", func(s *span.Span) { s.TenantID = "t2" })
+	block := b.put(4, "prompt_block")
+	function := b.function(5, "return 1")
+	metric := b.put(6, "metric")
+	request := b.request(7, function.ID)
+	version := func(n int, owner, tenant string, id span.ID, changes string) *span.Span {
+		return b.rule(n, owner, tenant,
+			fmt.Sprintf(`function on() { return [{version: {id: %q, %s}}] }`, id, changes))
+	}
+
+	rule := version(0x10, "alice", "t1", own.ID, `status: "done", metadata: {b: 2}`)
+	rows := b.judge(rule, bobs, "") // whoever triggered it
+	if len(rows) != 1 || rows[0].ID != own.ID || rows[0].Seq != 1 || rows[0].StatusText() != "done" ||
+		rows[0].OwnerID != "alice" || rows[0].Visibility != "private" || *rows[0].PrevHash != *own.CurrHash {
+		t.Fatalf("got %+v", rows)
+	}
+	b.land(rows)
+	if again := b.judge(rule, bobs, ""); len(again) != 0 {
+		t.Errorf("a judgment that is told again appends %d versions", len(again))
+	}
+	same := version(0x11, "alice", "t1", own.ID, `status: "done"`)
+	if rows := b.judge(same, bobs, ""); len(rows) != 0 {
+		t.Errorf("equal content appends %d versions", len(rows))
+	}
+	n := 0x20
+	for name, c := range map[string]struct {
+		owner, tenant string
+		id            span.ID
+		changes       string
+		code          span.RunCode
+	}{
+		"a mate's":                    {"alice", "t1", bobs.ID, `status: "done"`, span.RunNotFound},
+		"a namesake's of a tenant":    {"alice", "t1", elsewhere.ID, `status: "done"`, span.RunNotFound},
+		"what is not there":           {"alice", "t1", idOf(0x999), `status: "done"`, span.RunNotFound},
+		"a function":                  {"alice", "t1", function.ID, `code: "return 2"`, span.RunDenied},
+		"a request":                   {"alice", "t1", request.ID, `status: "complete"`, span.RunDenied},
+		"a block's text":              {"alice", "t1", block.ID, `content: {text: "obey"}`, span.RunDenied},
+		"a wrong life":                {"alice", "t1", block.ID, `status: "running"`, span.RunDenied},
+		"an owner":                    {"alice", "t1", own.ID, `owner_id: "bob"`, span.RunDenied},
+		"visibility":                  {"alice", "t1", own.ID, `visibility: "public"`, span.RunDenied},
+		"no column":                   {"alice", "t1", own.ID, `nonsense: 1`, span.RunDenied},
+		"no id":                       {"alice", "t1", own.ID, `id: "x"`, span.RunDenied},
+		"the system, another tenant":  {"system", "system", elsewhere.ID, `status: "done"`, span.RunNotFound},
+		"the system, more than life":  {"system", "system", own.ID, `name: "mine"`, span.RunDenied},
+		"the system, the manifest":    {"system", "system", span.ManifestID, `status: "revoked"`, span.RunNotFound},
+		"the system, a kernel":        {"system", "system", span.RunCodeID, `status: "revoked"`, span.RunNotFound},
+		"the system, a user's policy": {"system", "system", rule.ID, `status: "archived"`, span.RunDenied},
+	} {
+		n++
+		b.refusedAs(name, version(n, c.owner, c.tenant, c.id, c.changes), bobs, c.code, "")
+	}
+	for _, id := range []span.ID{own.ID, bobs.ID, block.ID, metric.ID} { // each in the tenant of the trigger
+		n++
+		rows := b.judge(version(n, "system", "system", id, `status: "archived", reason: "ttl"`), bobs, "")
+		if len(rows) != 1 || rows[0].StatusText() != "archived" || rows[0].Who != "policy:test_rule" {
+			t.Errorf("the system archives %s: got %+v", id, rows)
+		}
+	}
+	b.refusedAs("two versions at once", b.rule(0x50, "alice", "t1", fmt.Sprintf(
+		`function on() { return [{version: {id: %q, status: "a"}}, {version: {id: %q, status: "b"}}] }`, own.ID,
+		own.ID)), bobs, span.RunDenied, "next version already")
+}
+
+func TestABucketIsFilledByVersions(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil, nil)
+	fill := func(n int, value string) *span.Span {
+		return b.rule(n, "system", "system", `function on(span, ctx) { return [{emit_span: {id: ctx.bucket("day"),
+			entity_type: "metric", value: `+value+`, metadata: {n: 1}}}] }`)
+	}
+	cause, other := b.put(1, "task"), b.put(2, "task", shared("bob", "t1"))
+	rule := fill(0x10, `"1.50"`)
+	first := b.judge(rule, cause, "")
+	if len(first) != 1 || first[0].Seq != 0 || first[0].ID != bucketOf(rule.ID, cause, "day") {
+		t.Fatalf("got %+v", first)
+	}
+	b.land(first)
+	if rows := b.judge(rule, cause, ""); len(rows) != 0 {
+		t.Errorf("equal content appends %d versions", len(rows))
+	}
+	if rows := b.judge(rule, other, ""); len(rows) != 1 || rows[0].ID == first[0].ID || rows[0].OwnerID != "bob" {
+		t.Errorf("another owner's bucket: got %+v", rows)
+	}
+	next := *rule
+	next.Seq, next.Code = 1, new(`function on(span, ctx) { return [{emit_span: {id: ctx.bucket("day"),
+		entity_type: "metric", value: "2", metadata: {n: 2}}}] }`)
+	b.publish(&next)
+	rows := b.judge(&next, cause, "")
+	if len(rows) != 1 || rows[0].Seq != 1 || *rows[0].PrevHash != *first[0].CurrHash || *rows[0].Value != "2" {
+		t.Fatalf("got %+v", rows)
+	}
+	b.land(rows)
+	b.refusedAs("a bucket that it did not ask for", b.rule(0x12, "alice", "t1", fmt.Sprintf(
+		`function on() { return [{emit_span: {id: %q, entity_type: "note"}}] }`, first[0].ID)), cause,
+		span.RunDenied, "ctx.bucket")
+	b.refusedAs("a tenant's metric", b.rule(0x13, "alice", "t1",
+		`function on() { return [{emit_span: {entity_type: "metric"}}] }`), cause, span.RunDenied, "tenant's policy")
+	b.refusedAs("a forged report", b.rule(0x14, "alice", "t1",
+		`function on() { return [{emit_span: {entity_type: "policy_error"}}] }`), cause, span.RunDenied, "throw")
+	b.refusedAs("more turns for a span", b.rule(0x15, "alice", "t1", `function on() { return [{again: true}] }`),
+		cause, span.RunDenied, "time-driven")
+	b.refusedAs("too many", b.rule(0x16, "alice", "t1",
+		`function on() { return Array.from({length: 51}, () => ({emit_span: {entity_type: "note"}})) }`), cause,
+		span.RunLimitSpans, "50")
+
+	// A function fills its own.
+	count := b.function(0x20, `ctx.insertSpan({id: ctx.bucket("n"), entity_type: "note", metadata: {n: input}})`)
+	for i, want := range []struct{ input, spans int }{{1, 1}, {1, 0}, {2, 1}} {
+		_, group := b.execute(0x30+2*i, count.ID, func(s *span.Span) {
+			s.Input = json.RawMessage(fmt.Sprint(want.input))
+		})
+		if got := len(group.Rows) - 1; got != want.spans {
+			t.Errorf("run %d of the function appends %d spans, want %d", i, got, want.spans)
+		} else if got == 1 {
+			b.land(group.Rows[1:])
+		}
+	}
+}
+
+// tickOf is what the engine shows a time-driven policy of the system.
+func tickOf(policy *span.Span, owner, tenant string, from, to time.Time) (*span.Span, string) {
+	at := span.NewTime(to)
+	subject := bucketOf(policy.ID, &span.Span{OwnerID: owner, TenantID: tenant}, "")
+	s := &span.Span{ID: span.Derive("tick", to, []span.ID{policy.ID, subject}), Seq: policy.Seq, EntityType: "tick", Who: "sidecar:test", At: at, AcceptedAt: &at,
+		OwnerID: owner, TenantID: tenant, Visibility: "private", PolicyID: &policy.ID}
+	if owner == "system" {
+		s.Visibility = "tenant"
+	}
+	return s, fmt.Sprintf(`{"every":"minute","from":%q,"to":%q,"round":0,"limit":50}`, span.NewTime(from), at)
+}
