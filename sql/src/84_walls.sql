@@ -1,7 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 8ba15c959e5936da0f8d4e69583e16d964d96f830b3a0b70ea9757e957351178
--- Sources: 949805540f1ca1dc59c9b745e08884e9c86680a408418aa2b493c3bb264da2e3
+-- Sources: 7b1a239022a44e084008b0a6968475a276939e17bd3a5ea96aa56fdd9efb29f1
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)

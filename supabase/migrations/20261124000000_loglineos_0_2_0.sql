@@ -4327,8 +4327,7 @@ grant execute on function ledger_private.standing_walls()
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 8ba15c959e5936da0f8d4e69583e16d964d96f830b3a0b70ea9757e957351178
--- Sources: 949805540f1ca1dc59c9b745e08884e9c86680a408418aa2b493c3bb264da2e3
+-- Sources: 7b1a239022a44e084008b0a6968475a276939e17bd3a5ea96aa56fdd9efb29f1
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -4670,8 +4669,7 @@ begin
         ('ledger.refuse_change', '2bf360cdc5893a49d2ec6393be03366bfe45c0741a961aa98218a546fa9b476c'),
         ('ledger.result', '7c40690af20085a63e66e7b8fe5261702375e67ff5cb7ed211d05dc99746b19c'),
         ('ledger.uuid7', '4f033ff8ae752da60a6f898e1fe60695a26729e2dfb29ff2d813169877ac3406'),
-        ('ledger_private.built_walls', '66a7ddf92e816f84fa3f2585851b2c8baca6a334cbd725afbe99a0890bacb508'),
-        ('ledger_private.built_walls', 'f7d4fcd6f161777e29e1f8002fb167c6a07eddf553781eba8089adca2e28a134'),
+        ('ledger_private.built_walls', 'ec02b29ba55c551a188cc1e79dc7fbf729fd84ca363305349da62640b32e5b1f'),
         ('ledger_private.chain_faults', 'a7c45e5f2491b294c21aa83aadb9e41386073c4a0e02216842126acfbd6ac1a1'),
         ('ledger_private.claims', '540e5581f618a3b82cdac477a9aebdda21cd3bfb0216b99bc0f97ade70523da2'),
         ('ledger_private.instant', '0acfc8d6b7d209742ba63befc5d43314bd10d230c49a251651f0b50ec5bf38ca'),
