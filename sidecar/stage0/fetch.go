@@ -131,25 +131,3 @@ func (c *codeRun) fetch(ctx context.Context, args []json.RawMessage) (*fetch.Res
 	return c.inv.stage0.fetch(ctx, c.inv.manifest.Manifest, caller{name: c.row.ID.String(), id: c.row.ID,
 		cause: c.cause, tenant: c.cause.TenantID, run: c.calls}, args)
 }
-
-// findVerified is ctx.find of a kernel. A provider says where secrets go, so its hash and its signature are
-// judged as those of code are.
-func (inv *invocation) findVerified(ctx context.Context, rawFilter, rawLimit json.RawMessage) (any, error) {
-	found, err := inv.find(ctx, inv.scope(), rawFilter, rawLimit)
-	if err != nil {
-		return nil, err
-	}
-	spans, _ := found.([]*span.Span)
-	for _, row := range spans {
-		if row.EntityType != "provider" {
-			continue
-		}
-		if refusal := verifyHash(row, false); refusal != nil {
-			return nil, refusal
-		}
-		if refusal := inv.stage0.admitSignature(inv.manifest, row); refusal != nil {
-			return nil, refusal
-		}
-	}
-	return found, nil
-}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/loglineos/loglineos/sidecar/fetch"
+	"github.com/loglineos/loglineos/sidecar/sign"
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
@@ -274,4 +275,55 @@ func TestAProviderIsGivenToKernelsVerified(t *testing.T) {
 	wantCode(t, "unsigned", call(11, plain.ID), span.RunUnsigned, "signature")
 	wantCode(t, "changed", call(12, changed.ID), span.RunHashMismatch, "is not what was hashed")
 	wantCode(t, "signed", call(13, signed.ID), span.RunDenied, "base_url")
+}
+
+func TestARequestThatCallsAKernelIsSignedWhereRequestsAre(t *testing.T) {
+	t.Parallel()
+	b := setupSigned(t, []string{"request"})
+	for n, sealed := range []bool{false, true} {
+		request := b.request(1+n, span.ProviderExecID, func(s *span.Span) {
+			if err := sign.NewSigner(b.sidecar).Seal(s, nil); sealed && err != nil {
+				t.Fatal(err)
+			} else if !sealed {
+				s.CurrHash, s.Signature, s.PublicKey, s.SigAlg, s.SigKeyID = nil, nil, nil, nil, nil
+			}
+		})
+		results, err := b.boot("request_worker", "", request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := results[request.Key()]; sealed {
+			wantCode(t, "signed", got.group.Rows[0], span.RunDenied, "undefined")
+		} else {
+			wantCode(t, "unsigned", got.err, span.RunUnsigned, "request")
+		}
+	}
+}
+
+// A call counts as an execution does: over a limit it waits, and nothing is asked.
+func TestCallsOfProvidersAreLimited(t *testing.T) {
+	t.Parallel()
+	for name, manifest := range map[string]map[string]any{
+		"rate": {"rate_limits": map[string]any{"kernel:provider_exec": map[string]any{"per_tenant_per_min": 1}}},
+		"tenant": {"throttle": map[string]any{"per_tenant_daily_exec_limit": 1,
+			"per_user_daily_exec_limit": 100}},
+	} {
+		b := setup(t, manifest, nil)
+		for n, want := range []string{"error", "blocked"} { // the first finds no provider
+			request := b.request(1+n, span.ProviderExecID, func(s *span.Span) {
+				s.Input = json.RawMessage(fmt.Sprintf(`{"provider_id":%q}`, idOf(99)))
+			})
+			results, err := b.boot("request_worker", "", request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			group := results[request.Key()].group
+			if group.Fence == nil || group.Fence.StatusText() != want {
+				t.Fatalf("%s: request %d is %+v, want %s", name, n, results[request.Key()], want)
+			}
+			if want == "blocked" && group.Fence.ScheduledAt == nil {
+				t.Errorf("%s: the request waits for nothing", name)
+			}
+		}
+	}
 }

@@ -135,7 +135,7 @@ func (inv *invocation) host(ctx context.Context, name string, args json.RawMessa
 		answer, err = inv.again(argument(0))
 	case "find":
 		if err = inv.countRead(); err == nil {
-			answer, err = inv.findVerified(ctx, argument(0), argument(1))
+			answer, err = inv.find(ctx, inv.scope(), argument(0), argument(1))
 		}
 	case "summarize":
 		if err = inv.countRead(); err == nil {

@@ -90,10 +90,10 @@ func (l *rateLane) push(perMinute int, at time.Time) {
 }
 
 // overRate says that a tenant has booted a kernel as often as rate_limits lets it this minute, or nil. Of
-// run_code reserve asks, because a request can wait.
+// run_code, and of a kernel that a request calls, reserve asks, because a request can wait.
 func (inv *invocation) overRate(kernel string, cause *span.Span) *span.RunError {
 	perMinute, isLimited := inv.manifest.RateLimits[kernel]
-	if !isLimited || kernel == "run_code" {
+	if !isLimited || kernel == "run_code" || inv.isCalled(kernel, cause) {
 		return nil
 	}
 	s := inv.stage0

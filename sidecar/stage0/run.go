@@ -70,11 +70,14 @@ func (inv *invocation) run(ctx context.Context, rawTarget, rawOptions json.RawMe
 }
 
 // refuseCall says why a request cannot call a kernel, or nil: only those that the manifest lists are called.
-func (inv *invocation) refuseCall(name string, cause *span.Span) *span.RunError {
-	if !inv.isCalled(name, cause) || slices.Contains(inv.manifest.Callable, name) {
-		return nil
+func (inv *invocation) refuseCall(ctx context.Context, name string, cause *span.Span) (*span.RunError, error) {
+	if !inv.isCalled(name, cause) {
+		return nil, nil
 	}
-	return refuse(span.RunNotAllowed, "%s is a kernel: a request cannot call it", name)
+	if !slices.Contains(inv.manifest.Callable, name) {
+		return refuse(span.RunNotAllowed, "%s is a kernel: a request cannot call it", name), nil
+	}
+	return inv.verifyRequest(ctx, cause)
 }
 
 // isCalled reports whether cause is a request that calls the kernel of this name.
@@ -90,7 +93,11 @@ func (inv *invocation) runKernel(ctx context.Context, name string, target runTar
 	if inv.depth() >= 4 {
 		return nil, denied("run: kernels are nested 4 deep at most")
 	}
-	if refusal := inv.refuseCall(name, cause); refusal != nil {
+	refusal, err := inv.refuseCall(ctx, name, cause)
+	if err != nil {
+		return nil, err
+	}
+	if refusal != nil {
 		if inv.parent == nil { // nobody else will say it
 			inv.emit(cause.Key(), ledger.Group{}, refusal)
 		}
