@@ -70,7 +70,8 @@ func (inv *invocation) run(ctx context.Context, rawTarget, rawOptions json.RawMe
 }
 
 // refuseCall says why a request cannot call a kernel, or nil: only those that the manifest lists are called.
-func (inv *invocation) refuseCall(ctx context.Context, name string, cause *span.Span) (*span.RunError, error) {
+func (inv *invocation) refuseCall(ctx context.Context, name string, cause *span.Span) (
+	*span.RunError, error) {
 	if !inv.isCalled(name, cause) {
 		return nil, nil
 	}

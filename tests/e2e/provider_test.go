@@ -73,14 +73,13 @@ func (v *vendor) calls() ([]*http.Request, []string) {
 // granting lets provider_exec reach hosts, and have the secret API_KEY.
 func (s *system) granting(hosts ...string) {
 	s.t.Helper()
-	s.govern(func(manifest map[string]any) {
-		grants := manifest["grants"].(map[string]any)
-		list := append(grants["provider_exec"].([]any), "secret:API_KEY")
-		for _, host := range hosts {
-			list = append(list, "fetch:"+host)
-		}
-		grants["provider_exec"] = list
-	})
+	args := []string{"manifest", "--database", s.db.URL, "--give", "provider_exec=secret:API_KEY"}
+	for _, host := range hosts {
+		args = append(args, "--give", "provider_exec=fetch:"+host)
+	}
+	if p := launch(s.t, nil, args...); p.wait() != 0 {
+		s.t.Fatalf("logline manifest: %s", p.err.String())
+	}
 }
 
 // outward is the environment of a sidecar that may reach hosts, the first of which gets API_KEY.

@@ -1,0 +1,143 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/loglineos/loglineos/sidecar/ledger"
+	"github.com/loglineos/loglineos/sidecar/sign"
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// Right is one line of a manifest's grants.
+type Right struct{ Holder, Grant string }
+
+// ManifestChange is what ChangeManifest does to the newest manifest.
+type ManifestChange struct {
+	Document  json.RawMessage // in its place; nil leaves it
+	Give      []Right
+	Take      []Right
+	Signer    *sign.Signer // nil only hashes
+	TrustRoot string       // "" where none is pinned
+}
+
+// NewestManifest returns the newest version of the manifest, which need not be in force yet.
+func NewestManifest(ctx context.Context, owner *ledger.Owner) (*span.Span, error) {
+	found, err := owner.Latest(ctx, []span.ID{span.ManifestID})
+	if err != nil {
+		return nil, fmt.Errorf("look for the manifest (is the database migrated? run `logline migrate`): %w", err)
+	}
+	if found[span.ManifestID] == nil {
+		return nil, errors.New("the ledger has no manifest: run `logline bootstrap`")
+	}
+	return found[span.ManifestID], nil
+}
+
+// ChangeManifest appends the next version of the manifest. A document with a fault is refused here, before it
+// is an incident in the ledger; and so is one whose signature would not count.
+func ChangeManifest(ctx context.Context, owner *ledger.Owner, change ManifestChange) (
+	*ledger.Publication, error) {
+	current, err := NewestManifest(ctx, owner)
+	if err != nil {
+		return nil, err
+	}
+	document := change.Document
+	if document == nil {
+		document = current.Metadata
+	}
+	if document, err = changeGrants(document, change.Give, change.Take); err != nil {
+		return nil, err
+	}
+	if _, err := span.ParseManifest(document); err != nil {
+		return nil, fmt.Errorf("check the manifest: %w", err)
+	}
+	if err := maySignManifest(ctx, owner, current, change); err != nil {
+		return nil, err
+	}
+	next := systemSpan(span.ManifestID, "manifest", "kernel_manifest")
+	next.Who, next.Name, next.Description = current.Who, current.Name, current.Description
+	next.Metadata = document
+	published, err := owner.PublishSealed(ctx, []*span.Span{next}, change.Signer.Seal,
+		func(row *span.Span) bool { return !change.Signer.Signs() || row.Signature != nil })
+	if err != nil {
+		return nil, err
+	}
+	return &published[0], nil
+}
+
+// maySignManifest refuses what Stage-0 would refuse for its signature.
+func maySignManifest(ctx context.Context, owner *ledger.Owner, current *span.Span,
+	change ManifestChange) error {
+	if !change.Signer.Signs() {
+		before, err := span.ParseManifest(current.Metadata)
+		if err == nil && before.Features.SignaturesRequired.IsAny() {
+			return errors.New("the manifest requires signatures: give --key FILE with the root key, or one with " +
+				"the purpose manifest")
+		}
+		return nil
+	}
+	if change.TrustRoot == "" {
+		return nil
+	}
+	keys, err := owner.Keys(ctx)
+	if err != nil {
+		return fmt.Errorf("read the keys: %w", err)
+	}
+	err = sign.NewTrust(change.TrustRoot, keys).Vouch(change.Signer.Public(), sign.PurposeManifest)
+	if err != nil {
+		return fmt.Errorf("sign the manifest: %w; see `logline keys list`", err)
+	}
+	return nil
+}
+
+// changeGrants gives and takes rights, and leaves everything else as it is written.
+func changeGrants(document json.RawMessage, give, take []Right) (json.RawMessage, error) {
+	if len(give)+len(take) == 0 {
+		return document, nil
+	}
+	var members map[string]json.RawMessage
+	grants := map[string][]string{}
+	if err := json.Unmarshal(document, &members); err != nil {
+		return nil, fmt.Errorf("decode the manifest: %w", err)
+	}
+	if raw, found := members["grants"]; found {
+		if err := json.Unmarshal(raw, &grants); err != nil {
+			return nil, fmt.Errorf("decode the manifest's grants: %w", err)
+		}
+	}
+	for _, right := range give {
+		if !slices.Contains(grants[right.Holder], right.Grant) {
+			grants[right.Holder] = append(grants[right.Holder], right.Grant)
+		}
+	}
+	for _, right := range take {
+		place := slices.Index(grants[right.Holder], right.Grant)
+		if place < 0 {
+			return nil, fmt.Errorf("take %s from %s: it has not got it", right.Grant, right.Holder)
+		}
+		grants[right.Holder] = slices.Delete(grants[right.Holder], place, place+1)
+		if len(grants[right.Holder]) == 0 {
+			delete(grants, right.Holder)
+		}
+	}
+	var err error
+	if members["grants"], err = encode(grants); err != nil {
+		return nil, err
+	}
+	return encode(members)
+}
+
+// encode is json.Marshal that leaves < and > as they are, as in "<engine-written types>".
+func encode(value any) (json.RawMessage, error) {
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(value); err != nil {
+		return nil, fmt.Errorf("encode the manifest: %w", err)
+	}
+	return bytes.TrimSpace(out.Bytes()), nil
+}

@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/loglineos/loglineos/sidecar/app"
+	"github.com/loglineos/loglineos/sidecar/config"
+	"github.com/loglineos/loglineos/sidecar/sign"
+)
+
+const manifestHelp = `Usage: logline manifest [--give RIGHT]… [--take RIGHT]… [--file FILE] [flags]
+
+Prints the newest manifest. With --give, --take or --file it appends the next version, checked and hashed,
+which takes force at once or when its timelock says, without a restart. The login must own the database (on
+Supabase: postgres).
+
+    --give HOLDER=GRANT   one right more. HOLDER is a kernel's name, a function's id, user:<id> or
+                          tenant:<id>; GRANT for example fetch:api.openai.com:443, secret:OPENAI_API_KEY
+    --take HOLDER=GRANT   one right less
+    --file FILE           the whole document, as this command prints it
+    --key FILE            sign it: with the root key, or one with the purpose manifest
+    --database URL        default: DATABASE_URL
+
+Examples:
+
+    logline manifest > manifest.json
+    logline manifest --file manifest.json
+    logline manifest --give provider_exec=fetch:api.openai.com:443 --give provider_exec=secret:OPENAI_API_KEY
+`
+
+// rights is a flag that may be given several times.
+type rights []app.Right
+
+// String implements flag.Value.
+func (r *rights) String() string { return fmt.Sprint(*r) }
+
+// Set implements flag.Value.
+func (r *rights) Set(text string) error {
+	holder, grant, found := strings.Cut(text, "=")
+	if !found || holder == "" || grant == "" {
+		return fmt.Errorf("%q: want HOLDER=GRANT, for example provider_exec=fetch:api.openai.com:443", text)
+	}
+	*r = append(*r, app.Right{Holder: holder, Grant: grant})
+	return nil
+}
+
+func runManifest(s signals, args []string, out, _ io.Writer) error {
+	ctx := s.stop
+	var give, take rights
+	var file, keyFile string
+	owner, err := openOwner(ctx, "manifest", manifestHelp, args, out, func(flags *flag.FlagSet) {
+		flags.Var(&give, "give", "")
+		flags.Var(&take, "take", "")
+		flags.StringVar(&file, "file", "", "")
+		flags.StringVar(&keyFile, "key", "", "")
+	})
+	if err != nil {
+		return err
+	}
+	defer owner.Close(context.WithoutCancel(ctx))
+	change := app.ManifestChange{Give: give, Take: take, TrustRoot: config.TrustRoot()}
+	if file == "" && len(give)+len(take) == 0 {
+		newest, err := app.NewestManifest(ctx, owner)
+		if err != nil {
+			return err
+		}
+		var text bytes.Buffer
+		if err := json.Indent(&text, newest.Metadata, "", "  "); err != nil {
+			return fmt.Errorf("format the manifest: %w", err)
+		}
+		_, err = fmt.Fprintln(out, text.String())
+		return err
+	}
+	if file != "" {
+		if change.Document, err = os.ReadFile(file); err != nil {
+			return fmt.Errorf("read the manifest: %w", err)
+		}
+	}
+	if keyFile != "" {
+		key, err := sign.ReadKeyFile(keyFile)
+		if err != nil {
+			return err
+		}
+		change.Signer = sign.NewSigner(key)
+	}
+	published, err := app.ChangeManifest(ctx, owner, change)
+	if err != nil {
+		return err
+	}
+	state := "unchanged"
+	if published.Changed {
+		state = "published"
+	}
+	fmt.Fprintf(out, "%s  manifest version %d  %s\n", state, published.Span.Seq, *published.Span.CurrHash)
+	return nil
+}

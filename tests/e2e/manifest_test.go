@@ -1,0 +1,72 @@
+package e2e_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// manifest runs `logline manifest` and returns what it prints.
+func (s *system) manifest(code int, args ...string) string {
+	s.t.Helper()
+	p := launch(s.t, nil, append([]string{"manifest", "--database", s.db.URL}, args...)...)
+	if got := p.wait(); got != code {
+		s.t.Fatalf("logline manifest %q exits with %d, want %d: %s%s", args, got, code, p.out.String(),
+			p.err.String())
+	}
+	return p.out.String() + p.err.String()
+}
+
+func TestTheManifestIsChangedByTheCommand(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	before := s.latest(span.ManifestID)
+	file := filepath.Join(t.TempDir(), "manifest.json")
+	if err := os.WriteFile(file, []byte(s.manifest(0)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		code int
+		args []string
+		says string
+	}{
+		{0, []string{"--file", file}, "unchanged"},
+		{0, []string{"--give", "run_code=sql", "--give", "provider_exec=fetch:a.example:443"},
+			"published  manifest version"},
+		{0, []string{"--give", "run_code=sql"}, "unchanged"},
+		{0, []string{"--take", "run_code=sql"}, "published"},
+		{1, []string{"--take", "run_code=sql"}, "it has not got it"},
+		{1, []string{"--give", "nobody=sql"}, "grants.nobody: is neither a kernel"},
+		{1, []string{"--give", "run_code=fetch:*:443"}, "wildcards"},
+		{2, []string{"--give", "run_code"}, "want HOLDER=GRANT"},
+		{1, []string{"--file", "/nowhere"}, "read the manifest"},
+		{1, []string{"--key", "/nowhere", "--give", "run_code=sql"}, "/nowhere"},
+	} {
+		if said := s.manifest(c.code, c.args...); !strings.Contains(said, c.says) {
+			t.Errorf("%q says %s, want %s", c.args, said, c.says)
+		}
+	}
+	now := s.latest(span.ManifestID)
+	if now.Seq != before.Seq+2 || now.Who != before.Who {
+		t.Errorf("version %d of %s after %d of %s", now.Seq, now.Who, before.Seq, before.Who)
+	}
+	var document struct{ Grants map[string][]string }
+	if err := json.Unmarshal(now.Metadata, &document); err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Join(document.Grants["provider_exec"], " ")
+	if !strings.HasSuffix(got, " fetch:a.example:443") ||
+		strings.Contains(strings.Join(document.Grants["run_code"], " "), "sql") {
+		t.Errorf("grants %v", document.Grants)
+	}
+	sameJSON(t, json.RawMessage(s.manifest(0)), string(now.Metadata))
+	s.serve() // and it is one that takes force
+	if got := s.run(alice, "return 1").execution(t); got.StatusText() != "complete" {
+		t.Errorf("got %s", got.Error)
+	}
+	checkHashes(t, s)
+}
