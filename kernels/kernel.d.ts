@@ -88,7 +88,7 @@ export interface RunResult {
   output?: unknown;
   /** The input that the code saw: the request's own, else the function's. */
   input?: unknown;
-  error?: { code: string; message: string; line?: number; column?: number };
+  error?: { code: string; message: string; line?: number; column?: number; stack?: string };
   /** Milliseconds from start to end, waiting included. */
   duration_ms: number;
   /** What the code emitted with ctx.insertSpan, to be inserted or dropped by the kernel. */

@@ -25,7 +25,8 @@ export default async function main(ctx) {
       const refused = spans.map(refusalOf).filter((error) => error !== null); // none is left for later
       if (refused.length > 0) throw refused[0];
     } catch (error) {
-      const place = result.ok ? {} : { line: error.line, column: error.column }; // in the policy's own code
+      // In the policy's own code.
+      const place = result.ok ? {} : { line: error.line, column: error.column, stack: error.stack };
       ctx.insertSpan(
         {
           entity_type: "policy_error",

@@ -86,7 +86,7 @@ func (t *task) logger(level string) native {
 				t.name(), t.start.limits.LogBytes)})
 			return goja.Undefined()
 		}
-		text := strings.ReplaceAll(line.String(), "\x00", "\uFFFD")
+		text := t.program.readable(strings.ReplaceAll(line.String(), "\x00", "\uFFFD"))
 		t.logs = append(t.logs, Log{Level: level, Message: text, AtUs: t.elapsed.Microseconds()})
 		return goja.Undefined()
 	}

@@ -213,6 +213,7 @@ func appendOutcome(e *encoder, run uint32, o outcome) {
 		e.text(o.failed.Message)
 		e.int(int64(o.failed.Line))
 		e.int(int64(o.failed.Column))
+		e.text(o.failed.Stack)
 	}
 	e.uint(uint64(len(o.logs)))
 	for _, l := range o.logs {
@@ -236,7 +237,8 @@ func decodeOutcome(body []byte) (outcome, bool) {
 	d := decoder{body: body}
 	o := outcome{worn: d.byte() == 1, used: time.Duration(d.int())}
 	if d.byte() == 1 {
-		o.failed = &Error{Code: d.text(), Message: d.text(), Line: int(d.int()), Column: int(d.int())}
+		o.failed = &Error{Code: d.text(), Message: d.text(), Line: int(d.int()), Column: int(d.int()),
+			Stack: d.text()}
 	}
 	for range d.count() {
 		o.logs = append(o.logs, Log{Level: d.text(), Message: d.text(), AtUs: d.int()})

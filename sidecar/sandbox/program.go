@@ -27,7 +27,8 @@ type program struct {
 	async bool
 	shift int
 	left  int
-	lines int
+	// source is the author's.
+	source authored
 	// globals that the source may look at, beside those of the language.
 	globals []string
 }
@@ -120,33 +121,36 @@ func (c *compiled) get() (*program, *Error) {
 	return c.program, c.failed
 }
 
-// compileProgram tries goja first and esbuild for what goja does not read.
+// compileProgram tries goja first and esbuild for what goja does not read. A byte order mark is no part of
+// the source.
 func compileProgram(p Program, entry Entry) (*program, *Error) {
-	lines := 1 + strings.Count(p.Source, "\n")
-	if p.Language != "typescript" {
-		form := form{source: p.Source, entry: entry}
-		compiled, failed := form.compile()
-		if failed == nil {
-			return compiled, nil
-		}
-		if failed.Message == noImports {
-			return nil, failed
-		}
-		if translated, worse := translate(p.Source, entry, false); worse == nil {
-			translated.lines = lines
-			return translated, nil
-		}
-		failed.Line = min(failed.Line, lines)
-		return nil, failed
-	}
-	compiled, failed := translate(p.Source, entry, true)
+	p.Source = strings.TrimPrefix(p.Source, "\uFEFF")
+	source := newAuthored(p.Source)
+	compiled, failed := p.compile(entry)
 	if failed != nil {
-		failed.Line = min(failed.Line, lines)
-		return nil, failed
+		return nil, source.settle(failed)
 	}
-	compiled.lines = lines
+	compiled.source = source
 	return compiled, nil
 }
+
+func (p Program) compile(entry Entry) (*program, *Error) {
+	if p.Language == "typescript" {
+		return translate(p.Source, entry, true)
+	}
+	form := form{source: p.Source, entry: entry}
+	compiled, failed := form.compile()
+	if failed == nil || failed.Message == noImports {
+		return compiled, failed
+	}
+	if translated, worse := translate(p.Source, entry, false); worse == nil {
+		return translated, nil
+	}
+	return nil, failed
+}
+
+// bodyName is the function that a body is put into before it is translated.
+const bodyName = "$ll_body"
 
 const noImports = "SyntaxError: import is not available, ledger code is one file"
 
@@ -165,7 +169,7 @@ type form struct {
 	entry   Entry
 	shift   int    // lines above the author's first in source itself
 	mapping []byte // source map of source, nil if it is the author's
-	closed  bool   // source defines $ll_body, which has the trailer already
+	closed  bool   // source defines bodyName, which has the trailer already
 	named   []string
 	module  bool
 }
@@ -197,7 +201,7 @@ func (f *form) text(async bool) string {
 		b.WriteString(";" + assignment)
 	}
 	if f.closed {
-		b.WriteString(";return $ll_body()")
+		b.WriteString(";return " + bodyName + "()")
 	} else {
 		b.WriteString(f.trailer())
 	}
@@ -224,8 +228,7 @@ func (f *form) compile() (*program, *Error) {
 				return nil, f.compilerError(err)
 			}
 			// A mapped position is the author's own but for what was put above it before mapping.
-			p := &program{code: code, async: async, shift: 1 + f.shift, lines: 1 + strings.Count(f.source,
-				"\n")}
+			p := &program{code: code, async: async, shift: 1 + f.shift}
 			if f.mapping != nil {
 				p.shift, p.left = f.shift, 1
 			}

@@ -198,6 +198,8 @@ type Error struct {
 	Message string `json:"message"`
 	Line    int    `json:"line,omitempty"`
 	Column  int    `json:"column,omitempty"`
+	// Stack is the author's frames, "at name (line:column)" in a line each, where there are several.
+	Stack string `json:"stack,omitempty"`
 }
 
 // Error returns "code: message".

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"reflect"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -23,6 +22,7 @@ type task struct {
 	id      uint32
 	start   start
 	source  *compiled
+	program *program // once it is compiled
 	vm      *goja.Runtime
 	clock   clock
 	inbox   inbox
@@ -122,6 +122,7 @@ func (t *task) unsent() []byte { return t.out.buf }
 
 func (t *task) run() ([]byte, *Error) {
 	program, failed := t.source.get()
+	t.program = program
 	if failed != nil {
 		failed := *failed
 		return nil, &failed
@@ -264,7 +265,9 @@ func (t *task) failure(p *program, err error) *Error {
 	case *goja.StackOverflowError:
 		e := &Error{Code: CodeStack, Message: fmt.Sprintf("%s nests calls deeper than %d",
 			t.name(), t.start.limits.StackFrames)}
-		e.Line, e.Column = p.position(thrown.Stack())
+		if at := p.places(thrown.Stack()); len(at) > 0 {
+			e.Line, e.Column = at[0].line, at[0].column // the others are the same
+		}
 		return e
 	case *goja.Exception:
 		return t.refusal(p, thrown.Value(), thrown.Stack())
@@ -275,12 +278,12 @@ func (t *task) failure(p *program, err error) *Error {
 // refusal describes a thrown value. Reading it may run script: it does so inside the limits.
 func (t *task) refusal(p *program, value goja.Value, stack []goja.StackFrame) *Error {
 	e := &Error{Code: CodeException}
-	e.Line, e.Column = p.position(stack)
+	e.blame(p.places(stack))
 	for _, known := range t.hostErr {
 		if known.object == value {
 			e.Code, e.Message = known.cause.Code, cut(known.cause.Message)
 			if e.Line == 0 {
-				e.Line, e.Column = p.position(known.at)
+				e.blame(p.places(known.at))
 			}
 			return e
 		}
@@ -297,7 +300,7 @@ func (t *task) refusal(p *program, value goja.Value, stack []goja.StackFrame) *E
 		e.Message = "an error whose text cannot be read"
 	}
 	if e.Line == 0 {
-		e.Line, e.Column = p.traced(trace)
+		e.blame(p.traced(trace))
 	}
 	e.Message = cut(e.Message)
 	if why := t.stopped.Load(); why != nil {
@@ -340,45 +343,15 @@ func (t *task) broken(x any) outcome {
 		x))}}
 }
 
-// position finds the first frame in the author's source.
-func (p *program) position(stack []goja.StackFrame) (line, column int) {
-	for i := range stack {
-		if stack[i].SrcName() != codeName {
-			continue
-		}
-		at := stack[i].Position()
-		if at.Line > p.shift {
-			return min(at.Line-p.shift, p.lines), at.Column + p.left
-		}
-	}
-	return 0, 0
-}
-
-// traced finds the first frame in the text of an Error's stack: "\tat f (code:3:5(7))".
-func (p *program) traced(stack string) (line, column int) {
-	for text := range strings.Lines(stack) {
-		_, at, found := strings.Cut(text, codeName+":")
-		if !found || !strings.HasPrefix(strings.TrimSpace(text), "at ") {
-			continue
-		}
-		l, rest, _ := strings.Cut(at, ":")
-		c, _, _ := strings.Cut(rest, "(")
-		line, err1 := strconv.Atoi(l)
-		column, err2 := strconv.Atoi(c)
-		if err1 == nil && err2 == nil && line > p.shift && column >= 0 {
-			return min(line-p.shift, p.lines), column + p.left
-		}
-	}
-	return 0, 0
-}
-
 // cut shortens a text to maxMessage bytes at a rune.
-func cut(s string) string {
+func cut(s string) string { return cutTo(s, maxMessage) }
+
+func cutTo(s string, most int) string {
 	s = strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", "\uFFFD"), "\uFFFD")
-	if len(s) <= maxMessage {
+	if len(s) <= most {
 		return s
 	}
-	n := maxMessage
+	n := most
 	for n > 0 && !utf8.RuneStart(s[n]) {
 		n--
 	}

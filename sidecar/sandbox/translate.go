@@ -3,6 +3,7 @@ package sandbox
 import (
 	"bytes"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/evanw/esbuild/pkg/api"
@@ -45,7 +46,7 @@ func translateModule(source string, entry Entry, typescript bool) (*program, *Er
 
 func translateBody(source string, entry Entry, typescript bool) (*program, *Error) {
 	f := form{entry: entry, closed: true, shift: 1}
-	head := "function $ll_body(){\n"
+	head := "function " + bodyName + "(){\n"
 	if strings.Contains(source, "await") {
 		head = "async " + head
 	}
@@ -84,7 +85,9 @@ func transform(source string, typescript bool) (code string, mapping []byte, fai
 		}
 		return "", nil, failed
 	}
-	mapping = bytes.Replace(result.Map, []byte(`"mappings": "`), []byte(`"mappings": ";`), 1)
+	head, rest, _ := bytes.Cut(result.Map, []byte(`"mappings": "`))
+	mappings, tail, _ := bytes.Cut(rest, []byte(`"`))
+	mapping = slices.Concat(head, []byte(`"mappings": ";`), shiftColumns(mappings), []byte(`"`), tail)
 	return string(result.Code), mapping, nil
 }
 

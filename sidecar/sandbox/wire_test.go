@@ -34,8 +34,8 @@ func frames() [][]byte {
 	add(func(e *encoder) { appendPark(e, 6, park{seen: 3, used: time.Second}) })
 	add(func(e *encoder) { appendOutcome(e, 7, outcome{worn: true, used: 5, output: []byte(`null`)}) })
 	add(func(e *encoder) {
-		appendOutcome(e, 8, outcome{failed: &Error{"exception", "x", 3, 4}, logs: []Log{{"warn", "w", 9},
-			{}}})
+		appendOutcome(e, 8, outcome{failed: &Error{"exception", "x", 3, 4, "at f (3:4)"},
+			logs: []Log{{"warn", "w", 9}, {}}})
 	})
 	add(func(e *encoder) { e.begin(frameHello, 0); e.text("rlimits"); e.end() })
 	return list
@@ -62,7 +62,7 @@ func TestMessagesSurviveTheWire(t *testing.T) {
 	if got, ok := decodePark(body(5)); !ok || got != (park{seen: 3, used: time.Second}) {
 		t.Errorf("park: %+v", got)
 	}
-	want := outcome{failed: &Error{"exception", "x", 3, 4}, logs: []Log{{"warn", "w", 9}, {}},
+	want := outcome{failed: &Error{"exception", "x", 3, 4, "at f (3:4)"}, logs: []Log{{"warn", "w", 9}, {}},
 		output: []byte{}}
 	if got, ok := decodeOutcome(body(7)); !ok || !reflect.DeepEqual(got, want) {
 		t.Errorf("outcome: %+v", got)

@@ -57,13 +57,15 @@ const (
 	RunNotEffective RunCode = "not_effective" // its effective_at is to come, or it is a draft kernel
 )
 
-// RunError is the error of a run as an execution carries it: {code, message, line?, column?}.
-// Line and Column count from 1 in the author's own source; 0 is unknown.
+// RunError is the error of a run as an execution carries it: {code, message, line?, column?, stack?}.
+// Line and Column count from 1 in the author's own source; 0 is unknown. Stack holds the author's frames,
+// the innermost first, "at name (line:column)" in a line each, where there are several.
 type RunError struct {
 	Code    RunCode `json:"code"`
 	Message string  `json:"message"`
 	Line    int     `json:"line,omitempty"`
 	Column  int     `json:"column,omitempty"`
+	Stack   string  `json:"stack,omitempty"`
 }
 
 // Error returns "code: message".

@@ -175,7 +175,8 @@ func outcome(ctx context.Context, label string, result sandbox.Result) error {
 }
 
 func runError(e *sandbox.Error) *span.RunError {
-	return &span.RunError{Code: span.RunCode(e.Code), Message: e.Message, Line: e.Line, Column: e.Column}
+	return &span.RunError{Code: span.RunCode(e.Code), Message: e.Message, Line: e.Line, Column: e.Column,
+		Stack: e.Stack}
 }
 
 func programOf(row *span.Span, label string) sandbox.Program {

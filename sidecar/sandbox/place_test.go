@@ -1,0 +1,156 @@
+package sandbox
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// The mark stands in the sources of TestErrorsNameTheAuthorsPlace before what is to blame. It is taken out.
+const mark = "¦"
+
+// marked takes the mark out of source and returns where it stood, in UTF-16 units.
+func marked(t *testing.T, source string) (clean string, line, column int) {
+	t.Helper()
+	before, after, found := strings.Cut(source, mark)
+	if !found {
+		t.Fatalf("%q has no mark", source)
+	}
+	a := newAuthored(strings.TrimPrefix(before, "\uFEFF"))
+	return before + after, a.lines, a.end
+}
+
+func TestErrorsNameTheAuthorsPlace(t *testing.T) {
+	t.Parallel()
+	p := setup(t)
+	tests := []struct{ name, source, message, stack string }{
+		{"callback", "const a = 1;\n[1].map((x) => {\n  throw ¦new Error('x')\n})", "Error: x", "at 3:9\nat 2:"},
+		{"promise", "await Promise.resolve(1).then((x) => {\n\n  throw ¦new Error('x') })", "Error: x", ""},
+		{"rejection", "const e = ¦new Error('x')\nawait Promise.reject(e)", "Error: x", ""},
+		{"getter", "const o = {\n  get a() { throw ¦new Error('x') }\n}\nreturn o.a", "Error: x",
+			"at a (2:19)\nat 4:10"},
+		{"class field", "class A {\n  b = 1;\n  c = (() => { throw ¦new Error('f') })();\n}\nreturn new A()",
+			"Error: f", "at 3:22\nat 3:"},
+		{"static field", "class A {\n  static c = ¦nope;\n}", "ReferenceError: nope", ""},
+		{"private method", "class A {\n  #m() {\n    throw ¦new Error('p') }\n  go() { this.#m() }\n}\nnew A().go()",
+			"Error: p", "at #m (3:11)\nat go (4:"},
+		{"in a template", "const a = `\n\n${¦nope}\n`", "ReferenceError", ""},
+		{"after a template", "const a = `\n\n`; ¦nope", "ReferenceError", ""},
+		{"CRLF", "const a = 1\r\nconst b = 2\r\n  throw ¦new Error('x')\r\n", "Error: x", ""},
+		{"line separator", "const a = 1\u2028  throw ¦new Error('x')", "Error: x", ""},
+		{"byte order mark", "\uFEFFthrow ¦new Error('x')", "Error: x", ""},
+		{"byte order mark, second line", "\uFEFF\nthrow ¦new Error('x')", "Error: x", ""},
+		{"tabs", "\tif (1) {\n\t\tthrow ¦new Error('x') }", "Error: x", ""},
+		{"wide characters", "const é = '😀'; throw ¦new Error('x')", "Error: x", ""},
+		{"wide characters above", "const é = '😀'\n throw ¦new Error('x')", "Error: x", ""},
+		{"one line", "const a=()=>{throw ¦new Error('x')},b=()=>a();b()", "Error: x", "at a (1:20)\nat b (1:4"},
+		{"async", "async function f() {\n  await null\n  throw ¦new Error('x')\n}\nawait f()", "Error: x",
+			"at f (3:9)\nat 5:"},
+		{"generator", "function* g() {\n  yield 1\n  throw ¦new Error('x')\n}\nfor (const x of g());", "Error: x",
+			"at g (3:9)"},
+		{"constructor", "class A { constructor() {\n throw ¦new TypeError('c') } }\nconst f = () => new A();\nf()",
+			"TypeError: c", "at 2:8\nat f (3:17)"},
+		{"called back by a built-in", "[3,1].sort((a, b) => {\n  throw ¦new Error('s') })", "Error: s",
+			"at 2:9\nat 1:"},
+		{"toJSON", "return {a: {toJSON() {\n throw ¦new Error('j') }}}", "Error: j", ""},
+		{"timer", "setTimeout(() => {\n throw ¦new Error('t') }, 1); await new Promise(() => 1)", "Error: t", ""},
+		{"rethrown", "function a() {\n throw ¦new Error('r') }\ntry { a() } catch (e) {\n  throw e }", "Error: r",
+			"at a (2:8)\nat 3:"},
+		{"with a cause", "try { null.x } catch (e) { throw ¦new Error('outer', {cause: e}) }", "Error: outer", ""},
+		{"main", "function helper() {\n  ¦nope\n}\nexport default async function main(ctx) {\n  helper()\n}",
+			"ReferenceError", "at helper (2:3)\nat main (5:"},
+		{"export list", "const f = () => {\n  throw ¦new Error('x')\n}\nexport { f as default }", "Error: x", ""},
+		{"in a URL", "const u = 1;\n¦new URL('nope')", "TypeError: Invalid URL: nope", ""},
+		{"syntax", "const a = 1\r\nconst b = ¦;\r\n", "SyntaxError: Unexpected", ""},
+		{"syntax, wide", "const é = '😀😀'; const ¦= 2", "SyntaxError", ""},
+		{"syntax, byte order mark", "\uFEFFconst ¦= 2", "SyntaxError", ""},
+		{"syntax in a template", "const a = `\n\n${¦)}`", "SyntaxError: Unexpected", ""},
+		{"syntax at the end", "if (1) {\n¦", "SyntaxError: Unexpected end", ""},
+	}
+	for _, test := range tests {
+		for _, language := range []string{"javascript", "typescript"} {
+			t.Run(test.name+" "+language, func(t *testing.T) {
+				t.Parallel()
+				source, line, column := marked(t, test.source)
+				r := run(source, limits(func(l *Limits) { l.Timeout = 5 * time.Second }))
+				r.Program.Language = language
+				got := p.RunCode(t.Context(), r).Err
+				if got == nil || !strings.Contains(got.Message, test.message) {
+					t.Fatalf("got %+v, want %q", got, test.message)
+				}
+				if got.Line != line || got.Column != column {
+					t.Errorf("got %d:%d, want %d:%d", got.Line, got.Column, line, column)
+				}
+				if !strings.HasPrefix(got.Stack, test.stack) || strings.Contains(got.Stack, "$ll") {
+					t.Errorf("got the stack %q, want %q", got.Stack, test.stack)
+				}
+			})
+		}
+	}
+}
+
+func TestLoggedStacksNameTheAuthorsPlaces(t *testing.T) {
+	t.Parallel()
+	p := setup(t)
+	for _, language := range []string{"javascript", "typescript"} {
+		r := run("function f() {\n  return new Error('x') }\nconsole.log(f().stack)")
+		r.Program.Language = language
+		got := p.RunCode(t.Context(), r)
+		if len(got.Logs) != 1 || !strings.HasPrefix(got.Logs[0].Message, "Error: x\n    at f (2:10)\n    at 3:") ||
+			strings.Contains(got.Logs[0].Message, "github.com") {
+			t.Errorf("got %+v %v", got.Logs, got.Err)
+		}
+	}
+}
+
+func TestStacksAreShort(t *testing.T) {
+	t.Parallel()
+	p := setup(t)
+	got := p.RunCode(t.Context(), run("const f = (n) => { if (n === 0) throw 1; f(n - 1) }; f(100)")).Err
+	if got == nil || strings.Count(got.Stack, "\n") != framesMost-1 {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// Every form in which a program may state what is called, in both languages and for both entries.
+func TestEveryFormInEveryLanguage(t *testing.T) {
+	t.Parallel()
+	p := setup(t)
+	for name, form := range map[string]string{
+		"top level": "ASYNC function NAME(PARAMS) { BODY }", "const": "const NAME = ASYNC (PARAMS) => { BODY }",
+		"let": "let NAME = ASYNC function (PARAMS) { BODY }", "var": "var NAME = ASYNC (PARAMS) => { BODY };",
+		"export default": "export default ASYNC function (PARAMS) { BODY }",
+		"named":          "export default ASYNC function NAME(PARAMS) { BODY }",
+		"other name":     "export default ASYNC function other(PARAMS) { BODY }",
+		"arrow":          "export default ASYNC (PARAMS) => { BODY }",
+		"export":         "export ASYNC function NAME(PARAMS) { BODY }",
+		"export const":   "export const NAME = ASYNC (PARAMS) => { BODY }",
+		"list":           "ASYNC function f(PARAMS) { BODY }\nexport { f as default }",
+		"list, name":     "ASYNC function NAME(PARAMS) { BODY }\nexport { NAME }",
+		"list, renamed":  "ASYNC function f(PARAMS) { BODY }\nexport { f as NAME };",
+		"global default": "globalThis.default = ASYNC (PARAMS) => { BODY }",
+		"global name":    "globalThis.NAME = ASYNC function NAME(PARAMS) { BODY }",
+		"below helpers":  "const k = 1\nclass A { x = k }\nexport default ASYNC function NAME(PARAMS) { BODY }\nfunction h() {}",
+	} {
+		for _, entry := range []Entry{EntryFunction, EntryPolicy} {
+			for _, async := range []string{"", "async"} {
+				for _, language := range []string{"javascript", "typescript"} {
+					entryName, params, body := "main", "ctx", "return ctx.input.span.id"
+					if entry == EntryPolicy {
+						entryName, params, body = "on", "span, ctx", "return [span.id, ctx.input.span.id][0]"
+					}
+					if language == "typescript" {
+						params = strings.NewReplacer("ctx", "ctx: any", "span", "span: { id: string }").Replace(params)
+					}
+					source := strings.NewReplacer("ASYNC", async, "NAME", entryName, "PARAMS", params, "BODY",
+						body).Replace(form)
+					r := run(source, limits(func(l *Limits) { l.Timeout = 5 * time.Second }))
+					r.Program.Language, r.Entry = language, entry
+					if got := p.RunCode(t.Context(), r); string(got.Output) != `"s"` {
+						t.Errorf("%s: %s, %s: got %s %v", name, language, source, got.Output, got.Err)
+					}
+				}
+			}
+		}
+	}
+}
