@@ -48,6 +48,24 @@ func TestForcePassesTheLimitOnceForEachVersion(t *testing.T) {
 	if got := run(f.ID, eve).Fence.StatusText(); got != "blocked" {
 		t.Errorf("a stranger uses the owner's force: %s", got)
 	}
+	plain := b.function(8, "return 8")
+	signedRequest := func(key *sign.Key) func(*span.Span) {
+		return func(s *span.Span) {
+			forced(s)
+			if err := sign.NewSigner(key).Seal(s, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if got := run(plain.ID, forced).Fence.StatusText(); got != "blocked" {
+		t.Errorf("a request with force and no signature: %s", got)
+	}
+	if got := run(plain.ID, signedRequest(other)).Fence.StatusText(); got != "blocked" {
+		t.Errorf("a request with force by a key of no override: %s", got)
+	}
+	if got := run(plain.ID, signedRequest(override)).Fence.StatusText(); got != "complete" {
+		t.Errorf("a request with force: %s", got)
+	}
 	lost := b.request(200, f.ID)
 	if _, err := b.boot("run_code", "", lost); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package stage0
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -24,7 +25,6 @@ type Reservation struct {
 
 // settings are what a function's metadata says about its runs. What is malformed says nothing.
 type settings struct {
-	Force bool   `json:"-"`
 	Quota string `json:"quota,omitempty"` // drop: over the limit a request ends, and does not wait
 	Retry *retry `json:"retry,omitempty"`
 }
@@ -48,7 +48,6 @@ func settingsOf(row *span.Span) settings {
 	if row.Metadata == nil || json.Unmarshal(row.Metadata, &members) != nil {
 		return s
 	}
-	s.Force = string(members["force"]) == "true"
 	if string(members["quota"]) == `"drop"` {
 		s.Quota = "drop"
 	}
@@ -209,29 +208,55 @@ func executionID(request *span.Span) span.ID {
 	return span.Derive("execution", acceptedAt(request), []span.ID{request.ID}, step)
 }
 
-// force lets a run through a limit that its function's owner has a key for: metadata.force of the function's
-// version, and a signature with the purpose override over that very span. Each version does so once.
+// force lets a run through a limit that an override key has signed for: over the request, whose metadata says
+// force, or over the version of the function that says so, for its owner's own runs. Each signed span does so
+// once.
 func (s *Stage0) force(ctx context.Context, request, function *span.Span) (*forcedRecord, error) {
+	if saysForce(request.Metadata) {
+		found, err := s.config.Ledger.Load(ctx, []span.Key{{ID: request.ID}}) // as it was signed
+		if err != nil {
+			return nil, fmt.Errorf("read a request with force: %w", err)
+		}
+		if first := found[span.Key{ID: request.ID}]; first != nil {
+			if record := s.override(ctx, first, request); record != nil {
+				return record, nil
+			}
+		}
+	}
 	if function == nil || function.EntityType != "function" || !sameOwner(request, function) ||
-		!settingsOf(function).Force {
+		!saysForce(function.Metadata) {
 		return nil, nil
 	}
-	if refusal := s.checkSignature(ctx, function, sign.PurposeOverride); refusal != nil {
-		s.config.Log.Warn("force does not count", "function", function.ID.String(), "seq", function.Seq,
-			"error", refusal.Message)
+	record := s.override(ctx, function, request)
+	if record == nil {
 		return nil, nil
 	}
 	wasForced, err := s.config.Ledger.WasForced(ctx, function.Key())
 	if err != nil || wasForced || !s.quotas.claimForce(function.Key(), request.ID) {
 		return nil, err
 	}
-	record := &forcedRecord{}
-	if function.SigKeyID != nil {
-		record.KeyID = *function.SigKeyID
-	}
-	s.config.Log.Info("a run is forced over its limit", "function", function.ID.String(), "seq", function.Seq,
-		"request", request.ID.String(), "key", record.KeyID)
 	return record, nil
+}
+
+// override returns whose signature over row lets request run, or nil.
+func (s *Stage0) override(ctx context.Context, row, request *span.Span) *forcedRecord {
+	log := s.config.Log.With("id", row.ID.String(), "seq", row.Seq, "request", request.ID.String())
+	if refusal := s.checkSignature(ctx, row, sign.PurposeOverride); refusal != nil {
+		log.Warn("force does not count", "error", refusal.Message)
+		return nil
+	}
+	record := &forcedRecord{}
+	if row.SigKeyID != nil {
+		record.KeyID = *row.SigKeyID
+	}
+	log.Info("force counts where it is new", "key", record.KeyID)
+	return record
+}
+
+func saysForce(metadata json.RawMessage) bool {
+	var members map[string]json.RawMessage
+	return bytes.Contains(metadata, []byte(`"force"`)) && json.Unmarshal(metadata, &members) == nil &&
+		string(members["force"]) == "true"
 }
 
 // Settled takes the end of a request's run: isKept says that what it gave is in the ledger. Whoever boots
