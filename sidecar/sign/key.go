@@ -122,14 +122,17 @@ func (k Key) MarshalJSON() ([]byte, error) { return json.Marshal(k.String()) }
 
 // Signer seals spans for the ledger: it hashes and, where it has a key, signs. A nil Signer hashes.
 // It is safe for concurrent use.
-type Signer struct{ key *Key }
+type Signer struct {
+	key           *Key
+	public, keyID string
+}
 
 // NewSigner returns a Signer that signs with key, or, where key is nil, one that only hashes.
 func NewSigner(key *Key) *Signer {
 	if key == nil {
 		return nil
 	}
-	return &Signer{key}
+	return &Signer{key, key.Public(), keyIDPrefix + key.Fingerprint()}
 }
 
 // Signs reports whether s has a key.
@@ -140,7 +143,7 @@ func (s *Signer) Public() string {
 	if s == nil {
 		return ""
 	}
-	return s.key.Public()
+	return s.public
 }
 
 // Seal sets prev_hash, the columns of the signature and curr_hash, in the order in which they depend on
@@ -151,8 +154,7 @@ func (s *Signer) Seal(row *span.Span, prevHash *string) error {
 	if s == nil {
 		return row.Seal(prevHash)
 	}
-	row.PublicKey, row.SigAlg = new(s.key.Public()), new(Algorithm)
-	row.SigKeyID = new(keyIDPrefix + s.key.Fingerprint())
+	row.PublicKey, row.SigAlg, row.SigKeyID = new(s.public), new(Algorithm), new(s.keyID)
 	if err := row.Seal(prevHash); err != nil {
 		return err
 	}

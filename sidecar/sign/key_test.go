@@ -145,3 +145,26 @@ func TestIdsOfKeysAreThoseOfTheirIdempotencyKeys(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkSeal is what one span of about 1 KiB costs: hashed, signed, and checked the first and the next time.
+func BenchmarkSeal(b *testing.B) {
+	book := setup(b)
+	row := book.function(book.root, func(s *span.Span) { s.Code = new(strings.Repeat("return 1; ", 90)) })
+	trust := book.trust()
+	for name, run := range map[string]func(){
+		"hashed":         func() { _ = (*Signer)(nil).Seal(row, nil) },
+		"signed":         func() { _ = NewSigner(book.root).Seal(row, nil) },
+		"checked":        func() { _ = (&Trust{keys: trust.keys}).CheckSealed(row, PurposeFunction) },
+		"checked again":  func() { _ = trust.CheckSealed(row, PurposeFunction) },
+		"hash and check": func() { _ = trust.Check(row, PurposeFunction) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			if err := NewSigner(book.root).Seal(row, nil); err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				run()
+			}
+		})
+	}
+}
