@@ -48,7 +48,7 @@ func (o *Owner) Latest(ctx context.Context, ids []span.ID) (map[span.ID]*span.Sp
 
 // Keys is Ledger.Keys under the owner's rights.
 func (o *Owner) Keys(ctx context.Context) ([]*span.Span, error) {
-	return querySpans(ctx, o.conn, keysSQL)
+	return keys(ctx, o.conn)
 }
 
 // EnsureDatabase makes the database of this name where the cluster has none.

@@ -172,14 +172,23 @@ func (l *Ledger) ActivePolicies(ctx context.Context) ([]*span.Span, error) {
 }
 
 // Keys returns every version of every key span of the system.
-func (l *Ledger) Keys(ctx context.Context) ([]*span.Span, error) {
-	return querySpans(ctx, l.pool, keysSQL)
-}
+func (l *Ledger) Keys(ctx context.Context) ([]*span.Span, error) { return keys(ctx, l.pool) }
 
+// keysMax bounds the versions of keys that are read.
 const keysMax = 100_000
 
 var keysSQL = fmt.Sprintf(`select %s from ledger.universal_registry r
 	where r.tenant_id = 'system' and r.entity_type = 'key' order by r.id, r.seq limit %d`, selectList, keysMax)
+
+// keys reads all or nothing: what is left out might be a revocation.
+func keys(ctx context.Context, q querier) ([]*span.Span, error) {
+	spans, err := querySpans(ctx, q, keysSQL)
+	if err == nil && len(spans) >= keysMax {
+		return nil, fmt.Errorf("read the keys: the ledger has %d versions of them, and so many are not read",
+			keysMax)
+	}
+	return spans, err
+}
 
 // MayFollow reports whether the engine may append next after before (ledger.may_follow).
 func (l *Ledger) MayFollow(ctx context.Context, before, next *span.Span) (bool, error) {

@@ -146,7 +146,7 @@ func TestIdsOfKeysAreThoseOfTheirIdempotencyKeys(t *testing.T) {
 	}
 }
 
-// BenchmarkSeal is what one span of about 1 KiB costs: hashed, signed, and checked the first and the next time.
+// BenchmarkSeal is what one span of about 1 KiB costs: hashed, signed, checked the first and the next time.
 func BenchmarkSeal(b *testing.B) {
 	book := setup(b)
 	row := book.function(book.root, func(s *span.Span) { s.Code = new(strings.Repeat("return 1; ", 90)) })
@@ -167,4 +167,20 @@ func BenchmarkSeal(b *testing.B) {
 			}
 		})
 	}
+}
+
+func FuzzReadDocument(f *testing.F) {
+	for _, row := range setup(f).rows {
+		f.Add([]byte(row.Metadata), *row.PublicKey)
+	}
+	f.Add([]byte(`{"alg":"ed25519","public_key":"00","proof":"é"}`), "x")
+	f.Fuzz(func(t *testing.T, metadata []byte, name string) {
+		row := &span.Span{ID: KeySpanID(name), Metadata: metadata}
+		if document, err := ReadDocument(row); err == nil && document.PublicKey != name {
+			t.Errorf("reads %s under the id of %s", document.PublicKey, name)
+		}
+		if snapshot, err := ParseSnapshot(name); err == nil && !snapshot.Sees(0) {
+			t.Errorf("snapshot %s does not see the past", name)
+		}
+	})
 }

@@ -107,6 +107,11 @@ func (s *Stage0) Verify(ctx context.Context) error {
 		return manifest.refusal
 	}
 	var faults []error
+	if s.config.Signer.Signs() && s.config.TrustRoot != "" {
+		if err := s.trust.Load().Vouch(s.config.Signer.Public(), sign.PurposeSpan); err != nil {
+			faults = append(faults, fmt.Errorf("the sidecar signs in vain: %w; configure another key", err))
+		}
+	}
 	if manifest.Features.SignaturesRequired.For("execution") && !s.config.Signer.Signs() {
 		faults = append(faults, errors.New("the manifest requires signatures and this sidecar has no key: set "+
 			"LOGLINE_SIGNING_KEY_FILE (docs/keys.md)"))

@@ -228,6 +228,16 @@ func TestASidecarWithoutKeyIsNotReadyWhereSignaturesAreRequired(t *testing.T) {
 	wantNotReady(t, b, "LOGLINE_SIGNING_KEY_FILE")
 }
 
+func TestASidecarWhoseKeyIsRevokedIsNotReady(t *testing.T) {
+	t.Parallel()
+	b := setupSigned(t, false)
+	if err := b.Verify(t.Context()); err != nil {
+		t.Error(err)
+	}
+	b.revoke(b.sidecar, false)
+	wantNotReady(t, b, "is revoked")
+}
+
 func TestRevokedKeysCostNothingThatWasCommittedBefore(t *testing.T) {
 	t.Parallel()
 	b := setupSigned(t, true)

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/loglineos/loglineos/sidecar/sign"
 	"github.com/loglineos/loglineos/sidecar/span"
@@ -97,6 +100,25 @@ func (s *signedSystem) runSigned(key, code string) run {
 	return s.settled(c["trace_id"].(string), 1)[0]
 }
 
+// appendSigned is runSigned by ledger.append, which takes the document as it was printed.
+func (s *signedSystem) appendSigned(key, code string) {
+	s.t.Helper()
+	c := function(code)
+	body, err := json.Marshal(s.signed(key, c, alice))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := s.as(alice, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, "select ledger.append($1::jsonb)", string(body))
+		return err
+	}); err != nil {
+		s.t.Fatal(err)
+	}
+	if x := s.settled(c["trace_id"].(string), 1)[0].execution(s.t); x.StatusText() != "complete" {
+		s.t.Errorf("appended by ledger.append: %s %s", x.StatusText(), x.Error)
+	}
+}
+
 // require appends the next version of the manifest, signed by the key of this name.
 func (s *signedSystem) require(key string, required any) {
 	s.t.Helper()
@@ -129,6 +151,7 @@ func TestASystemThatRequiresSignatures(t *testing.T) {
 	s.keys(0, "generate", "--purpose", "function", "--tenant", "globex", "--key", s.file("root"), "--out",
 		s.file("bob"))
 	sameJSON(t, s.runSigned("alice", `return 2;`).execution(t).Output, `2`)
+	s.appendSigned("alice", `return 22;`)
 	for key, want := range map[string]span.RunCode{"": span.RunUnsigned, "bob": span.RunBadSignature,
 		"sidecar": span.RunBadSignature} {
 		var execution *span.Span
