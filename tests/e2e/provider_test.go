@@ -1,16 +1,21 @@
 package e2e_test
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/loglineos/loglineos/sidecar/span"
 )
@@ -335,4 +340,45 @@ func TestKill9DuringAProvidersCallIsOneCall(t *testing.T) {
 		t.Errorf("asked %d times, with different keys", len(asked))
 	}
 	judge(t, s)
+}
+
+// The SQL of the page does what it says, with a local vendor in the place of the three.
+func TestThePageOnProvidersIsTrue(t *testing.T) {
+	t.Parallel()
+	s, v := setup(t), newVendor(t, nil)
+	page, err := os.ReadFile("../../docs/providers.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.granting(v.host)
+	s.serve(append(outward(v.host), "LOGLINE_SECRETS=OPENAI_API_KEY@"+v.host+",API_KEY@"+v.host,
+		"OPENAI_API_KEY="+apiKey)...)
+	s.manifest(0, "--give", "provider_exec=secret:OPENAI_API_KEY")
+	vendors := strings.NewReplacer("https://api.openai.com", v.URL, "https://api.anthropic.com", v.URL,
+		"http://127.0.0.1:11434", v.URL)
+	blocks := regexp.MustCompile("(?s)```sql\n(.*?)```").FindAllStringSubmatch(string(page), -1)
+	if len(blocks) != 3 {
+		t.Fatalf("the page has %d blocks of SQL", len(blocks))
+	}
+	s.exec(vendors.Replace(blocks[0][1]))
+	if err := s.as(alice, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, blocks[1][1])
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	s.called("my first call")
+	if err := s.as(alice, func(ctx context.Context, tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, blocks[2][1])
+		if err != nil {
+			return err
+		}
+		found, err := pgx.CollectExactlyOneRow(rows, pgx.RowToMap)
+		if found["text"] != "from openai" || found["status"] != "complete" || found["model"] != "gpt-4o-mini" {
+			t.Errorf("got %v", found)
+		}
+		return err
+	}); err != nil {
+		t.Error(err)
+	}
 }
