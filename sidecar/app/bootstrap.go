@@ -76,7 +76,9 @@ func Bootstrap(ctx context.Context, owner *ledger.Owner, options BootstrapOption
 	if err := mayBootstrap(trust, found[span.ManifestID], options); err != nil {
 		return nil, err
 	}
-	stands := func(row *span.Span) bool { return !options.Signer.Signs() || isTrusted(trust, row, options) }
+	stands := func(row *span.Span) bool {
+		return standsSigned(trust, row, options.Signer, options.TrustRoot)
+	}
 	current := found[span.ManifestID]
 	if current == nil || current.StatusText() == "active" && !stands(current) {
 		manifest, err := manifestSpan(options)
@@ -112,11 +114,14 @@ func mayBootstrap(trust *sign.Trust, manifest *span.Span, options BootstrapOptio
 	return nil
 }
 
-// isTrusted reports whether the signature of a published row counts under the pinned root; where none is
-// pinned, whether it is the signer's.
-func isTrusted(trust *sign.Trust, row *span.Span, options BootstrapOptions) bool {
-	if options.TrustRoot == "" {
-		return row.PublicKey != nil && *row.PublicKey == options.Signer.Public() && trust.CheckPresent(row) == nil
+// standsSigned reports whether a published row needs no signature of signer's: signer signs nothing, or the
+// row has one that counts under the pinned root; where none is pinned, signer's own.
+func standsSigned(trust *sign.Trust, row *span.Span, signer *sign.Signer, root string) bool {
+	switch {
+	case !signer.Signs():
+		return true
+	case root == "":
+		return row.PublicKey != nil && *row.PublicKey == signer.Public() && trust.CheckPresent(row) == nil
 	}
 	return trust.Check(row, sign.PurposeOf(row.EntityType)) == nil
 }

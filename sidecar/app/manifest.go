@@ -52,17 +52,23 @@ func ChangeManifest(ctx context.Context, owner *ledger.Owner, change ManifestCha
 	if document, err = changeGrants(document, change.Give, change.Take); err != nil {
 		return nil, err
 	}
-	if _, err := span.ParseManifest(document); err != nil {
+	wanted, err := span.ParseManifest(document)
+	if err != nil {
 		return nil, fmt.Errorf("check the manifest: %w", err)
 	}
-	if err := maySignManifest(ctx, owner, current, change); err != nil {
+	keys, err := owner.Keys(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the keys: %w", err)
+	}
+	trust := sign.NewTrust(change.TrustRoot, keys)
+	if err := maySignManifest(trust, current, wanted, change); err != nil {
 		return nil, err
 	}
 	next := systemSpan(span.ManifestID, "manifest", "kernel_manifest")
 	next.Who, next.Name, next.Description = current.Who, current.Name, current.Description
 	next.Metadata = document
 	published, err := owner.PublishSealed(ctx, []*span.Span{next}, change.Signer.Seal,
-		func(row *span.Span) bool { return !change.Signer.Signs() || row.Signature != nil })
+		func(row *span.Span) bool { return standsSigned(trust, row, change.Signer, change.TrustRoot) })
 	if err != nil {
 		return nil, err
 	}
@@ -70,11 +76,11 @@ func ChangeManifest(ctx context.Context, owner *ledger.Owner, change ManifestCha
 }
 
 // maySignManifest refuses what Stage-0 would refuse for its signature.
-func maySignManifest(ctx context.Context, owner *ledger.Owner, current *span.Span,
+func maySignManifest(trust *sign.Trust, current *span.Span, wanted *span.Manifest,
 	change ManifestChange) error {
 	if !change.Signer.Signs() {
 		before, err := span.ParseManifest(current.Metadata)
-		if err == nil && before.Features.SignaturesRequired.IsAny() {
+		if wanted.Features.SignaturesRequired.IsAny() || err == nil && before.Features.SignaturesRequired.IsAny() {
 			return errors.New("the manifest requires signatures: give --key FILE with the root key, or one with " +
 				"the purpose manifest")
 		}
@@ -83,12 +89,7 @@ func maySignManifest(ctx context.Context, owner *ledger.Owner, current *span.Spa
 	if change.TrustRoot == "" {
 		return nil
 	}
-	keys, err := owner.Keys(ctx)
-	if err != nil {
-		return fmt.Errorf("read the keys: %w", err)
-	}
-	err = sign.NewTrust(change.TrustRoot, keys).Vouch(change.Signer.Public(), sign.PurposeManifest)
-	if err != nil {
+	if err := trust.Vouch(change.Signer.Public(), sign.PurposeManifest); err != nil {
 		return fmt.Errorf("sign the manifest: %w; see `logline keys list`", err)
 	}
 	return nil

@@ -25,7 +25,7 @@ Supabase: postgres).
                           tenant:<id>; GRANT for example fetch:api.openai.com:443, secret:OPENAI_API_KEY
     --take HOLDER=GRANT   one right less
     --file FILE           the whole document, as this command prints it
-    --key FILE            sign it: with the root key, or one with the purpose manifest
+    --key FILE            sign it: with the root key, or one with the purpose manifest; alone: as it is
     --database URL        default: DATABASE_URL
 
 Examples:
@@ -66,7 +66,7 @@ func runManifest(s signals, args []string, out, _ io.Writer) error {
 	}
 	defer owner.Close(context.WithoutCancel(ctx))
 	change := app.ManifestChange{Give: give, Take: take, TrustRoot: config.TrustRoot()}
-	if file == "" && len(give)+len(take) == 0 {
+	if file == "" && keyFile == "" && len(give)+len(take) == 0 {
 		newest, err := app.NewestManifest(ctx, owner)
 		if err != nil {
 			return err

@@ -139,7 +139,8 @@ Examples:
 
     logline keys sign greet.json --key alice.key --owner alice --tenant acme > signed.json
     curl "$API/universal_registry" -H "Content-Profile: ledger" … --json @signed.json
-    echo '{"entity_type": "request", "status": "scheduled", "parent_id": "…", "metadata": {"force": true}}' |
+    echo '{"id": "…", "seq": 4, "prev_hash": "…", "entity_type": "function", "status": "scheduled",
+        "code": "return 1", "metadata": {"force": true}}' |
         logline keys sign - --key override.key --owner alice --tenant acme
 `
 

@@ -152,6 +152,9 @@ func TestASystemThatRequiresSignatures(t *testing.T) {
 		s.file("bob"))
 	sameJSON(t, s.runSigned("alice", `return 2;`).execution(t).Output, `2`)
 	s.appendSigned("alice", `return 22;`)
+	if said := s.logline(1, "manifest", "--give", "run_code=sql"); !strings.Contains(said, "--key FILE") {
+		t.Errorf("a manifest without a signature: %s", said)
+	}
 	for key, want := range map[string]span.RunCode{"": span.RunUnsigned, "bob": span.RunBadSignature,
 		"sidecar": span.RunBadSignature} {
 		var execution *span.Span
@@ -339,6 +342,9 @@ func TestCommandsOfKeys(t *testing.T) {
 	s.keys(0, "publish", builder.Fingerprint()[:10], "--key", s.file("root-2"))
 	s.keys(0, "publish", s.file("sidecar"), "--purpose", "span", "--key", s.file("root-2"))
 	s.logline(0, "bootstrap", "--key", s.file("root-2"))
+	if said := s.logline(0, "manifest", "--key", s.file("root-2")); !strings.Contains(said, "unchanged") {
+		t.Errorf("bootstrap has not signed its manifest anew: %s", said)
+	}
 	s.keys(0, "revoke", builder.Fingerprint(), "--from-start", "--key", s.file("root-2"))
 	if counts := s.counts(); counts["yes"] != 1 || counts["root"] != 1 || counts["no"] != 3 {
 		t.Errorf("after it took over two, and revoked one: %v", counts)
