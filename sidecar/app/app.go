@@ -162,7 +162,8 @@ func (a *App) Run(ctx context.Context, listener net.Listener) error {
 	return failed
 }
 
-// recordBoots appends the boot events of each minute.
+// recordBoots appends the boot events of each minute, and looks whether something has taken force by the
+// clock alone, while no row came.
 func (a *App) recordBoots(ctx context.Context) {
 	ticker := time.NewTicker(time.Minute)
 	defer ticker.Stop()
@@ -174,6 +175,10 @@ func (a *App) recordBoots(ctx context.Context) {
 			if err := a.stage0.AppendBoots(ctx, false); err != nil {
 				a.log.Warn("boot events not recorded, trying again in a minute", "error", err)
 			}
+			if err := a.stage0.Refresh(ctx); err != nil {
+				a.log.Warn("what has come into force is not known, trying again in a minute", "error", err)
+			}
+			a.engine.Look(ctx)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/loglineos/loglineos/kernels"
@@ -162,4 +163,63 @@ func manifestSpan(options BootstrapOptions) (*span.Span, error) {
 	s := systemSpan(span.ManifestID, "manifest", "kernel_manifest")
 	s.Metadata = raw
 	return s, nil
+}
+
+// LackingGrants returns the rights that the shipped kernels use and the newest manifest does not give them, in
+// the form that `logline manifest --give` takes. A governor may have meant it; after an upgrade he has not.
+func LackingGrants(ctx context.Context, owner *ledger.Owner) ([]string, error) {
+	found, err := owner.Latest(ctx, []span.ID{span.ManifestID})
+	if err != nil {
+		return nil, fmt.Errorf("look for the manifest: %w", err)
+	}
+	raw, err := kernels.Manifest()
+	if err != nil {
+		return nil, err
+	}
+	shipped, err := span.ParseManifest(raw)
+	if err != nil {
+		return nil, fmt.Errorf("check the shipped manifest: %w", err)
+	}
+	current := found[span.ManifestID]
+	if current == nil {
+		return nil, nil
+	}
+	manifest, err := span.ParseManifest(current.Metadata)
+	if err != nil {
+		return nil, fmt.Errorf("check manifest version %d: %w", current.Seq, err)
+	}
+	var lacking []string
+	for name, id := range shipped.Kernels {
+		if manifest.Kernels[name] != id {
+			continue // not in use
+		}
+		for _, grant := range shipped.Grants[name] {
+			for _, right := range single(grant) {
+				if !slices.ContainsFunc(manifest.Grants[name], right.isIn) {
+					lacking = append(lacking, name+"="+span.Grant(right).String())
+				}
+			}
+		}
+	}
+	slices.Sort(lacking)
+	return lacking, nil
+}
+
+// right is a grant with one object at most.
+type right span.Grant
+
+// single splits a grant into its rights.
+func single(grant span.Grant) []right {
+	if grant.Objects == nil {
+		return []right{{Action: grant.Action}}
+	}
+	var rights []right
+	for _, object := range grant.Objects {
+		rights = append(rights, right{Action: grant.Action, Objects: []string{object}})
+	}
+	return rights
+}
+
+func (r right) isIn(given span.Grant) bool {
+	return given.Action == r.Action && (r.Objects == nil || slices.Contains(given.Objects, r.Objects[0]))
 }

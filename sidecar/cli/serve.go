@@ -174,6 +174,13 @@ func runBootstrap(s signals, args []string, out, _ io.Writer) error {
 		}
 		fmt.Fprintf(out, "%-10s %-16s version %d  %s\n", state, *p.Span.Name, p.Span.Seq, *p.Span.CurrHash)
 	}
+	lacking, err := app.LackingGrants(ctx, owner)
+	if err != nil {
+		return err
+	}
+	for _, right := range lacking {
+		fmt.Fprintf(out, "lacking    the kernel needs a right: logline manifest --give %s\n", right)
+	}
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"maps"
 
 	"github.com/loglineos/loglineos/sidecar/ledger"
@@ -26,6 +27,12 @@ func (e *Engine) noteLimits() {
 		r.isFreed, r.phase = true, reading
 		e.loading = append(e.loading, r)
 	}
+}
+
+// Look has the engine see what has changed without a row: a manifest that took force by the clock.
+func (e *Engine) Look(ctx context.Context) {
+	// An error says that the engine has stopped: then there is nothing to see.
+	_ = e.tell(ctx, func() {})
 }
 
 // block puts a request away that has ended a run and is due later: blocked or retry. Where the limits have

@@ -39,7 +39,7 @@ type Job struct {
 // refused it or it failed, which the same input would do again; and any other error when the fault
 // lies in between (database, shutdown), so that trying again may help.
 func (s *Stage0) Boot(ctx context.Context, job Job) error {
-	if err := s.refresh(ctx); err != nil {
+	if err := s.Refresh(ctx); err != nil {
 		return err
 	}
 	manifest := s.manifest.Load()

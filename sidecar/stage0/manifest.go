@@ -202,8 +202,9 @@ func (s *Stage0) noteNext(next time.Time) {
 	}
 }
 
-// refresh puts into force what has become effective since it was committed.
-func (s *Stage0) refresh(ctx context.Context) error {
+// Refresh puts into force what has become effective since it was committed. Every row and every boot asks
+// for it; where none comes, somebody else has to.
+func (s *Stage0) Refresh(ctx context.Context) error {
 	s.mu.Lock()
 	at := s.nextAt
 	isDue := !at.IsZero() && !s.now().Before(at)

@@ -127,7 +127,7 @@ func (s *Stage0) Verify(ctx context.Context) error {
 // Observe keeps what is cached in step with the ledger. It must be called for every row, in order,
 // before the row is routed.
 func (s *Stage0) Observe(ctx context.Context, row *span.Published) error {
-	if err := s.refresh(ctx); err != nil {
+	if err := s.Refresh(ctx); err != nil {
 		return err
 	}
 	switch row.EntityType {

@@ -239,3 +239,28 @@ func TestPinnedVersionRunsAndLatestFollowsTheTail(t *testing.T) {
 		t.Errorf("pinned to version 0: got %s", x.Output)
 	}
 }
+
+// A version that is to come does not stop the one before it.
+func TestTheNewestEffectiveVersionRuns(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil, nil)
+	row := b.function(1, "return 'v0'")
+	for seq, d := range []time.Duration{-time.Hour, time.Hour, 2 * time.Hour} {
+		next := *row
+		next.Seq, next.Code, next.PrevHash = seq+1, new(fmt.Sprintf("return 'v%d'", seq+1)), row.CurrHash
+		next.Xact, next.AcceptedAt, next.EffectiveAt = nil, nil, new(span.NewTime(time.Now().Add(d)))
+		group := ledger.Group{Fence: &next}
+		if err := group.Seal((*span.Span).Seal); err != nil {
+			t.Fatal(err)
+		}
+		b.commit(group)
+		row = &next
+	}
+	x, _ := b.execute(2, row.ID)
+	if string(x.Output) != `"v1"` {
+		t.Errorf("got %s, want v1", x.Output)
+	}
+	pin := json.RawMessage(fmt.Sprintf(`{"function":{"id":%q,"seq":3}}`, row.ID))
+	x, _ = b.execute(3, row.ID, func(s *span.Span) { s.Metadata = pin })
+	wantCode(t, "pinned", x, span.RunNotEffective, "takes force at")
+}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/pgtest"
 )
 
 var statements = regexp.MustCompile(`(?s)<<'SQL'[^\n]*\n(.*?)\nSQL\n`)
@@ -95,5 +96,32 @@ func TestEveryRefusalIsASpan(t *testing.T) {
 	incident := s.read("entity_type = 'incident' and parent_id = $1", key.ID.String())[0]
 	if got := failure(t, incident); got.Code != span.RunNotAllowed || *incident.This != "observer_bot" {
 		t.Errorf("the incident says %+v", got)
+	}
+}
+
+// After an upgrade the manifest may lack what the new kernels need: bootstrap says so, and how to give it.
+func TestBootstrapNamesTheRightsThatKernelsLack(t *testing.T) {
+	t.Parallel()
+	s := migrated(t, pgtest.NewCluster(t, nil))
+	s.bootstrap()
+	said := func() string {
+		p := launch(t, nil, "bootstrap", "--database", s.db.URL)
+		if code := p.wait(); code != 0 {
+			t.Fatalf("bootstrap exits with %d: %s", code, p.err.String())
+		}
+		return p.out.String()
+	}
+	if out := said(); strings.Contains(out, "lacking") {
+		t.Errorf("the shipped manifest lacks something: %s", out)
+	}
+	s.govern(func(m map[string]any) {
+		m["grants"].(map[string]any)["run_code"] = []string{"run", "insertSpan:execution,policy_violation",
+			"version:request"}
+	})
+	out := said()
+	for _, want := range []string{"--give run_code=reserve\n", "--give run_code=insertSpan:status_patch\n"} {
+		if !strings.Contains(out, want) || strings.Count(out, "lacking") != 2 {
+			t.Errorf("bootstrap says %s, want %q", out, want)
+		}
 	}
 }
