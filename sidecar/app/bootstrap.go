@@ -165,7 +165,7 @@ func manifestSpan(options BootstrapOptions) (*span.Span, error) {
 	return s, nil
 }
 
-// LackingGrants returns the rights that the shipped kernels use and the newest manifest does not give them, in
+// LackingGrants returns the rights that the shipped kernels use and the newest manifest does not give, in
 // the form that `logline manifest --give` takes. A governor may have meant it; after an upgrade he has not.
 func LackingGrants(ctx context.Context, owner *ledger.Owner) ([]string, error) {
 	found, err := owner.Latest(ctx, []span.ID{span.ManifestID})
