@@ -5,7 +5,7 @@
  * be a body with `return` that sees `input` and `ctx`; a policy is `on(span, ctx)`. It is JavaScript, or
  * TypeScript where the column `language` says so. Beside the language itself there is `console`, whose
  * lines go where those of `ctx.log` go, and `crypto`, which is `ctx.crypto`. There is no `import`, no
- * `require`, no `fetch`, no `setTimeout`. `Date` and `Math.random` start from what the host settles, so
+ * `require`, and no `fetch` but `ctx.fetch`. `Date` and `Math.random` start from what the host settles, so
  * that a run can be repeated; kernels use `ctx.now()` and `ctx.id()` instead.
  */
 

@@ -334,3 +334,23 @@ func TestRetryAfterIsHonoredUpToABound(t *testing.T) {
 		t.Errorf("got %+v, %v", answer, err)
 	}
 }
+
+func TestTheWayOutIsPlain(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, r.Proto)
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	host := strings.TrimPrefix(server.URL, "https://")
+	c := setup(t, func(config *Config) {
+		config.Roots = server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+	}, host)
+	if answer, err := c.ask(t, get(server.URL)); err != nil || answer.Body != "HTTP/1.1" {
+		t.Errorf("a server that offers HTTP/2: %+v, %v", answer, err)
+	}
+	if c.transport.Proxy != nil {
+		t.Error("a proxy of the environment is used")
+	}
+}

@@ -328,3 +328,30 @@ func TestOneTenantLeavesCallsToOthers(t *testing.T) {
 		t.Errorf("another tenant: %v", err)
 	}
 }
+
+// Whatever a URL is made of: what is accepted names one host in one form, and no reader takes it for another.
+func FuzzTarget(f *testing.F) {
+	for _, text := range []string{"https://a.example/", "http://127.0.0.1:80/x?y#z", "https://[::1]:443", "http://a@b",
+		`https://a\@b/`, "https://a%2eb/", "http://0x7f.1/", "HTTPS://A.B:0443/%2f..", "https://a.example:443@b"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		got, fault := parseTarget(text)
+		if fault != nil {
+			return
+		}
+		again, fault := parseTarget(got.url.String())
+		if fault != nil || again.host != got.host || again.secure != got.secure {
+			t.Fatalf("%q is %s, and read again %+v, %v", text, got.host, again, fault)
+		}
+		authority := strings.SplitN(strings.SplitN(text, "://", 2)[1], "/", 2)[0]
+		isEnd := func(r rune) bool { return r == '?' || r == '#' }
+		authority = strings.ToLower(strings.FieldsFunc(authority+"?", isEnd)[0])
+		name, _, err := net.SplitHostPort(got.host)
+		address, noAddress := netip.ParseAddr(name)
+		if err != nil || noAddress != nil && !strings.HasPrefix(authority, name) ||
+			noAddress == nil && address.String() != name {
+			t.Fatalf("%q is %s: not what stands between // and /", text, got.host)
+		}
+	})
+}

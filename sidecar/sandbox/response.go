@@ -42,7 +42,8 @@ func (t *task) answered(name string, value goja.Value) goja.Value {
 		return t.settled(func() (goja.Value, error) { return t.vm.ToValue(body), nil })
 	})
 	hidden(plain, "json", func(goja.FunctionCall) goja.Value {
-		return t.settled(func() (goja.Value, error) { return parseJSON(t.vm, body) })
+		r := jsonReader{vm: t.vm, s: body, rounds: true}
+		return t.settled(r.whole)
 	})
 	if headers, ok := plain.Get("headers").(*goja.Object); ok {
 		values := map[string]string{}

@@ -17,7 +17,7 @@ func TestFetchAnswersAResponse(t *testing.T) {
 		if string(list[0]) == `"args"` {
 			return json.Marshal(map[string]any{"headers": map[string]string{}, "body": string(args)})
 		}
-		return json.RawMessage(`{"status":201,"ok":true,"url":"https://a.example/","body":"{\"a\":[1,\"é\"]}",
+		return json.RawMessage(`{"status":201,"ok":true,"url":"https://a.example/","body":"{\"a\":[1,\"é\"],\"long\":0.12345678901234567890}",
 			"headers":{"x-two":"a, b","__proto__":"c","get":"d"}}`), nil
 	}
 	fetching := func(source string) Run {
@@ -29,7 +29,9 @@ func TestFetchAnswersAResponse(t *testing.T) {
 		{"members", `const r = await ctx.fetch("u"); return [r.status, r.ok, r.url]`,
 			`[201,true,"https://a.example/"]`},
 		{"text", `const r = await ctx.fetch("u"); return [await r.text(), await r.text()]`,
-			`["{\"a\":[1,\"é\"]}","{\"a\":[1,\"é\"]}"]`},
+			`["{\"a\":[1,\"é\"],\"long\":0.12345678901234567890}",` +
+				`"{\"a\":[1,\"é\"],\"long\":0.12345678901234567890}"]`},
+		{"numbers", `return (await (await ctx.fetch("u")).json()).long`, `0.12345678901234568`},
 		{"json", `return (await (await ctx.fetch("u")).json()).a`, `[1,"é"]`},
 		{"headers", `const {headers} = await ctx.fetch("u");
 			return [headers.get("X-Two"), headers["x-two"], headers.get("x-none"), headers.has("X-TWO"),

@@ -183,6 +183,14 @@ func TestARequestCallsAProvider(t *testing.T) {
 	if n := one[int](s, holds); n != 0 {
 		t.Errorf("%d spans hold the key", n)
 	}
+	for _, pid := range sidecar.children() {
+		for _, file := range []string{"environ", "cmdline"} {
+			text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
+			if err == nil && strings.Contains(string(text), "hunter2") {
+				t.Errorf("the %s of a child holds the key", file)
+			}
+		}
+	}
 	if log := sidecar.err.String() + sidecar.out.String(); strings.Contains(log, "hunter2") {
 		t.Error("the log holds the key")
 	}
@@ -380,5 +388,67 @@ func TestThePageOnProvidersIsTrue(t *testing.T) {
 		return err
 	}); err != nil {
 		t.Error(err)
+	}
+}
+
+// Its owner may end a call: the connection is closed, and nothing is recorded but the end.
+func TestACallIsCancelled(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	began, left := make(chan struct{}), make(chan struct{})
+	v := newVendor(t, func(_ int, _ http.ResponseWriter, r *http.Request) bool {
+		close(began)
+		<-r.Context().Done()
+		close(left)
+		return true
+	})
+	s.granting(v.host)
+	s.serve(outward(v.host)...)
+	trace := s.ask(alice, s.provider(columns{"type": "ollama", "base_url": v.URL, "model": "m"}), hi)
+	await := func(what string, done chan struct{}) {
+		t.Helper()
+		select {
+		case <-done:
+		case <-time.After(patience):
+			t.Fatalf("not within %s: %s", patience, what)
+		}
+	}
+	await("the provider is asked", began)
+	held := s.awaitRunning(trace)
+	s.insert(alice, columns{"id": held.request().ID, "seq": held.last().Seq + 1, "entity_type": "request",
+		"status": "cancel_requested", "trace_id": trace})
+	await("the connection is closed", left)
+	got := s.settled(trace, 1)[0]
+	if n := len(s.read("trace_id = $1 and entity_type = 'provider_execution'", trace)); n != 0 ||
+		got.last().StatusText() != "cancelled" {
+		t.Errorf("%d provider_executions: %s", n, describe([]run{got}))
+	}
+}
+
+// A function with a grant reaches its host; its run can be repeated from the record, without asking again.
+func TestAFunctionThatFetchesIsReplayed(t *testing.T) {
+	t.Parallel()
+	s, v := setup(t), newVendor(t, nil)
+	id := s.insert(alice, function(fmt.Sprintf(`
+		const answer = await ctx.fetch(%q, { method: "POST", body: { a: 1 },
+			headers: { authorization: "Bearer {{API_KEY}}" } });
+		const reply = await answer.json();
+		return [answer.status, answer.headers.get("content-type"), reply.echo, reply.done_reason];`,
+		v.URL+"/api/chat"), columns{"status": "active"})).ID
+	s.manifest(0, "--give", id.String()+"=fetch:"+v.host, "--give", id.String()+"=secret:API_KEY")
+	s.serve(outward(v.host)...)
+	request := called(id, nil)
+	s.insert(alice, request)
+	got := s.settled(request["trace_id"].(string), 1)[0]
+	execution := got.execution(t)
+	sameJSON(t, execution.Output, `[200, "text/plain; charset=utf-8", "Bearer ***", "stop"]`)
+	if len(got.versions) != 3 || got.versions[1].StatusText() != "running" {
+		t.Errorf("what reaches outside leaves no trace before it starts: %s", describe([]run{got}))
+	}
+	if code, out := s.replay(execution.ID); code != 0 || !strings.Contains(out, "same output") {
+		t.Errorf("replay exits with %d: %s", code, out)
+	}
+	if asked, _ := v.calls(); len(asked) != 1 {
+		t.Errorf("the host is asked %d times", len(asked))
 	}
 }
