@@ -331,7 +331,8 @@ func TestOneTenantLeavesCallsToOthers(t *testing.T) {
 
 // Whatever a URL is made of: what is accepted names one host in one form, and no reader takes it for another.
 func FuzzTarget(f *testing.F) {
-	for _, text := range []string{"https://a.example/", "http://127.0.0.1:80/x?y#z", "https://[::1]:443", "http://a@b",
+	for _, text := range []string{"https://a.example/", "http://127.0.0.1:80/x?y#z", "https://[::1]:443",
+		"http://a@b",
 		`https://a\@b/`, "https://a%2eb/", "http://0x7f.1/", "HTTPS://A.B:0443/%2f..", "https://a.example:443@b"} {
 		f.Add(text)
 	}
