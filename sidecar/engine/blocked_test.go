@@ -174,6 +174,25 @@ func TestARetryIsTheNextAttempt(t *testing.T) {
 	b.want(request.ID, "scheduled retry retry complete", "error1 error2 complete3")
 }
 
+// An attempt that failed is no sidecar that was lost: only those count towards the end.
+func TestRetriesAreNoLosses(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	row := b.put(1, "request")
+	for n := range 4 {
+		row = b.follow(row, "retry", attempt(n+1))
+	}
+	row = b.follow(row, "running", attempt(5))
+	lost := b.put(2, "request")
+	for n := range 3 {
+		lost = b.follow(lost, "running", attempt(n+1))
+	}
+	b.lead()
+	b.becomes(row.ID, "complete")
+	b.want(row.ID, "scheduled retry retry retry retry running running complete", "complete6")
+	b.becomes(lost.ID, "dead")
+}
+
 // Whoever counts runs hears of each one's end, once, and whether it is in the ledger.
 func TestTheEndOfEachRunIsSettled(t *testing.T) {
 	t.Parallel()

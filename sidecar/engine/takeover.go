@@ -186,9 +186,34 @@ func (e *Engine) takeOver(r *request) {
 		attempt = *r.span.Attempt + 1
 	}
 	if attempt > span.AttemptsMax {
-		e.advance(r, "dead", fmt.Sprintf("%d sidecars were lost while it ran", span.AttemptsMax))
+		e.countLosses(r, attempt)
 		return
 	}
+	e.claimAs(r, attempt)
+}
+
+// countLosses ends a request that has outlived too many sidecars, or claims it: attempts that ended as retry
+// were no losses.
+func (e *Engine) countLosses(r *request, attempt int) {
+	e.start(func(ctx context.Context) {
+		retries, err := e.config.Ledger.CountRetries(ctx, r.id)
+		e.do(func() {
+			switch {
+			case e.isDeposed:
+				delete(e.inFlight, r.id)
+				e.remove(r)
+			case err != nil:
+				e.again(r, err)
+			case attempt-retries > span.AttemptsMax:
+				e.advance(r, "dead", fmt.Sprintf("%d sidecars were lost while it ran", span.AttemptsMax))
+			default:
+				e.claimAs(r, attempt)
+			}
+		})
+	})
+}
+
+func (e *Engine) claimAs(r *request, attempt int) {
 	if r.kernel == "" {
 		r.kernel, _ = e.kernelOf(r.span)
 	}

@@ -139,6 +139,17 @@ func (l *Ledger) countAttempts(ctx context.Context, latest map[span.ID]*span.Spa
 	return nil
 }
 
+// CountRetries returns how many attempts of a request have failed and were to be tried again.
+func (l *Ledger) CountRetries(ctx context.Context, id span.ID) (int, error) {
+	var count int
+	err := l.pool.QueryRow(ctx, `select count(*) from ledger.universal_registry
+		where id = $1::text::uuid and status = 'retry'`, id.String()).Scan(&count)
+	if err != nil {
+		return 0, fmt.Errorf("count the retries of request %s: %w", id, err)
+	}
+	return count, nil
+}
+
 // OpenStatuses are the states of a request that somebody must still act on.
 var OpenStatuses = []string{"scheduled", "retry", "running", "blocked", "cancel_requested"}
 
