@@ -3,7 +3,8 @@
  *
  * A policy answers with actions: spans to emit, versions of spans to append, functions to run. The host
  * derives ids, sets on whose behalf each is, and refuses what the policy has no right to. A policy that fails
- * costs one policy_error, takes back all that it did for this span, and costs nobody else anything.
+ * costs one policy_error, takes back all that it did for this span (of a tick: what was refused), and costs
+ * nobody else anything.
  *
  * @param {import("./kernel").Ctx} ctx batch: spans, or ticks of time-driven policies;
  *   input.matches: [{span: [id, seq], policy: {id, seq}, tick?}]
@@ -17,13 +18,17 @@ export default async function main(ctx) {
     const origin = { cause, policy: match.policy };
     const input = match.tick ? { span, tick: match.tick } : { span };
     const result = await ctx.run({ ...match.policy, input, cause });
+    /** @type {any[]} of a tick, whose versions are of many spans: one that is refused holds up no other */
+    const kept = [];
     try {
       if (!result.ok) throw result.error;
       const actions = result.output === null ? [] : result.output;
       if (!Array.isArray(actions)) throw new Error("on(span, ctx) must return an array of actions");
       const spans = actions.map((action) => act(ctx, action, origin));
-      const refused = spans.map(refusalOf).filter((error) => error !== null); // none is left for later
-      if (refused.length > 0) throw refused[0];
+      const refusals = spans.map(refusalOf); // none is left for later
+      const passed = actions.filter((action, i) => refusals[i] === null);
+      if (match.tick && actions.every((action, i) => action.version || refusals[i] === null)) kept.push(...passed);
+      if (passed.length < actions.length) throw refusals.find((error) => error !== null);
     } catch (error) {
       // In the policy's own code.
       const place = result.ok ? {} : { line: error.line, column: error.column, stack: error.stack };
@@ -40,6 +45,7 @@ export default async function main(ctx) {
         },
         { ...origin, discard: true },
       );
+      for (const action of kept) refusalOf(act(ctx, action, origin));
     }
   }
 }
