@@ -3,10 +3,8 @@
  *
  * Code is an `export default`, a `globalThis.default` or a top-level `main(ctx)`; a function may also
  * be a body with `return` that sees `input` and `ctx`; a policy is `on(span, ctx)`. It is JavaScript, or
- * TypeScript where the column `language` says so. Beside the language itself there is `console`, whose
- * lines go where those of `ctx.log` go, and `crypto`, which is `ctx.crypto`. There is no `import`, no
- * `require`, and no `fetch` but `ctx.fetch`. `Date` and `Math.random` start from what the host settles, so
- * that a run can be repeated; kernels use `ctx.now()` and `ctx.id()` instead.
+ * TypeScript where the column `language` says so. The globals beside the language
+ * itself (console, timers, URL, TextEncoder …) are in globals.d.ts; the guide is docs/functions.md.
  */
 
 /**
@@ -270,6 +268,8 @@ export interface FunctionCtx {
       publicKey: Uint8Array | string,
     ): boolean;
     randomUUID(): string;
+    /** Fills a typed array of integers, 65,536 bytes at most, and returns it. */
+    getRandomValues<T extends ArrayBufferView>(array: T): T;
   };
 }
 

@@ -457,8 +457,9 @@ func TestKernelsHaveTheTypesOfKernelDTS(t *testing.T) {
 		t.Fatal(err)
 	}
 	files = append(files, policies...)
+	files = append(files, "globals.d.ts") // and no types of a browser
 	flags := []string{"--noEmit", "--checkJs", "--allowJs", "--strict", "--target", "es2022", "--module",
-		"es2022",
+		"es2022", "--lib", "es2022",
 		"--moduleResolution", "bundler", "--noUnusedLocals", "--useUnknownInCatchVariables", "false"}
 	out, err := exec.CommandContext(t.Context(), tsc, append(flags, files...)...).CombinedOutput()
 	if err != nil {
