@@ -122,3 +122,38 @@ func BenchmarkColdChild(b *testing.B) {
 		p.retire(c)
 	}
 }
+
+// BenchmarkGlobals is what the globals cost a run: nobody pays for those whose name it does not know.
+func BenchmarkGlobals(b *testing.B) {
+	for name, source := range map[string]string{
+		"none named": "return 1", "console used": "console.log(1); return 1", "all named": "globalThis[0]; return 1",
+		"URL used": "return new URL('https://a.b/c?d').href", "structuredClone used": "return structuredClone({a: [1]})",
+	} {
+		b.Run(name, func(b *testing.B) {
+			p := setup(b)
+			r := run(source, func(r *Run) { r.Limits = Limits{} })
+			var inside []time.Duration
+			for b.Loop() {
+				got := p.RunCode(b.Context(), r)
+				if got.Err != nil {
+					b.Fatal(got.Err)
+				}
+				inside = append(inside, got.JSTime)
+			}
+			slices.Sort(inside)
+			b.ReportMetric(float64(inside[len(inside)/2].Nanoseconds())/1000, "p50-inside-µs")
+		})
+	}
+}
+
+// BenchmarkRecord is what it costs to record ten calls, beside BenchmarkHostCall.
+func BenchmarkRecord(b *testing.B) {
+	p := setup(b)
+	r := run(`for (let i = 0; i < 10; i++) await ctx.find({a: i}); return 1`, host(echo))
+	r.RecordBytes = 64 << 10
+	for b.Loop() {
+		if got := p.RunCode(b.Context(), r); got.Err != nil {
+			b.Fatal(got.Err)
+		}
+	}
+}

@@ -15,8 +15,8 @@ var (
 	docInput = regexp.MustCompile(`(?m)^// input: (.*)$`)
 )
 
-// Each block of code in docs/functions.md gives what the block under it says, twice: when it is run and when it
-// is replayed.
+// Each block of code in docs/functions.md gives what the block under it says, when it is run and when it is
+// replayed.
 func TestTheGuideToFunctionsIsTrue(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../../docs/functions.md")
