@@ -126,8 +126,9 @@ func BenchmarkColdChild(b *testing.B) {
 // BenchmarkGlobals is what the globals cost a run: nobody pays for those whose name it does not know.
 func BenchmarkGlobals(b *testing.B) {
 	for name, source := range map[string]string{
-		"none named": "return 1", "console used": "console.log(1); return 1", "all named": "globalThis[0]; return 1",
-		"URL used": "return new URL('https://a.b/c?d').href", "structuredClone used": "return structuredClone({a: [1]})",
+		"none named": "return 1", "console used": "console.log(1); return 1",
+		"all named": "globalThis[0]; return 1", "URL used": "return new URL('https://a.b/c?d').href",
+		"structuredClone used": "return structuredClone({a: [1]})",
 	} {
 		b.Run(name, func(b *testing.B) {
 			p := setup(b)
