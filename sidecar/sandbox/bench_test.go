@@ -26,72 +26,81 @@ func benchData(bytes int) json.RawMessage {
 
 var benchSizes = []int{1 << 10, 100 << 10}
 
-func BenchmarkRunCode(b *testing.B) {
-	benchmarkPool(b, func(p *Pool, r Run) Result { return p.RunCode(b.Context(), r) })
-}
-
-func BenchmarkRunKernel(b *testing.B) {
-	benchmarkPool(b, func(p *Pool, r Run) Result { return p.RunKernel(b.Context(), r) })
-}
-
-func benchmarkPool(b *testing.B, do func(*Pool, Run) Result) {
-	for _, size := range benchSizes {
-		b.Run(fmt.Sprintf("%dKB", size>>10), func(b *testing.B) {
-			p := setup(b)
-			r := run(benchSource, func(r *Run) { r.Data, r.Limits = benchData(size), Limits{} })
-			var whole, inside []time.Duration
-			for b.Loop() {
-				begun := time.Now()
-				got := do(p, r)
-				if got.Err != nil {
-					b.Fatal(got.Err)
+// BenchmarkOverhead is a call in a child beside the same call in this process, which goja alone serves with a
+// fresh runtime and a cached program. Both are measured in turn, so that they see the same machine.
+func BenchmarkOverhead(b *testing.B) {
+	for _, kind := range []string{"code", "kernel"} {
+		for _, size := range benchSizes {
+			b.Run(fmt.Sprintf("%s/%dKB", kind, size>>10), func(b *testing.B) {
+				p := setup(b)
+				r := run(benchSource, func(r *Run) { r.Data, r.Limits = benchData(size), Limits{} })
+				do := p.RunCode
+				if kind == "kernel" {
+					do = p.RunKernel
 				}
-				whole, inside = append(whole, time.Since(begun)), append(inside, got.JSTime)
-			}
-			slices.Sort(whole)
-			slices.Sort(inside)
-			b.ReportMetric(float64(whole[len(whole)/2].Microseconds()), "p50-µs")
-			b.ReportMetric(float64(inside[len(inside)/2].Microseconds()), "p50-inside-µs")
-		})
+				alone := inProcess(b, size)
+				var whole, inside, baseline []time.Duration
+				for b.Loop() {
+					begun := time.Now()
+					got := do(b.Context(), r)
+					if got.Err != nil {
+						b.Fatal(got.Err)
+					}
+					between := time.Now()
+					alone()
+					whole, baseline = append(whole, between.Sub(begun)), append(baseline, time.Since(between))
+					inside = append(inside, got.JSTime)
+				}
+				child, here := quantile(whole, 0.5), quantile(baseline, 0.5)
+				b.ReportMetric(inMicros(child), "child-p50-µs")
+				b.ReportMetric(inMicros(quantile(whole, 0.99)), "child-p99-µs")
+				b.ReportMetric(inMicros(quantile(inside, 0.5)), "inside-p50-µs")
+				b.ReportMetric(inMicros(here), "goja-p50-µs")
+				b.ReportMetric(inMicros(child-here), "overhead-µs")
+				b.ReportMetric(float64(child)/float64(here), "child/goja")
+			})
+		}
 	}
 }
 
-// BenchmarkInProcess is the baseline: what goja alone costs, with a fresh runtime and a cached program.
-func BenchmarkInProcess(b *testing.B) {
-	source := strings.Replace(benchSource, "export default ", "", 1)
-	program := goja.MustCompile("code", "("+source+")", false)
-	for _, size := range benchSizes {
-		b.Run(fmt.Sprintf("%dKB", size>>10), func(b *testing.B) {
-			data := string(benchData(size))
-			var whole []time.Duration
-			for b.Loop() {
-				begun := time.Now()
-				vm := goja.New()
-				json := vm.Get("JSON").(*goja.Object)
-				parse, _ := goja.AssertFunction(json.Get("parse"))
-				ctx, err := parse(json, vm.ToValue(data))
-				if err != nil {
-					b.Fatal(err)
-				}
-				f, err := vm.RunProgram(program)
-				if err != nil {
-					b.Fatal(err)
-				}
-				main, _ := goja.AssertFunction(f)
-				output, err := main(nil, ctx)
-				if err != nil {
-					b.Fatal(err)
-				}
-				stringify, _ := goja.AssertFunction(json.Get("stringify"))
-				if _, err := stringify(json, output); err != nil {
-					b.Fatal(err)
-				}
-				whole = append(whole, time.Since(begun))
-			}
-			slices.Sort(whole)
-			b.ReportMetric(float64(whole[len(whole)/2].Microseconds()), "p50-µs")
-		})
+// inProcess is the baseline: what goja alone costs.
+func inProcess(b *testing.B, size int) func() {
+	program := goja.MustCompile("code", "("+strings.Replace(benchSource, "export default ", "", 1)+")", false)
+	data := string(benchData(size))
+	return func() {
+		vm := goja.New()
+		json := vm.Get("JSON").(*goja.Object)
+		parse, _ := goja.AssertFunction(json.Get("parse"))
+		ctx, err := parse(json, vm.ToValue(data))
+		if err != nil {
+			b.Fatal(err)
+		}
+		f, err := vm.RunProgram(program)
+		if err != nil {
+			b.Fatal(err)
+		}
+		main, _ := goja.AssertFunction(f)
+		output, err := main(nil, ctx)
+		if err != nil {
+			b.Fatal(err)
+		}
+		stringify, _ := goja.AssertFunction(json.Get("stringify"))
+		if _, err := stringify(json, output); err != nil {
+			b.Fatal(err)
+		}
 	}
+}
+
+func inMicros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
+func inMillis(d time.Duration) float64 { return float64(d.Microseconds()) / 1e3 }
+
+// quantile sorts list.
+func quantile(list []time.Duration, q float64) time.Duration {
+	if len(list) == 0 {
+		return 0
+	}
+	slices.Sort(list)
+	return list[min(int(q*float64(len(list))), len(list)-1)]
 }
 
 func BenchmarkHostCall(b *testing.B) {
@@ -101,25 +110,6 @@ func BenchmarkHostCall(b *testing.B) {
 		if got := p.RunCode(b.Context(), r); got.Err != nil {
 			b.Fatal(got.Err)
 		}
-	}
-}
-
-func BenchmarkColdChild(b *testing.B) {
-	p := setup(b)
-	r := run(`return 1`, func(r *Run) { r.Limits = Limits{} })
-	for b.Loop() {
-		c, err := p.startReady(b.Context(), false)
-		if err != nil {
-			b.Fatal(err)
-		}
-		prepared := r
-		if e := prepared.prepare(); e != nil {
-			b.Fatal(e)
-		}
-		if got, _ := c.serve(b.Context(), &prepared, p.options.Log, false); got.Err != nil {
-			b.Fatal(got.Err)
-		}
-		p.retire(c)
 	}
 }
 
