@@ -19,6 +19,7 @@ const (
 	backoffFirst = 20 * time.Millisecond
 	backoffMost  = 5 * time.Second
 	maxRuns      = 1000 // of one code worker, then it is replaced
+	maxOwing     = 1000 // tenants that are remembered for the workers that they broke
 	freshSpares  = 2    // idle workers beyond Workers that no tenant has used, once a run asked to be Alone
 )
 
@@ -41,8 +42,9 @@ type Pool struct {
 	hosting  chan struct{}       // closed when a start of the host that is under way has ended
 	failures int                 // starts in a row that gave no hello
 	retryAt  time.Time
-	walls    []Wall // around the child that was started last
-	spares   int    // freshSpares once they are wanted
+	walls    []Wall         // around the child that was started last
+	spares   int            // freshSpares once they are wanted
+	owing    map[string]int // workers that tenants broke and have not started anew
 }
 
 // worker is a code worker at rest or in use.
@@ -87,7 +89,8 @@ func New(o Options) (*Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pool{options: o, starter: s, places: newTurns(o.Workers), children: map[*child]struct{}{}}
+	p := &Pool{options: o, starter: s, places: newTurns(o.Workers), children: map[*child]struct{}{},
+		owing: map[string]int{}}
 	p.closing, p.close = context.WithCancel(context.Background())
 	first, err := p.startReady(p.closing, false)
 	if err != nil {
@@ -161,8 +164,23 @@ func (p *Pool) RunCode(ctx context.Context, r Run) Result {
 		return result
 	}
 	p.retire(w.child)
-	p.spare()
+	if reusable {
+		p.spare()
+	} else {
+		p.owe(r.Tenant)
+	}
 	return result
+}
+
+// owe notes that a tenant broke a worker: its next run starts a new one and takes none that others have warm,
+// or each breach would cost somebody else the start.
+func (p *Pool) owe(tenant string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.owing) >= maxOwing {
+		clear(p.owing)
+	}
+	p.owing[tenant]++
 }
 
 // RunKernel runs r in the kernel host, beside any number of other kernels. It never waits for a slot.
@@ -224,23 +242,23 @@ func (p *Pool) take(ctx context.Context, r *Run) (*worker, error) {
 	return &worker{child: c}, nil
 }
 
-// choose takes the best worker for r out of the idle ones: the tenant's own, else the one that was used
-// last. The caller holds p.mu.
+// choose takes the best worker for r out of the idle ones: the tenant's own, else one that nobody has used,
+// else the one that was used last. The caller holds p.mu.
 func (p *Pool) choose(r *Run) *worker {
-	best := -1
-	for i := len(p.idle) - 1; i >= 0; i-- {
-		if !p.idle[i].fits(r) {
+	best, own := -1, false
+	for i := len(p.idle) - 1; i >= 0 && !own; i-- {
+		w := p.idle[i]
+		if !w.fits(r) {
 			continue
 		}
-		if best < 0 {
+		if own = w.runs > 0 && w.tenant == r.Tenant; own || best < 0 || w.runs == 0 && p.idle[best].runs > 0 {
 			best = i
-		}
-		if p.idle[i].runs > 0 && p.idle[i].tenant == r.Tenant {
-			best = i
-			break
 		}
 	}
-	if best < 0 {
+	if best < 0 || !own && p.owing[r.Tenant] > 0 {
+		if p.owing[r.Tenant]--; p.owing[r.Tenant] <= 0 {
+			delete(p.owing, r.Tenant)
+		}
 		return nil
 	}
 	w := p.idle[best]

@@ -191,6 +191,36 @@ func TestARunAloneSharesNoWorkerWithAnotherTenant(t *testing.T) {
 	}
 }
 
+// TestWhoBreaksAWorkerPaysForTheNext keeps a neighbor's warm worker his, however many another tenant
+// breaks.
+func TestWhoBreaksAWorkerPaysForTheNext(t *testing.T) {
+	t.Parallel()
+	p := setup(t)
+	good := run("return 1", func(r *Run) { r.Tenant, r.Limits = "good", Limits{} })
+	broken := func() {
+		r := run("return JSON.parse('['.repeat(5e6))", func(r *Run) { r.Tenant, r.Limits = "bad", Limits{} })
+		if got := p.RunCode(t.Context(), r); got.Err == nil {
+			t.Fatal("the script that breaks its worker gave an output")
+		}
+	}
+	worker := func() int {
+		if got := output(t, p, good); got != "1" {
+			t.Fatalf("got %s", got)
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.idle[len(p.idle)-1].cmd.Process.Pid
+	}
+	broken() // the one that was there
+	before := worker()
+	for range 3 {
+		broken()
+		if after := worker(); after != before {
+			t.Errorf("process %d, then %d", before, after)
+		}
+	}
+}
+
 func TestExecutableThatCannotServeIsAnError(t *testing.T) {
 	t.Parallel()
 	script := filepath.Join(t.TempDir(), "dies")

@@ -14,6 +14,7 @@ import (
 const (
 	killGrace   = 500 * time.Millisecond // between the child's own interrupt and SIGKILL
 	cancelGrace = 50 * time.Millisecond  // between the cancel frame and giving up on an answer
+	firstLook   = killGrace - cancelGrace
 )
 
 // session is the parent's view of one run: it counts calls, answers them through Host, and holds the timer
@@ -126,7 +127,7 @@ func (c *child) admit(s *session) bool {
 func (s *session) begin() {
 	s.mu.Lock()
 	s.since = time.Now()
-	s.timer = time.AfterFunc(s.run.Limits.Timeout+killGrace, s.expire)
+	s.timer = time.AfterFunc(s.run.Limits.Timeout+firstLook, s.expire)
 	s.mu.Unlock()
 	s.child.mu.Lock()
 	_, known := s.child.known.get(s.key)
@@ -278,7 +279,7 @@ func (s *session) parked(p park) {
 		return
 	}
 	s.waits, s.late, s.since = true, false, time.Now()
-	s.timer.Reset(s.left(s.run.Limits.IOTimeout-s.waited) + killGrace)
+	s.timer.Reset(s.left(s.run.Limits.IOTimeout-s.waited) + firstLook)
 }
 
 // woke notes that a timer of the script is due while no answer came: the child runs again.
@@ -296,7 +297,7 @@ func (s *session) goesOn() {
 	s.waits, s.late = false, false
 	s.waited += now.Sub(s.since)
 	s.since = now
-	s.timer.Reset(s.left(s.run.Limits.Timeout-s.used) + killGrace)
+	s.timer.Reset(s.left(s.run.Limits.Timeout-s.used) + firstLook)
 }
 
 // left bounds what a timer may still run by the time that both budgets leave together, whatever the child
