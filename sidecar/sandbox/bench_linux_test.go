@@ -135,8 +135,9 @@ func flood(b *testing.B, p *Pool, kind string, goroutines int, limit time.Durati
 	return func() { cancel(); all.Wait() }
 }
 
-// BenchmarkNeighbor is what a tenant waits for its own small run while another floods the pool with each kind
-// of hostile script, beside what it waits alone. The pool has the sidecar's own size: two workers for each core.
+// BenchmarkNeighbor is what a tenant waits for its own small run while another floods the pool with each
+// kind of hostile script, beside what it waits alone. The pool has the sidecar's own size: two workers for
+// each core.
 func BenchmarkNeighbor(b *testing.B) {
 	p := setup(b, func(o *Options) { o.Workers = max(2*runtime.NumCPU(), 4) })
 	good := run(benchSource, func(r *Run) {
