@@ -63,12 +63,21 @@ func run(m *testing.M) int {
 // system is a Postgres of its own with a sidecar beside it.
 type system struct {
 	owner    string // connection string
+	login    string // of the sidecar
 	postgres int    // process ids
 	sidecar  int
 }
 
-// start makes a cluster, migrates, bootstraps with high quotas, and runs `logline serve`.
+// start makes a system and runs `logline serve`.
 func start(b *testing.B) *system {
+	b.Helper()
+	s := prepare(b)
+	s.serve(b, s.login)
+	return s
+}
+
+// prepare makes a cluster, migrates, and bootstraps with high quotas.
+func prepare(b *testing.B) *system {
 	b.Helper()
 	ctx := b.Context()
 	server, err := devdb.Start(ctx, devdb.Options{Dir: openDir(b), DieWithParent: true,
@@ -87,7 +96,7 @@ func start(b *testing.B) *system {
 	login, err := url.Parse(s.owner)
 	must(b, err)
 	login.User = url.UserPassword("loglineos_sidecar", "bench")
-	s.serve(b, login.String())
+	s.login = login.String()
 	return s
 }
 
