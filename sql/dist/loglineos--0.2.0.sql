@@ -846,7 +846,9 @@ begin
     if new.ttl_at is null and new.curr_hash is null and new.metadata is not null
         and new.entity_type = 'prompt_block'
     then
-        if jsonb_typeof(new.metadata -> 'ttl_minutes') = 'number' then
+        if jsonb_typeof(new.metadata -> 'ttl_minutes') = 'number'
+            and new.at between '0001-01-01 00:00:00+00' and '9000-01-01 00:00:00+00'
+        then
             new.ttl_at := new.at + least(
                 greatest((new.metadata ->> 'ttl_minutes')::numeric, 0), 5256000
             )::double precision * interval '1 minute';
@@ -4252,7 +4254,7 @@ grant execute on function ledger_private.standing_walls()
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 7b1a239022a44e084008b0a6968475a276939e17bd3a5ea96aa56fdd9efb29f1
+-- Sources: fd6f3cee76ec0bef6b544996c7c92219bd64ae6b6e589a7badbc6d4624c3af58
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -4577,7 +4579,7 @@ as $$
 begin
     return query
     values
-        ('ledger.admit_span', '6ee5fa2b78bb945792a9a9f9ebd3c41c544a8d8429d08557c64ef90c4396e6a9'),
+        ('ledger.admit_span', '5af474b3882d18884668167ca9da67b08a5ad372866cae623129af2a7d1e9b94'),
         ('ledger.append', 'a143a0806043c0db5053c4c4524cd6f0446ef591941151b644bebde2a965ecb5'),
         ('ledger.append_batch', '9db0c09e35775aa9d6c878caa06e330880413fd2c7c0129adad3937758adabf5'),
         ('ledger.as_of', '672fbdf4c2b07c00db9e1005c09d80a9205dd1c1d123323f2698137159396820'),

@@ -151,7 +151,9 @@ begin
     if new.ttl_at is null and new.curr_hash is null and new.metadata is not null
         and new.entity_type = 'prompt_block'
     then
-        if jsonb_typeof(new.metadata -> 'ttl_minutes') = 'number' then
+        if jsonb_typeof(new.metadata -> 'ttl_minutes') = 'number'
+            and new.at between '0001-01-01 00:00:00+00' and '9000-01-01 00:00:00+00'
+        then
             new.ttl_at := new.at + least(
                 greatest((new.metadata ->> 'ttl_minutes')::numeric, 0), 5256000
             )::double precision * interval '1 minute';

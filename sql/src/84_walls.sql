@@ -1,6 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 7b1a239022a44e084008b0a6968475a276939e17bd3a5ea96aa56fdd9efb29f1
+-- Sources: fd6f3cee76ec0bef6b544996c7c92219bd64ae6b6e589a7badbc6d4624c3af58
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
