@@ -273,6 +273,24 @@ export interface FunctionCtx {
   };
 }
 
+/** What a policy returns in a list. docs/policies.md says who may do what. */
+export type Action =
+  | { emit_span: Partial<Span> }
+  | { version: { id: string } & Partial<Span> }
+  | { run: "run_code"; span_id: string; input?: unknown }
+  | { again: true };
+
+/** `ctx.input.tick` of a time-driven policy. */
+export interface Tick {
+  every: "minute" | "hour" | "day";
+  from: string;
+  to: string;
+  /** 0, then one more for each `{again: true}`. */
+  round: number;
+  /** How many actions a turn may have. */
+  limit: number;
+}
+
 /** What a kernel gets. */
 export interface Ctx extends FunctionCtx {
   /** The spans to act on. */

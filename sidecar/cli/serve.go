@@ -172,7 +172,14 @@ func runBootstrap(s signals, args []string, out, _ io.Writer) error {
 		case p.Kept:
 			state = "kept"
 		}
-		fmt.Fprintf(out, "%-10s %-16s version %d  %s\n", state, *p.Span.Name, p.Span.Seq, *p.Span.CurrHash)
+		name, hash := p.Span.ID.String(), "not hashed" // as a governor's version may be
+		if p.Span.Name != nil {
+			name = *p.Span.Name
+		}
+		if p.Span.CurrHash != nil {
+			hash = *p.Span.CurrHash
+		}
+		fmt.Fprintf(out, "%-10s %-16s version %d  %s\n", state, name, p.Span.Seq, hash)
 	}
 	lacking, err := app.LackingGrants(ctx, owner)
 	if err != nil {

@@ -32,7 +32,8 @@ func TestSubjectsAreThoseOfTheWindow(t *testing.T) {
 		}))
 	}
 	mustAppend(t, l, Group{Rows: rows})
-	base := SubjectSearch{Types: []string{"memory"}, From: noon, To: noon.Add(time.Minute), Window: "at", Limit: 10}
+	base := SubjectSearch{Types: []string{"memory"}, From: noon, To: noon.Add(time.Minute), Window: "at",
+		Limit: 10}
 	for name, c := range map[string]struct {
 		change func(*SubjectSearch)
 		want   string
@@ -44,7 +45,9 @@ func TestSubjectsAreThoseOfTheWindow(t *testing.T) {
 		"any time":                     {func(s *SubjectSearch) { s.Window = "none" }, "t1 t2 t3 t5"},
 		"a limit":                      {func(s *SubjectSearch) { s.Limit = 1 }, "t1"},
 		"what ends now":                {func(s *SubjectSearch) { s.Window = "ttl_at" }, ""},
-		"what ends then":               {func(s *SubjectSearch) { s.Window, s.To = "ttl_at", noon.Add(2*time.Minute) }, "t1 t2"},
+		"what ends then": {func(s *SubjectSearch) {
+			s.Window, s.To = "ttl_at", noon.Add(2*time.Minute)
+		}, "t1 t2"},
 		"what has ended": {func(s *SubjectSearch) {
 			s.Window, s.To, s.IsOpenEnded = "ttl_at", noon.Add(2*time.Minute), true
 		}, "t1 t2 t3"},

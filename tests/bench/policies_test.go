@@ -78,8 +78,9 @@ func BenchmarkTicks(b *testing.B) {
 		}
 		began := time.Now()
 		_, err := l.Summarize(b.Context(), ledger.Scope{TenantID: "tenant7", OfSystem: true},
-			ledger.Filter{Equal: map[string][]string{"entity_type": {"execution"}}, Ranges: map[string]ledger.Range{"at": {
-				Gte: new(span.NewTime(to.Add(-2 * time.Minute)).String()), Lt: new(span.NewTime(to).String())}}},
+			ledger.Filter{Equal: map[string][]string{"entity_type": {"execution"}},
+				Ranges: map[string]ledger.Range{"at": {Gte: new(span.NewTime(to.Add(-2 * time.Minute)).String()),
+					Lt: new(span.NewTime(to).String())}}},
 			ledger.Summary{By: []string{"status"}, Bucket: "minute", Of: "duration_ms", Limit: 100})
 		must(b, err)
 		b.ReportMetric(float64(time.Since(began).Microseconds())/1000, "summarize_ms")
@@ -98,7 +99,8 @@ func BenchmarkTicks(b *testing.B) {
 	var first, last time.Time
 	var metrics int
 	must(b, conn.QueryRow(b.Context(), `select min(accepted_at), max(accepted_at), count(*)
-		from ledger.universal_registry where entity_type in ('metric', 'error_report')`).Scan(&first, &last, &metrics))
+		from ledger.universal_registry where entity_type in ('metric', 'error_report')`).
+		Scan(&first, &last, &metrics))
 	b.ReportMetric(last.Sub(boundary).Seconds(), "metrics_there_s")
 	b.ReportMetric(last.Sub(first).Seconds(), "metrics_wall_s")
 	b.ReportMetric(float64(metrics), "spans")

@@ -31,7 +31,8 @@ func TestPoliciesReactToSpansAndToTime(t *testing.T) {
 	s := setup(t)
 	s.serve()
 	s.insert(alice, policy("order", snippet(t, "large_orders")))
-	small, large := order(columns{"content": columns{"amount": 10}}), order(columns{"content": columns{"amount": 2000}})
+	small := order(columns{"content": columns{"amount": 10}})
+	large := order(columns{"content": columns{"amount": 2000}})
 	s.insert(alice, small)
 	s.insert(alice, large)
 	if alert := s.emitted("alert", large["trace_id"].(string), 1)[0]; text(alert.Name) != "order of 2000" {
