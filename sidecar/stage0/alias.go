@@ -41,9 +41,11 @@ func (s *Stage0) bootEach(ctx context.Context, manifest *governed, job Job) erro
 // awaitReadable waits until other sessions see the causes: the WAL names a row before they do, and a
 // kernel that looks for it by ctx.sql would not find it.
 func (s *Stage0) awaitReadable(ctx context.Context, causes []*span.Span) error {
-	keys := make([]span.Key, len(causes))
-	for i, cause := range causes {
-		keys[i] = cause.Key()
+	keys := make([]span.Key, 0, len(causes))
+	for _, cause := range causes {
+		if !isTick(cause) { // no row
+			keys = append(keys, cause.Key())
+		}
 	}
 	if _, err := s.versions.load(ctx, keys, true); err != nil {
 		return fmt.Errorf("wait for the spans of a kernel: %w", err)

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -155,6 +156,40 @@ func TestCtxCryptoForms(t *testing.T) {
 	} {
 		if answers[what] != want {
 			t.Errorf("%s: got %v, want %v", what, answers[what], want)
+		}
+	}
+}
+
+// A function writes and reads doubles as RFC 8785 has them, so it can compute a span's hash by itself; and
+// what it returns is the same number.
+func TestNumbersInTheSandboxAreRFC8785(t *testing.T) {
+	t.Parallel()
+	lines := strings.Fields(string(unpack(t, "es6_numbers.txt.gz")))
+	var answer struct {
+		Faults []string
+		Values []json.Number
+	}
+	runInSandbox(t, `
+		export default function main({ input }) {
+			const view = new DataView(new ArrayBuffer(8));
+			const answer = { faults: [], values: [] };
+			for (const line of input) {
+				const [bits, wanted] = line.split(",");
+				view.setBigUint64(0, BigInt("0x" + bits));
+				const value = view.getFloat64(0);
+				if (JSON.stringify(value) !== wanted) answer.faults.push(bits + " is " + JSON.stringify(value));
+				if (!Object.is(JSON.parse(wanted), value) && value !== 0) answer.faults.push(wanted + " is another");
+				if (answer.values.length < 4000) answer.values.push(value);
+			}
+			return answer;
+		}`, lines, &answer)
+	for _, fault := range answer.Faults {
+		t.Error(fault)
+	}
+	for i, value := range answer.Values {
+		_, wanted, _ := strings.Cut(lines[i], ",")
+		if got, err := canonicalJSON([]byte(value)); err != nil || got != wanted {
+			t.Errorf("line %d: the output is %s, %v, want %s", i, got, err, wanted)
 		}
 	}
 }
