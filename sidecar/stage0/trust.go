@@ -103,8 +103,8 @@ func (s *Stage0) putInForce(manifest *governed) {
 	s.mu.Unlock()
 }
 
-// reloadTrust reads the key spans anew. Where there are new ones, nothing that was judged by the old ones
-// stands any longer.
+// reloadTrust reads the key spans anew. Where there are new ones, Reload puts a manifest in force by them,
+// and nothing that was judged by the old ones stands any longer.
 func (s *Stage0) reloadTrust(ctx context.Context) error {
 	rows, err := s.config.Ledger.Keys(ctx)
 	if err != nil {
@@ -114,9 +114,5 @@ func (s *Stage0) reloadTrust(ctx context.Context) error {
 		return nil
 	}
 	s.trust.Store(sign.NewTrust(s.config.TrustRoot, rows))
-	s.mu.Lock()
-	s.drops++
-	clear(s.kernels)
-	s.mu.Unlock()
 	return nil
 }

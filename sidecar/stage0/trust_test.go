@@ -367,6 +367,22 @@ func TestManifestThatRequiresSignaturesMustCarryOne(t *testing.T) {
 	}
 }
 
+// What is older than every timelock needs nothing before it to be read, unless it is not signed.
+func TestAManifestBindsHoweverOldItIs(t *testing.T) {
+	t.Parallel()
+	b := setupSigned(t, true)
+	b.publish(b.requiring(false))
+	for seq := range 3 {
+		b.age(span.ManifestID, seq, span.TimelockHoursMax+1)
+	}
+	for name, running := range map[string]*Stage0{"running": b.Stage0, "restarted": b.another()} {
+		_ = running.Reload(t.Context()) // it refuses the newest
+		if running.Manifest() == nil || !running.Manifest().Features.SignaturesRequired.All {
+			t.Errorf("%s: the unsigned manifest is in force", name)
+		}
+	}
+}
+
 func TestWithoutItsRootNothingStartsThatRequiresSignatures(t *testing.T) {
 	t.Parallel()
 	b := setupSigned(t, false)
