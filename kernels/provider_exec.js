@@ -117,6 +117,7 @@ function bodyOf(shape, config, payload) {
   }
   const foreign = Object.keys(more).find((key) => !shape.more.includes(key));
   if (foreign) throw fault("denied", `payload.${foreign} is unknown: ${shape.more.join(", ")} are passed on`);
+  if (max_tokens !== undefined && !count(max_tokens)) throw fault("denied", "payload.max_tokens is no number above 0");
   const most = Math.min(max_tokens ?? Infinity, config.max_tokens ?? Infinity);
   return { ...shape.ask(messages, temperature, most === Infinity ? undefined : most, more), model };
 }
