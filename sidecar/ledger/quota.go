@@ -19,7 +19,7 @@ type Used struct {
 const usedSlack = 10 * time.Minute
 
 // UsedQuota counts a tenant's executions that record day (YYYY-MM-DD) in metadata.run.quota, but for those
-// given. It reads one range of an index (tenant, type, at), from the day's beginning on.
+// of the requests given. It reads one range of an index (tenant, type, at), from the day's beginning on.
 func (l *Ledger) UsedQuota(ctx context.Context, tenant string, begin time.Time, day string,
 	except []span.ID) (*Used, error) {
 	rows, err := l.pool.Query(ctx, `
@@ -28,7 +28,7 @@ func (l *Ledger) UsedQuota(ctx context.Context, tenant string, begin time.Time, 
 		from ledger.universal_registry r
 		where r.tenant_id = $1 and r.entity_type in ('execution', 'provider_execution') and r.at >= $2
 			and r.metadata -> 'run' -> 'quota' ->> 'day' = $3
-			and r.id <> all ($4::text[]::uuid[])
+			and r.metadata #>> '{engine,cause,0}' <> all ($4::text[])
 		group by r.owner_id`, tenant, begin.Add(-usedSlack), day, texts(except))
 	if err != nil {
 		return nil, fmt.Errorf("count the executions of a day: %w", err)
@@ -74,11 +74,12 @@ func (l *Ledger) HasCounted(ctx context.Context, request *span.Span) (bool, erro
 	var found bool
 	err := l.pool.QueryRow(ctx, `select exists (
 			select from ledger.universal_registry r
-			where r.parent_id = $2::text::uuid and r.owner_id = $3 and r.entity_type = 'execution'
+			where r.parent_id = $2::text::uuid and r.owner_id = $3
+				and r.entity_type in ('execution', 'provider_execution')
 				and r.accepted_at >= (
 					select f.accepted_at from ledger.universal_registry f where f.id = $1::text::uuid and f.seq = 0
 				)
-				and $1::text::uuid = any (r.related_to)
+				and r.metadata #>> '{engine,cause,0}' = $1::text
 				and r.metadata -> 'run' -> 'quota' is not null
 		)`, request.ID.String(), request.ParentID.String(), request.OwnerID).Scan(&found)
 	if err != nil {

@@ -34,12 +34,11 @@ type quotaDay struct {
 
 // reservation is one execution that counts.
 type reservation struct {
-	key       quotaKey
-	user      string // "" where the run counts for its tenant alone
-	execution span.ID
-	isOver    bool // settled, and isKept says how
-	isKept    bool
-	forced    *forcedRecord
+	key    quotaKey
+	user   string // "" where the run counts for its tenant alone
+	isOver bool   // settled, and isKept says how
+	isKept bool
+	forced *forcedRecord
 }
 
 // quotaRecord is metadata.run.quota: the execution counts on that day.
@@ -102,9 +101,9 @@ func (q *quotas) day(ctx context.Context, key quotaKey, begin time.Time) (*quota
 		q.days[key] = day
 		var pending []*reservation
 		var except []span.ID
-		for _, r := range q.pending {
+		for request, r := range q.pending {
 			if r.key == key {
-				pending, except = append(pending, r), append(except, r.execution)
+				pending, except = append(pending, r), append(except, request)
 			}
 		}
 		// It outlives its first user, because others wait for it; the pool's statement timeout bounds it.

@@ -465,3 +465,29 @@ func BenchmarkReserve(b *testing.B) {
 		s.Settled(request.ID, true)
 	}
 }
+
+// A kernel that is called counts as a function does, also for the next leader.
+func TestCallsOfKernelsCount(t *testing.T) {
+	t.Parallel()
+	b := setup(t, limited(2, 100), nil)
+	call := func(n int) ledger.Group {
+		b.Stage0 = b.another()
+		if err := b.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		request := b.request(n, span.ProviderExecID)
+		results, err := b.boot("request_worker", "", request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		group := results[request.Key()].group
+		b.commit(group)
+		b.Settled(request.ID, true)
+		return group
+	}
+	for n, want := range []string{"error", "error", "blocked"} { // there is no such provider
+		if got := call(10 + n).Fence.StatusText(); got != want {
+			t.Errorf("call %d: %s, want %s", n+1, got, want)
+		}
+	}
+}

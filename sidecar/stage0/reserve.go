@@ -176,10 +176,7 @@ func (s *Stage0) takeQuota(ctx context.Context, manifest *governed, request, fun
 		}
 	}
 	begin := now.UTC().Truncate(24 * time.Hour)
-	r := &reservation{
-		key:       quotaKey{request.TenantID, begin.Format(time.DateOnly)},
-		execution: executionID(request),
-	}
+	r := &reservation{key: quotaKey{request.TenantID, begin.Format(time.DateOnly)}}
 	if _, isDerived := request.Engine(); !isDerived {
 		r.user = request.OwnerID // somebody asked for this run; a scheduled one counts for the tenant alone
 	}
