@@ -261,7 +261,10 @@ export interface FunctionCtx {
     blake3(bytes: Uint8Array): Uint8Array;
     hex(bytes: Uint8Array): string;
     toU8(hex: string): Uint8Array;
-    /** Ed25519. Each argument may be hex as well. */
+    /**
+     * Ed25519 (RFC 8032), strictly: no key of small order, nothing that is not in canonical form. Each
+     * argument may be hex as well. Whether the key counts in this ledger, it does not say.
+     */
     verify(
       signature: Uint8Array | string,
       hash: Uint8Array | string,

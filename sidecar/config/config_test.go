@@ -130,6 +130,9 @@ func TestLoadRefuses(t *testing.T) {
 		{"LOGLINE_FETCH_ALLOW", "api.openai.com.:443", "no host name"},
 		{"LOGLINE_FETCH_ALLOW", "2130706433:80", "no host name"},
 		{"LOGLINE_FETCH_ALLOW", "0x7f.1:80", "no host name"},
+		{"SIGNING_KEY_HEX", "hunter2", "SIGNING_KEY_HEX is no private key"},
+		{"SIGNING_KEY_HEX", strings.Repeat("g", 64), "SIGNING_KEY_HEX is no private key"},
+		{"LOGLINE_SECRETS", "SIGNING_KEY_HEX", "the sidecar's own variables"},
 		{"LOGLINE_TRUST_ROOT", "abc", "LOGLINE_TRUST_ROOT is no fingerprint"},
 	} {
 		_, err := setup(t, map[string]string{c.name: c.value})
@@ -138,6 +141,17 @@ func TestLoadRefuses(t *testing.T) {
 		} else if c.name != "LOGLINE_SECRETS" && strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: the error prints the secret: %v", c.name, err)
 		}
+	}
+}
+
+func TestLoadTakesOneSigningKey(t *testing.T) {
+	key := map[string]string{"SIGNING_KEY_HEX": strings.Repeat("ab", 32)}
+	if c, err := setup(t, key); err != nil || c.SigningKeyHex == "" {
+		t.Errorf("got %v, %v", c, err)
+	}
+	key["LOGLINE_SIGNING_KEY_FILE"] = "sidecar.key"
+	if _, err := setup(t, key); err == nil || !strings.Contains(err.Error(), "are both set") {
+		t.Errorf("both: %v", err)
 	}
 }
 
@@ -151,6 +165,7 @@ func TestLoadNamesAllFaultsAtOnce(t *testing.T) {
 
 func TestPrintingMasksSecrets(t *testing.T) {
 	c, err := setup(t, map[string]string{"LOGLINE_JWT_SECRET": strings.Repeat("hunter2", 5),
+		"SIGNING_KEY_HEX": strings.Repeat("f00d", 16),
 		"LOGLINE_SECRETS": "PROVIDER_KEY", "PROVIDER_KEY": "hunter2hunter2",
 		"LOGLINE_FETCH_ALLOW": "a.example:443"})
 	if err != nil {
@@ -162,7 +177,7 @@ func TestPrintingMasksSecrets(t *testing.T) {
 	logger.Info("starting", "config", *c)
 	printed := fmt.Sprint(c) + fmt.Sprintf("%v %+v %#v %s %+v %#v", *c, c, *c, c,
 		c.FetchSecrets(), c.FetchSecrets()) + log.String()
-	if strings.Contains(printed, "hunter2") {
+	if strings.Contains(printed, "hunter2") || strings.Contains(printed, "f00d") {
 		t.Errorf("a secret is printed:\n%s", printed)
 	}
 	if !strings.Contains(printed, "alice@db.example:5433/app") {

@@ -526,3 +526,25 @@ func TestProvidersNeedASignatureWhereItIsRequired(t *testing.T) {
 		}
 	}
 }
+
+func TestPoliciesNeedASignatureWhereItIsRequired(t *testing.T) {
+	t.Parallel()
+	b := setupSigned(t, []string{"policy"})
+	key := newKey(t)
+	b.publishKey(b.root, key, sign.PurposePolicy)
+	b.observeKey(sign.KeySpanID(key.Public()), 0)
+	cause := b.put(1, "note")
+	policy := func(n int, key *sign.Key) *span.Span {
+		return b.put(n, "policy", func(s *span.Span) {
+			s.Code = new(`export default function on(span, ctx) { return [{emit_span: {entity_type: "mark"}}] }`)
+			if err := sign.NewSigner(key).Seal(s, nil); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	if rows := b.judge(policy(2, key), cause, ""); len(rows) != 1 || rows[0].EntityType != "mark" {
+		t.Errorf("signed: %+v", rows)
+	}
+	b.refusedAs("unsigned", policy(3, nil), cause, span.RunUnsigned, "a signature is required")
+	b.refusedAs("by a sidecar", policy(4, b.sidecar), cause, span.RunBadSignature, "without the purpose policy")
+}

@@ -152,6 +152,11 @@ func TestASystemThatRequiresSignatures(t *testing.T) {
 		s.file("bob"))
 	sameJSON(t, s.runSigned("alice", `return 2;`).execution(t).Output, `2`)
 	s.appendSigned("alice", `return 22;`)
+	// Long enough for a running version, behind which the result is signed anew.
+	slow := s.runSigned("alice", `let n = 0; for (let i = 0; i < 2e7; i++) n += i % 7; return n > 0;`)
+	if len(slow.versions) != 3 || slow.versions[1].StatusText() != "running" {
+		t.Errorf("the slow one has %d versions", len(slow.versions))
+	}
 	if said := s.logline(1, "manifest", "--give", "run_code=sql"); !strings.Contains(said, "--key FILE") {
 		t.Errorf("a manifest without a signature: %s", said)
 	}
