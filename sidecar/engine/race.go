@@ -48,6 +48,10 @@ func (e *Engine) raceReport(it *item, race *raceError) (*span.Span, error) {
 	})
 	p := it.matches[max(place, 0)]
 	meta := span.EngineMeta{Cause: it.row.Key(), Root: it.row.ID, Depth: 1, Kind: "policy"}
+	parent := it.row.ID
+	if it.tick != nil { // which is no span
+		meta.Cause, parent = span.Key{ID: p.id, Seq: p.seq}, p.id
+	}
 	if above, derived := it.span.Engine(); derived {
 		meta.Root, meta.Depth = above.Root, above.Depth+1
 	}
@@ -60,7 +64,7 @@ func (e *Engine) raceReport(it *item, race *raceError) (*span.Span, error) {
 			int64(it.row.Seq)),
 		EntityType: "policy_error", Who: "sidecar:" + e.config.Node, Did: new("failed"), This: new("policy.eval"),
 		At: it.row.At, OwnerID: it.row.OwnerID, TenantID: it.row.TenantID, Visibility: it.row.Visibility,
-		Status: new("error"), ParentID: &it.row.ID, PolicyID: &p.id, RelatedTo: []span.ID{p.id},
+		Status: new("error"), ParentID: &parent, PolicyID: &p.id, RelatedTo: []span.ID{p.id},
 		TraceID: it.row.TraceID, Error: failure, Metadata: metadata,
 	}
 	return report, e.config.Seal(report, nil)

@@ -156,7 +156,8 @@ func (d *draft) audit(s *span.Span, inv *invocation) error {
 
 // complete sets what no code decides, and counts the span against its root.
 func (inv *invocation) complete(s, cause *span.Span, kind string, id span.ID, who string) error {
-	if !isReport(s, kind) && !inv.stage0.roots.add(rootOf(cause)) {
+	// What a tick appends is bounded by its turns; what that triggers is counted.
+	if !isTick(cause) && !isReport(s, kind) && !inv.stage0.roots.add(rootOf(cause)) {
 		return denied("more than %d spans come from %s: something triggers itself", rootSpansMax, rootOf(cause))
 	}
 	return complete(s, cause, kind, id, who)
