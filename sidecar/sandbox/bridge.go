@@ -13,6 +13,7 @@ const flushBytes = 64 << 10 // calls are sent when a task waits, or when so many
 func (t *task) build(globals []string) error {
 	vm := t.vm
 	vm.SetTimeSource(t.moment)
+	vm.SetPromiseRejectionTracker(t.track)
 	t.random = newRandomness(t.start.seed, t.start.now)
 	vm.SetRandSource(t.random.float)
 	t.ctx, t.input = vm.NewObject(), goja.Undefined()

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -16,11 +17,13 @@ import (
 //	                                         (on a tie the timer, then the lower call)
 
 const (
-	tick        = time.Microsecond  // of the script's clock
-	neverSeen   = time.Duration(-1) // the moment of an answer that never was handed over
-	timersMost  = 1000              // open at once
-	timerLeast  = time.Millisecond
-	timerMostMs = 1<<31 - 1 // beyond it the standard wraps around
+	tick       = time.Microsecond  // of the script's clock
+	neverSeen  = time.Duration(-1) // the moment of an answer that never was handed over
+	timersMost = 1000              // open at once
+	// confessedMost is how many rejections that nobody took are logged.
+	confessedMost = 10
+	timerLeast    = time.Millisecond
+	timerMostMs   = 1<<31 - 1 // beyond it the standard wraps around
 )
 
 // timer is one setTimeout or setInterval.
@@ -43,6 +46,34 @@ func (t *task) arrive(m *reply) {
 		t.arrived = append(t.arrived, neverSeen)
 	}
 	t.arrived[m.id-1] = t.elapsed
+}
+
+// track notes promises that are rejected while nothing waits for them.
+func (t *task) track(promise *goja.Promise, operation goja.PromiseRejectionOperation) {
+	if operation == goja.PromiseRejectionReject {
+		t.rejected = append(t.rejected, promise)
+		return
+	}
+	t.rejected = slices.DeleteFunc(t.rejected, func(p *goja.Promise) bool { return p == promise })
+}
+
+// confess logs the rejections that nobody took: the run ends well, but its author should know.
+func (t *task) confess() {
+	for _, promise := range t.rejected[:min(len(t.rejected), confessedMost)] {
+		e := t.refusal(t.program, promise.Result(), nil)
+		if t.stopped.Load() != nil {
+			return
+		}
+		text := "nothing handles this rejection: " + e.Message
+		if e.Line > 0 {
+			text += fmt.Sprintf(" (%d:%d)", e.Line, e.Column)
+		}
+		if len(text)+lineOverhead > t.start.limits.LogBytes-t.logBytes {
+			return
+		}
+		t.logBytes += len(text) + lineOverhead
+		t.logs = append(t.logs, Log{Level: "error", Message: text, AtUs: t.elapsed.Microseconds()})
+	}
 }
 
 // next hands the script its next event, and waits for it where need be. It reports false when nothing can

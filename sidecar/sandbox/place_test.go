@@ -103,6 +103,57 @@ func TestLoggedStacksNameTheAuthorsPlaces(t *testing.T) {
 	}
 }
 
+// A rejection that nobody waits for ends no run, but its author is told.
+func TestRejectionsThatNobodyTakesAreLogged(t *testing.T) {
+	t.Parallel()
+	p := setup(t)
+	for _, test := range []struct{ source, want string }{
+		{"async function f() {\n  throw new Error('lost') }\nf(); return 1",
+			"error nothing handles this rejection: Error: lost (2:9)"},
+		{"Promise.reject(7); return 1", "error nothing handles this rejection: 7"},
+		{"Promise.reject({toString() { throw 1 }}); return 1",
+			"error nothing handles this rejection: an error whose text cannot be read"},
+		{"ctx.find('no'); await ctx.find(2); return 1", "error nothing handles this rejection: no (1:9)"},
+		{"Promise.reject(1).catch(() => 1); return 1", ""},
+		{"const q = Promise.reject(1); await null; try { await q } catch {} return 1", ""},
+		{"try { await Promise.all([Promise.reject(1), 2]) } catch { return 1 }", ""},
+	} {
+		r := run(test.source, host(uneven), limits(func(l *Limits) { l.Timeout = 5 * time.Second }))
+		got := p.RunCode(t.Context(), r)
+		var lines []string
+		for _, l := range got.Logs {
+			lines = append(lines, l.Level+" "+l.Message)
+		}
+		if string(got.Output) != "1" || strings.Join(lines, "|") != test.want {
+			t.Errorf("%s: got %s %v, logged %q, want %q", test.source, got.Output, got.Err, lines, test.want)
+		}
+	}
+	for _, source := range []string{"throw new Error('main')",
+		"export default async () => { throw new Error('main') }", "return Promise.reject(new Error('main'))"} {
+		if got := p.RunCode(t.Context(), run(source)); len(got.Logs) != 0 || got.Err == nil {
+			t.Errorf("%s: logged %v besides %v", source, got.Logs, got.Err)
+		}
+	}
+	got := p.RunCode(t.Context(), run("Promise.reject({toString() { for (;;); }}); return 1")).Err
+	if got == nil || got.Code != CodeTimeout {
+		t.Errorf("an endless text: got %v", got)
+	}
+}
+
+func TestMessagesDoNotNameTheInterpretersParts(t *testing.T) {
+	t.Parallel()
+	p := setup(t)
+	for source, want := range map[string]string{
+		"new RegExp('[b-a]')": "SyntaxError: Invalid regular expression: [b-a] (invalid character class range: `b-a`)",
+		"JSON.parse('')":      "SyntaxError: Unexpected end of JSON input",
+		"eval('(')":           "SyntaxError: in evaluated code: Line 1:2 Unexpected end of input (and 1 more errors)",
+	} {
+		if got := p.RunCode(t.Context(), run(source)).Err; got == nil || got.Message != want {
+			t.Errorf("%s: got %v, want %q", source, got, want)
+		}
+	}
+}
+
 func TestStacksAreShort(t *testing.T) {
 	t.Parallel()
 	p := setup(t)

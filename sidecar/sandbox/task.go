@@ -37,9 +37,10 @@ type task struct {
 	early        []reply       // answers that the script has not been handed
 	elapsed      time.Duration // of the script's clock, since the start
 	arrived      []time.Duration
-	timers       []*timer // the older first
-	lastID       int64    // of a timer
-	uncaught     error    // what a microtask threw
+	timers       []*timer        // the older first
+	lastID       int64           // of a timer
+	rejected     []*goja.Promise // without a handler so far
+	uncaught     error           // what a microtask threw
 	crypto       *goja.Object
 	preludes     map[string]*goja.Object // by file
 	nativeObject *goja.Object            // what the files of prelude/ get
@@ -143,6 +144,10 @@ func (t *task) run() ([]byte, *Error) {
 	if err := w.write(value); err != nil {
 		return nil, t.failure(program, err)
 	}
+	t.confess()
+	if why := t.stopped.Load(); why != nil {
+		return nil, why
+	}
 	return w.buf, nil
 }
 
@@ -160,6 +165,7 @@ func (t *task) settle(value goja.Value) (goja.Value, error) {
 	if promise == nil {
 		return value, nil
 	}
+	defer t.track(promise, goja.PromiseRejectionHandle)
 	for promise.State() == goja.PromiseStatePending {
 		if went, err := t.next(); err != nil {
 			return nil, err
@@ -302,7 +308,7 @@ func (t *task) refusal(p *program, value goja.Value, stack []goja.StackFrame) *E
 	if e.Line == 0 {
 		e.blame(p.traced(trace))
 	}
-	e.Message = cut(e.Message)
+	e.Message = plain(cut(e.Message))
 	if why := t.stopped.Load(); why != nil {
 		return why
 	}
@@ -319,6 +325,17 @@ func (t *task) describe(value goja.Value) string {
 		}
 	}
 	return text
+}
+
+// plain takes out of a message what names the parts of goja that it comes from.
+func plain(message string) string {
+	if !strings.HasPrefix(message, "SyntaxError: ") {
+		return message
+	}
+	for _, part := range []string{" (re2)", " (regexp2)", "error parsing regexp: ", " (EOF)"} {
+		message = strings.ReplaceAll(message, part, "")
+	}
+	return strings.Replace(message, "SyntaxError: SyntaxError: <eval>: ", "SyntaxError: in evaluated code: ", 1)
 }
 
 // broken turns a panic into an outcome. Interrupts and overflows that were raised outside of a call arrive

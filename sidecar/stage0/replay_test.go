@@ -2,6 +2,9 @@ package stage0
 
 import (
 	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -82,6 +85,72 @@ func TestReplayGivesTheSame(t *testing.T) {
 func (b *bench) next() int {
 	b.made++
 	return b.made
+}
+
+// What the network answered is in the record; a replay asks nobody.
+func TestReplayAsksNoHost(t *testing.T) {
+	t.Parallel()
+	asked := 0
+	answers := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		_, _ = fmt.Fprintf(w, `{"n":%d,"big":9007199254740993}`, asked)
+	}))
+	t.Cleanup(answers.Close)
+	host := strings.TrimPrefix(answers.URL, "http://")
+	b := setup(t, map[string]any{"grants": map[string]any{idOf(1).String(): []string{"fetch:" + host},
+		"run_code": []string{"run", "reserve", "insertSpan:execution", "version:request"}}}, nil)
+	b.reach(host)
+	b.function(1, fmt.Sprintf(`const a = await ctx.fetch(%q), b = await ctx.fetch(%q);
+		try { await ctx.fetch("https://elsewhere.example") } catch (e) { ctx.log(e.code, e.message) }
+		return [(await a.json()).n, await b.text(), a.elapsed_ms, performance.now()]`, answers.URL, answers.URL))
+	id := b.recorded(2, idOf(1))
+	if got := b.replayed(id, nil); got.Verdict != ReplaySame || got.Calls != 3 || asked != 2 {
+		t.Errorf("the host was asked %d times: %s", asked, encode(got))
+	}
+}
+
+func TestReplayOfALaterAttempt(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil, nil)
+	f := b.function(1, "ctx.insertSpan({entity_type: 'note'}); return [ctx.id(), Math.random()]")
+	outputs := map[string]bool{}
+	for attempt := 1; attempt <= 2; attempt++ {
+		request := b.request(1+attempt, f.ID)
+		request.Attempt = &attempt
+		results, err := b.boot("run_code", "", request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		group := results[request.Key()].group
+		outcomes, err := b.config.Ledger.Append(t.Context(), []ledger.Group{group})
+		if err != nil || outcomes[0].Err != nil {
+			t.Fatal(err, outcomes)
+		}
+		got := b.replayed(group.Rows[0].ID, nil)
+		if outputs[string(got.Output)] = true; got.Verdict != ReplaySame {
+			t.Errorf("attempt %d: %s", attempt, encode(got))
+		}
+		// As if the record had kept no answer: what the host makes of a call is made again, the same.
+		changed := b.latest(group.Rows[0].ID)
+		var metadata map[string]any
+		if err := json.Unmarshal(changed.Metadata, &metadata); err != nil {
+			t.Fatal(err)
+		}
+		call := metadata["run"].(map[string]any)["calls"].([]any)[0].(map[string]any)
+		delete(call, "answer")
+		changed.Metadata = encode(metadata)
+		changed.CurrHash, changed.Signature, changed.PublicKey = nil, nil, nil
+		if err := changed.Seal(nil); err != nil {
+			t.Fatal(err)
+		}
+		b.tamper(fmt.Sprintf(`metadata = '%s', curr_hash = '%s'`, changed.Metadata, *changed.CurrHash), changed.ID)
+		if got := b.replayed(changed.ID, nil); got.Verdict != ReplaySame {
+			t.Errorf("attempt %d without its answer: %s", attempt, encode(got))
+		}
+	}
+	if len(outputs) != 2 {
+		t.Errorf("both attempts have the same seed: %v", outputs)
+	}
 }
 
 func TestReplayOfOtherCodeSaysWhatDiffers(t *testing.T) {
