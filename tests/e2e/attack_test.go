@@ -105,6 +105,7 @@ func TestEveryRequestEnds(t *testing.T) {
 			"input": columns{"matches": []columns{{"span": []any{span.RunCodeID, 0},
 				"policy": columns{"id": span.RunCodeID, "seq": 0}}}}}, "not_allowed"},
 		{"run_code itself", alice, columns{"parent_id": span.RunCodeID}, "not_allowed"},
+		{"observer_bot", alice, columns{"parent_id": span.ObserverBotID}, "not_allowed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			trace := rand.Text()
