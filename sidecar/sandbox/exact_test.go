@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/dop251/goja"
+
+	"github.com/loglineos/loglineos/sidecar/span"
 )
 
 // What the parent hands over is a number where a double is exactly it, else the text of the number.
@@ -58,4 +61,29 @@ func TestInexactNumbersPassThroughARun(t *testing.T) {
 	if result.Err != nil || string(result.Output) != want {
 		t.Errorf("got %s, %v", result.Output, result.Err)
 	}
+}
+
+// FuzzExactNumbers holds the child's rule against the one by which spans are hashed.
+func FuzzExactNumbers(f *testing.F) {
+	for _, seed := range []string{"0", "-0.0", "9007199254740993", "1e-400", "4e-324", "0.10",
+		"123456789012345678e3", "0.00000000000000000000000000012", "1e22", "1e23", "99999999999999999999999.0"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		isNumber := text != "" && strings.Trim(text, "0123456789+-.eE") == "" && json.Valid([]byte(text))
+		if !isNumber || len(text) > 60 {
+			return
+		}
+		value, _ := strconv.ParseFloat(text, 64) // out of range is an infinity
+		if want := span.CheckJSON(json.RawMessage(text)) == nil; isExact(text, value) != want && !isFar(text) {
+			t.Errorf("%s is exact: %v, want %v", text, !want, want)
+		}
+	})
+}
+
+// isFar is where the ledger takes no number any more, not even a zero.
+func isFar(text string) bool {
+	_, exponent, _ := strings.Cut(strings.ToLower(text), "e")
+	n, err := strconv.Atoi(exponent)
+	return exponent != "" && (err != nil || n > 300 || n < -300)
 }
