@@ -1,7 +1,7 @@
 // A second implementation of derived ids, canonical spans, hashes and signatures, written from docs/contract.md
 // to check the first. BLAKE3 and Ed25519 are @noble's (npm ci --prefix tests/node); the rest is here.
 //
-//   node check.mjs                  checks ids.json, canonical.json and the sets of public/
+//   node check.mjs                  checks ids.json, canonical.json, keys.json and the sets of public/
 //   node check.mjs FILE             checks spans, one JSON row a line, each by the key that it names: prints ok,
 //                                   unsigned, or what is wrong, for each
 //   node check.mjs FILE PUBLIC_KEY  the same, where nothing counts but this key
@@ -124,6 +124,19 @@ function derive({ kind, at, uuids: ids, integers }) {
   return id.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
 }
 
+function uuid5(namespace, name) {
+  const id = createHash('sha1').update(hex(namespace.replaceAll('-', ''))).update(name).digest().subarray(0, 16);
+  id[6] = (id[6] & 0x0f) | 0x50;
+  id[8] = (id[8] & 0x3f) | 0x80;
+  return id.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
+}
+
+const system = uuid5('05e24595-4bbb-57e4-810f-6d85f953de6c', 'system');
+const counted = (text) => `${Buffer.byteLength(text)}:${text}\n`;
+function statement({ public_key: key, purposes, tenant, owner }) {
+  return hashOf(`loglineos key possession 1\n${[key, purposes.join(','), tenant, owner].map(counted).join('')}`);
+}
+
 const read = (name) => readFileSync(new URL(name, import.meta.url));
 const gunzip = (name) => gunzipSync(read(`public/${name}`)).toString();
 let checked = 0;
@@ -143,6 +156,14 @@ function checkVectors() {
     expect(name, hashOf(canonical), hash);
     expect(name, verifies(hex(key.public), hex(hash), hex(signature)), true);
   });
+  for (const key of JSON.parse(read('keys.json'))) {
+    const publicKey = hex(key.public_key);
+    expect(key.name, Buffer.from(ed25519.getPublicKey(key.secret)).toString('hex'), key.public_key);
+    expect(key.name, hashOf(publicKey), key.fingerprint);
+    expect(key.name, uuid5(system, `key:${key.public_key}`), key.id);
+    expect(key.name, statement(key), key.statement);
+    expect(key.name, verifies(publicKey, hex(key.statement), hex(key.proof)), true);
+  }
   for (const { text, canonical } of numbers) expect(`number ${text}`, canonicalNumber(text), canonical);
   for (const line of gunzip('es6_numbers.txt.gz').trimEnd().split('\n')) {
     const [bits, wanted] = line.split(',');
