@@ -375,8 +375,10 @@ func TestCircuitLetsOneRunThroughWhenItIsHalfOpen(t *testing.T) {
 		t.Error("a trial that did not begin counts")
 	}
 	c.note(key, false, 2, half)
-	if !free(half) || !free(half) {
-		t.Error("a success does not close it")
+	for range 2 { // one trial, and one more
+		if !free(half) {
+			t.Error("a success does not close it")
+		}
 	}
 }
 
