@@ -32,11 +32,23 @@ type ReplayFunc func(call int, name string, args json.RawMessage) (json.RawMessa
 // its length before it. A refusal's answer is its JSON, that of a call without an answer is empty.
 func HashCall(name string, args, answer []byte) string {
 	hash := blake3.New(32, nil)
-	for _, part := range [][]byte{[]byte(name), args, answer} {
+	writeParts(hash, []byte(name), args)
+	return hashAnswer(hash, answer)
+}
+
+func writeParts(hash *blake3.Hasher, parts ...[]byte) {
+	for _, part := range parts {
 		// A blake3 hasher never fails to write.
-		_, _ = fmt.Fprintf(hash, "%d:%s", len(part), part)
+		_, _ = fmt.Fprintf(hash, "%d:", len(part))
+		_, _ = hash.Write(part)
 	}
-	return hex.EncodeToString(hash.Sum(nil))
+}
+
+// hashAnswer ends a hash that name and arguments are in, and leaves it as it is: a hasher is a plain value.
+func hashAnswer(hash *blake3.Hasher, answer []byte) string {
+	ended := *hash
+	writeParts(&ended, answer)
+	return hex.EncodeToString(ended.Sum(nil))
 }
 
 // recorder makes the record of a run's calls. It keeps answers as they come, as long as they fit.
@@ -48,7 +60,8 @@ type recorder struct {
 
 type recorded struct {
 	Call
-	asked string // the hash without an answer
+	asked string         // the hash without an answer
+	hash  *blake3.Hasher // until there is one
 }
 
 // newRecorder returns nil, which records nothing, where bytes is 0.
@@ -63,10 +76,12 @@ func (r *recorder) asked(c call) {
 	if r == nil {
 		return
 	}
-	hash := HashCall(c.name, c.args, nil)
+	hash := blake3.New(32, nil)
+	writeParts(hash, []byte(c.name), c.args)
+	asked := hashAnswer(hash, nil)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.calls[c.id] = &recorded{Call: Call{Name: c.name}, asked: hash}
+	r.calls[c.id] = &recorded{Call: Call{Name: c.name}, asked: asked, hash: hash}
 }
 
 func (r *recorder) answered(c call, m reply) {
@@ -77,11 +92,13 @@ func (r *recorder) answered(c call, m reply) {
 	if m.failed != nil {
 		answer, _ = json.Marshal(m.failed) // two texts: never fails
 	}
-	hash := HashCall(c.name, c.args, answer)
+	r.mu.Lock()
+	kept := r.calls[c.id]
+	r.mu.Unlock()
+	hash := hashAnswer(kept.hash, answer) // only this goroutine answers this call
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	kept := r.calls[c.id]
-	kept.Hash, kept.Error = hash, m.failed
+	kept.Hash, kept.Error, kept.hash = hash, m.failed, nil
 	if m.failed == nil && len(answer) <= r.left {
 		r.left -= len(answer)
 		kept.Answer = new(string(answer))
