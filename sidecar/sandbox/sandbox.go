@@ -23,8 +23,8 @@
 //	                │             │ 120 s: timeout
 //	                └ 30 s: interrupt ─ 500 ms later: SIGKILL, timeout
 //
-// The time that a script sees is none of these clocks: it moves with answers and timers (events.go), so that a
-// run is a function of what it is given, and Run.Replay repeats it.
+// The time that a script sees is none of these clocks: it moves with answers and timers (events.go), so
+// that a run is a function of what it is given, and Run.Replay repeats it.
 //
 // Who stops what: Interrupt stops JavaScript loops; SIGKILL stops native ones (regular expressions,
 // huge joins); the heap watchdog, GOMEMLIMIT and RLIMIT_DATA stop memory; SetMaxCallStackSize stops
