@@ -292,6 +292,10 @@ func helper(t *testing.T, mode string) (*exec.Cmd, string) {
 
 // helperMain is the parent process that other tests start, in order to count or kill it.
 func helperMain(mode string) {
+	if mode == "contained" {
+		containedMain()
+		return
+	}
 	before := runtime.NumGoroutine()
 	p, err := New(Options{Workers: 2})
 	if err != nil {

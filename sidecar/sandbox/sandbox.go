@@ -29,8 +29,11 @@
 // Who stops what: Interrupt stops JavaScript loops; SIGKILL stops native ones (regular expressions,
 // huge joins); the heap watchdog, GOMEMLIMIT and RLIMIT_DATA stop memory; SetMaxCallStackSize stops
 // recursion, debug.SetMaxStack stops parsers. A child that broke a limit in a way that JavaScript cannot
-// do is replaced. The text of a run's error never comes from Go's own formatting of script values:
-// getters and toString run inside the limits.
+// do is replaced. The text of a run's error never comes from Go's own formatting of script values: getters
+// and toString run inside the limits.
+//
+// Around each child stand walls of the kernel (walls.go, docs/sandbox.md), for what leaves goja all the same;
+// nothing lowers them, and Pool.Walls names those that a machine lacks.
 package sandbox
 
 import (

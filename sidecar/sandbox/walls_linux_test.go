@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -350,6 +351,42 @@ func TestPoolNamesItsWalls(t *testing.T) {
 		if err := unix.Stat(dir+"environ", &info); err != nil || info.Uid != 0 {
 			t.Errorf("the child is dumpable: its files belong to %d (%v)", info.Uid, err)
 		}
+	}
+}
+
+// containedMain is a parent in a container that refuses new namespaces.
+func containedMain() {
+	var f filter
+	f.load(dataNumber)
+	f.add(unix.BPF_JMP|unix.BPF_JEQ|unix.BPF_K, unix.SYS_CLONE, 0, 4)
+	f.load(dataArgs)
+	f.add(unix.BPF_ALU|unix.BPF_AND|unix.BPF_K, unix.CLONE_NEWNET, 0, 0)
+	f.add(unix.BPF_JMP|unix.BPF_JEQ|unix.BPF_K, 0, 1, 0)
+	f.give(unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM))
+	f.give(unix.SECCOMP_RET_ALLOW)
+	fprog := unix.SockFprog{Len: uint16(len(f.program)), Filter: &f.program[0]}
+	runtime.LockOSThread()
+	err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+	if _, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER,
+		unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&fprog))); errno != 0 {
+		err = errors.Join(err, errno)
+	}
+	p, failed := New(Options{Workers: 1})
+	if err = errors.Join(err, failed); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	defer p.Close()
+	got := p.RunCode(context.Background(), run("return input.n"))
+	fmt.Println(string(got.Output), got.Err, p.Walls()[0])
+}
+
+func TestAPoolWorksWhereNamespacesAreRefused(t *testing.T) {
+	t.Parallel()
+	cmd, said := helper(t, "contained")
+	err := cmd.Wait()
+	if err != nil || !strings.HasPrefix(said, "1 <nil> {namespaces refused: ") {
+		t.Errorf("%s, %v", said, err)
 	}
 }
 

@@ -4,3 +4,6 @@ package sandbox
 
 // probeMain is for the walls of Linux.
 func probeMain(string) {}
+
+// containedMain, too.
+func containedMain() {}
