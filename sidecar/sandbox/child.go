@@ -227,6 +227,8 @@ func verdict(state *os.ProcessState, said string) *Error {
 		// The collector of Go 1.26 does not check what it gets from mmap. Nothing else in a child is unsafe.
 		strings.Contains(said, "SIGSEGV") && strings.Contains(said, "runtime/mgc"):
 		return &Error{Code: CodeMemory, Message: "the memory limit was reached"}
+	case state != nil && state.ExitCode() == exitTimeout:
+		return &Error{Code: CodeTimeout, Message: "a native function did not come back"}
 	case strings.Contains(said, "stack exceeds"), strings.Contains(said, "stack overflow"):
 		return &Error{Code: CodeStack, Message: "a native function or a parser nested too deep"}
 	}

@@ -18,7 +18,13 @@ type clock struct {
 	timer   *time.Timer
 	watch   *watchdog
 	expired func(waiting bool)
+	giveUp  func() // where set: called ownGrace after expired, unless the task has stopped
+	over    bool
 }
+
+// ownGrace is what a native function has to come to its end after the interrupt. Then a code worker ends
+// itself: it notices sooner than the parent, which kills at killGrace.
+const ownGrace = killGrace / 2
 
 type clockState int
 
@@ -63,6 +69,9 @@ func (c *clock) account(now time.Time) {
 }
 
 func (c *clock) arm(left time.Duration) {
+	if c.over {
+		return
+	}
 	if c.timer == nil {
 		c.timer = time.AfterFunc(left, c.fire)
 		return
@@ -73,6 +82,9 @@ func (c *clock) arm(left time.Duration) {
 // fire may come late, when the state has turned: it looks again at what is left.
 func (c *clock) fire() {
 	c.mu.Lock()
+	if c.over && c.state != clockStopped {
+		c.giveUp() // holding the lock, so that no result is sent meanwhile
+	}
 	c.account(time.Now())
 	left, waiting := time.Duration(0), false
 	switch c.state {
@@ -88,6 +100,9 @@ func (c *clock) fire() {
 		c.timer.Reset(left)
 		c.mu.Unlock()
 		return
+	}
+	if c.over = c.giveUp != nil; c.over {
+		c.timer.Reset(ownGrace)
 	}
 	c.mu.Unlock()
 	c.expired(waiting)

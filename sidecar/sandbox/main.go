@@ -15,6 +15,7 @@ import (
 const (
 	exitMemory   = 77       // the heap watchdog ended the child
 	exitProtocol = 78       // the parent's frames make no sense
+	exitTimeout  = 79       // a native function did not come back after the limit
 	gcPercent    = 400      // collect rarely while the heap is small; the memory limit takes over when it is not
 	maxGoStack   = 32 << 20 // bytes of one goroutine's stack; goja's parsers recurse in Go
 	wornHeap     = 64 << 20 // a code worker that grew beyond this asks to be replaced

@@ -207,7 +207,7 @@ func (s *session) orphaned(end *Error, alone bool) {
 	s.mu.Unlock()
 	e := *end
 	switch {
-	case overtime:
+	case overtime, end.Code == CodeTimeout && alone:
 		e = Error{Code: CodeTimeout, Message: fmt.Sprintf("%s did not stop within %s", s.name(),
 			s.run.Limits.Timeout)}
 	case s.ctx.Err() != nil:

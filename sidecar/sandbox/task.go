@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"fmt"
+	"os"
 	"reflect"
 	"runtime"
 	"strings"
@@ -73,6 +74,9 @@ func newTask(s *server, id uint32, m start, source *compiled) *task {
 	t := &task{server: s, id: id, start: m, source: source, open: map[uint32]opened{}}
 	t.inbox.bell = make(chan struct{}, 1)
 	t.clock = clock{timeout: m.limits.Timeout, waitMax: m.limits.IOTimeout, watch: s.watch}
+	if !s.kernel {
+		t.clock.giveUp = func() { os.Exit(exitTimeout) }
+	}
 	t.clock.expired = func(waiting bool) {
 		what := "ran longer than " + m.limits.Timeout.String()
 		if waiting {
