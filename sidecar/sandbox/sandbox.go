@@ -21,16 +21,16 @@
 //
 //	translate ─► running ─► parked (waits for calls, timers) ─► running ─► result
 //	                │             │ 120 s: timeout
-//	                └ 30 s: interrupt ─ 500 ms later: SIGKILL, timeout
+//	                └ 30 s: interrupt ─ 250 ms: exit ─ 500 ms: SIGKILL, timeout
 //
 // The time that a script sees is none of these clocks: it moves with answers and timers (events.go), so
 // that a run is a function of what it is given, and Run.Replay repeats it.
 //
-// Who stops what: Interrupt stops JavaScript loops; SIGKILL stops native ones (regular expressions,
-// huge joins); the heap watchdog, GOMEMLIMIT and RLIMIT_DATA stop memory; SetMaxCallStackSize stops
-// recursion, debug.SetMaxStack stops parsers. A child that broke a limit in a way that JavaScript cannot
-// do is replaced. The text of a run's error never comes from Go's own formatting of script values: getters
-// and toString run inside the limits.
+// Who stops what: Interrupt stops JavaScript loops; the child's own end, or SIGKILL, stops native ones
+// (regular expressions, huge joins); the heap watchdog, GOMEMLIMIT and RLIMIT_DATA stop memory;
+// SetMaxCallStackSize stops recursion, debug.SetMaxStack stops parsers. A child that broke a limit in a way
+// that JavaScript cannot do is replaced. The text of a run's error never comes from Go's own formatting of
+// script values: getters and toString run inside the limits.
 //
 // Around each child stand walls of the kernel (walls.go, docs/sandbox.md), for what leaves goja all the same;
 // nothing lowers them, and Pool.Walls names those that a machine lacks.
