@@ -250,22 +250,23 @@ func tickOf(policy *span.Span, owner, tenant string, from, to time.Time) (*span.
 	return s, fmt.Sprintf(`{"every":"minute","from":%q,"to":%q,"round":0,"limit":50}`, span.NewTime(from), at)
 }
 
-// A span whose JSON has no hash (a client may write numbers that no double is) stops no reaper: the others of
-// its tick are moved on, and one policy_error tells of it.
+// What a tick's policy may not move on, or cannot, stops none of the others: one policy_error tells of a
+// refusal, and a span that no hash can be made of is passed over.
 func TestAPoisonedSpanHoldsUpNoneOfItsTick(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil, nil)
 	memory := func(s *span.Span) { s.Visibility = "tenant" }
 	poisoned, sound := b.put(1, "memory", memory), b.put(2, "memory", memory)
+	foreign := b.put(3, "memory", memory, func(s *span.Span) { s.TenantID = "t2" })
 	b.tamper(`content = '{"n":9007199254740993}', curr_hash = null`, poisoned.ID)
-	reaper := b.rule(10, "system", "system", fmt.Sprintf(`function on() { return [%q, %q].map((id) =>
-		({version: {id, status: "archived", reason: "ttl"}})) }`, poisoned.ID, sound.ID))
+	reaper := b.rule(10, "system", "system", fmt.Sprintf(`function on() { return [%q, %q, %q].map((id) =>
+		({version: {id, status: "archived", reason: "ttl"}})) }`, poisoned.ID, foreign.ID, sound.ID))
 	cause, tick := tickOf(reaper, "system", "t1", time.Now().Add(-time.Minute), time.Now())
 	rows := b.judge(reaper, cause, tick)
 	if len(rows) != 2 {
 		t.Fatalf("got %+v", rows)
 	}
-	wantCode(t, "the poisoned one", rows[0], span.RunDenied, "no exact double")
+	wantCode(t, "the foreign one", rows[0], span.RunNotFound, "no span "+foreign.ID.String())
 	if moved := rows[1]; moved.ID != sound.ID || moved.Seq != 1 || moved.StatusText() != "archived" {
 		t.Errorf("got %+v", moved)
 	}
