@@ -1,12 +1,14 @@
 package sign
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/span"
@@ -77,13 +79,22 @@ func execute(t *testing.T, conn *pgx.Conn, statement string) {
 // insert appends row as the database's owner; its own columns are set anew where the import door is closed.
 func insert(t *testing.T, conn *pgx.Conn, row *span.Span) {
 	t.Helper()
-	encoded, err := json.Marshal(row)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := conn.Exec(t.Context(), `insert into ledger.universal_registry
-		select * from jsonb_populate_record(null::ledger.universal_registry, $1::text::jsonb)`,
-		string(encoded)); err != nil {
+	if err := insertRow(t, conn, row); err != nil {
 		t.Fatalf("insert %s %d: %v", row.EntityType, row.Seq, err)
 	}
+}
+
+// executor is a connection or a transaction.
+type executor interface {
+	Exec(ctx context.Context, sql string, arguments ...any) (pgconn.CommandTag, error)
+}
+
+func insertRow(t *testing.T, to executor, row *span.Span) error {
+	encoded, err := json.Marshal(row)
+	if err != nil {
+		return err
+	}
+	_, err = to.Exec(t.Context(), `insert into ledger.universal_registry
+		select * from jsonb_populate_record(null::ledger.universal_registry, $1::text::jsonb)`, string(encoded))
+	return err
 }
