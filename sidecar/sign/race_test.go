@@ -14,9 +14,9 @@ import (
 	"github.com/loglineos/loglineos/tests/pgtest"
 )
 
-// Several transactions are open at any moment, and commit while the key is revoked. What the judge says of each
-// row must be what Postgres says, and what the writers have seen: whose commit had returned before counts, and
-// who began after does not.
+// Several transactions are open at any moment, and commit while the key is revoked. What the judge says of
+// each row must be what Postgres says, and what the writers have seen: whose commit had returned before
+// counts, and who began after does not.
 func TestRevocationAmongConcurrentWriters(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
@@ -29,7 +29,8 @@ func TestRevocationAmongConcurrentWriters(t *testing.T) {
 	b.rows = nil
 	b.addKey(b.root, b.root, Rights{})
 	current := b.addKey(b.root, key, functions())
-	if err := owner.AppendAt(t.Context(), func(string) ([]*span.Span, error) { return b.rows, nil }); err != nil {
+	err = owner.AppendAt(t.Context(), func(string) ([]*span.Span, error) { return b.rows, nil })
+	if err != nil {
 		t.Fatal(err)
 	}
 
