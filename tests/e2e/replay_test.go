@@ -77,3 +77,28 @@ return [input, begun, ctx.now(), ctx.id(), Math.random(), crypto.randomUUID(), O
 		t.Errorf("no execution: exits with %d: %s", code, out)
 	}
 }
+
+func TestReplayIsToldWhatToRepeat(t *testing.T) {
+	t.Parallel()
+	const id = "0198c0de-0000-8000-8000-000000000001"
+	for _, c := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{"replay"}, 2, "takes one argument"},
+		{[]string{"replay", id, id}, 2, "takes one argument"},
+		{[]string{"replay", "last"}, 2, "is no id of an execution"},
+		{[]string{"replay", id, "--code", "/nowhere.js"}, 2, "read --code"},
+		{[]string{"replay", id}, 2, "set DATABASE_URL"},
+		{[]string{"replay", id, "--loud"}, 2, "see `logline help replay`"},
+		{[]string{"help", "replay"}, 0, "--code FILE"},
+		{[]string{"replay", id, "--database", "postgres://nobody@127.0.0.1:1/none"}, 1, "connect to DATABASE_URL"},
+	} {
+		p := launch(t, nil, c.args...)
+		code := p.wait()
+		if out := p.out.String() + p.err.String(); code != c.code || !strings.Contains(out, c.says) {
+			t.Errorf("%v exits with %d: %s, want %d and %q", c.args, code, out, c.code, c.says)
+		}
+	}
+}
