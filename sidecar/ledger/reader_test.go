@@ -40,7 +40,8 @@ func TestAReaderReadsAndCannotWrite(t *testing.T) {
 	exec(t, owner, fmt.Sprintf("create role %s login password 'x' in role authenticated",
 		pgx.Identifier{stranger}.Sanitize()))
 	t.Cleanup(func() {
-		if _, err := owner.Exec(context.Background(), "drop role "+pgx.Identifier{stranger}.Sanitize()); err != nil {
+		drop := "drop role " + pgx.Identifier{stranger}.Sanitize()
+		if _, err := owner.Exec(context.Background(), drop); err != nil {
 			t.Error(err)
 		}
 	})
