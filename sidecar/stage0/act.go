@@ -287,9 +287,6 @@ func (inv *invocation) change(current *span.Span, raw json.RawMessage, cause, po
 	if err := mayChange(raw, isPrompt || isOfSystem(policy)); err != nil {
 		return nil, err
 	}
-	if _, err := current.Hash(); err != nil && isOfSystem(policy) {
-		return current, nil // what a client wrote need not be hashable; it holds up no other span of the tenant
-	}
 	encoded, err := json.Marshal(current)
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", current.ID, err)
@@ -312,7 +309,11 @@ func (inv *invocation) change(current *span.Span, raw json.RawMessage, cause, po
 		return nil, err
 	}
 	next.Seq, next.PrevHash = current.Seq+1, current.CurrHash
-	return next, next.Validate()
+	if err := next.Validate(); err != nil {
+		return nil, err
+	}
+	_, err = next.Hash() // what a client wrote need not be hashable
+	return next, err
 }
 
 // mayChange refuses changes of columns that are not a policy's to change.

@@ -272,3 +272,55 @@ func TestAPoisonedSpanHoldsUpNoneOfItsTick(t *testing.T) {
 	}
 	b.land(rows)
 }
+
+// A policy that fails on every span does not fill the ledger with reports, and a report has one id.
+func TestAPolicyThatAlwaysFailsIsToldOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil, nil)
+	rule := b.rule(1, "alice", "t1", "function on(span) {\n  return [{emit_span: {entity_type: 'note'}}, oops];\n}")
+	reports := 0
+	for i := range policyFailures + 5 {
+		cause := b.put(0x10+i, "task")
+		rows := b.judge(rule, cause, "")
+		if reports += len(rows); len(rows) == 0 {
+			continue
+		}
+		want := span.Derive("policy_error", cause.AcceptedAt.Time, []span.ID{rule.ID, cause.ID}, 0, 0)
+		if rows[0].EntityType != "policy_error" || rows[0].ID != want || *rows[0].PolicyID != rule.ID {
+			t.Fatalf("got %+v", rows[0])
+		}
+		var fault span.RunError
+		err := json.Unmarshal(rows[0].Error, &fault)
+		if err != nil || i == 0 && (fault.Line != 2 || fault.Column == 0) {
+			t.Errorf("the report says %s, %v", rows[0].Error, err)
+		}
+	}
+	if reports != policyFailures+1 {
+		t.Errorf("%d reports of %d failures, want %d and the word that it rests", reports, policyFailures+5,
+			policyFailures)
+	}
+}
+
+// Requests that policies make of executions end with the chain of causes: nothing runs in circles.
+func TestAPolicyOnExecutionsCannotRunForEver(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil, nil)
+	f := b.function(1, "return 1")
+	rule := b.rule(2, "alice", "t1", fmt.Sprintf(
+		`function on(span) { return [{run: "run_code", span_id: %q}] }`, f.ID))
+	meta := func(depth int) func(*span.Span) {
+		return func(s *span.Span) {
+			metadata, err := span.SetEngine(nil,
+				span.EngineMeta{Cause: f.Key(), Root: f.ID, Depth: depth, Kind: "execution"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Metadata = metadata
+		}
+	}
+	if rows := b.judge(rule, b.put(3, "execution", meta(span.MaxDepth-1)), ""); len(rows) != 1 ||
+		rows[0].EntityType != "request" {
+		t.Errorf("one more: got %+v", rows)
+	}
+	b.refusedAs("too deep", rule, b.put(4, "execution", meta(span.MaxDepth)), span.RunDenied, "triggers itself")
+}

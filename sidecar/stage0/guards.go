@@ -1,6 +1,7 @@
 package stage0
 
 import (
+	"encoding/json"
 	"fmt"
 	"sync"
 	"time"
@@ -80,6 +81,20 @@ func (b *breaker) begin(policy span.Key) (refusal *span.RunError, isSkipped bool
 	now.isFailed = false
 	b.policies[policy] = now
 	return refusal, false
+}
+
+// rests reports whether row is a policy that rests, and answers for it then: once with the reason, and then
+// as if it had nothing to do.
+func (inv *invocation) rests(row *span.Span, answer *RunResult) bool {
+	if row.EntityType != "policy" {
+		return false
+	}
+	refusal, isSkipped := inv.stage0.breaker.begin(row.Key())
+	if refusal == nil && !isSkipped {
+		return false
+	}
+	answer.OK, answer.Error, answer.Output = isSkipped, refusal, json.RawMessage("null")
+	return true
 }
 
 // note takes the end of one run.

@@ -173,19 +173,6 @@ func TestTheSystemsPoliciesEndWhatHasItsTime(t *testing.T) {
 		t.Errorf("archived twice: %+v", rows)
 	}
 
-	// What no version can follow, because a number in it is none that a double is, holds up no other.
-	if _, err := b.connect().Exec(t.Context(), `insert into ledger.universal_registry (entity_type, status, who,
-			owner_id, tenant_id, ttl_at, metadata)
-		values ('memory', 'active', 'client:test', 'alice', 't1', $1, '{"n":0.12345678901234567890123}')`,
-		noon.Add(-time.Hour)); err != nil {
-		t.Fatal(err)
-	}
-	b.put(7, "memory", ends(noon.Add(-time.Minute)))
-	rows = b.turn(policies["ttl_reaper"], "system", "t1", noon, time.Minute)
-	if len(rows) != 1 || rows[0].ID != idOf(7) {
-		t.Errorf("beside what cannot be hashed: %+v", rows)
-	}
-
 	for i, days := range []int{89, 91, 400} {
 		b.put(0x10+i, "metric", func(s *span.Span) {
 			s.Status, s.At = new("complete"), span.NewTime(noon.AddDate(0, 0, -days))

@@ -164,8 +164,7 @@ func (inv *invocation) runCode(ctx context.Context, target runTarget, cause *spa
 		return answer, nil
 	}
 	record.Function, record.Manifest = functionRef(row), new(inv.manifest.key.Seq)
-	if refusal := inv.refuseInput(cause, row); refusal != nil {
-		answer.Input, answer.Error = nil, refusal
+	if inv.rests(row, answer) || inv.refusesInput(cause, row, answer) {
 		return answer, nil
 	}
 	if answer.Input == nil && row.EntityType == "function" {
@@ -284,19 +283,21 @@ func (inv *invocation) cancellable(ctx context.Context, cause span.Key) (context
 	}
 }
 
-// refuseInput refuses an input that JavaScript would change, such as a number that no double is exactly.
-func (inv *invocation) refuseInput(cause, row *span.Span) *span.RunError {
+// refusesInput refuses an input that JavaScript would change, such as a number that no double is exactly.
+func (inv *invocation) refusesInput(cause, row *span.Span, answer *RunResult) bool {
 	if row.EntityType == "policy" {
-		return nil
+		return false
 	}
 	input := cause.Input
 	if cause.EntityType != "request" || input == nil {
 		input = row.Input
 	}
-	if err := span.CheckJSON(input); input != nil && err != nil {
-		return refuse(span.RunNotSerializable, "input: %s", err.Error())
+	err := span.CheckJSON(input)
+	if input == nil || err == nil {
+		return false
 	}
-	return nil
+	answer.Input, answer.Error = nil, refuse(span.RunNotSerializable, "input: %s", err.Error())
+	return true
 }
 
 // codeRun is the host side of one run of a stranger's code.
