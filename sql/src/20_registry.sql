@@ -211,7 +211,7 @@ comment on column ledger.universal_registry.input is
 comment on column ledger.universal_registry.output is
     'Result of a run; at most 1 MiB. Usual writer: the engine.';
 comment on column ledger.universal_registry.error is
-    'Error of a run: {code, message, line?, column?}. Usual writer: the engine.';
+    'Error of a run: {code, message, line?, column?, stack?}. Usual writer: the engine.';
 comment on column ledger.universal_registry.duration_ms is
     'How long it took, milliseconds. Usual writer: the engine.';
 comment on column ledger.universal_registry.value is

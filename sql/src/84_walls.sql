@@ -1,6 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: fd6f3cee76ec0bef6b544996c7c92219bd64ae6b6e589a7badbc6d4624c3af58
+-- Sources: e24787c7cb6ffe8cf23c6e4471839c6368ed932bb4358a20a41658f944eb1768
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)

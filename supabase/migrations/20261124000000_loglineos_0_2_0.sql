@@ -721,7 +721,7 @@ comment on column ledger.universal_registry.input is
 comment on column ledger.universal_registry.output is
     'Result of a run; at most 1 MiB. Usual writer: the engine.';
 comment on column ledger.universal_registry.error is
-    'Error of a run: {code, message, line?, column?}. Usual writer: the engine.';
+    'Error of a run: {code, message, line?, column?, stack?}. Usual writer: the engine.';
 comment on column ledger.universal_registry.duration_ms is
     'How long it took, milliseconds. Usual writer: the engine.';
 comment on column ledger.universal_registry.value is
@@ -4329,7 +4329,7 @@ grant execute on function ledger_private.standing_walls()
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: fd6f3cee76ec0bef6b544996c7c92219bd64ae6b6e589a7badbc6d4624c3af58
+-- Sources: e24787c7cb6ffe8cf23c6e4471839c6368ed932bb4358a20a41658f944eb1768
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
