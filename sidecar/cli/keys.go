@@ -416,6 +416,9 @@ func runList(ctx context.Context, k *keysCall) error {
 		for i, purpose := range e.Purposes {
 			purposes[i] = string(purpose)
 		}
+		if len(purposes) == 0 && e.Counts == sign.CountsRoot {
+			purposes = []string{"all"}
+		}
 		counts := e.Counts
 		if e.Reason != "" {
 			counts += ": " + e.Reason
