@@ -33,7 +33,8 @@ func (e *Engine) setPolicy(row *span.Span) {
 	if row == nil {
 		return
 	}
-	if known := e.policies.byID[row.ID]; known != nil && known.seq > row.Seq {
+	known := e.policies.byID[row.ID]
+	if known != nil && known.seq >= row.Seq {
 		return
 	}
 	if row.StatusText() != "active" || row.IsDeleted {
@@ -41,7 +42,9 @@ func (e *Engine) setPolicy(row *span.Span) {
 		return
 	}
 	p, err := readPolicy(row)
-	if err == nil && p.timing != nil && !p.isOfSystem() && e.policies.timers[p.tenant] >= timersMax {
+	isOneMore := known == nil || known.timing == nil
+	if err == nil && p.timing != nil && isOneMore && !p.isOfSystem() &&
+		e.policies.timers[p.tenant] >= timersMax {
 		err = fmt.Errorf("the tenant has %d time-driven policies already: archive one", timersMax)
 	}
 	if err != nil {

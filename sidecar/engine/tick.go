@@ -135,18 +135,20 @@ func (e *Engine) tickAt(now time.Time) {
 
 // askSubjects finds whom the next tick of the queue is about.
 func (e *Engine) askSubjects() {
-	if e.ticks.isBusy || len(e.ticks.queue) == 0 {
-		return
+	for !e.ticks.isBusy && len(e.ticks.queue) > 0 {
+		due := e.ticks.queue[0]
+		e.ticks.queue = e.ticks.queue[1:]
+		if e.ticks.isBusy = due.policy.isOfSystem(); !e.ticks.isBusy { // a user's is about himself
+			e.judgeTick(due, []ledger.Subject{{TenantID: due.policy.tenant, OwnerID: due.policy.owner}})
+			due.policy.open--
+		} else {
+			e.searchSubjects(due)
+		}
 	}
-	due := e.ticks.queue[0]
-	e.ticks.queue = e.ticks.queue[1:]
-	if !due.policy.isOfSystem() {
-		e.judgeTick(due, []ledger.Subject{{TenantID: due.policy.tenant, OwnerID: due.policy.owner}})
-		due.policy.open--
-		e.askSubjects()
-		return
-	}
-	e.ticks.isBusy = true
+}
+
+// searchSubjects asks the ledger for the subjects of a policy of the system.
+func (e *Engine) searchSubjects(due dueTick) {
 	search := ledger.SubjectSearch{Types: due.policy.when.Names("entity_type"),
 		Statuses: due.policy.when.Names("status"), PerOwner: due.policy.timing.per == "owner",
 		Window: due.policy.timing.window, From: due.from, To: due.to, Limit: subjectsMax}

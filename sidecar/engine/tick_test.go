@@ -254,6 +254,10 @@ func TestATenantHasAHundredTimers(t *testing.T) {
 		rows = append(rows, b.put(i, "policy", policyOf("dave", "t5", `{"every":"hour"}`)))
 	}
 	rows = append(rows, b.put(0x500, "policy", policyOf("erin", "t6", `{"every":"hour"}`)))
+	next := *b.latest(idOf(0)) // takes no place more
+	next.Seq, next.PrevHash = 1, next.CurrHash
+	b.append(ledger.Group{Fence: &next})
+	rows = append(rows, &next)
 	eventually(t, "all are disposed of", b.deliver(rows...))
 	b.quiet()
 	var faults int
