@@ -318,6 +318,10 @@ func TestWhatNeedsNoSignatureMayHaveAStrangers(t *testing.T) {
 	wantCode(t, "none", trust.CheckPresent(b.function(nil)), "")
 	row.Signature = b.rows[0].Signature
 	wantCode(t, "a broken one", trust.CheckPresent(row), span.RunBadSignature)
+	row.SigAlg = new("ed25519")
+	b.hash(row)
+	wantCode(t, "one of another algorithm", trust.CheckPresent(row), "")
+	wantCode(t, "the same, where one is required", trust.Check(row, PurposeFunction), span.RunBadSignature)
 }
 
 func TestSnapshotsSeeWhatPostgresSays(t *testing.T) {
