@@ -236,9 +236,9 @@ export interface FunctionCtx {
     },
   ): Promise<Summary[]>;
   /**
-   * A stable id for what is counted up: the same for the same code, tenant, owner and key. A span that states
-   * it as id becomes the first version, or the next one where the content differs, or nothing where it is
-   * equal (all columns but at, trace_id and who).
+   * Functions and policies only. A stable id for what is counted up: the same for the same code, tenant, owner
+   * and key. A span that states it as id becomes the first version, or the next one where the content differs,
+   * or nothing where it is equal (all columns but at, trace_id and who).
    */
   bucket(key: string): string;
   /**
