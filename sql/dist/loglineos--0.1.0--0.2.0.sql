@@ -1984,7 +1984,7 @@ security invoker
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    c_id constant uuid := '00000000-0000-4000-8000-0000000000aa';
+    c_id constant uuid := uuid '00000000-0000-4000-8000-0000000000aa';
     -- Whatever timelock there was, it is over by then.
     c_timelock_max constant interval := interval '720 hours';
     v_version record;
@@ -4329,7 +4329,7 @@ grant execute on function ledger_private.standing_walls()
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: e24787c7cb6ffe8cf23c6e4471839c6368ed932bb4358a20a41658f944eb1768
+-- Sources: 978950096657edcfc3cfb0d7bd448f9f5fce9545575a71f380031fae52380471
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -4679,7 +4679,7 @@ begin
         ('ledger_private.is_odd_json', 'b06773e0680a7afda7f964db97674daf9915077560f73e1e88bfd7a69fcfd32e'),
         ('ledger_private.is_superseded', '93f394567cea42f58200d0a813ae67278a07b7597d66bad55b6aa0fc6b72ee1c'),
         ('ledger_private.lock_extension', 'bcc6c125887a30775bb1d277467a79f1790259488cbf1cee83b98331f0eb6179'),
-        ('ledger_private.manifest_in_force', '76ca6048436b0d398f59e23976f4af38320d652c32cf00cd1aa41d87eb634037'),
+        ('ledger_private.manifest_in_force', 'b35c6ff9238e0eee31beec2cca49148aeab67ff5ef09ed1ab8675675ae221965'),
         ('ledger_private.may_call', '9512f6f785109317a2ae71e7367645cc488c19d7618a8be8cf273ed6d9c9c2a4'),
         ('ledger_private.may_publish', 'b40dda0d48badfe4aad761c76b08732d5de924e16996f9ad226426a5cbe7cd9d'),
         ('ledger_private.mend_owner_policies', '465f17c40193f1c1a2a02323e51cc3d074df38b6bac5b7aede0c31cd4295f3da'),

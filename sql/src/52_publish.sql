@@ -15,7 +15,7 @@ security invoker
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    c_id constant uuid := '00000000-0000-4000-8000-0000000000aa';
+    c_id constant uuid := uuid '00000000-0000-4000-8000-0000000000aa';
     -- Whatever timelock there was, it is over by then.
     c_timelock_max constant interval := interval '720 hours';
     v_version record;

@@ -1,6 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: e24787c7cb6ffe8cf23c6e4471839c6368ed932bb4358a20a41658f944eb1768
+-- Sources: 978950096657edcfc3cfb0d7bd448f9f5fce9545575a71f380031fae52380471
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
