@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -41,4 +42,27 @@ func BenchmarkCall(b *testing.B) {
 			_ = answer.Body.Close()
 		}
 	})
+}
+
+// What it costs to look for 20 secrets in the largest answer, plain and full of escapes.
+func BenchmarkHide(b *testing.B) {
+	config := Config{}
+	for i := range 20 {
+		config.Secrets = append(config.Secrets,
+			Secret{Name: "API_KEY", Value: fmt.Sprintf("sk-%020d-hunter2/hunter2", i)})
+	}
+	c, err := New(config)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for name, unit := range map[string]string{"plain": "abcdefghijklmnop", "JSON": `{"a":"b\n\"c\"","d":[]}`,
+		"escapes": `\\\u005cu0041`} {
+		text := strings.Repeat(unit, bodyInMax/len(unit))
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(text)))
+			for b.Loop() {
+				c.hide(text)
+			}
+		})
+	}
 }

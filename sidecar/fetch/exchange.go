@@ -104,8 +104,9 @@ func (c *Client) mayAsk(holder *Holder, t *target) *Error {
 // follow sends a request, and goes where redirects lead as far as that is granted and listed, too.
 func (c *Client) follow(ctx context.Context, holder *Holder, request *Request, t *target) (
 	*Response, *Error) {
-	hop := *request
+	hop, carried := *request, false
 	for redirects := 0; ; redirects++ {
+		carried = carried || hop.carries()
 		answer, location, fault := c.send(ctx, holder, &hop, t)
 		if fault != nil || location == "" {
 			return answer, fault
@@ -117,6 +118,11 @@ func (c *Client) follow(ctx context.Context, holder *Holder, request *Request, t
 		if fault == nil {
 			fault = c.mayAsk(holder, next)
 		}
+		if fault != nil && (carried || c.hide(location) != location) {
+			// The target may be made of the secret, whole or cut, and in a form that no mask knows.
+			return nil, denied("fetch: %s redirects to where this call may not go; where to is not told, as that "+
+				"may hold a secret", t.host)
+		}
 		if fault != nil {
 			fault.Message += "; " + t.host + " redirects there"
 			return nil, fault
@@ -127,6 +133,16 @@ func (c *Client) follow(ctx context.Context, holder *Holder, request *Request, t
 		}
 		t = next
 	}
+}
+
+// carries reports whether a secret is to be filled in.
+func (r *Request) carries() bool {
+	for _, value := range r.Headers {
+		if placeholder.MatchString(value) {
+			return true
+		}
+	}
+	return false
 }
 
 func redirected(from *target, location string) (*target, *Error) {

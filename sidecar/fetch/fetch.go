@@ -129,6 +129,7 @@ func New(config Config) (*Client, error) {
 		c.secrets[secret.Name] = bound
 		c.masks = append(c.masks, formsOf(secret.Value)...)
 	}
+	c.masks = longestFirst(c.masks)
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	c.transport = &http.Transport{

@@ -1,20 +1,13 @@
 package fetch
 
 import (
-	"encoding/base64"
-	"encoding/hex"
-	"encoding/json"
 	"net/netip"
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
 )
 
-const (
-	keyPlaceholder = "{{idempotency_key}}"
-	maskText       = "***"
-)
+const keyPlaceholder = "{{idempotency_key}}"
 
 var placeholder = regexp.MustCompile(`\{\{[A-Z][A-Z0-9_]*\}\}`)
 
@@ -65,29 +58,6 @@ func (c *Client) mayFill(holder *Holder, t *target, name string) *Error {
 func (c *Client) isListedPrivate(t *target) bool {
 	address, err := netip.ParseAddr(t.url.Hostname())
 	return err == nil && !isPublic(address) && c.allow[t.host]
-}
-
-// formsOf are the texts by which a server could give a secret back: itself, and as the common encodings
-// write it.
-func formsOf(value string) []string {
-	quoted, err := json.Marshal(value)
-	if err != nil {
-		panic("a text is always JSON: " + err.Error())
-	}
-	forms := []string{value, strings.Trim(string(quoted), `"`), url.QueryEscape(value), url.PathEscape(value),
-		base64.StdEncoding.EncodeToString([]byte(value)), base64.RawStdEncoding.EncodeToString([]byte(value)),
-		base64.URLEncoding.EncodeToString([]byte(value)), base64.RawURLEncoding.EncodeToString([]byte(value)),
-		hex.EncodeToString([]byte(value)), strings.ToUpper(hex.EncodeToString([]byte(value)))}
-	slices.SortFunc(forms, func(a, b string) int { return len(b) - len(a) }) // longest first
-	return slices.Compact(forms)
-}
-
-// hide replaces every secret of the operator in text.
-func (c *Client) hide(text string) string {
-	for _, form := range c.masks {
-		text = strings.ReplaceAll(text, form, maskText)
-	}
-	return text
 }
 
 // mask takes the secrets out of an answer: a server may send back what it was sent.

@@ -4,8 +4,8 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"html"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -88,21 +88,101 @@ func TestOnlyHeadersAreFilledIn(t *testing.T) {
 	refused(t, "no key", err, CodeDenied, "no idempotency key")
 }
 
-func TestAnErrorNeverShowsASecret(t *testing.T) {
+// What a server makes of a secret that it got, and of the names of the headers that carried it there.
+func TestARedirectThatIsRefusedNamesNoTargetAfterASecret(t *testing.T) {
 	t.Parallel()
-	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Location", "https://"+r.Header.Get("Authorization")[7:]+".evil.example/")
+	const value = "Hunter2-hunter2-hunter2-hunter2-hunter2-hunter2-hunter2-hunter2-hunter2-hunter2-hunter2"
+	for _, location := range []string{
+		"https://" + value + ".evil.example/", "https://" + strings.ToLower(value[:40]) + ".evil.example/",
+		value + ":/", "https://" + value + "_" + value + ".example/", "https://host/?" + value + value + "\\",
+		"https://" + value + "@host/", "https://host:" + value + "/", "https://[" + value + "]/",
+	} {
+		base, host := listen(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Location", location)
+			w.WriteHeader(302)
+		})
+		c := setup(t, func(config *Config) {
+			config.Secrets = []Secret{{Name: "API_KEY", Value: value, Hosts: []string{host}}}
+		}, host)
+		for what, request := range map[string]Request{"carried": bearer(base), "known from before": get(base)} {
+			_, err := c.Do(t.Context(), NewRun(20), granted(host, "API_KEY"), request)
+			if what == "carried" {
+				refused(t, location, err, CodeDenied, host+" redirects to where this call may not go")
+			}
+			isShown := err == nil || strings.Contains(strings.ToLower(err.Error()), "hunter2")
+			if isShown && (what == "carried" || strings.Contains(location, value)) {
+				t.Errorf("%s: the error shows it: %v", what, err)
+			}
+		}
+	}
+}
+
+func TestASecretIsCarriedThroughEveryRedirect(t *testing.T) {
+	t.Parallel()
+	var key string
+	second, other := listen(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "" {
+			t.Error("the secret goes to another host")
+		}
+		w.Header().Set("Location", "https://"+r.URL.Query().Get("k")[:12]+".evil.example/")
 		w.WriteHeader(302)
-	}))
-	t.Cleanup(server.Close)
-	host := strings.TrimPrefix(server.URL, "https://")
+	})
+	first, host := listen(t, func(w http.ResponseWriter, r *http.Request) {
+		key = r.Header.Get("Authorization")[7:]
+		http.Redirect(w, r, second+"/?k="+key, http.StatusFound)
+	})
 	c := setup(t, func(config *Config) {
-		config.Roots = server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
 		config.Secrets = []Secret{{Name: "API_KEY", Value: "hunter2hunter2", Hosts: []string{host}}}
-	}, host)
-	_, err := c.Do(t.Context(), NewRun(20), granted(host, "API_KEY"), bearer(server.URL))
-	refused(t, "a redirect that carries it off", err, CodeDenied, "***.evil.example")
-	if strings.Contains(err.Error(), "hunter2") {
+	}, host, other)
+	_, err := c.Do(t.Context(), NewRun(20), granted(host, other, "API_KEY"), bearer(first))
+	refused(t, "at the second hop", err, CodeDenied, other+" redirects to where this call may not go")
+	if strings.Contains(err.Error(), "hunter2") || key == "" {
 		t.Errorf("the error shows it: %v", err)
+	}
+}
+
+// What a server or its framework makes of a text, and what is no more than like a secret.
+func TestASecretIsHiddenInEveryCaseAndBehindEveryEscape(t *testing.T) {
+	t.Parallel()
+	const value = `Sk-LiveABC/d%41f"&<+=`
+	c := setup(t, func(config *Config) {
+		config.Secrets = []Secret{{Name: "API_KEY", Value: value}, {Name: "LONGER", Value: value + "-and-more"},
+			{Name: "PLAIN", Value: "hunter2hunter2"}}
+	})
+	inJSON, _ := json.Marshal(value)
+	twice, _ := json.Marshal(string(inJSON))
+	inURL := url.QueryEscape(value)
+	urlInJSON, _ := json.Marshal(strings.ReplaceAll(inURL, "%", `\u0025`))
+	slashes := strings.ReplaceAll(strings.Trim(string(inJSON), `"`), "/", `\/`)
+	units, percents, entities := "", "", ""
+	for i := range value {
+		units += fmt.Sprintf(`\u%04X`, value[i])
+		percents += fmt.Sprintf("%%%02x", value[i])
+		entities += fmt.Sprintf("&#x%x;", value[i])
+	}
+	for what, text := range map[string]string{
+		"itself": value, "lower": strings.ToLower(value), "upper": strings.ToUpper(value),
+		"longer": strings.ToLower(value) + "-AND-more",
+		"JSON":   string(inJSON[1 : len(inJSON)-1]), "slashes": slashes, "slashes lower": strings.ToLower(slashes),
+		"JSON in JSON": string(twice[3 : len(twice)-3]), "units": units, "units lower": strings.ToLower(units),
+		"URL": inURL, "URL lower": strings.ToLower(inURL), "path": url.PathEscape(value), "percents": percents,
+		"URL in JSON": string(urlInJSON[1 : len(urlInJSON)-1]), "HTML": html.EscapeString(value),
+		"entities": entities,
+		"base64":   base64.StdEncoding.EncodeToString([]byte(value)), "hex": fmt.Sprintf("%X", value),
+		"base64 in JSON": strings.ReplaceAll(base64.StdEncoding.EncodeToString([]byte(value)), "/", `\/`),
+	} {
+		if got := c.hide("é" + text + "é"); got != "é***é" {
+			t.Errorf("%s: %s gives %s", what, text, got)
+		}
+		if got := c.hide(`\n%20` + text + " hunter2hunter2 " + text + `&lt;"\"`); got !=
+			`\n%20*** *** ***&lt;"\"` {
+			t.Errorf("%s, twice: %s gives %s", what, text, got)
+		}
+	}
+	for _, text := range []string{"", `\`, "%", "&", `\u00`, "%4", "&amp", "&nothing;", `\u00e9\n%zz&lt;`,
+		value[1:], "hunter2hunter", "\xff\xfe%ff", strings.Repeat(`\\`, 9)} {
+		if got := c.hide(text); got != text {
+			t.Errorf("%q is changed to %q", text, got)
+		}
 	}
 }
