@@ -144,7 +144,7 @@ func (inv *invocation) depth() int {
 // runCode runs a function or a policy in a code worker, with limits and as strangers' code.
 func (inv *invocation) runCode(ctx context.Context, target runTarget, cause *span.Span,
 	options runOptions) (*RunResult, error) {
-	row, err := inv.load(ctx, target)
+	row, newest, err := inv.load(ctx, target)
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +153,7 @@ func (inv *invocation) runCode(ctx context.Context, target runTarget, cause *spa
 	answer := &RunResult{Spans: []*span.Span{}, Input: present(target.Input)}
 	defer inv.keepRecord(cause.Key(), record)
 
-	refusal := inv.verifyTarget(row, target, cause)
+	refusal := inv.verifyTarget(row, newest, target, cause)
 	if refusal == nil {
 		if refusal, err = inv.verifyRequest(ctx, cause); err != nil {
 			return nil, err
@@ -213,27 +213,53 @@ func (inv *invocation) runCode(ctx context.Context, target runTarget, cause *spa
 }
 
 // verifyTarget decides whether this cause may run row. A policy runs only where the router matched it
-// with the cause; who may read it does not matter then.
-func (inv *invocation) verifyTarget(row *span.Span, target runTarget, cause *span.Span) *span.RunError {
+// with the cause; who may read it does not matter then. newest is the version that would run without a pin.
+func (inv *invocation) verifyTarget(row, newest *span.Span, target runTarget,
+	cause *span.Span) *span.RunError {
 	owner, tenant := cause.OwnerID, cause.TenantID
 	if row != nil && row.EntityType == "policy" {
 		if !inv.matched[[2]span.Key{row.Key(), cause.Key()}] {
 			return refuse(span.RunNotAllowed, "policy %s was not matched with %s", row.ID, cause.ID)
 		}
 		owner, tenant = row.OwnerID, row.TenantID
+	} else if refusal := verifyPin(row, newest, target, cause); refusal != nil {
+		return refusal
 	}
 	return inv.stage0.verifyTarget(inv.manifest, row, target.ID, owner, tenant, inv.stage0.now())
 }
 
-func (inv *invocation) load(ctx context.Context, target runTarget) (*span.Span, error) {
+// verifyPin decides whether cause may run this version of a function: none but newest, unless its owner asks
+// or the request was made for it; and none where newest cannot be called.
+func verifyPin(row, newest *span.Span, target runTarget, cause *span.Span) *span.RunError {
+	if row == nil || newest != nil && row.Key() == newest.Key() {
+		return nil
+	}
+	if refusal := verifyCallable(newest, target.ID, cause.OwnerID, cause.TenantID); refusal != nil {
+		return refusal
+	}
+	_, isDerived := cause.Engine()
+	if row.Seq > newest.Seq || isDerived || sameOwner(cause, newest) {
+		return nil
+	}
+	return refuse(span.RunNotAllowed, "version %d of the function is an older one, which its owner alone may "+
+		"call: leave metadata.function out", row.Seq)
+}
+
+// load reads the version that target names, and the one that runs where it names none.
+func (inv *invocation) load(ctx context.Context, target runTarget) (row, newest *span.Span, err error) {
 	if target.Seq == nil {
-		return inv.current(ctx, target.ID)
+		row, err = inv.current(ctx, target.ID)
+		return row, row, err
 	}
 	spans, err := inv.stage0.versions.load(ctx, []span.Key{{ID: target.ID, Seq: *target.Seq}}, false)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return spans[0], nil
+	if row = spans[0]; row != nil && row.EntityType == "policy" {
+		return row, row, nil // which version is in force, the router knows
+	}
+	newest, err = inv.current(ctx, target.ID)
+	return row, newest, err
 }
 
 // current returns the newest version of a function whose time has come; where there is none, the oldest,

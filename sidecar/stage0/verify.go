@@ -31,9 +31,8 @@ func (s *Stage0) verifyKernel(manifest *governed, id span.ID, row *span.Span) *s
 	return s.admitSignature(manifest, row)
 }
 
-// verifyTarget decides whether a cause of this owner and tenant may run row: a function or a policy.
-func (s *Stage0) verifyTarget(manifest *governed, row *span.Span, id span.ID, owner, tenant string,
-	now time.Time) *span.RunError {
+// verifyCallable decides whether row is there for a cause of this owner and tenant, and not taken back.
+func verifyCallable(row *span.Span, id span.ID, owner, tenant string) *span.RunError {
 	if row == nil || row.IsDeleted || row.Code == nil || !readable(row, owner, tenant) {
 		// A stranger learns nothing about what exists.
 		return refuse(span.RunNotFound, "there is no function %s with code that its caller may read", id)
@@ -43,6 +42,15 @@ func (s *Stage0) verifyTarget(manifest *governed, row *span.Span, id span.ID, ow
 	}
 	if row.StatusText() == "archived" || row.StatusText() == "revoked" {
 		return refuse(span.RunRevoked, "the %s has the status %s", row.EntityType, row.StatusText())
+	}
+	return nil
+}
+
+// verifyTarget decides whether a cause of this owner and tenant may run row: a function or a policy.
+func (s *Stage0) verifyTarget(manifest *governed, row *span.Span, id span.ID, owner, tenant string,
+	now time.Time) *span.RunError {
+	if refusal := verifyCallable(row, id, owner, tenant); refusal != nil {
+		return refusal
 	}
 	if row.EffectiveAt != nil && row.EffectiveAt.After(now) {
 		return refuse(span.RunNotEffective, "the %s takes force at %s", row.EntityType, row.EffectiveAt)

@@ -216,20 +216,7 @@ func TestPinnedVersionRunsAndLatestFollowsTheTail(t *testing.T) {
 	if x, _ := b.execute(2, first.ID); string(x.Output) != `"v0"` {
 		t.Errorf("got %s", x.Output)
 	}
-	second := *first
-	second.Seq, second.Code, second.PrevHash = 1, new("return 'v1'"), first.CurrHash
-	second.Xact, second.AcceptedAt = nil, nil
-	group := ledger.Group{Fence: &second}
-	if err := group.Seal((*span.Span).Seal); err != nil {
-		t.Fatal(err)
-	}
-	if outcomes, err := b.config.Ledger.Append(t.Context(), []ledger.Group{group}); err != nil ||
-		!outcomes[0].Won {
-		t.Fatal(outcomes, err)
-	}
-	if err := b.Observe(t.Context(), &span.Published{ID: first.ID, Seq: 1, EntityType: "function"}); err != nil {
-		t.Fatal(err)
-	}
+	b.nextVersion(first, func(s *span.Span) { s.Code = new("return 'v1'") })
 	if x, _ := b.execute(3, first.ID); string(x.Output) != `"v1"` {
 		t.Errorf("after the tail has seen version 1: got %s", x.Output)
 	}
@@ -237,6 +224,65 @@ func TestPinnedVersionRunsAndLatestFollowsTheTail(t *testing.T) {
 	x, _ := b.execute(4, first.ID, func(s *span.Span) { s.Metadata = pin })
 	if string(x.Output) != `"v0"` {
 		t.Errorf("pinned to version 0: got %s", x.Output)
+	}
+}
+
+// nextVersion commits and observes the next version of a function.
+func (b *bench) nextVersion(row *span.Span, change func(*span.Span)) *span.Span {
+	b.t.Helper()
+	next := *row
+	next.Seq, next.PrevHash, next.Xact, next.AcceptedAt = row.Seq+1, row.CurrHash, nil, nil
+	change(&next)
+	group := ledger.Group{Fence: &next}
+	if err := group.Seal((*span.Span).Seal); err != nil {
+		b.t.Fatal(err)
+	}
+	b.commit(group)
+	seen := &span.Published{ID: next.ID, Seq: next.Seq, EntityType: "function"}
+	if err := b.Observe(b.t.Context(), seen); err != nil {
+		b.t.Fatal(err)
+	}
+	return &next
+}
+
+// A pin lets nobody run what could not be called without it, and an older version is its owner's to call.
+func TestAPinGivesNobodyMoreThanACallWithoutIt(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil, nil)
+	alice := func(*span.Span) {}
+	dan := func(s *span.Span) { s.OwnerID, s.Who = "dan", "user:dan" }
+	madeFor := func(s *span.Span) {
+		s.Metadata, _ = span.SetEngine(s.Metadata, span.EngineMeta{Cause: span.Key{ID: *s.ParentID},
+			Root: *s.ParentID, Depth: 1, Kind: "request"})
+	}
+	status := func(text string) func(*span.Span) { return func(s *span.Span) { s.Status = &text } }
+	cases := []struct {
+		name    string
+		then    func(*span.Span) // the version after the pinned one
+		by      func(*span.Span)
+		code    span.RunCode
+		message string
+	}{
+		{"a mate's pin of an older version", status("active"), dan, span.RunNotAllowed, "leave metadata.function out"},
+		{"its owner's", status("active"), alice, "", ""},
+		{"the request that it was made for", status("active"), madeFor, "", ""},
+		{"archived, a mate's", status("archived"), dan, span.RunRevoked, "archived"},
+		{"archived, its owner's", status("archived"), alice, span.RunRevoked, "archived"},
+		{"archived, what was scheduled", status("archived"), madeFor, span.RunRevoked, "archived"},
+		{"deleted, its owner's", func(s *span.Span) { s.IsDeleted = true }, alice, span.RunNotFound, ""},
+		{"private now, a mate's", func(s *span.Span) { s.Visibility = "private" }, dan, span.RunNotFound, ""},
+		{"a later one that is not effective yet, a mate's", func(s *span.Span) {
+			s.EffectiveAt = new(span.NewTime(time.Now().Add(time.Hour)))
+		}, dan, "", ""},
+	}
+	for i, c := range cases {
+		f := b.function(100+i, "return 'v0'", func(s *span.Span) { s.Visibility = "tenant" })
+		b.nextVersion(f, func(s *span.Span) { s.Code = new("return 'v1'"); c.then(s) })
+		pin := map[string]any{"function": map[string]any{"id": f.ID, "seq": 0}}
+		x, _ := b.execute(200+i, f.ID, func(s *span.Span) { s.Metadata = encode(pin) }, c.by)
+		if wantCode(t, c.name, x, c.code, c.message); c.code == "" && string(x.Output) != `"v0"` {
+			t.Errorf("%s: got %s", c.name, x.Output)
+		}
 	}
 }
 
