@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -232,6 +233,36 @@ type runRecord struct {
 	Calls  []sandbox.Call `json:"calls,omitempty"`
 	Quota  *quotaRecord   `json:"quota,omitempty"`  // the execution counts; of several attempts one does
 	Forced *forcedRecord  `json:"forced,omitempty"` // over the limit, once
+}
+
+// keptCalls is what an execution of this visibility keeps of the calls. What code has read, and what it was
+// told on the way, is its caller's: where others read the execution, only the hashes are kept of that, and of
+// spans that fewer may read.
+func keptCalls(calls []sandbox.Call, visibility string) []sandbox.Call {
+	if visibility == "private" {
+		return calls
+	}
+	kept := slices.Clone(calls)
+	for i := range kept {
+		c := &kept[i]
+		switch {
+		case c.Name == "bucket", c.Name == "insertSpan" && !isNarrower(c.Answer, visibility):
+		case c.Name == "insertSpan":
+			c.Answer = nil
+		default:
+			c.Answer, c.Error = nil, nil
+		}
+	}
+	return kept
+}
+
+// isNarrower reports whether fewer may read the span that was answered than what has this visibility.
+func isNarrower(answer *string, visibility string) bool {
+	var answered struct {
+		Visibility string `json:"visibility"`
+	}
+	return answer != nil && (json.Unmarshal([]byte(*answer), &answered) != nil ||
+		wider(visibility, answered.Visibility))
 }
 
 // count says in r what an execution has reserved.

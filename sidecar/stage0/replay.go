@@ -223,7 +223,7 @@ func (s *Stage0) repeat(ctx context.Context, r *recording, other *ReplayCode, re
 		return unrepeatable("its seed is not in this version's form")
 	}
 	copy(run.Seed[:], seed)
-	answers := newReplayAnswers(r.run.Calls, code)
+	answers := newReplayAnswers(r.run.Calls, r.execution.Visibility, code)
 	run.Host, run.Replay, run.RecordBytes = nil, answers.answer, math.MaxInt
 	result := s.config.Pool.RunCode(ctx, run)
 	switch {

@@ -18,8 +18,9 @@ import (
 // is the same, else the first one that is and was not used. What the host makes of a call's arguments alone
 // is made again where the record has no such call.
 type replayAnswers struct {
-	recorded []sandbox.Call
-	code     *codeRun
+	recorded   []sandbox.Call
+	visibility string // of the execution
+	code       *codeRun
 
 	mu      sync.Mutex
 	turn    *sync.Cond // calls are answered in their order
@@ -28,8 +29,9 @@ type replayAnswers struct {
 	missing string // why the run cannot be repeated: an answer was not kept
 }
 
-func newReplayAnswers(recorded []sandbox.Call, code *codeRun) *replayAnswers {
-	r := &replayAnswers{recorded: recorded, code: code, next: 1, used: make([]bool, len(recorded))}
+func newReplayAnswers(recorded []sandbox.Call, visibility string, code *codeRun) *replayAnswers {
+	r := &replayAnswers{recorded: recorded, visibility: visibility, code: code, next: 1,
+		used: make([]bool, len(recorded))}
 	r.turn = sync.NewCond(&r.mu)
 	return r
 }
@@ -92,8 +94,7 @@ func (r *replayAnswers) find(place int, name string, args, made json.RawMessage,
 		case c.Answer != nil:
 			answer = json.RawMessage(*c.Answer)
 		case made == nil && madeErr == nil && i == place:
-			r.missing = fmt.Sprintf("the answer to call %d (%s) was not kept: a run keeps %d KiB of answers",
-				i+1, name, recordBytes>>10)
+			r.missing = fmt.Sprintf("the answer to call %d (%s) was not kept: %s", i+1, name, r.why())
 			return -1
 		}
 		if sandbox.HashCall(name, args, answer) == c.Hash {
@@ -101,6 +102,14 @@ func (r *replayAnswers) find(place int, name string, args, made json.RawMessage,
 		}
 	}
 	return -1
+}
+
+// why says why an answer was not kept.
+func (r *replayAnswers) why() string {
+	if r.visibility != "private" {
+		return "others may read the execution, and only a private one keeps what code has read"
+	}
+	return fmt.Sprintf("a run keeps %d KiB of answers", recordBytes>>10)
 }
 
 // make computes what follows from the arguments alone: the span of insertSpan, unless it fills a bucket, and

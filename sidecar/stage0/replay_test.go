@@ -193,6 +193,54 @@ func TestReplayOfOtherCodeSaysWhatDiffers(t *testing.T) {
 	}
 }
 
+// Whoever may read an execution reads its record: of what the caller alone may read there is nothing in it.
+func TestTheRecordShowsNobodyWhatTheCallerAloneMayRead(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil, nil)
+	b.put(500, "note", func(s *span.Span) { s.Name = new("dear diary") })
+	f := b.function(1, `const found = await ctx.find({entity_type: "note"});
+		await ctx.summarize({name: "dear diary"}, {by: ["name"]});
+		ctx.insertSpan({entity_type: "copy", visibility: "private", name: found[0].name});
+		const day = ctx.bucket("day");
+		ctx.insertSpan({id: day, entity_type: "copy", visibility: "private", name: found[0].name});
+		ctx.insertSpan({entity_type: "tally", metadata: {n: found.length}});
+		try { await ctx.find({[found[0].name]: "x"}) } catch {}
+		try { await ctx.fetch("https://" + found[0].name.replace(" ", ".") + "/") } catch {}
+		return found.length`, func(s *span.Span) { s.Visibility = "tenant" })
+	for i, visibility := range []string{"private", "tenant", "public"} {
+		x, _ := b.execute(10+i, f.ID, func(s *span.Span) { s.Visibility = visibility })
+		var metadata struct {
+			Run runRecord `json:"run"`
+		}
+		if err := json.Unmarshal(x.Metadata, &metadata); err != nil || string(x.Output) != "1" {
+			t.Fatal(err, string(encode(x)))
+		}
+		kept := ""
+		for _, c := range metadata.Run.Calls {
+			if c.Hash == "" || c.AtUs == nil {
+				t.Errorf("%s: %s has no hash or no moment", visibility, c.Name)
+			}
+			if c.Answer != nil || c.Error != nil {
+				kept += c.Name + " "
+			}
+		}
+		want := "bucket insertSpan "
+		if visibility == "private" {
+			want = "find summarize insertSpan bucket insertSpan insertSpan find fetch "
+		}
+		shows := strings.Contains(string(x.Metadata), "diary")
+		if kept != want || shows != (visibility == "private") {
+			t.Errorf("%s: kept are the answers to %s: %s", visibility, kept, x.Metadata)
+		}
+	}
+	// What a function appends is made again, so that a run which reads nothing can be repeated.
+	own := b.function(2, `ctx.insertSpan({entity_type: "copy", visibility: "private"}); return ctx.bucket("day")`)
+	id := b.recorded(20, own.ID, func(s *span.Span) { s.Visibility = "tenant" })
+	if got := b.replayed(id, nil); got.Verdict != ReplaySame {
+		t.Errorf("a run that reads nothing: %s", encode(got))
+	}
+}
+
 func TestReplayRefusesWhatCannotBeRepeated(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil, nil)
@@ -203,7 +251,8 @@ func TestReplayRefusesWhatCannotBeRepeated(t *testing.T) {
 	}
 	plain := "return Math.random()"
 	run := func(source string, change ...func(*span.Span)) span.ID {
-		return b.recorded(2000+b.next(), b.function(1000+b.next(), source, change...).ID)
+		f := b.function(1000+b.next(), source, change...)
+		return b.recorded(2000+b.next(), f.ID, func(s *span.Span) { s.Visibility = f.Visibility })
 	}
 	tampered, changed := run(plain), run(plain)
 	b.tamper(`output = '"other"'`, tampered)
@@ -221,6 +270,8 @@ func TestReplayRefusesWhatCannotBeRepeated(t *testing.T) {
 		{"timeout", run("for (;;);", func(s *span.Span) { s.TimeoutMs = new(50) }), "it ended with timeout"},
 		{"large answers", run("return (await ctx.find({entity_type: 'big'})).length"),
 			"the answer to call 1 (find) was not kept"},
+		{"others read it", run("return (await ctx.find({entity_type: 'none'})).length",
+			func(s *span.Span) { s.Visibility = "tenant" }), "only a private one keeps what code has read"},
 		{"nothing ran", b.recorded(3, idOf(9999)), "no code ran"},
 	}
 	for _, c := range cases {

@@ -192,7 +192,7 @@ func (inv *invocation) runCode(ctx context.Context, target runTarget, cause *spa
 	if result.Cause != nil {
 		return nil, result.Cause
 	}
-	record.Logs, record.Calls = result.Logs, result.Calls
+	record.Logs, record.Calls = result.Logs, keptCalls(result.Calls, cause.Visibility)
 	if row.EntityType == "policy" {
 		inv.stage0.breaker.note(row.Key(), result.Err)
 	}

@@ -263,7 +263,8 @@ func TestAPinGivesNobodyMoreThanACallWithoutIt(t *testing.T) {
 		code    span.RunCode
 		message string
 	}{
-		{"a mate's pin of an older version", status("active"), dan, span.RunNotAllowed, "leave metadata.function out"},
+		{"a mate's pin of an older version", status("active"), dan, span.RunNotAllowed,
+			"leave metadata.function out"},
 		{"its owner's", status("active"), alice, "", ""},
 		{"the request that it was made for", status("active"), madeFor, "", ""},
 		{"archived, a mate's", status("archived"), dan, span.RunRevoked, "archived"},
