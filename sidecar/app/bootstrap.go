@@ -45,7 +45,7 @@ type BootstrapOptions struct {
 // Bootstrap publishes the kernels and the policies of the system, each as its next version where it has
 // changed, and the default manifest where there is none. A manifest that is there belongs to its governor and
 // stays; so does a policy that a governor has archived. With a Signer, what bootstrap has published and no
-// trusted key has signed gets a signed next version.
+// trusted key has signed gets a signed next version; but a manifest that is not in force stays as it is.
 func Bootstrap(ctx context.Context, owner *ledger.Owner, options BootstrapOptions) (
 	[]ledger.Publication, error) {
 	all, err := kernels.All()
@@ -65,50 +65,45 @@ func Bootstrap(ctx context.Context, owner *ledger.Owner, options BootstrapOption
 		s.EntityType, s.This, s.Metadata = "policy", new("policy"), policy.Metadata
 		want = append(want, s)
 	}
-	found, err := owner.Latest(ctx, []span.ID{span.ManifestID})
+	head, err := readHead(ctx, owner, options.TrustRoot, options.Signer)
 	if err != nil {
-		return nil, fmt.Errorf("look for the manifest (is the database migrated? run `logline migrate`): %w", err)
+		return nil, err
 	}
-	keys, err := owner.Keys(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("read the keys: %w", err)
-	}
-	trust := sign.NewTrust(options.TrustRoot, keys)
-	if err := mayBootstrap(trust, found[span.ManifestID], options); err != nil {
+	if err := mayBootstrap(head, options); err != nil {
 		return nil, err
 	}
 	stands := func(row *span.Span) bool {
-		return standsSigned(trust, row, options.Signer, options.TrustRoot)
+		return standsSigned(head.trust, row, options.Signer, options.TrustRoot)
 	}
-	current := found[span.ManifestID]
-	if current == nil || current.StatusText() == "active" && !stands(current) {
+	if head.newest == nil || head.base == head.newest && !stands(head.base) {
 		manifest, err := manifestSpan(options)
 		if err != nil {
 			return nil, err
 		}
-		if current != nil { // the same document, signed
-			manifest.Metadata, manifest.Name = current.Metadata, current.Name
-			manifest.Description = current.Description
+		if head.base != nil { // the same document, signed
+			manifest.Metadata, manifest.Name = head.base.Metadata, head.base.Name
+			manifest.Description = head.base.Description
 		}
 		want = append(want, manifest)
 	}
-	return owner.PublishSealed(ctx, want, options.Signer.Seal, stands)
+	published, err := owner.PublishSealed(ctx, want, options.Signer.Seal, stands)
+	if err == nil && head.fault != nil {
+		published = append(published, ledger.Publication{Span: head.newest, Kept: true, Why: head.fault})
+	}
+	return published, err
 }
 
 // mayBootstrap refuses to publish what Stage-0 would refuse.
-func mayBootstrap(trust *sign.Trust, manifest *span.Span, options BootstrapOptions) error {
-	if manifest != nil && !options.Signer.Signs() {
-		document, err := span.ParseManifest(manifest.Metadata)
-		if err == nil && document.Features.SignaturesRequired.For("function") {
-			return errors.New("the manifest requires signatures: run `logline bootstrap --key FILE` with the root " +
-				"key, or one with the purposes function, policy and manifest")
-		}
+func mayBootstrap(head *manifestHead, options BootstrapOptions) error {
+	if !options.Signer.Signs() && head.requires("function") {
+		return errors.New("the manifest requires signatures: run `logline bootstrap --key FILE` with the root " +
+			"key, or one with the purposes function, policy and manifest")
 	}
 	if !options.Signer.Signs() || options.TrustRoot == "" {
 		return nil
 	}
 	for _, purpose := range []sign.Purpose{sign.PurposeFunction, sign.PurposePolicy, sign.PurposeManifest} {
-		if err := trust.Vouch(options.Signer.Public(), purpose); err != nil {
+		if err := head.trust.Vouch(options.Signer.Public(), purpose); err != nil {
 			return fmt.Errorf("sign what bootstrap publishes: %w; see `logline keys list`", err)
 		}
 	}
@@ -165,12 +160,12 @@ func manifestSpan(options BootstrapOptions) (*span.Span, error) {
 	return s, nil
 }
 
-// LackingGrants returns the rights that the shipped kernels use and the newest manifest does not give, in
+// LackingGrants returns the rights that the shipped kernels use and the manifest does not give, in
 // the form that `logline manifest --give` takes. A governor may have meant it; after an upgrade he has not.
-func LackingGrants(ctx context.Context, owner *ledger.Owner) ([]string, error) {
-	found, err := owner.Latest(ctx, []span.ID{span.ManifestID})
+func LackingGrants(ctx context.Context, owner *ledger.Owner, root string) ([]string, error) {
+	head, err := readHead(ctx, owner, root, nil)
 	if err != nil {
-		return nil, fmt.Errorf("look for the manifest: %w", err)
+		return nil, err
 	}
 	raw, err := kernels.Manifest()
 	if err != nil {
@@ -180,13 +175,12 @@ func LackingGrants(ctx context.Context, owner *ledger.Owner) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("check the shipped manifest: %w", err)
 	}
-	current := found[span.ManifestID]
-	if current == nil {
+	if head.base == nil {
 		return nil, nil
 	}
-	manifest, err := span.ParseManifest(current.Metadata)
+	manifest, err := span.ParseManifest(head.base.Metadata)
 	if err != nil {
-		return nil, fmt.Errorf("check manifest version %d: %w", current.Seq, err)
+		return nil, fmt.Errorf("check manifest version %d: %w", head.base.Seq, err)
 	}
 	var lacking []string
 	for name, id := range shipped.Kernels {

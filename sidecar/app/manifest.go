@@ -25,29 +25,24 @@ type ManifestChange struct {
 	TrustRoot string       // "" where none is pinned
 }
 
-// NewestManifest returns the newest version of the manifest, which need not be in force yet.
-func NewestManifest(ctx context.Context, owner *ledger.Owner) (*span.Span, error) {
-	found, err := owner.Latest(ctx, []span.ID{span.ManifestID})
-	if err != nil {
-		return nil, fmt.Errorf("look for the manifest (is the database migrated? run `logline migrate`): %w", err)
-	}
-	if found[span.ManifestID] == nil {
-		return nil, errors.New("the ledger has no manifest: run `logline bootstrap`")
-	}
-	return found[span.ManifestID], nil
-}
-
 // ChangeManifest appends the next version of the manifest. A document with a fault is refused here, before it
-// is an incident in the ledger; and so is one whose signature would not count.
+// is an incident in the ledger; and so is one whose signature would not count. Without a document the change
+// goes out from the newest version, if that counts: what somebody else has slipped in is not taken along.
 func ChangeManifest(ctx context.Context, owner *ledger.Owner, change ManifestChange) (
 	*ledger.Publication, error) {
-	current, err := NewestManifest(ctx, owner)
-	if err != nil {
+	head, err := readHead(ctx, owner, change.TrustRoot, change.Signer)
+	switch {
+	case err != nil:
 		return nil, err
+	case head.newest == nil:
+		return nil, errors.New("the ledger has no manifest: run `logline bootstrap`")
+	case head.fault != nil && change.Document == nil:
+		return nil, fmt.Errorf("change the manifest: %w; write the whole document that shall rule into a file "+
+			"(`logline manifest` prints one), read it, and give it by --file", head.fault)
 	}
 	document := change.Document
 	if document == nil {
-		document = current.Metadata
+		document = head.base.Metadata
 	}
 	if document, err = changeGrants(document, change.Give, change.Take); err != nil {
 		return nil, err
@@ -56,31 +51,23 @@ func ChangeManifest(ctx context.Context, owner *ledger.Owner, change ManifestCha
 	if err != nil {
 		return nil, fmt.Errorf("check the manifest: %w", err)
 	}
-	keys, err := owner.Keys(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("read the keys: %w", err)
-	}
-	trust := sign.NewTrust(change.TrustRoot, keys)
-	if err := maySignManifest(trust, current, wanted, change); err != nil {
+	if err := maySignManifest(head, wanted, change); err != nil {
 		return nil, err
 	}
 	next := systemSpan(span.ManifestID, "manifest", "kernel_manifest")
-	next.Who, next.Name, next.Description = current.Who, current.Name, current.Description
-	next.Metadata = document
-	published, err := owner.PublishSealed(ctx, []*span.Span{next}, change.Signer.Seal,
-		func(row *span.Span) bool { return standsSigned(trust, row, change.Signer, change.TrustRoot) })
-	if err != nil {
-		return nil, err
+	if head.base != nil {
+		next.Who, next.Name, next.Description = head.base.Who, head.base.Name, head.base.Description
 	}
-	return &published[0], nil
+	next.Metadata = document
+	return owner.ReplaceSealed(ctx, next, change.Signer.Seal, func(row *span.Span) bool {
+		return standsSigned(head.trust, row, change.Signer, change.TrustRoot)
+	})
 }
 
 // maySignManifest refuses what Stage-0 would refuse for its signature.
-func maySignManifest(trust *sign.Trust, current *span.Span, wanted *span.Manifest,
-	change ManifestChange) error {
+func maySignManifest(head *manifestHead, wanted *span.Manifest, change ManifestChange) error {
 	if !change.Signer.Signs() {
-		before, err := span.ParseManifest(current.Metadata)
-		if wanted.Features.SignaturesRequired.IsAny() || err == nil && before.Features.SignaturesRequired.IsAny() {
+		if wanted.Features.SignaturesRequired.IsAny() || head.requires("") {
 			return errors.New("the manifest requires signatures: give --key FILE with the root key, or one with " +
 				"the purpose manifest")
 		}
@@ -89,7 +76,7 @@ func maySignManifest(trust *sign.Trust, current *span.Span, wanted *span.Manifes
 	if change.TrustRoot == "" {
 		return nil
 	}
-	if err := trust.Vouch(change.Signer.Public(), sign.PurposeManifest); err != nil {
+	if err := head.trust.Vouch(change.Signer.Public(), sign.PurposeManifest); err != nil {
 		return fmt.Errorf("sign the manifest: %w; see `logline keys list`", err)
 	}
 	return nil

@@ -17,9 +17,10 @@ import (
 
 const manifestHelp = `Usage: logline manifest [--give RIGHT]… [--take RIGHT]… [--file FILE] [flags]
 
-Prints the newest manifest. With --give, --take or --file it appends the next version, checked and hashed,
-which takes force at once or when its timelock says, without a restart. The login must own the database (on
-Supabase: postgres).
+Prints the manifest: its newest version that counts. With --give, --take or --file it appends the next one,
+checked and hashed, which takes force at once or when its timelock says, without a restart. Where a newer one
+is there that does not count, because it is not signed, it is named, and only --file goes over it. The login
+must own the database (on Supabase: postgres).
 
     --give HOLDER=GRANT   one right more. HOLDER is a kernel's name, a function's id, user:<id> or
                           tenant:<id>; GRANT for example fetch:api.openai.com:443, secret:OPENAI_API_KEY
@@ -51,7 +52,7 @@ func (r *rights) Set(text string) error {
 	return nil
 }
 
-func runManifest(s signals, args []string, out, _ io.Writer) error {
+func runManifest(s signals, args []string, out, errOut io.Writer) error {
 	ctx := s.stop
 	var give, take rights
 	var file, keyFile string
@@ -67,12 +68,15 @@ func runManifest(s signals, args []string, out, _ io.Writer) error {
 	defer owner.Close(context.WithoutCancel(ctx))
 	change := app.ManifestChange{Give: give, Take: take, TrustRoot: config.TrustRoot()}
 	if file == "" && keyFile == "" && len(give)+len(take) == 0 {
-		newest, err := app.NewestManifest(ctx, owner)
+		row, fault, err := app.ReadManifest(ctx, owner, change.TrustRoot)
 		if err != nil {
 			return err
 		}
+		if fault != nil {
+			fmt.Fprintf(errOut, "logline: this is version %d: %s\n", row.Seq, fault)
+		}
 		var text bytes.Buffer
-		if err := json.Indent(&text, newest.Metadata, "", "  "); err != nil {
+		if err := json.Indent(&text, row.Metadata, "", "  "); err != nil {
 			return fmt.Errorf("format the manifest: %w", err)
 		}
 		_, err = fmt.Fprintln(out, text.String())

@@ -89,7 +89,8 @@ the default manifest where there is none. Running it again changes nothing. A ke
 version a governor wrote is kept, and said so. The login must own the database (on Supabase: postgres).
 
     --key FILE       sign them: with the root key, or one with the purposes function, policy and manifest.
-                     What bootstrap has published unsigned gets a signed next version
+                     What bootstrap has published unsigned gets a signed next version;
+                     a manifest that does not count is named and left as it is
     --database URL   default: DATABASE_URL
 `
 
@@ -180,8 +181,11 @@ func runBootstrap(s signals, args []string, out, _ io.Writer) error {
 			hash = *p.Span.CurrHash
 		}
 		fmt.Fprintf(out, "%-10s %-16s version %d  %s\n", state, name, p.Span.Seq, hash)
+		if p.Why != nil {
+			fmt.Fprintf(out, "           %s\n", p.Why)
+		}
 	}
-	lacking, err := app.LackingGrants(ctx, owner)
+	lacking, err := app.LackingGrants(ctx, owner, options.TrustRoot)
 	if err != nil {
 		return err
 	}

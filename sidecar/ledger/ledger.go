@@ -197,6 +197,7 @@ var selectList = func() string {
 
 type querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
 // querySpans runs a select of selectList. The result comes in text form.

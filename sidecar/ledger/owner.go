@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -45,6 +46,15 @@ func (o *Owner) Latest(ctx context.Context, ids []span.ID) (map[span.ID]*span.Sp
 	}
 	return byID(spans), nil
 }
+
+// Versions reads all versions of id, the newest first.
+func (o *Owner) Versions(ctx context.Context, id span.ID) ([]*span.Span, error) {
+	return querySpans(ctx, o.conn, `select `+selectList+` from ledger.universal_registry r
+		where r.id = $1::text::uuid order by r.seq desc`, id.String())
+}
+
+// Now is Ledger.Now.
+func (o *Owner) Now(ctx context.Context) (time.Time, error) { return clock(ctx, o.conn) }
 
 // Keys is Ledger.Keys under the owner's rights.
 func (o *Owner) Keys(ctx context.Context) ([]*span.Span, error) {

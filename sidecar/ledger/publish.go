@@ -16,6 +16,7 @@ type Publication struct {
 	Span    *span.Span // as it stands in the ledger now
 	Changed bool       // a version was appended
 	Kept    bool       // it differs, and stays: a governor wrote the version that stands
+	Why     error      // why it stays, where that is another reason
 }
 
 // Publish brings system spans (kernels, the manifest) to the wanted content: a span that is missing
@@ -30,6 +31,27 @@ func (o *Owner) Publish(ctx context.Context, want []*span.Span) ([]Publication, 
 // because its signature is missing or does not count, gets a next version, too.
 func (o *Owner) PublishSealed(ctx context.Context, want []*span.Span, seal Sealer,
 	stands func(*span.Span) bool) ([]Publication, error) {
+	return o.publishOver(ctx, want, seal, func(current, s *span.Span) (isGood, isKept bool) {
+		isGood = sameContent(current, s) && stands(current)
+		return isGood, current.Who != s.Who
+	})
+}
+
+// ReplaceSealed is PublishSealed for one span that goes over a version of anybody's.
+func (o *Owner) ReplaceSealed(ctx context.Context, want *span.Span, seal Sealer,
+	stands func(*span.Span) bool) (*Publication, error) {
+	published, err := o.publishOver(ctx, []*span.Span{want}, seal,
+		func(current, s *span.Span) (isGood, isKept bool) {
+			return sameContent(current, s) && current.Who == s.Who && stands(current), false
+		})
+	if err != nil {
+		return nil, err
+	}
+	return &published[0], nil
+}
+
+func (o *Owner) publishOver(ctx context.Context, want []*span.Span, seal Sealer,
+	judge func(current, s *span.Span) (isGood, isKept bool)) ([]Publication, error) {
 	ids := make([]span.ID, len(want))
 	for i, s := range want {
 		ids[i] = s.ID
@@ -42,13 +64,12 @@ func (o *Owner) PublishSealed(ctx context.Context, want []*span.Span, seal Seale
 	var rows []*span.Span
 	for i, s := range want {
 		current := found[s.ID]
-		isGood := current != nil && sameContent(current, s) && stands(current)
-		if current != nil && (isGood || current.Who != s.Who) {
-			result[i] = Publication{Span: current, Kept: !isGood}
-			continue
-		}
 		var previous *string
 		if current != nil {
+			if isGood, isKept := judge(current, s); isGood || isKept {
+				result[i] = Publication{Span: current, Kept: !isGood}
+				continue
+			}
 			s.Seq, previous = current.Seq+1, current.CurrHash
 		}
 		if err := seal(s, previous); err != nil {

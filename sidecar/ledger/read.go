@@ -213,9 +213,11 @@ func (l *Ledger) MayFollow(ctx context.Context, before, next *span.Span) (bool, 
 }
 
 // Now returns the database's clock, the only one that decides when work is due.
-func (l *Ledger) Now(ctx context.Context) (time.Time, error) {
+func (l *Ledger) Now(ctx context.Context) (time.Time, error) { return clock(ctx, l.pool) }
+
+func clock(ctx context.Context, q querier) (time.Time, error) {
 	var now time.Time
-	if err := l.pool.QueryRow(ctx, "select clock_timestamp()").Scan(&now); err != nil {
+	if err := q.QueryRow(ctx, "select clock_timestamp()").Scan(&now); err != nil {
 		return time.Time{}, fmt.Errorf("read the database clock: %w", err)
 	}
 	return now, nil

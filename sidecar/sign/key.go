@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -36,6 +37,8 @@ func ParseKey(text string) (*Key, error) {
 	return &Key{ed25519.NewKeyFromSeed(seed)}, nil
 }
 
+const keyFileBytesMax = 1 << 16
+
 // ReadKeyFile reads a key that WriteKeyFile has written: lines that begin with # and one of hex. A file
 // that others than its owner may read or write is refused.
 func ReadKeyFile(path string) (*Key, error) {
@@ -53,10 +56,11 @@ func ReadKeyFile(path string) (*Key, error) {
 	case info.Mode().Perm()&0o077 != 0:
 		return nil, fmt.Errorf("read the key file %s: others may read it (mode %04o); run: chmod 600 %s", path,
 			info.Mode().Perm(), path)
-	case info.Size() > 1<<16:
+	case info.Size() > keyFileBytesMax:
 		return nil, fmt.Errorf("read the key file %s: it is too long to be one", path)
 	}
-	text, err := os.ReadFile(path)
+	// Of the very file that was looked at: path may lead to another by now.
+	text, err := io.ReadAll(io.LimitReader(file, keyFileBytesMax))
 	if err != nil {
 		return nil, fmt.Errorf("read the key file: %w", err)
 	}
@@ -144,6 +148,14 @@ func (s *Signer) Public() string {
 		return ""
 	}
 	return s.public
+}
+
+// Fingerprint is that of the key, "" where s has none.
+func (s *Signer) Fingerprint() string {
+	if s == nil {
+		return ""
+	}
+	return s.key.Fingerprint()
 }
 
 // Seal sets prev_hash, the columns of the signature and curr_hash, in the order in which they depend on

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -117,6 +118,58 @@ func TestKeyFilesAreTheirOwnersAlone(t *testing.T) {
 	}
 	if _, err := ReadKeyFile(t.TempDir()); err == nil {
 		t.Error("a folder is read")
+	}
+}
+
+// Whoever may write the folder puts now his own file, open to all, at the path, and now the right one.
+func TestAKeyIsReadFromTheFileThatWasLookedAt(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path, good, bad := filepath.Join(dir, "a.key"), newKey(t), newKey(t)
+	files := map[*Key]string{good: filepath.Join(dir, "good"), bad: filepath.Join(dir, "bad")}
+	for key, file := range files {
+		if err := WriteKeyFile(file, key, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(files[bad], 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(files[good], path); err != nil {
+		t.Fatal(err)
+	}
+	stop, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for {
+			for _, key := range []*Key{bad, good} {
+				select {
+				case <-stop:
+					ended <- nil
+					return
+				default:
+				}
+				next := filepath.Join(dir, "next")
+				if err := errors.Join(os.Link(files[key], next), os.Rename(next, path)); err != nil {
+					ended <- err
+					return
+				}
+			}
+		}
+	}()
+	read := 0
+	for range 20_000 {
+		key, err := ReadKeyFile(path)
+		if err != nil {
+			continue
+		}
+		if read++; key.Public() != good.Public() {
+			t.Error("the key of a file is read that was never looked at")
+			break
+		}
+	}
+	close(stop)
+	if err := <-ended; err != nil || read == 0 {
+		t.Errorf("%d times read, %v", read, err)
 	}
 }
 

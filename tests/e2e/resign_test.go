@@ -1,0 +1,120 @@
+package e2e_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// slip appends the next version of a system span as a governor without a key does: neither signed nor hashed.
+func (s *signedSystem) slip(id span.ID, change func(*span.Span)) *span.Span {
+	s.t.Helper()
+	row := s.next(id)
+	row.Seq++
+	row.Signature, row.PublicKey, row.SigAlg, row.SigKeyID = nil, nil, nil, nil
+	change(row)
+	s.append(row)
+	return row
+}
+
+// features replaces them in a manifest.
+func features(t *testing.T, row *span.Span, required any, grants map[string][]string) {
+	t.Helper()
+	var document map[string]any
+	if err := json.Unmarshal(row.Metadata, &document); err != nil {
+		t.Fatal(err)
+	}
+	document["features"] = map[string]any{"signatures_required": required}
+	if grants != nil {
+		document["grants"] = grants
+	}
+	var err error
+	if row.Metadata, err = json.Marshal(document); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A governor has no key. What he writes into the manifest must not get the root's signature by a command that
+// states something else, or nothing.
+func TestNoCommandSignsAManifestThatDoesNotCount(t *testing.T) {
+	t.Parallel()
+	s := setupSigned(t)
+	s.require("root", true)
+	for _, who := range []string{"system:bootstrap", "system:test", "user:mallory"} {
+		slipped := s.slip(span.ManifestID, func(row *span.Span) {
+			row.Who = who
+			features(t, row, false, map[string][]string{"run_code": {"sql"}})
+		})
+		root := s.root
+		for _, c := range []struct {
+			code int
+			root string
+			args []string
+			says string
+		}{
+			{0, root, []string{"bootstrap", "--key", s.file("root")}, "is not signed"},
+			{0, "", []string{"bootstrap", "--key", s.file("root")}, "is not signed"},
+			{1, root, []string{"bootstrap"}, "--key FILE"},
+			{1, "", []string{"bootstrap"}, "--key FILE"},
+			{1, root, []string{"manifest", "--give", "run_code=sql", "--key", s.file("root")}, "--file"},
+			{1, "", []string{"manifest", "--give", "run_code=sql", "--key", s.file("root")}, "--file"},
+			{1, root, []string{"manifest", "--key", s.file("root")}, "is not signed"},
+			{1, root, []string{"manifest", "--give", "run_code=sql"}, "--file"},
+			{1, "", []string{"manifest", "--give", "run_code=sql"}, "LOGLINE_TRUST_ROOT"},
+		} {
+			s.root = c.root
+			if said := s.logline(c.code, c.args...); !strings.Contains(said, c.says) {
+				t.Errorf("root %q, logline %v says %q, want %q in it", c.root, c.args, said, c.says)
+			}
+			if newest := s.latest(span.ManifestID); newest.Seq != slipped.Seq {
+				t.Fatalf("root %q, logline %v has signed version %d of %q", c.root, c.args, newest.Seq, who)
+			}
+		}
+		s.root = root
+		// What is printed is what rules, and that may be published as a document.
+		said := s.logline(0, "manifest")
+		document, _, _ := strings.Cut(said, "\n}\n")
+		document += "\n}\n"
+		if !strings.Contains(said, "is not signed") || !strings.Contains(document, `"signatures_required": true`) {
+			t.Errorf("logline manifest prints %s", said)
+		}
+		file := filepath.Join(s.dir, "manifest.json")
+		if err := os.WriteFile(file, []byte(document), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s.logline(0, "manifest", "--file", file, "--key", s.file("root"))
+		newest := s.latest(span.ManifestID)
+		if newest.Seq != slipped.Seq+1 || newest.Signature == nil || newest.Who == "user:mallory" {
+			t.Errorf("version %d of %s stands, over the slipped %d", newest.Seq, newest.Who, slipped.Seq)
+		}
+		sameJSON(t, newest.Metadata, document)
+	}
+	s.serveSigned("sidecar")
+	s.logline(0, "manifest", "--give", "run_code=sql", "--key", s.file("root")) // as ever
+}
+
+// Under another root nothing that the old one has signed counts, and the whole document has to be stated.
+func TestAnotherRootSignsAManifestThatIsStated(t *testing.T) {
+	t.Parallel()
+	s := setupSigned(t)
+	s.require("root", true)
+	said := s.keys(0, "generate", "--root", "--out", s.file("root-2"))
+	s.root = fingerprints.FindStringSubmatch(said)[1]
+	if said := s.logline(0, "bootstrap", "--key", s.file("root-2")); !strings.Contains(said, "kept") {
+		t.Errorf("bootstrap says %s", said)
+	}
+	if newest := s.latest(span.ManifestID); newest.Seq != 2 {
+		t.Fatalf("the second root has signed version %d unasked", newest.Seq)
+	}
+	file := filepath.Join(s.dir, "manifest.json")
+	if err := os.WriteFile(file, s.latest(span.ManifestID).Metadata, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.logline(0, "manifest", "--file", file, "--key", s.file("root-2"))
+	s.keys(0, "publish", s.file("sidecar"), "--purpose", "span", "--key", s.file("root-2"))
+	s.serveSigned("sidecar")
+}
