@@ -27,14 +27,8 @@ export default async function main(ctx) {
   const related_to = provider ? [request.id, provider.id] : [request.id];
   const isKept = provider?.metadata.record !== false;
   ctx.insertSpan({
-    ...columns,
-    entity_type: "provider_execution",
-    did: "called",
-    this: "provider.exec",
-    status,
-    parent_id: request.parent_id,
-    related_to,
-    trace_id: request.trace_id,
+    ...columns, entity_type: "provider_execution", did: "called", this: "provider.exec", status, related_to,
+    parent_id: request.parent_id, trace_id: request.trace_id,
     input: isKept ? input : undefined,
     output: isKept ? { text, finish_reason, reply } : { finish_reason },
   });
@@ -47,14 +41,13 @@ export default async function main(ctx) {
   return { ok: !error, text, finish_reason, error, duration_ms, ...figures };
 }
 
-/**
- * Finds the provider, asks it, and reads the reply, into call.
- *
- * @param {import("./kernel").Ctx} ctx
- * @param {any} input
- * @param {any} call
+/** Finds the provider, asks it, and reads the reply, into call.
+ * @param {import("./kernel").Ctx} ctx @param {any} input @param {any} call
  */
 async function make(ctx, { provider_id, payload }, call) {
+  if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(provider_id)) {
+    throw fault("denied", "input.provider_id must be the id of a provider, a UUID");
+  }
   const filter = { id: String(provider_id), entity_type: "provider", status: "active" };
   const [provider] = await ctx.find(filter, 1);
   if (!provider) throw fault("not_found", `there is no active provider ${provider_id} that the caller may read`);
@@ -69,13 +62,13 @@ async function make(ctx, { provider_id, payload }, call) {
   if (!/^https?:\/\/[^\s?#@\\]+$/.test(config.base_url)) {
     throw fault("denied", "the provider's metadata.base_url must be http(s)://host/path, without ?, # and @");
   }
-  const prices = config.price && [config.price.input_per_million, config.price.output_per_million].map(exact);
   const body = bodyOf(shape, config, payload);
   call.model = body.model;
-  const url = config.base_url.replace(/\/+$/, "") + shape.path;
+  const price = priceOf(config, body.model);
+  const prices = price && [price.input_per_million, price.output_per_million].map(exact);
   const headers = headersOf(shape, provider, config);
   const init = { method: "POST", headers, body, timeout_ms: config.timeout_ms, retry: 2 };
-  const answer = await ctx.fetch(url, init);
+  const answer = await ctx.fetch(config.base_url.replace(/\/+$/, "") + shape.path, init);
   call.duration_ms = answer.elapsed_ms;
   Object.assign(call.metadata, { http_status: answer.status, http_attempts: answer.attempts });
   call.reply = clean(await answer.text()).slice(0, KEPT);
@@ -91,7 +84,7 @@ async function make(ctx, { provider_id, payload }, call) {
   [call.tokens_in, call.tokens_out] = [read.tokens_in, read.tokens_out].map(count);
   if (!prices || call.tokens_in === undefined || call.tokens_out === undefined) return;
   call.cost = costOf(prices, [call.tokens_in, call.tokens_out]);
-  call.metadata.currency = config.price.currency;
+  call.metadata.currency = price.currency;
 }
 
 /** @param {Shape} shape @param {import("./kernel").Span} provider @param {any} config */
@@ -104,9 +97,7 @@ function headersOf(shape, provider, config) {
   return { ...headers, [shape.key[0]]: `${shape.key[1]}{{${config.auth_env}}}` };
 }
 
-/** What is sent: what the shape knows, by a model that is listed. @param {Shape} shape @param {any} config
- * @param {any} payload
- */
+/** What is sent: what the shape knows, by a listed model. @param {Shape} shape @param {any} config @param {any} payload */
 function bodyOf(shape, config, payload) {
   const { messages, temperature = 0.2, max_tokens, model = config.model, ...more } = payload ?? {};
   if (!Array.isArray(messages) || messages.length === 0) {
@@ -132,9 +123,8 @@ const SHAPES = new Map(Object.entries(/** @type {Record<string, Shape>} */ ({
     key: ["authorization", "Bearer "],
     more: ["top_p", "stop", "seed", "response_format"],
     ask: (messages, temperature, max_tokens, more) => ({ ...more, messages, temperature, max_tokens }),
-    read: ({ choices: [{ message, finish_reason }], usage }) => (
-      { text: message.content, finish_reason, tokens_in: usage?.prompt_tokens, tokens_out: usage?.completion_tokens }
-    ),
+    read: ({ choices: [{ message, finish_reason }], usage }) => ({ text: message.content, finish_reason,
+      tokens_in: usage?.prompt_tokens, tokens_out: usage?.completion_tokens }),
   },
   anthropic: {
     path: "/v1/messages",
@@ -146,21 +136,18 @@ const SHAPES = new Map(Object.entries(/** @type {Record<string, Shape>} */ ({
       const system = all.filter((m) => m.role === "system").map((m) => m.content).join("\n\n") || undefined;
       return { ...more, system, messages, temperature, max_tokens };
     },
-    read: ({ content, stop_reason: finish_reason, usage }) => (
-      { text: content.map((/** @type {any} */ part) => part.text ?? "").join(""), finish_reason,
-        tokens_in: usage?.input_tokens, tokens_out: usage?.output_tokens }
-    ),
+    read: ({ content, stop_reason, usage }) => ({
+      text: content.map((/** @type {any} */ part) => part.text ?? "").join(""), finish_reason: stop_reason,
+      tokens_in: usage?.input_tokens, tokens_out: usage?.output_tokens }),
   },
   ollama: {
     path: "/api/chat",
     key: ["authorization", "Bearer "],
     more: ["top_p", "top_k", "stop", "seed"],
-    ask: (messages, temperature, num_predict, more) => (
-      { messages, stream: false, options: { ...more, temperature, num_predict } }
-    ),
-    read: (r) => (
-      { text: r.message.content, finish_reason: r.done_reason, tokens_in: r.prompt_eval_count, tokens_out: r.eval_count }
-    ),
+    ask: (messages, temperature, num_predict, more) => ({ messages, stream: false,
+      options: { ...more, temperature, num_predict } }),
+    read: (r) => ({ text: r.message.content, finish_reason: r.done_reason, tokens_in: r.prompt_eval_count,
+      tokens_out: r.eval_count }),
   },
 })));
 
@@ -174,6 +161,14 @@ const clean = (text) => String(text).replace(/[\u0000-\u0008\u000b\u000c\u000e-\
 
 /** @param {any} n a whole number that a column holds, or undefined */
 const count = (n) => (Number.isInteger(n) && n >= 0 && n < 2 ** 31 ? n : undefined);
+
+/** The price of a model: what stands under its name, or, for the default one, plain. Without one cost is null.
+ * @param {any} config @param {string} model
+ */
+function priceOf({ price, model: standard }, model) {
+  const isPlain = model === standard && price && Object.values(price).some((part) => typeof part !== "object");
+  return price?.[model] ?? (isPlain ? price : undefined);
+}
 
 /** @param {any} price a decimal, in units of 10^-12 */
 function exact(price) {
