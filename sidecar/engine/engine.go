@@ -77,7 +77,8 @@ type Config struct {
 	Seal ledger.Sealer
 	// Node names this sidecar in who (sidecar:<node>).
 	Node string
-	// InFlightMax is how many requests run or wait for their commit at once. 0 is 64.
+	// InFlightMax is how many requests run or wait for their commit at once, and as many again of those that
+	// may reach the network. 0 is 64.
 	InFlightMax int
 	Log         *slog.Logger
 }
@@ -97,7 +98,8 @@ type Engine struct {
 	isDeposed   bool // another sidecar may lead: start nothing
 	lanes       map[string]*lane
 	open        map[span.ID]*request
-	ready       *fair
+	ready       *fair // requests that may run
+	outward     *fair // those that may reach the network
 	inFlight    map[span.ID]*request
 	own         map[span.Key]bool // requests appended here whose row has not come back yet
 	loading     []*request
@@ -132,8 +134,8 @@ func New(config Config) *Engine {
 	e := &Engine{
 		config: config, events: make(chan func(), 1024), slots: make(chan struct{}, itemsMax),
 		hurry: make(chan struct{}),
-		lanes: map[string]*lane{}, open: map[span.ID]*request{}, ready: newFair(), inFlight: map[span.ID]*request{},
-		own: map[span.Key]bool{}, policies: newRules(),
+		lanes: map[string]*lane{}, open: map[span.ID]*request{}, ready: newFair(), outward: newFair(),
+		inFlight: map[span.ID]*request{}, own: map[span.Key]bool{}, policies: newRules(),
 	}
 	e.due = newAgenda(func() { e.after(0, e.wake) })
 	return e

@@ -362,6 +362,56 @@ func TestFunctionWithNetworkIsMarkedBeforeItStarts(t *testing.T) {
 	b.want(request.ID, "scheduled running complete", "complete1")
 }
 
+// Calls outside last as long as a stranger's server likes. They have places of their own, and a neighbor who
+// calls outside, too, finds one among these.
+func TestWhoWaitsForTheNetworkHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	outside := idOf(0xeeee)
+	answered := make(chan struct{})
+	answer := sync.OnceFunc(func() { close(answered) })
+	defer answer()
+	b := setup(t, func(n *bench) {
+		manifest := *n.manifest
+		manifest.Grants = map[string][]span.Grant{outside.String(): {{Action: span.ActionFetch,
+			Objects: []string{"h:1"}}}}
+		n.manifest = &manifest
+		n.kernels["request_worker"] = func(ctx context.Context, job Job) error {
+			for _, cause := range job.Batch {
+				if *cause.ParentID == outside && cause.TenantID != "neighbor" {
+					<-answered
+				}
+			}
+			return n.complete(ctx, job)
+		}
+	})
+	var slow []*span.Span
+	of := func(tenant string, parent span.ID) func(*span.Span) {
+		return func(s *span.Span) { s.TenantID, s.ParentID = tenant, &parent }
+	}
+	for i := range 150 {
+		slow = append(slow, b.put(i, "request", of([]string{"t1", "t2", "t3"}[i%3], outside)))
+	}
+	b.deliver(slow...)
+	eventually(t, "they fill their places", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		n := 0
+		for _, job := range b.boots {
+			n += len(job.Batch)
+		}
+		return n == 48 // three tenants have 16 each, and 16 are free
+	})
+	quick := b.put(1000, "request", of("t1", idOf(0xffff)))
+	neighbors := b.put(1001, "request", of("neighbor", outside))
+	b.deliver(quick, neighbors)
+	b.becomes(quick.ID, "complete")
+	b.becomes(neighbors.ID, "complete")
+	answer()
+	for _, request := range slow {
+		b.becomes(request.ID, "complete")
+	}
+}
+
 func TestRequestWaitsUntilItIsDue(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -347,7 +347,7 @@ func (b *bench) quiet() {
 	eventually(b.t, "nothing is under way", func() bool {
 		idle := false
 		if err := b.engine.tell(b.t.Context(), func() {
-			idle = b.engine.idle() && len(b.engine.loading) == 0 && len(b.engine.ready.turn) == 0
+			idle = b.engine.idle() && len(b.engine.loading) == 0 && b.engine.ready.empty() && b.engine.outward.empty()
 		}); err != nil {
 			b.t.Fatal(err)
 		}

@@ -30,18 +30,20 @@ func (f *fair) pushFirst(r *request) { f.first = append(f.first, r) }
 
 func (f *fair) empty() bool { return len(f.first) == 0 && len(f.turn) == 0 }
 
-// pop takes up to n requests that have the same kernel, one a tenant and turn. room says how many more a
-// tenant may have; one without room keeps its turn.
-func (f *fair) pop(n int, room func(tenant string) int) []*request {
+// pop takes up to n requests that have the same kernel, one a tenant and turn. A tenant may hold no more
+// places than it leaves free; held says how many each has now. One without room keeps its turn.
+func (f *fair) pop(n, free int, held map[string]int) []*request {
 	var batch []*request
 	taken := map[string]int{}
+	n = min(n, free)
 	for len(batch) < n && len(f.first) > 0 && (len(batch) == 0 || f.first[0].kernel == batch[0].kernel) {
 		batch, f.first = append(batch, f.first[0]), f.first[1:]
 	}
 	for next := 0; len(batch) < n && next < len(f.turn); {
 		tenant := f.turn[next]
 		queue := f.tenants[tenant]
-		if room(tenant) <= taken[tenant] {
+		// Of one place only, the first that comes has it.
+		if mine := held[tenant] + taken[tenant]; mine > 0 && mine >= free-len(batch) {
 			next++
 			continue
 		}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -24,11 +25,11 @@ func queue(f *fair, names ...string) map[string]*request {
 	return all
 }
 
-func anyRoom(string) int { return 1 << 20 }
+const anyRoom = 1 << 20
 
 func popped(f *fair, n int) string {
 	var names []string
-	for _, r := range f.pop(n, anyRoom) {
+	for _, r := range f.pop(n, anyRoom, nil) {
 		names = append(names, *r.span.Name)
 	}
 	return strings.Join(names, " ")
@@ -94,7 +95,7 @@ func TestNobodyIsForgotten(t *testing.T) {
 		want[name] = true
 	}
 	last := map[byte]string{}
-	for batch := f.pop(5, anyRoom); len(batch) > 0; batch = f.pop(5, anyRoom) {
+	for batch := f.pop(5, anyRoom, nil); len(batch) > 0; batch = f.pop(5, anyRoom, nil) {
 		for _, r := range batch {
 			name := *r.span.Name
 			if !want[name] || name <= last[name[0]] {
@@ -156,11 +157,8 @@ func TestATenantWithoutRoomKeepsItsTurn(t *testing.T) {
 	t.Parallel()
 	f := newFair()
 	queue(f, "a1", "a2", "a3", "b1", "c1")
-	room := func(tenant string) int {
-		return map[string]int{"a": 1, "b": 0, "c": 5}[tenant]
-	}
 	var names []string
-	for _, r := range f.pop(9, room) {
+	for _, r := range f.pop(9, 3, map[string]int{"a": 2, "b": 9}) { // of 14 places
 		names = append(names, *r.span.Name)
 	}
 	if got := strings.Join(names, " "); got != "a1 c1" {
@@ -168,5 +166,33 @@ func TestATenantWithoutRoomKeepsItsTurn(t *testing.T) {
 	}
 	if got := popped(f, 9); got != "b1 a2 a3" {
 		t.Errorf("with room for all: got %q", got)
+	}
+}
+
+// However many tenants flood it, one that comes finds a place; and one alone has half of them.
+func TestSomePlacesAreFreeBesideAnyFlood(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ places, tenants, each int }{
+		{1, 1, 1}, {2, 1, 1}, {3, 1, 2}, {64, 1, 32}, {64, 2, 22}, {64, 3, 16}, {64, 20, 4}, {64, 31, 2},
+	} {
+		f := newFair()
+		for i := range c.places {
+			for tenant := range c.tenants {
+				f.push(&request{id: idOf(i), kernel: "k", phase: queued,
+					span: &span.Span{TenantID: fmt.Sprint(tenant)}})
+			}
+		}
+		held, used := map[string]int{}, 0
+		for batch := f.pop(16, c.places, held); len(batch) > 0; batch = f.pop(16, c.places-used, held) {
+			for _, r := range batch {
+				held[r.span.TenantID]++
+				used++
+			}
+		}
+		most := slices.Max(slices.Collect(maps.Values(held)))
+		if most > c.each || used < c.each*c.tenants/2 || c.places > 1 && used >= c.places {
+			t.Errorf("of %d places %d tenants have %d, one of them %d, want %d", c.places, c.tenants, used, most,
+				c.each)
+		}
 	}
 }

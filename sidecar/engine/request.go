@@ -23,6 +23,7 @@ type request struct {
 	isMarking   bool // it is being committed
 	foreignSeq  int  // the version of another sidecar that was seen standing
 	markSeq     int  // the version of that mark
+	isOutward   bool // it may reach the network: as of when it was queued
 	isOrphan    bool // found open at a take-over: claimed before it runs, and not before its turn
 	startedAt   time.Time
 	isCancelled bool // its owner wants it to end
@@ -177,8 +178,7 @@ func (e *Engine) place(r *request) {
 		return
 	case "running":
 		if r.isMarked && r.span.Seq == r.markSeq {
-			r.phase = queued // our own mark: this is one more try of the same attempt
-			e.ready.push(r)
+			e.enqueue(r) // our own mark: this is one more try of the same attempt
 			return
 		}
 		e.placeForeign(r)
@@ -197,8 +197,7 @@ func (e *Engine) place(r *request) {
 		e.mark(r, attemptOf(r.span)) // what reaches outside leaves a trace before it starts
 		return
 	}
-	r.phase = queued
-	e.ready.push(r)
+	e.enqueue(r)
 }
 
 // placeForeign deals with a version that another sidecar appended. Either this one no longer leads, and
@@ -230,7 +229,7 @@ func (e *Engine) wake() {
 // remove takes a request out of wherever it waits.
 func (e *Engine) remove(r *request) {
 	delete(e.open, r.id)
-	e.ready.remove(r)
+	e.queueOf(r).remove(r)
 	e.due.remove(r)
 	e.settled(r.id, false)
 }
@@ -246,25 +245,51 @@ func attemptOf(s *span.Span) int {
 	return *s.Attempt
 }
 
-// dispatchRequests starts what may run. No tenant holds more than half of the places, so that another
-// finds one when it comes.
+// enqueue puts a request among those that may run. Those that may reach the network have a queue and places
+// of their own: they last as long as a stranger's server likes.
+func (e *Engine) enqueue(r *request) {
+	manifest := e.config.Manifest()
+	r.phase = queued
+	r.isOutward = manifest != nil && r.span.ParentID != nil && manifest.HasNetwork(*r.span.ParentID)
+	e.queueOf(r).push(r)
+}
+
+func (e *Engine) queueOf(r *request) *fair {
+	if r.isOutward {
+		return e.outward
+	}
+	return e.ready
+}
+
+// dispatchRequests starts what may run.
 func (e *Engine) dispatchRequests() {
-	if e.draining || e.isDeposed || e.ready.empty() {
+	if e.draining || e.isDeposed {
 		return
 	}
-	held := map[string]int{}
-	for _, r := range e.inFlight {
-		held[r.span.TenantID]++
+	e.dispatchFrom(e.ready, false)
+	e.dispatchFrom(e.outward, true)
+}
+
+// dispatchFrom starts what may run of one queue, in the places of that queue.
+func (e *Engine) dispatchFrom(queue *fair, isOutward bool) {
+	if queue.empty() {
+		return
 	}
-	most := max(e.config.InFlightMax/2, 1)
-	for len(e.inFlight) < e.config.InFlightMax {
-		batch := e.ready.pop(min(requestBatch, e.config.InFlightMax-len(e.inFlight)),
-			func(tenant string) int { return most - held[tenant] })
+	held, free := map[string]int{}, e.config.InFlightMax
+	for _, r := range e.inFlight {
+		if r.isOutward == isOutward {
+			held[r.span.TenantID]++
+			free--
+		}
+	}
+	for free > 0 {
+		batch := queue.pop(requestBatch, free, held)
 		if len(batch) == 0 {
 			return
 		}
 		for _, r := range batch {
 			held[r.span.TenantID]++
+			free--
 		}
 		if batch = slices.DeleteFunc(slices.DeleteFunc(batch, e.claim), e.bootAlone); len(batch) > 0 {
 			e.bootRequests(batch)

@@ -133,8 +133,8 @@ func (e *Engine) adopt(ctx context.Context, page []*span.Span, seen map[span.ID]
 				e.place(r)
 				continue
 			}
-			r.isOrphan, r.phase = true, queued
-			e.ready.push(r)
+			r.isOrphan = true
+			e.enqueue(r)
 		}
 	})
 }
@@ -258,10 +258,9 @@ func (e *Engine) marked(r *request, version *span.Span, outcome ledger.Outcome) 
 	case e.inFlight[r.id] == r: // claimed in its turn
 		delete(e.inFlight, r.id)
 		r.phase = queued
-		e.ready.pushFirst(r)
+		e.queueOf(r).pushFirst(r)
 	default:
-		r.phase = queued
-		e.ready.push(r)
+		e.enqueue(r)
 	}
 }
 

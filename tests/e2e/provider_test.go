@@ -246,7 +246,8 @@ func TestAProvidersFaultsAreRecorded(t *testing.T) {
 			"the provider answered 500: it is broken, Bearer ***", 3},
 		"too slow":             {at(v.URL+"/slow", columns{"timeout_ms": 300}), "exception", "timeout", 0},
 		"no JSON":              {at(v.URL + "/text"), "exception", "no text in the form of ollama", 1},
-		"a redirect inside":    {at(v.URL+"/inside", key), "denied", "169.254.169.254:80", 0},
+		"a redirect inside":    {at(v.URL + "/inside"), "denied", "169.254.169.254:80", 0},
+		"one after a secret":   {at(v.URL+"/inside", key), "denied", "redirects to where this call may not go", 0},
 		"a redirect away":      {at(v.URL + "/away"), "denied", "localhost:1", 0},
 		"a host nobody lists":  {at(unlisted.URL), "denied", "add it to LOGLINE_FETCH_ALLOW", 0},
 		"a host nobody grants": {at("http://127.0.0.1:1"), "denied", `add \"fetch:127.0.0.1:1\" to grants`, 0},
@@ -388,6 +389,41 @@ func TestThePageOnProvidersIsTrue(t *testing.T) {
 		return err
 	}); err != nil {
 		t.Error(err)
+	}
+}
+
+// Three tenants fill all that they may with calls of a provider that does not answer.
+func TestASlowProviderHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	answered := make(chan struct{})
+	slow := newVendor(t, func(int, http.ResponseWriter, *http.Request) bool {
+		<-answered
+		return false
+	})
+	t.Cleanup(sync.OnceFunc(func() { close(answered) })) // before the vendor is closed
+	quick := newVendor(t, nil)
+	s.granting(slow.host, quick.host)
+	s.serve(append(outward(slow.host, quick.host), "LOGLINE_MAX_IN_FLIGHT=16")...)
+	provider := s.provider(columns{"type": "ollama", "base_url": slow.URL, "model": "m"})
+	for i := range 45 {
+		s.ask(user{fmt.Sprint("flooder", i%3), fmt.Sprint("flood", i%3)}, provider, hi)
+	}
+	// Of n places three tenants have a quarter each.
+	eventually(t, "they wait for the provider", func() bool {
+		asked, _ := slow.calls()
+		return len(asked) == 12
+	})
+	if got := s.run(alice, "return 1"); got.last().StatusText() != "complete" {
+		t.Errorf("a neighbor's function: %s", describe([]run{got}))
+	}
+	other := s.provider(columns{"type": "ollama", "base_url": quick.URL, "model": "m"})
+	_, x := s.called(s.ask(alice, other, hi))
+	if x.StatusText() != "complete" {
+		t.Errorf("a neighbor's provider: %s", x.Error)
+	}
+	if asked, _ := slow.calls(); len(asked) != 12 {
+		t.Errorf("the provider was asked %d times", len(asked))
 	}
 }
 
