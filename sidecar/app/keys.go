@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -144,6 +145,17 @@ func RevokeKey(ctx context.Context, owner *ledger.Owner, current *span.Span, sig
 		return []*span.Span{row}, sign.NewSigner(signer).Seal(row, row.PrevHash)
 	})
 	return row, err
+}
+
+// IsRevokedFromStart reports whether nothing that the key of current has ever signed counts.
+func IsRevokedFromStart(ctx context.Context, owner *ledger.Owner, current *span.Span) (bool, error) {
+	rows, err := owner.Keys(ctx)
+	if err != nil {
+		return false, fmt.Errorf("read the keys: %w", err)
+	}
+	return slices.ContainsFunc(rows, func(row *span.Span) bool {
+		return row.ID == current.ID && sign.IsFromStart(row)
+	}), nil
 }
 
 // SignDocument completes the span that raw describes, so that it states every hashed column, and signs it.

@@ -66,7 +66,8 @@ func runRotate(ctx context.Context, k *keysCall) error {
 const revokeHelp = `Usage: logline keys revoke FILE|FINGERPRINT [flags]
 
 Takes a key back, for good. What was committed before counts on, by the transactions that the ledger has
-seen; whatever time a span states. Sidecars go by it as soon as they see it.
+seen; whatever time a span states. Sidecars go by it as soon as they see it. A key that is revoked can be
+revoked --from-start, too.
 
     --from-start     nothing that it has ever signed counts: it was stolen, nobody knows when
     --reason TEXT    why, for people
@@ -89,8 +90,17 @@ func runRevoke(ctx context.Context, k *keysCall) error {
 	}
 	defer owner.Close(context.WithoutCancel(ctx))
 	if current.StatusText() == "revoked" {
-		fmt.Fprintf(k.out, "it is revoked already, by version %d of span %s\n", current.Seq, current.ID)
-		return nil
+		fromStart, err := app.IsRevokedFromStart(ctx, owner, current)
+		switch {
+		case err != nil:
+			return err
+		case fromStart:
+			return fmt.Errorf("revoke the key: it is revoked from its start already (version %d of span %s)",
+				current.Seq, current.ID)
+		case !k.fromStart:
+			return fmt.Errorf("revoke the key: it is revoked already, by version %d of span %s, and what was "+
+				"committed before counts on; if that shall not count either, add --from-start", current.Seq, current.ID)
+		}
 	}
 	row, err := app.RevokeKey(ctx, owner, current, signer, k.reason, k.fromStart)
 	if err != nil {

@@ -36,11 +36,13 @@ type trusted struct {
 	isRoot      bool
 	depth       int  // keys from here to the root
 	isFallen    bool // whoever signed it was revoked before that: it counts for nothing, but it is known
+	certificate *span.Span
 	revocations []revocation
 }
 
 // revocation takes back what was not committed before it.
 type revocation struct {
+	version    *span.Span
 	snapshot   *Snapshot // nil: everything
 	acceptedAt span.Time
 }
@@ -95,7 +97,7 @@ func (t *Trust) certify(chain []*span.Span, isRoot, fallen bool) *trusted {
 	entry := &trusted{Document: *first, isRoot: isRoot, isFallen: fallen}
 	isCertified := false
 	for _, version := range chain {
-		if version.IsDeleted || version.StatusText() == "revoked" {
+		if isRevocation(version) {
 			entry.revocations = append(entry.revocations, revocationOf(version))
 			continue
 		}
@@ -112,7 +114,7 @@ func (t *Trust) certify(chain []*span.Span, isRoot, fallen bool) *trusted {
 		default:
 			isCertified = t.Check(version, PurposeKey) == nil
 		}
-		if isCertified && !isRoot {
+		if entry.certificate = version; isCertified && !isRoot {
 			entry.depth = t.keys[*version.PublicKey].depth + 1
 			isCertified = entry.depth <= chainMax
 		}
@@ -135,7 +137,7 @@ func revocationOf(version *span.Span) revocation {
 	var stated struct {
 		Snapshot string `json:"snapshot"`
 	}
-	r := revocation{}
+	r := revocation{version: version}
 	if version.AcceptedAt == nil || version.IsDeleted || json.Unmarshal(version.Metadata, &stated) != nil {
 		return r
 	}
@@ -143,6 +145,15 @@ func revocationOf(version *span.Span) revocation {
 		r.snapshot, r.acceptedAt = &snapshot, *version.AcceptedAt
 	}
 	return r
+}
+
+// IsFromStart reports whether version, of a key span, takes back everything that the key has ever signed.
+func IsFromStart(version *span.Span) bool {
+	return isRevocation(version) && revocationOf(version).snapshot == nil
+}
+
+func isRevocation(version *span.Span) bool {
+	return version.IsDeleted || version.StatusText() == "revoked"
 }
 
 // Rows is how many versions of key spans t was made of.
@@ -216,6 +227,26 @@ func (t *Trust) Leads(row *span.Span, purpose Purpose) bool {
 	}
 	key := t.keys[*row.PublicKey]
 	return key != nil && (key.isRoot || slices.Contains(key.Purposes, purpose)) && key.reaches(row)
+}
+
+// MightLead is Leads, or row is signed by a key of which nothing is known: that of another root, perhaps.
+func (t *Trust) MightLead(row *span.Span, purpose Purpose) bool {
+	return t.checkSeal(row) == nil && (t.keys[*row.PublicKey] == nil || t.Leads(row, purpose))
+}
+
+// IsTakenBack reports whether the key of row, or one on its way to the root, was revoked before row by a
+// version that a key which counts has signed. A revocation holds without a signature, too.
+func (t *Trust) IsTakenBack(row *span.Span) bool {
+	if row.PublicKey == nil || t.keys[*row.PublicKey] == nil {
+		return false
+	}
+	key := t.keys[*row.PublicKey]
+	for _, r := range key.revocations {
+		if (r.snapshot == nil || !r.isAfter(row)) && t.Check(r.version, PurposeKey) == nil {
+			return true
+		}
+	}
+	return key.isFallen && t.IsTakenBack(key.certificate)
 }
 
 // checkSeal is the hash and the signature of row, whoever's it is.

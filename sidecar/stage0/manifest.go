@@ -59,7 +59,7 @@ func (s *Stage0) Reload(ctx context.Context) error {
 	chosen, next := choose(trust, candidates, now)
 	s.noteNext(next)
 	for _, c := range candidates {
-		if c.fault != nil && !c.isWithdrawn() && !s.faulty[c.row.Seq] {
+		if c.fault != nil && (!c.isWithdrawn() || c.isForbidden) && !s.faulty[c.row.Seq] {
 			s.faulty[c.row.Seq] = s.incident(ctx, c.row, "manifest refused", c.fault)
 		}
 	}
@@ -96,19 +96,43 @@ type candidate struct {
 	row      *span.Span
 	manifest *governed
 	fault    error
+	// isForbidden says that c would take the manifest out of force, and may not.
+	isForbidden bool
 }
 
-// settled reports whether nothing before c matters any more: it is in force whatever timelock there was.
-// Where keys count, only one that they have signed: what is not may be bound by one before it.
+// settled reports whether nothing before c matters any more: it is in force whatever timelock there was, and
+// it says itself what must be signed. What no key has signed may be bound by one before it, however old, also
+// where no root says which keys count.
 func (c *candidate) settled(trust *sign.Trust, now time.Time) bool {
-	return c.fault == nil && !c.dueAt(span.TimelockHoursMax).After(now) &&
-		(!trust.HasRoot() && !c.requiresSignatures() || trust.CheckSealed(c.row, sign.PurposeManifest) == nil)
+	if c.fault != nil || c.isWithdrawn() || c.dueAt(span.TimelockHoursMax).After(now) {
+		return false
+	}
+	return !trust.HasRoot() && c.requiresSignatures() || trust.CheckSealed(c.row, sign.PurposeManifest) == nil
 }
 
 // isWithdrawn reports whether its governor took c back, or has not let it out yet.
 func (c *candidate) isWithdrawn() bool { return c.row.StatusText() != "active" || c.row.IsDeleted }
 
-func (c *candidate) requiresSignatures() bool { return c.manifest.Features.SignaturesRequired.IsAny() }
+// requiresSignatures reports whether c asks for any signature. One that cannot be read, since it is of
+// another version of the form, asks unless it plainly does not.
+func (c *candidate) requiresSignatures() bool {
+	if c.manifest != nil {
+		return c.manifest.Features.SignaturesRequired.IsAny()
+	}
+	var stated struct {
+		Features struct {
+			SignaturesRequired json.RawMessage `json:"signatures_required"`
+		} `json:"features"`
+	}
+	if json.Unmarshal(c.row.Metadata, &stated) != nil {
+		return false
+	}
+	switch string(stated.Features.SignaturesRequired) {
+	case "", "false", "null", "[]":
+		return false
+	}
+	return true
+}
 
 // dueAt is when c takes force under a timelock; ledger.InForce has the same rule.
 func (c *candidate) dueAt(timelockHours int) time.Time {
@@ -147,33 +171,34 @@ func (s *Stage0) candidates(ctx context.Context, trust *sign.Trust, now time.Tim
 	}
 }
 
-// choose walks from the oldest candidate to the newest: each waits for the timelock of the one that is in
-// force before it, so none can shorten its own, and each needs the signature that one before it requires. It
-// returns which is in force at now, nil where none, and when the next one takes force.
+// choose walks from the oldest candidate to the newest: each waits for the timelock of the last one that was
+// in force before it, so none can shorten its own, nor get around it by taking the manifest out of force; and
+// each needs the signature that one before it requires, to take it out of force, too. It returns which is in
+// force at now, nil where none, and when the next one takes force.
 // ledger_private.manifest_in_force has the same rule.
 func choose(trust *sign.Trust, newestFirst []candidate, now time.Time) (chosen *governed, next time.Time) {
-	isBound := false
+	isBound, hours := false, 0
 	for i := len(newestFirst) - 1; i >= 0; i-- {
 		c := &newestFirst[i]
-		hours := 0
-		if chosen != nil {
-			hours = chosen.Timelocks["manifest"]
-		}
 		due := c.dueAt(hours)
 		switch {
 		case due.After(now):
 			if next.IsZero() || due.Before(next) {
 				next = due
 			}
+			continue
 		case c.isWithdrawn():
-			chosen = nil
-		case c.fault == nil:
-			isBound = c.judgeSignature(trust, isBound)
-			if c.fault == nil {
-				chosen = c.manifest
-			} else if isBound && chosen != nil && !chosen.isSigned {
+			if c.judgeWithdrawal(trust, isBound); !c.isForbidden {
 				chosen = nil
 			}
+			continue
+		}
+		isBound = c.judgeSignature(trust, isBound)
+		switch {
+		case c.fault == nil:
+			chosen, hours = c.manifest, c.manifest.Timelocks["manifest"]
+		case isBound && (chosen != nil && !chosen.isSigned || c.hasFallenUnsigned(trust)):
+			chosen = nil
 		}
 	}
 	return chosen, next
@@ -238,7 +263,8 @@ func (s *Stage0) tolerate(err error) error {
 func readManifest(row *span.Span) (*governed, error) {
 	if row.StatusText() != "active" {
 		return nil, &span.RunError{Code: span.RunRevoked,
-			Message: fmt.Sprintf("the manifest has the status %q, not active", row.StatusText())}
+			Message: fmt.Sprintf("the manifest has the status %q, not active: append a version that is (`logline "+
+				"manifest --file FILE`, or docs/manifest.md)", row.StatusText())}
 	}
 	if err := verifyHash(row, true); err != nil {
 		return nil, err

@@ -193,6 +193,21 @@ func TestSQLAndSidecarAgreeOnTheManifestInForce(t *testing.T) {
 				s.Status, s.Metadata = new("revoked"), document(b.t, locked)
 			}))
 		},
+		"deprecated, and back": func(b *bench) {
+			b.publish(system(span.ManifestID, "manifest", func(s *span.Span) {
+				s.Status, s.Metadata = new("deprecated"), document(b.t, nil)
+			}))
+			b.publish(b.timelocked("3", 0))
+		},
+		"revoked long ago, and back under a timelock": func(b *bench) {
+			b.publish(b.timelocked("2", 24))
+			b.publish(system(span.ManifestID, "manifest", func(s *span.Span) {
+				s.Status, s.Metadata = new("revoked"), document(b.t, nil)
+			}))
+			b.age(span.ManifestID, 1, 1000)
+			b.age(span.ManifestID, 2, 900)
+			b.publish(b.timelocked("3", 0))
+		},
 		"deleted": func(b *bench) {
 			gone := b.timelocked("2", 0)
 			gone.IsDeleted = true

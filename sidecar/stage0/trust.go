@@ -3,6 +3,7 @@ package stage0
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -63,9 +64,13 @@ func (inv *invocation) admitProviders(rows []*span.Span) ([]*span.Span, error) {
 // requires signatures, of whatever, must carry one; and so must its successors, whatever they require
 // (isBound), until one that carries it says otherwise: or whoever can write to the ledger could let go of the
 // requirement. It returns whether what follows is bound. A manifest whose key was revoked since binds still,
-// but it sets nothing free: else revoking a key would let go of what it signed. Where the root is not there,
-// nobody can tell, and it binds, too.
+// but it sets nothing free: else revoking a key would let go of what it signed. Neither does one that cannot
+// be read any more, or whose key leads to another root than the one that is pinned now. Where the root is not
+// there, nobody can tell, and all of them bind.
 func (c *candidate) judgeSignature(trust *sign.Trust, isBound bool) bool {
+	if c.fault != nil {
+		return isBound || c.requiresSignatures() && trust.MightLead(c.row, sign.PurposeManifest)
+	}
 	refusal := trust.CheckSealed(c.row, sign.PurposeManifest)
 	c.manifest.isSigned, c.manifest.trust = refusal == nil, trust
 	if refusal == nil {
@@ -77,7 +82,26 @@ func (c *candidate) judgeSignature(trust *sign.Trust, isBound bool) bool {
 	if refusal != nil {
 		c.fault = refusal
 	}
-	return isBound || c.requiresSignatures() && (!trust.HasRoot() || trust.Leads(c.row, sign.PurposeManifest))
+	return isBound || c.requiresSignatures() &&
+		(!trust.HasRoot() || trust.MightLead(c.row, sign.PurposeManifest))
+}
+
+// judgeWithdrawal refuses to take the manifest out of force without the signature that its next version
+// needs: else who governs without a key would keep every sidecar from starting.
+func (c *candidate) judgeWithdrawal(trust *sign.Trust, isBound bool) {
+	if !isBound {
+		return
+	}
+	if refusal := trust.Check(c.row, sign.PurposeManifest); refusal != nil {
+		c.fault, c.isForbidden = refusal, true
+	}
+}
+
+// hasFallenUnsigned reports whether c fell with a key that somebody has revoked without a signature. Then no
+// older one stands in: who has no key could else bring back what was in force before.
+func (c *candidate) hasFallenUnsigned(trust *sign.Trust) bool {
+	var refusal *span.RunError
+	return errors.As(c.fault, &refusal) && refusal.Code == span.RunRevoked && !trust.IsTakenBack(c.row)
 }
 
 // judgedBy is the manifest in force by other keys, where none of candidates can take its place: with a

@@ -89,6 +89,12 @@ func (b *signedBench) publishSigned(signer *sign.Key, want ...*span.Span) {
 // revoke takes key back from now on, or from its start, and tells Stage-0.
 func (b *signedBench) revoke(key *sign.Key, fromStart bool) {
 	b.t.Helper()
+	b.revokeBy(b.root, key, fromStart)
+}
+
+// revokeBy is revoke with a signature of signer; nil is none.
+func (b *signedBench) revokeBy(signer, key *sign.Key, fromStart bool) {
+	b.t.Helper()
 	id := sign.KeySpanID(key.Public())
 	found, err := b.owner.Latest(b.t.Context(), []span.ID{id})
 	if err != nil {
@@ -102,7 +108,7 @@ func (b *signedBench) revoke(key *sign.Key, fromStart bool) {
 		if err != nil {
 			return nil, err
 		}
-		return []*span.Span{row}, sign.NewSigner(b.root).Seal(row, row.PrevHash)
+		return []*span.Span{row}, sign.NewSigner(signer).Seal(row, row.PrevHash)
 	})
 	if err != nil {
 		b.t.Fatal(err)
@@ -381,6 +387,10 @@ func TestAManifestBindsHoweverOldItIs(t *testing.T) {
 			t.Errorf("%s: the unsigned manifest is in force", name)
 		}
 	}
+	for name, root := range map[string]string{"without a root": "", "another root": newKey(t).Fingerprint()} {
+		b.config.TrustRoot = root
+		wantNothingStarts(t, b, name, "LOGLINE_TRUST_ROOT")
+	}
 }
 
 func TestWithoutItsRootNothingStartsThatRequiresSignatures(t *testing.T) {
@@ -390,13 +400,19 @@ func TestWithoutItsRootNothingStartsThatRequiresSignatures(t *testing.T) {
 	b.publishSigned(b.root, b.requiring(true))
 	for name, root := range map[string]string{"none": "", "another": newKey(t).Fingerprint()} {
 		b.config.TrustRoot = root
-		s := b.another()
-		if err := s.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "LOGLINE_TRUST_ROOT") {
-			t.Errorf("%s: %v", name, err)
-		}
-		if s.Manifest() != nil {
-			t.Errorf("%s: manifest %s is in force", name, s.Manifest().Version)
-		}
+		wantNothingStarts(t, b, name, "LOGLINE_TRUST_ROOT")
+	}
+}
+
+// wantNothingStarts checks that a sidecar that starts now finds no manifest in force, and says why.
+func wantNothingStarts(t *testing.T, b *signedBench, what, why string) {
+	t.Helper()
+	s := b.another()
+	if err := s.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), why) {
+		t.Errorf("%s: %v, want %q", what, err, why)
+	}
+	if s.Manifest() != nil {
+		t.Errorf("%s: manifest %s is in force", what, s.Manifest().Version)
 	}
 }
 

@@ -39,8 +39,12 @@ begin
             then case p_before
                 when 'draft' then p_after = 'active'
                 when 'active' then p_after in ('active', 'deprecated', 'revoked')
-                -- What is out of use can still turn out to be stolen.
-                when 'deprecated' then p_after = 'revoked'
+                -- What is out of use can still turn out to be stolen. There is one manifest: whoever takes it out
+                -- of force must not end the ledger.
+                when 'deprecated' then p_after = 'revoked' or p_entity_type = 'manifest' and p_after = 'active'
+                when 'revoked' then p_entity_type = 'manifest' and p_after = 'active'
+                    -- Stolen earlier than was thought. It never comes back.
+                    or p_entity_type = 'key' and p_after = 'revoked'
                 else false
             end
         when p_entity_type = 'function' then case p_before

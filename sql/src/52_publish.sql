@@ -44,7 +44,9 @@ begin
         where s.seq >= coalesce((
             select max(o.seq)
             from sound as o
-            where o.accepted_at <= now() - c_timelock_max
+            where o.status = 'active'
+                and not o.is_deleted
+                and o.accepted_at <= now() - c_timelock_max
                 and (o.effective_at is null or o.effective_at <= now())
         ), 0)
         order by s.seq
@@ -56,9 +58,11 @@ begin
                     then v_version.accepted_at + make_interval(hours => v_hours)
             end
         ) > now();
-        v_manifest := case
-            when v_version.status = 'active' and not v_version.is_deleted then v_version.metadata
-        end;
+        if v_version.status is distinct from 'active' or v_version.is_deleted then
+            v_manifest := null; -- its timelock stays: what follows must not get around it
+            continue;
+        end if;
+        v_manifest := v_version.metadata;
         -- A number in a document that may be malformed: read as text.
         v_hours := coalesce(substring(
             v_manifest #>> '{timelocks,manifest,activate_after_hours}' from '^[0-9]{1,3}$'

@@ -1,6 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 978950096657edcfc3cfb0d7bd448f9f5fce9545575a71f380031fae52380471
+-- Sources: ff69f640982841bd931650165bd01f54ab17fd2d89e8a7466f7f4347b84ffbbf
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)

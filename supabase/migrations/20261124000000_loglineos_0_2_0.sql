@@ -1275,8 +1275,12 @@ begin
             then case p_before
                 when 'draft' then p_after = 'active'
                 when 'active' then p_after in ('active', 'deprecated', 'revoked')
-                -- What is out of use can still turn out to be stolen.
-                when 'deprecated' then p_after = 'revoked'
+                -- What is out of use can still turn out to be stolen. There is one manifest: whoever takes it out
+                -- of force must not end the ledger.
+                when 'deprecated' then p_after = 'revoked' or p_entity_type = 'manifest' and p_after = 'active'
+                when 'revoked' then p_entity_type = 'manifest' and p_after = 'active'
+                    -- Stolen earlier than was thought. It never comes back.
+                    or p_entity_type = 'key' and p_after = 'revoked'
                 else false
             end
         when p_entity_type = 'function' then case p_before
@@ -2013,7 +2017,9 @@ begin
         where s.seq >= coalesce((
             select max(o.seq)
             from sound as o
-            where o.accepted_at <= now() - c_timelock_max
+            where o.status = 'active'
+                and not o.is_deleted
+                and o.accepted_at <= now() - c_timelock_max
                 and (o.effective_at is null or o.effective_at <= now())
         ), 0)
         order by s.seq
@@ -2025,9 +2031,11 @@ begin
                     then v_version.accepted_at + make_interval(hours => v_hours)
             end
         ) > now();
-        v_manifest := case
-            when v_version.status = 'active' and not v_version.is_deleted then v_version.metadata
-        end;
+        if v_version.status is distinct from 'active' or v_version.is_deleted then
+            v_manifest := null; -- its timelock stays: what follows must not get around it
+            continue;
+        end if;
+        v_manifest := v_version.metadata;
         -- A number in a document that may be malformed: read as text.
         v_hours := coalesce(substring(
             v_manifest #>> '{timelocks,manifest,activate_after_hours}' from '^[0-9]{1,3}$'
@@ -4329,7 +4337,7 @@ grant execute on function ledger_private.standing_walls()
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 978950096657edcfc3cfb0d7bd448f9f5fce9545575a71f380031fae52380471
+-- Sources: ff69f640982841bd931650165bd01f54ab17fd2d89e8a7466f7f4347b84ffbbf
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -4667,7 +4675,7 @@ begin
         ('ledger.import_end', '966a757f399e52a810ffcc8c64733d7b8139f6aeaf37e92e78860dd1f0190b63'),
         ('ledger.is_callable', 'afc504660585ad8d843f1e6e13197ebd258e256660da612533b004d8f0e9502a'),
         ('ledger.is_governor', '052100188c971990548496517c3bd5cef048e202da12cce2e6970679fd687971'),
-        ('ledger.may_follow', '74b76bf535715494b56914b79b8c48c6a30dabe43d50d409e8cb3aeccaa055f7'),
+        ('ledger.may_follow', 'e0ac916e493319740185affbed129ce696a2804ccb3ec7b1a8110d166a11acb0'),
         ('ledger.refuse_change', '2bf360cdc5893a49d2ec6393be03366bfe45c0741a961aa98218a546fa9b476c'),
         ('ledger.result', '7c40690af20085a63e66e7b8fe5261702375e67ff5cb7ed211d05dc99746b19c'),
         ('ledger.uuid7', '4f033ff8ae752da60a6f898e1fe60695a26729e2dfb29ff2d813169877ac3406'),
@@ -4679,7 +4687,7 @@ begin
         ('ledger_private.is_odd_json', 'b06773e0680a7afda7f964db97674daf9915077560f73e1e88bfd7a69fcfd32e'),
         ('ledger_private.is_superseded', '93f394567cea42f58200d0a813ae67278a07b7597d66bad55b6aa0fc6b72ee1c'),
         ('ledger_private.lock_extension', 'bcc6c125887a30775bb1d277467a79f1790259488cbf1cee83b98331f0eb6179'),
-        ('ledger_private.manifest_in_force', 'b35c6ff9238e0eee31beec2cca49148aeab67ff5ef09ed1ab8675675ae221965'),
+        ('ledger_private.manifest_in_force', '4efac5ce3562f164e1e03cb52344d5c9081153ec4ede78dbf8f8539175239e8c'),
         ('ledger_private.may_call', '9512f6f785109317a2ae71e7367645cc488c19d7618a8be8cf273ed6d9c9c2a4'),
         ('ledger_private.may_publish', 'b40dda0d48badfe4aad761c76b08732d5de924e16996f9ad226426a5cbe7cd9d'),
         ('ledger_private.mend_owner_policies', '465f17c40193f1c1a2a02323e51cc3d074df38b6bac5b7aede0c31cd4295f3da'),

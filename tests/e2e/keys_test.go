@@ -354,12 +354,39 @@ func TestCommandsOfKeys(t *testing.T) {
 	if counts := s.counts(); counts["yes"] != 1 || counts["root"] != 1 || counts["no"] != 3 {
 		t.Errorf("after it took over two, and revoked one: %v", counts)
 	}
-	if s.keys(0, "revoke", builder.Fingerprint()); len(s.read("id = $1 and status = 'revoked'",
-		sign.KeySpanID(builder.Public()).String())) != 1 {
-		t.Error("it is revoked twice")
+	for _, again := range [][]string{{}, {"--from-start"}} {
+		said := s.keys(1, append([]string{"revoke", builder.Fingerprint()}, again...)...)
+		if !strings.Contains(said, "from its start already") {
+			t.Errorf("revoked once more, %v: %s", again, said)
+		}
 	}
 	s.serveSigned("sidecar")
 	s.run(alice, `return 1;`)
+}
+
+// A theft that turns out to be older than was thought: what counted before the revocation stops to.
+func TestARevocationIsStrengthened(t *testing.T) {
+	t.Parallel()
+	s := setupSigned(t)
+	s.serveSigned("sidecar")
+	s.require("root", []string{"function"})
+	s.keys(0, "generate", "--purpose", "function", "--key", s.file("root"), "--out", s.file("alice"))
+	kept := s.insert(alice, s.signed("alice", with(function(`return 6;`), columns{"status": "active"}), alice))
+	s.keys(0, "revoke", s.file("alice"), "--key", s.file("root"))
+	sameJSON(t, s.call(kept.ID).Output, `6`)
+	if said := s.keys(1, "revoke", s.file("alice")); !strings.Contains(said, "add --from-start") {
+		t.Errorf("revoked once more: %s", said)
+	}
+	said := s.keys(0, "revoke", s.file("alice"), "--from-start", "--key", s.file("root"))
+	if !strings.Contains(said, "nothing that it has signed counts") {
+		t.Errorf("strengthened: %s", said)
+	}
+	if fault := failure(t, s.call(kept.ID)); fault.Code != span.RunRevoked {
+		t.Errorf("what was signed before the first revocation: %+v", fault)
+	}
+	if said := s.keys(0, "list"); !strings.Contains(said, "revoked from its start") {
+		t.Errorf("the list says %s", said)
+	}
 }
 
 // counts is how many keys of the list count how.

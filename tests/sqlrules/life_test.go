@@ -29,11 +29,11 @@ const everyStatus = "draft active scheduled archived deprecated revoked running 
 func lives() map[string]life {
 	const work = "running complete error retry dead blocked cancelled"
 	others := []actor{ann, bob, user("alice", "t2"), anon, nobody}
-	governed := func(entity string) life {
+	governed := func(entity, afterDeprecated, afterRevoked string) life {
 		return life{entity: entity, owner: "system", tenant: "system", starts: "draft active",
 			writers: []actor{owner, governor}, strangers: append(others, alice, service, engine),
 			follows: map[string]string{"draft": "active", "active": "active deprecated revoked",
-				"deprecated": "revoked"}}
+				"deprecated": afterDeprecated, "revoked": afterRevoked}}
 	}
 	defined := func(entity, starts string) life {
 		return life{entity: entity, owner: "alice", tenant: "t1", starts: starts, always: "archived",
@@ -41,10 +41,10 @@ func lives() map[string]life {
 			follows: map[string]string{"draft": "draft active", "active": "draft active"}}
 	}
 	all := map[string]life{
-		"manifest":        governed("manifest"),
-		"key":             governed("key"),
-		"system provider": governed("provider"),
-		"kernel":          governed("function"),
+		"manifest":        governed("manifest", "active revoked", "active"),
+		"key":             governed("key", "revoked", "revoked"),
+		"system provider": governed("provider", "revoked", ""),
+		"kernel":          governed("function", "revoked", ""),
 		"system policy": {entity: "policy", owner: "system", tenant: "system", starts: "draft active",
 			writers: []actor{owner, governor}, strangers: append(others, alice, service, engine),
 			always: "archived", follows: map[string]string{"draft": "draft active", "active": "draft active"}},
