@@ -25,7 +25,7 @@ export default async function main(ctx) {
   const { provider, text, finish_reason, reply, input, ...columns } = call;
   const status = call.error ? "error" : "complete";
   const related_to = provider ? [request.id, provider.id] : [request.id];
-  const isKept = provider?.metadata.record !== false;
+  const isKept = (provider?.metadata.record ?? true) === true;
   ctx.insertSpan({
     ...columns, entity_type: "provider_execution", did: "called", this: "provider.exec", status, related_to,
     parent_id: request.parent_id, trace_id: request.trace_id,
@@ -99,17 +99,22 @@ function headersOf(shape, provider, config) {
 
 /** What is sent: what the shape knows, by a listed model. @param {Shape} shape @param {any} config @param {any} payload */
 function bodyOf(shape, config, payload) {
-  const { messages, temperature = 0.2, max_tokens, model = config.model, ...more } = payload ?? {};
+  const { model: own, models = [], max_tokens: bound = Infinity } = config;
+  const wrong = [typeof own !== "string" && "model must be a name",
+    !(Array.isArray(models) && models.every((m) => typeof m === "string")) && "models must be a list of names",
+    bound !== Infinity && !count(bound) && "max_tokens must be a whole number above 0"].find(Boolean);
+  if (wrong) throw fault("denied", `the provider's metadata.${wrong}`);
+  const { messages, temperature = 0.2, max_tokens, model = own, ...more } = payload ?? {};
   if (!Array.isArray(messages) || messages.length === 0) {
     throw fault("denied", "payload.messages must be a list of {role, content}");
   }
-  if (model !== config.model && !config.models?.includes(model)) {
+  if (model !== own && !models.includes(model)) {
     throw fault("denied", `the provider does not allow the model ${model}: its metadata.models must list it`);
   }
   const foreign = Object.keys(more).find((key) => !shape.more.includes(key));
   if (foreign) throw fault("denied", `payload.${foreign} is unknown: ${shape.more.join(", ")} are passed on`);
   if (max_tokens !== undefined && !count(max_tokens)) throw fault("denied", "payload.max_tokens is no number above 0");
-  const most = Math.min(max_tokens ?? Infinity, config.max_tokens ?? Infinity);
+  const most = Math.min(max_tokens ?? Infinity, bound);
   return { ...shape.ask(messages, temperature, most === Infinity ? undefined : most, more), model };
 }
 
