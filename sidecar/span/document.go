@@ -290,12 +290,16 @@ func (d *document) callable(o object, m *Manifest) {
 	}
 	for i, element := range d.list(o.pathOf("callable"), raw, false) {
 		name, _ := textOf(element)
-		if _, known := m.Kernels[name]; !known {
-			d.fault(fmt.Sprintf("callable[%d]", i), clip(string(element))+" is no kernel of this manifest",
-				"name a key of kernels")
-			continue
+		id, known := m.Kernels[name]
+		switch path := fmt.Sprintf("callable[%d]", i); {
+		case !known:
+			d.fault(path, clip(string(element))+" is no kernel of this manifest", "name a key of kernels")
+		case slices.Contains([]ID{RunCodeID, ObserverBotID, RequestWorkerID, PolicyAgentID}, id):
+			d.fault(path, name+" is for the engine to start, not for requests",
+				"name provider_exec, or a kernel of your own that is made for requests")
+		default:
+			m.Callable = append(m.Callable, name)
 		}
-		m.Callable = append(m.Callable, name)
 	}
 }
 

@@ -222,22 +222,22 @@ func TestOnlyCallableKernelsAreCalled(t *testing.T) {
 func TestANestedKernelsSpansGoWithItsCaller(t *testing.T) {
 	t.Parallel()
 	url, host := server(t)
-	code := kernelOf(`
-		const results = [];
-		for (const n of [1, 2]) results.push(await ctx.run({id: ctx.manifest.kernels.provider_exec, input: n}));
-		ctx.insertSpan({entity_type: "note", output: results.map((r) => [r.ok, r.output])});
-		ctx.version(ctx.batch[0].id, {status: "complete"});`)
-	code["provider_exec"] = fmt.Sprintf(`export default async function main(ctx) {
+	code := kernelOf(fmt.Sprintf(`
 		const r = await ctx.fetch(%q, {headers: {"idempotency-key": "{{idempotency_key}}"}});
 		ctx.insertSpan({entity_type: "provider_execution", input: ctx.input, output: (await r.json()).key});
-		return ctx.input;
-	}`, url)
-	b := setup(t, map[string]any{"callable": []string{"observer_bot"}, "grants": map[string]any{
-		"observer_bot":  []string{"run", "insertSpan:note", "version:request"},
-		"provider_exec": []string{"insertSpan:provider_execution", "fetch:" + host}}}, code)
+		return ctx.input;`, url))
+	code["provider_exec"] = `export default async function main(ctx) {
+		const results = [];
+		for (const n of [1, 2]) results.push(await ctx.run({id: ctx.manifest.kernels.observer_bot, input: n}));
+		ctx.insertSpan({entity_type: "note", output: results.map((r) => [r.ok, r.output])});
+		ctx.version(ctx.batch[0].id, {status: "complete"});
+	}`
+	b := setup(t, map[string]any{"callable": []string{"provider_exec"}, "grants": map[string]any{
+		"provider_exec": []string{"run", "insertSpan:note", "version:request"},
+		"observer_bot":  []string{"insertSpan:provider_execution", "fetch:" + host}}}, code)
 	b.reach(host)
-	request := b.request(1, span.ObserverBotID)
-	results, err := b.boot("observer_bot", "", request)
+	request := b.request(1, span.ProviderExecID)
+	results, err := b.boot("provider_exec", "", request)
 	if err != nil {
 		t.Fatal(err)
 	}
