@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,41 +24,100 @@ func Keys(ctx context.Context, owner *ledger.Owner, root string) ([]sign.Entry, 
 	return sign.List(root, rows), nil
 }
 
+// VouchFor returns nil where a key that signer certifies counts: under the pinned root, or under signer
+// itself, where that is another root in the ledger, which may be pinned yet.
+func VouchFor(ctx context.Context, owner *ledger.Owner, root string, signer *sign.Key) error {
+	rows, err := owner.Keys(ctx)
+	if err != nil {
+		return fmt.Errorf("read the keys: %w", err)
+	}
+	err = sign.NewTrust(root, rows).Vouch(signer.Public(), sign.PurposeKey)
+	if err == nil || sign.NewTrust(signer.Fingerprint(), rows).Vouch(signer.Public(), sign.PurposeKey) == nil {
+		return nil
+	}
+	return fmt.Errorf("sign another key: %w; `logline keys list` shows what counts, and `logline keys publish "+
+		"FILE --root` publishes a root", err)
+}
+
+// RightsError says that a key has other rights than those stated.
+type RightsError struct {
+	Fingerprint  string
+	Has, Stated  sign.Rights
+	IsNoneStated bool
+}
+
+// Error shows the rights in the form that commands take.
+func (e *RightsError) Error() string {
+	if e.IsNoneStated {
+		return fmt.Sprintf("the key %.12s… has the rights %s: state them, if you want to sign them",
+			e.Fingerprint, e.Has.Flags())
+	}
+	return fmt.Sprintf("the key %.12s… has the rights %s, not %s: a key has those of its first version, for "+
+		"good; state them, or generate another", e.Fingerprint, e.Has.Flags(), e.Stated.Flags())
+}
+
 // PublishKey appends the span of key, signed by signer. A span that is there is certified anew, if signer's
-// signature is not on it: so a new root takes over what an old one has signed.
+// signature is not on it: so a new root takes over what an old one has signed. rights must be those that it
+// has.
 func PublishKey(ctx context.Context, owner *ledger.Owner, key, signer *sign.Key, rights sign.Rights,
 	name string) (*span.Span, error) {
-	id := sign.KeySpanID(key.Public())
-	found, err := owner.Latest(ctx, []span.ID{id})
+	versions, err := owner.Versions(ctx, sign.KeySpanID(key.Public()))
 	if err != nil {
 		return nil, fmt.Errorf("look for the key: %w", err)
 	}
-	current := found[id]
-	if current == nil {
-		row, err := sign.NewKeySpan(key, rights, name, time.Now())
-		if err != nil {
-			return nil, err
-		}
-		return row, appendSealed(ctx, owner, signer, row)
+	if len(versions) > 0 {
+		return certify(ctx, owner, versions, signer, &rights)
 	}
-	if current.PublicKey != nil && *current.PublicKey == signer.Public() {
-		return current, nil
-	}
-	return Recertify(ctx, owner, current, signer)
-}
-
-// Recertify appends the next version of a key span as it is, signed by signer.
-func Recertify(ctx context.Context, owner *ledger.Owner, current *span.Span, signer *sign.Key) (
-	*span.Span, error) {
-	if current.StatusText() != "active" {
-		return nil, fmt.Errorf("publish the key %s: it has the status %s and can not come back; generate another",
-			current.ID, current.StatusText())
-	}
-	row, err := sign.NextKeySpan(current, "active", "", "", time.Now())
+	row, err := sign.NewKeySpan(key, rights, name, time.Now())
 	if err != nil {
 		return nil, err
 	}
 	return row, appendSealed(ctx, owner, signer, row)
+}
+
+// Recertify appends the next version of a key span, signed by signer, which states its first version's
+// rights. They must be the rights stated here; nil is none.
+func Recertify(ctx context.Context, owner *ledger.Owner, id span.ID, signer *sign.Key, rights *sign.Rights) (
+	*span.Span, error) {
+	versions, err := owner.Versions(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("look for the key: %w", err)
+	}
+	return certify(ctx, owner, versions, signer, rights)
+}
+
+// certify is Recertify for versions, the newest first. Where the newest is as it should be, it stays.
+func certify(ctx context.Context, owner *ledger.Owner, versions []*span.Span, signer *sign.Key,
+	rights *sign.Rights) (*span.Span, error) {
+	newest := versions[0]
+	first, err := sign.ReadDocument(versions[len(versions)-1])
+	switch {
+	case err != nil:
+		return nil, err
+	case newest.StatusText() != "active":
+		return nil, fmt.Errorf("publish the key %.12s…: it has the status %s and can not come back; generate "+
+			"another", first.Fingerprint, newest.StatusText())
+	case rights == nil:
+		return nil, &RightsError{Fingerprint: first.Fingerprint, Has: first.Rights, IsNoneStated: true}
+	case !rights.Equal(first.Rights):
+		return nil, &RightsError{Fingerprint: first.Fingerprint, Has: first.Rights, Stated: *rights}
+	case newest.PublicKey != nil && *newest.PublicKey == signer.Public() && newest.VerifyHash() == nil &&
+		newest.Signature != nil && new(sign.Trust).CheckPresent(newest) == nil && sign.StatesRights(newest, first):
+		return newest, nil
+	}
+	row, err := sign.NextKeySpan(standing(versions), "active", "", "", time.Now())
+	if err != nil {
+		return nil, err
+	}
+	return row, appendSealed(ctx, owner, signer, row)
+}
+
+// standing is the newest version of a key span with what the first one states: whatever was written between
+// them, no more is signed.
+func standing(versions []*span.Span) *span.Span {
+	row, first := *versions[0], versions[len(versions)-1]
+	row.Metadata, row.Name, row.IdempotencyKey = first.Metadata, first.Name, first.IdempotencyKey
+	return &row
 }
 
 func appendSealed(ctx context.Context, owner *ledger.Owner, signer *sign.Key, rows ...*span.Span) error {
@@ -71,8 +131,8 @@ func appendSealed(ctx context.Context, owner *ledger.Owner, signer *sign.Key, ro
 	})
 }
 
-// FindKey returns the newest version of the key span that name means: a fingerprint, or at least eight
-// characters of its beginning.
+// FindKey returns the newest version of the key span that name means, with the rights that it has: a
+// fingerprint, or at least eight characters of its beginning.
 func FindKey(ctx context.Context, owner *ledger.Owner, name string) (*span.Span, error) {
 	entries, err := Keys(ctx, owner, "")
 	if err != nil {
@@ -92,38 +152,74 @@ func FindKey(ctx context.Context, owner *ledger.Owner, name string) (*span.Span,
 	case len(ids) > 1:
 		return nil, fmt.Errorf("find the key %.80q: %d begin like that; state more of it", name, len(ids))
 	}
-	found, err := owner.Latest(ctx, ids)
+	versions, err := owner.Versions(ctx, ids[0])
 	if err != nil {
 		return nil, fmt.Errorf("read the key: %w", err)
 	}
-	return found[ids[0]], nil
+	return standing(versions), nil
 }
 
-// RotateKey appends the span of key with the rights of current, and current's next version, deprecated, both
-// signed by signer, in one transaction.
-func RotateKey(ctx context.Context, owner *ledger.Owner, current *span.Span, key, signer *sign.Key) (
+// Rotation is a key that counts, and may be put in another one's place.
+type Rotation struct {
+	Fingerprint string
+	Rights      sign.Rights // of the old one, and of the new one
+	current     *span.Span
+}
+
+// PlanRotation says what a rotation of the key of this span would sign. It refuses a key that does not count
+// under the pinned root, and one whose newest version states other rights than it has. Where none is pinned,
+// signer stands for it.
+func PlanRotation(ctx context.Context, owner *ledger.Owner, root string, id span.ID, signer *sign.Key) (
+	*Rotation, error) {
+	if err := VouchFor(ctx, owner, root, signer); err != nil {
+		return nil, err
+	}
+	versions, err := owner.Versions(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("look for the key: %w", err)
+	}
+	entries, err := Keys(ctx, owner, cmp.Or(root, signer.Fingerprint()))
+	if err != nil {
+		return nil, err
+	}
+	newest := versions[0]
+	document, err := sign.ReadDocument(versions[len(versions)-1])
+	if err != nil {
+		return nil, err
+	}
+	place := slices.IndexFunc(entries, func(e sign.Entry) bool { return e.ID == id })
+	refuse := func(format string, args ...any) error {
+		return fmt.Errorf("rotate the key %.12s…: "+format, append([]any{document.Fingerprint}, args...)...)
+	}
+	switch {
+	case len(document.Purposes) == 0:
+		return nil, refuse("it is a root, which is pinned outside the ledger; docs/keys.md says how another " +
+			"one takes its place")
+	case newest.StatusText() != "active":
+		return nil, refuse("it has the status %s; generate another", newest.StatusText())
+	case entries[place].Counts != sign.CountsYes:
+		return nil, refuse("it does not count: %s", entries[place].Reason)
+	case !sign.StatesRights(newest, document):
+		return nil, refuse("its newest version, %d, states other rights than it has: somebody wants them signed. "+
+			"If the key is sound, run first: logline keys publish %s %s --key FILE", newest.Seq,
+			document.Fingerprint, document.Flags())
+	}
+	return &Rotation{document.Fingerprint, document.Rights, standing(versions)}, nil
+}
+
+// RotateKey appends the span of key with the rights of the old one, and the old one's next version,
+// deprecated, both signed by signer, in one transaction.
+func RotateKey(ctx context.Context, owner *ledger.Owner, rotation *Rotation, key, signer *sign.Key) (
 	*span.Span, error) {
-	document, err := sign.ReadDocument(current)
-	if err != nil {
-		return nil, err
-	}
-	if current.StatusText() != "active" {
-		return nil, fmt.Errorf("rotate the key %.12s…: it has the status %s; generate another",
-			document.Fingerprint, current.StatusText())
-	}
-	if len(document.Purposes) == 0 {
-		return nil, fmt.Errorf("rotate the key %.12s…: it is a root, which is pinned outside the ledger; "+
-			"docs/keys.md says how another one takes its place", document.Fingerprint)
-	}
 	name := ""
-	if current.Name != nil {
-		name = *current.Name
+	if rotation.current.Name != nil {
+		name = *rotation.current.Name
 	}
-	next, err := sign.NewKeySpan(key, document.Rights, name, time.Now())
+	next, err := sign.NewKeySpan(key, rotation.Rights, name, time.Now())
 	if err != nil {
 		return nil, err
 	}
-	old, err := sign.NextKeySpan(current, "deprecated", "rotated to "+key.Fingerprint(), "", time.Now())
+	old, err := sign.NextKeySpan(rotation.current, "deprecated", "rotated to "+key.Fingerprint(), "", time.Now())
 	if err != nil {
 		return nil, err
 	}

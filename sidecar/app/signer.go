@@ -32,14 +32,21 @@ func newSigner(ctx context.Context, c *config.Config, l *ledger.Ledger, log *slo
 	if err != nil {
 		return nil, fmt.Errorf("read the keys: %w", err)
 	}
-	if err := sign.NewTrust(c.TrustRoot, rows).Vouch(key.Public(), sign.PurposeSpan); err != nil {
-		return nil, fmt.Errorf("sign with the configured key: %w; publish it with `logline keys publish FILE "+
-			"--purpose span --key ROOT_KEY_FILE`, or make another with `logline keys generate`", err)
-	}
+	status := "unpublished"
 	for _, entry := range sign.List(c.TrustRoot, rows) {
-		if entry.PublicKey == key.Public() && entry.Status == "deprecated" {
-			log.Warn("the signing key is deprecated: configure the one that took its place", "key", entry.Fingerprint)
+		if entry.PublicKey == key.Public() {
+			status = entry.Status
 		}
+	}
+	if err := sign.NewTrust(c.TrustRoot, rows).Vouch(key.Public(), sign.PurposeSpan); err != nil {
+		mend := "make another with `logline keys generate --purpose span --key ROOT_KEY_FILE --out FILE`"
+		if status == "unpublished" || status == "active" { // no other comes back
+			mend = "publish it with `logline keys publish FILE --purpose span --key ROOT_KEY_FILE`, or " + mend
+		}
+		return nil, fmt.Errorf("sign with the configured key: %w; %s", err, mend)
+	}
+	if status == "deprecated" {
+		log.Warn("the signing key is deprecated: configure the one that took its place", "key", key.Fingerprint())
 	}
 	return signer, nil
 }

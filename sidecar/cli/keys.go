@@ -237,6 +237,11 @@ func runGenerate(ctx context.Context, k *keysCall) error {
 	if owner != nil {
 		defer owner.Close(context.WithoutCancel(ctx))
 	}
+	if owner != nil && signer != nil {
+		if err := app.VouchFor(ctx, owner, config.TrustRoot(), signer); err != nil {
+			return err
+		}
+	}
 	key, err := sign.Generate()
 	if err != nil {
 		return err
@@ -314,7 +319,8 @@ func (k *keysCall) reportPublished(ctx context.Context, owner *ledger.Owner, row
 const publishHelp = `Usage: logline keys publish FILE|FINGERPRINT [flags]
 
 Publishes the key of a file. Where its span is in the ledger, --key signs that anew: so another root takes
-over the keys of an old one, and then a fingerprint will do.
+over the keys of an old one, and then a fingerprint will do. The rights must be stated, and be those that its
+span has: nothing else is signed.
 
     --root           it is a root key, which signs itself
     --purpose LIST   what it may sign, with commas: span, function, policy, provider, manifest, key,
@@ -328,7 +334,7 @@ over the keys of an old one, and then a fingerprint will do.
 Examples:
 
     logline keys publish sidecar.key --purpose span --key root.key
-    logline keys publish 4f0c91b27e --key new-root.key
+    logline keys publish 4f0c91b27e --purpose span --key new-root.key
 `
 
 func runPublish(ctx context.Context, k *keysCall) error {
@@ -344,19 +350,13 @@ func runPublish(ctx context.Context, k *keysCall) error {
 		return err
 	}
 	defer owner.Close(context.WithoutCancel(ctx))
+	if signer != nil {
+		if err := app.VouchFor(ctx, owner, config.TrustRoot(), signer); err != nil {
+			return err
+		}
+	}
 	if !isFile(k.argument) {
-		current, err := app.FindKey(ctx, owner, k.argument)
-		if err != nil {
-			return err
-		}
-		if signer == nil {
-			return &usageError{"a root signs itself: give its file"}
-		}
-		row, err := app.Recertify(ctx, owner, current, signer)
-		if err != nil {
-			return err
-		}
-		return k.reportPublished(ctx, owner, row)
+		return k.publishAnew(ctx, owner, signer)
 	}
 	rights, err := k.rights()
 	if err != nil {
@@ -372,6 +372,34 @@ func runPublish(ctx context.Context, k *keysCall) error {
 	row, err := app.PublishKey(ctx, owner, key, signer, rights, k.title)
 	if err != nil {
 		return fmt.Errorf("publish the key: %w", err)
+	}
+	return k.reportPublished(ctx, owner, row)
+}
+
+// publishAnew has signer sign the key span of a fingerprint, with the rights that are stated.
+func (k *keysCall) publishAnew(ctx context.Context, owner *ledger.Owner, signer *sign.Key) error {
+	if signer == nil {
+		return &usageError{"a root signs itself: give its file"}
+	}
+	current, err := app.FindKey(ctx, owner, k.argument)
+	if err != nil {
+		return err
+	}
+	var stated *sign.Rights
+	if k.purposes != "" || k.tenant != "" || k.owner != "" {
+		rights, err := k.rights()
+		if err != nil {
+			return err
+		}
+		stated = &rights
+	}
+	row, err := app.Recertify(ctx, owner, current.ID, signer, stated)
+	var wanted *app.RightsError
+	if errors.As(err, &wanted) && wanted.IsNoneStated {
+		return &usageError{err.Error()}
+	}
+	if err != nil {
+		return err
 	}
 	return k.reportPublished(ctx, owner, row)
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/loglineos/loglineos/sidecar/app"
+	"github.com/loglineos/loglineos/sidecar/config"
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/sign"
 	"github.com/loglineos/loglineos/sidecar/span"
@@ -16,7 +17,8 @@ import (
 const rotateHelp = `Usage: logline keys rotate FILE|FINGERPRINT --key FILE [flags]
 
 Makes a new key with the rights of an old one and publishes it; the old one is deprecated in the same
-transaction. Both count until the old one is revoked, so whoever signs with it has time to change.
+transaction. Both count until the old one is revoked, so whoever signs with it has time to change. The old
+one must count; its rights are printed.
 
     --key FILE       the key that signs the new one: the root, or one with the purpose key
     --out FILE       write the new private key there, for its owner alone; default: print it
@@ -37,29 +39,30 @@ func runRotate(ctx context.Context, k *keysCall) error {
 		return err
 	}
 	defer owner.Close(context.WithoutCancel(ctx))
+	// Before anything is made.
+	rotation, err := app.PlanRotation(ctx, owner, config.TrustRoot(), current.ID, signer)
+	if err != nil {
+		return err
+	}
 	key, err := sign.Generate()
 	if err != nil {
 		return err
 	}
-	document, err := sign.ReadDocument(current)
-	if err != nil {
-		return err
-	}
 	if k.outFile != "" {
-		err := sign.WriteKeyFile(k.outFile, key, "logline key in the place of "+document.Fingerprint)
+		err := sign.WriteKeyFile(k.outFile, key, "logline key in the place of "+rotation.Fingerprint)
 		if err != nil {
 			return err
 		}
 	}
-	row, err := app.RotateKey(ctx, owner, current, key, signer)
+	row, err := app.RotateKey(ctx, owner, rotation, key, signer)
 	if err != nil {
 		return fmt.Errorf("rotate the key: %w", err)
 	}
 	if k.outFile == "" {
 		fmt.Fprintf(k.out, "private      %s\n", key.Secret())
 	}
-	fmt.Fprintf(k.out, "public       %s\nfingerprint  %s\ndeprecated   %s: it counts until it is revoked\n",
-		key.Public(), key.Fingerprint(), document.Fingerprint)
+	fmt.Fprintf(k.out, "public       %s\nfingerprint  %s\nrights       %s\ndeprecated   %s: it counts until "+
+		"it is revoked\n", key.Public(), key.Fingerprint(), rotation.Rights.Flags(), rotation.Fingerprint)
 	return k.reportPublished(ctx, owner, row)
 }
 

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,6 +26,43 @@ type Rights struct {
 	Purposes []Purpose `json:"purposes"`
 	Tenant   string    `json:"tenant,omitempty"`
 	Owner    string    `json:"owner,omitempty"`
+}
+
+// Equal reports whether both are the same rights, in whatever order the purposes stand.
+func (r Rights) Equal(other Rights) bool {
+	return r.Tenant == other.Tenant && r.Owner == other.Owner &&
+		slices.Equal(slices.Sorted(slices.Values(r.Purposes)), slices.Sorted(slices.Values(other.Purposes)))
+}
+
+// Flags shows r in the form that `logline keys` takes.
+func (r Rights) Flags() string {
+	if len(r.Purposes) == 0 && r.Tenant == "" && r.Owner == "" {
+		return "--root"
+	}
+	purposes := make([]string, len(r.Purposes))
+	for i, purpose := range r.Purposes {
+		purposes[i] = string(purpose)
+	}
+	text := "--purpose " + shellWord(strings.Join(purposes, ","))
+	if r.Tenant != "" {
+		text += " --tenant " + shellWord(r.Tenant)
+	}
+	if r.Owner != "" {
+		text += " --owner " + shellWord(r.Owner)
+	}
+	return text
+}
+
+// shellWord quotes what a shell, or a reader, could take for something else.
+func shellWord(text string) string {
+	isPlain := func(c rune) bool {
+		return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
+			strings.ContainsRune("-_.,:@/+", c)
+	}
+	if text != "" && !strings.ContainsFunc(text, func(c rune) bool { return !isPlain(c) }) {
+		return text
+	}
+	return strconv.Quote(text)
 }
 
 // Document is the metadata of a key span.

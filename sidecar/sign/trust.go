@@ -102,7 +102,7 @@ func (t *Trust) certify(chain []*span.Span, isRoot, fallen bool) *trusted {
 			continue
 		}
 		isActive := version.StatusText() == "active" || version.StatusText() == "deprecated"
-		if !isActive || isCertified || !sameRights(first, version) {
+		if !isActive || isCertified || !StatesRights(version, first) {
 			continue
 		}
 		switch {
@@ -125,7 +125,8 @@ func (t *Trust) certify(chain []*span.Span, isRoot, fallen bool) *trusted {
 	return entry
 }
 
-func sameRights(first *Document, version *span.Span) bool {
+// StatesRights reports whether a version of a key span states what the first one does.
+func StatesRights(version *span.Span, first *Document) bool {
 	document, err := ReadDocument(version)
 	return err == nil && document.PublicKey == first.PublicKey && document.Tenant == first.Tenant &&
 		document.Owner == first.Owner && slices.Equal(document.Purposes, first.Purposes)

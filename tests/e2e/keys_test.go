@@ -288,6 +288,9 @@ func TestServeRefusesAKeyThatDoesNotCount(t *testing.T) {
 		if code := p.wait(); code == 0 || !strings.Contains(p.err.String(), c.want) {
 			t.Errorf("%s: exit %d, %s", name, code, p.err.String())
 		}
+		if name == "revoked" && strings.Contains(p.err.String(), "keys publish") {
+			t.Errorf("a revoked key, says it, may be published: %s", p.err.String())
+		}
 	}
 	both := s.spawn("SIGNING_KEY_HEX="+stranger.Secret(), "LOGLINE_SIGNING_KEY_FILE="+s.file("sidecar"))
 	if code := both.wait(); code != 2 || !strings.Contains(both.err.String(), "both set") {
@@ -344,7 +347,7 @@ func TestCommandsOfKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.keys(0, "publish", builder.Fingerprint()[:10], "--key", s.file("root-2"))
+	s.keys(0, "publish", builder.Fingerprint()[:10], "--purpose", "function", "--key", s.file("root-2"))
 	s.keys(0, "publish", s.file("sidecar"), "--purpose", "span", "--key", s.file("root-2"))
 	s.logline(0, "bootstrap", "--key", s.file("root-2"))
 	if said := s.logline(0, "manifest", "--key", s.file("root-2")); !strings.Contains(said, "unchanged") {
