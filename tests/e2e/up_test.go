@@ -218,6 +218,9 @@ func TestUpAdoptsThePostgresOfAKilledUp(t *testing.T) {
 	if !strings.Contains(next.out.String(), "adopted") {
 		t.Errorf("up does not say that it adopted Postgres:\n%s", next.out.String())
 	}
+	if strings.Contains(next.out.String(), "daily quotas") {
+		t.Errorf("up says that it sets quotas, of a manifest that is there:\n%s", next.out.String())
+	}
 	if code := next.signal(syscall.SIGINT); code != 0 {
 		t.Errorf("Ctrl-C ends with %d", code)
 	}
