@@ -25,7 +25,8 @@ func checkPolicyForm(raw json.RawMessage, isOfSystem bool) error {
 	for _, key := range slices.Sorted(maps.Keys(metadata)) {
 		for _, known := range policyKeys {
 			if key != known && isSlip(strings.ToLower(key), known) {
-				return fmt.Errorf("metadata.%.40s is not read, and looks like %s: write that, or another name", key, known)
+				return fmt.Errorf("metadata.%.40s is not read, and looks like %s: write that, or another name", key,
+					known)
 			}
 		}
 	}
@@ -33,7 +34,8 @@ func checkPolicyForm(raw json.RawMessage, isOfSystem bool) error {
 	if !states("every") {
 		for _, key := range []string{"at", "per", "window"} {
 			if states(key) {
-				return fmt.Errorf("%s is of policies on time: state every (minute, hour or day), too, or leave it out", key)
+				return fmt.Errorf("%s is of policies on time: state every (minute, hour or day), too, or leave it out",
+					key)
 			}
 		}
 		return nil
