@@ -232,7 +232,8 @@ func (u *up) present(ctx context.Context, sidecar *App, owner *ledger.Owner, end
 	}
 	u.say("sidecar    ready in %d ms: the slot streams, the walls stand, the kernels verify",
 		time.Since(began).Milliseconds())
-	if err := u.example(ctx, owner); err != nil {
+	required := sidecar.stage0.Manifest().Features.SignaturesRequired
+	if err := u.example(ctx, owner, required.For("function")); err != nil {
 		return fmt.Errorf("run the example: %w", err)
 	}
 	fmt.Fprintf(u.Out, "ready      %s  (connection strings and demo tokens: %s)\n", u.env["LOGLINE_URL"],
