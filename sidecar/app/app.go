@@ -84,9 +84,8 @@ func New(ctx context.Context, c *config.Config, log *slog.Logger) (_ *App, err e
 	}
 	a.engine = engine.New(engine.Config{
 		Ledger: a.ledger, Manifest: a.stage0.Manifest, Failure: a.stage0.Failure,
-		Cancelled: a.stage0.Cancelled,
-		Boot:      func(ctx context.Context, job engine.Job) error { return a.stage0.Boot(ctx, stage0.Job(job)) },
-		Load:      a.stage0.Load, Prefetch: a.stage0.Prefetch, Settled: a.stage0.Settled, Seal: a.signer.Seal,
+		Boot: func(ctx context.Context, job engine.Job) error { return a.stage0.Boot(ctx, stage0.Job(job)) },
+		Load: a.stage0.Load, Prefetch: a.stage0.Prefetch, Settled: a.stage0.Settled, Seal: a.signer.Seal,
 		Node:        c.Node,
 		InFlightMax: c.MaxInFlight, Log: log,
 	})
@@ -201,19 +200,25 @@ func (a *App) Close() {
 }
 
 // Status says whether this sidecar works: its slot streams, the walls of the ledger stand (as of the last
-// look) and every kernel verifies.
+// look) and the kernels that run requests verify. Of others that do not, it says so.
 func (a *App) Status(ctx context.Context) httpapi.Status {
 	phase, fault := a.tail.State()
 	status := httpapi.Status{Phase: string(phase), Reason: fault, Version: Version(), Sandbox: a.sandboxWalls()}
+	if key, isSigned, ok := a.stage0.InForce(); ok {
+		status.Manifest = &httpapi.Manifest{Seq: key.Seq, Signed: isSigned}
+	}
 	if phase != tail.Streaming {
+		status.Pending = true
 		return status
 	}
 	if status.Reason = a.walls.fault(); status.Reason != "" {
+		status.Pending = status.Reason == wallsUnknown
 		return status
 	}
 	if status.Reason = a.sandboxFault(); status.Reason != "" {
 		return status
 	}
+	status.Degraded = a.stage0.Degraded(ctx)
 	if err := a.stage0.Verify(ctx); err != nil {
 		status.Reason = err.Error()
 		return status

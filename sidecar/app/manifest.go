@@ -54,6 +54,9 @@ func ChangeManifest(ctx context.Context, owner *ledger.Owner, change ManifestCha
 	if err := maySignManifest(head, wanted, change); err != nil {
 		return nil, err
 	}
+	if err := knowsKernels(ctx, owner, head, wanted); err != nil {
+		return nil, err
+	}
 	next := systemSpan(span.ManifestID, "manifest", "kernel_manifest")
 	if head.base != nil {
 		next.Who, next.Name, next.Description = head.base.Who, head.base.Name, head.base.Description
@@ -78,6 +81,35 @@ func maySignManifest(head *manifestHead, wanted *span.Manifest, change ManifestC
 	}
 	if err := head.trust.Vouch(change.Signer.Public(), sign.PurposeManifest); err != nil {
 		return fmt.Errorf("sign the manifest: %w; see `logline keys list`", err)
+	}
+	return nil
+}
+
+// knowsKernels refuses an id or a pin that the change brings and the ledger has not: such a kernel could not
+// boot. What stands already may stay: an upgrade gives its rights before its kernels are there.
+func knowsKernels(ctx context.Context, owner *ledger.Owner, head *manifestHead, wanted *span.Manifest) error {
+	before := &span.Manifest{}
+	if head.base != nil {
+		if parsed, err := span.ParseManifest(head.base.Metadata); err == nil {
+			before = parsed
+		}
+	}
+	for name, id := range wanted.Kernels {
+		seq, isPinned := wanted.Pins[name]
+		isPinned = isPinned && (seq != before.Pins[name] || before.Kernels[name] != id)
+		if id == before.Kernels[name] && !isPinned {
+			continue
+		}
+		versions, err := owner.Versions(ctx, id)
+		switch {
+		case err != nil:
+			return fmt.Errorf("look for kernel %s: %w", name, err)
+		case len(versions) == 0:
+			return fmt.Errorf("check the manifest: kernels.%s: the ledger has no %s: append the kernel first", name,
+				id)
+		case isPinned && !slices.ContainsFunc(versions, func(v *span.Span) bool { return v.Seq == seq }):
+			return fmt.Errorf("check the manifest: kernels.%s: the ledger has no %s: append it first", name, id)
+		}
 	}
 	return nil
 }

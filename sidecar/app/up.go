@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -23,7 +24,6 @@ import (
 	"github.com/loglineos/loglineos/sidecar/devdb"
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/sign"
-	"github.com/loglineos/loglineos/sidecar/span"
 )
 
 const (
@@ -31,6 +31,7 @@ const (
 	upDailyQuota = 1_000_000
 	upTokenLife  = 30 * 24 * time.Hour
 	upReadyMax   = 60 * time.Second
+	upRetry      = 2 * time.Second
 )
 
 // UpOptions are the flags of `logline up`.
@@ -198,19 +199,25 @@ func (u *up) serve(ctx context.Context, ownerURL string, listener net.Listener) 
 		level = c.Level()
 	}
 	log := slog.New(slog.NewTextHandler(u.Err, &slog.HandlerOptions{Level: level}))
-	sidecar, err := New(ctx, c, log)
-	if err != nil {
+	sidecar, err := u.start(ctx, listener, func() (*App, error) { return New(ctx, c, log) })
+	if sidecar == nil {
 		return err
 	}
 	defer sidecar.Close()
 	runCtx, stop := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	defer watch.Wait()
 	defer stop()
 	defer context.AfterFunc(u.Now, sidecar.Hurry)()
 	ended := make(chan error, 1)
 	go func() { ended <- sidecar.Run(runCtx, listener) }()
-	if err := u.present(ctx, sidecar, owner, ended); err != nil {
+	isReady, err := u.present(ctx, sidecar, owner, ended)
+	if err != nil {
 		stop()
 		return errors.Join(err, <-ended)
+	}
+	if !isReady {
+		watch.Go(func() { u.awaitMended(runCtx, sidecar) })
 	}
 	select {
 	case <-ctx.Done():
@@ -222,51 +229,6 @@ func (u *up) serve(ctx context.Context, ownerURL string, listener net.Listener) 
 		u.say("stopped%s", strings.TrimSuffix("; the data stays in "+u.data, "; the data stays in "))
 	}
 	return err
-}
-
-// present waits until the sidecar is ready, runs the example and says what to do next.
-func (u *up) present(ctx context.Context, sidecar *App, owner *ledger.Owner, ended chan error) error {
-	began := time.Now()
-	if err := u.waitReady(ctx, sidecar, ended); err != nil {
-		return err
-	}
-	u.say("sidecar    ready in %d ms: the slot streams, the walls stand, the kernels verify",
-		time.Since(began).Milliseconds())
-	required := sidecar.stage0.Manifest().Features.SignaturesRequired
-	if err := u.example(ctx, owner, required.For("function")); err != nil {
-		return fmt.Errorf("run the example: %w", err)
-	}
-	fmt.Fprintf(u.Out, "ready      %s  (connection strings and demo tokens: %s)\n", u.env["LOGLINE_URL"],
-		filepath.Join(u.Dir, "up.env"))
-	u.say("           Ctrl-C stops everything; the data stays.")
-	return nil
-}
-
-func (u *up) waitReady(ctx context.Context, sidecar *App, ended chan error) error {
-	deadline, cancel := context.WithTimeout(ctx, upReadyMax)
-	defer cancel()
-	ticker := time.NewTicker(10 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		if sidecar.Status(deadline).Ready {
-			return nil
-		}
-		select {
-		case err := <-ended:
-			ended <- nil
-			if err == nil {
-				err = errors.New("the sidecar stopped")
-			}
-			return err
-		case <-deadline.Done():
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			return fmt.Errorf("the sidecar is not ready after %d s: %s", int(upReadyMax.Seconds()),
-				sidecar.Status(ctx).Reason)
-		case <-ticker.C:
-		}
-	}
 }
 
 // prepare migrates and bootstraps.
@@ -287,16 +249,17 @@ func (u *up) prepare(ctx context.Context, owner *ledger.Owner) error {
 	if err != nil {
 		return err
 	}
-	changed, quotas := 0, ""
+	changed := 0
 	for _, p := range published {
 		if p.Changed {
 			changed++
 		}
-		if p.Changed && p.Span.ID == span.ManifestID && p.Span.Seq == 0 {
-			quotas = "; the local manifest sets the daily quotas to 1,000,000"
+		if p.Why != nil {
+			fmt.Fprintf(u.Out, "kept       %s\n", p.Why)
 		}
 	}
-	u.say("bootstrap  %d of %d spans new%s", changed, len(published), quotas)
+	u.say("bootstrap  %d of %d spans new; the local manifest sets the daily quotas to 1,000,000", changed,
+		len(published))
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 const (
 	wallsTimeout = 10 * time.Second
 	wallsMax     = 20 // fallen walls that are logged one by one
+	wallsUnknown = "the walls are not checked yet"
 )
 
 // walls remembers which walls of the ledger do not stand (ledger.guard_check). The sidecar goes on working
@@ -35,7 +36,7 @@ func newWalls(l *ledger.Ledger, log *slog.Logger) (*walls, error) {
 		return nil, err
 	}
 	newest := migrations[len(migrations)-1].SQL
-	return &walls{ledger: l, migration: newest, log: log, reason: "the walls are not checked yet"}, nil
+	return &walls{ledger: l, migration: newest, log: log, reason: wallsUnknown}, nil
 }
 
 // watch checks at once and then again and again, until ctx ends.

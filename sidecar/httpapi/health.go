@@ -15,14 +15,27 @@ type Status struct {
 	Phase   string `json:"phase"`            // connecting, standby, catching up, streaming
 	Reason  string `json:"reason,omitempty"` // why it is not ready
 	Version string `json:"version"`
+	// Pending says that it may become ready by itself: it is still connecting, catching up or looking.
+	Pending bool `json:"-"`
+	// Manifest is the version in force; nil where none is, or it is not known yet.
+	Manifest *Manifest `json:"manifest,omitempty"`
+	// Degraded names kernels that cannot boot, and why. No request needs them, so it may be ready all the same.
+	Degraded map[string]string `json:"degraded,omitempty"`
 	// Sandbox names each wall of the kernel around strangers' code: "stands", or why it does not.
 	Sandbox map[string]string `json:"sandbox,omitempty"`
+}
+
+// Manifest is a version of the manifest span.
+type Manifest struct {
+	Seq int `json:"seq"`
+	// Signed says that a key that leads to the pinned root has signed it.
+	Signed bool `json:"signed"`
 }
 
 // New returns the handler. ready is asked at each /readyz and must answer within its context, 2 s.
 //
 //	GET /healthz  200 while the process lives
-//	GET /readyz   200 when the slot streams, the walls stand and every kernel verifies, else 503 and why
+//	GET /readyz   200 when the slot streams, the walls stand and the kernels that run requests verify, else 503
 func New(ready func(ctx context.Context) Status) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {

@@ -22,8 +22,6 @@ package stage0
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -95,33 +93,6 @@ func New(config Config) *Stage0 {
 	}
 	s.trust.Store(sign.NewTrust(config.TrustRoot, nil))
 	return s
-}
-
-// Verify loads every kernel that the manifest names and reports those that Stage-0 would refuse.
-func (s *Stage0) Verify(ctx context.Context) error {
-	manifest := s.manifest.Load()
-	if manifest == nil {
-		return errors.New("no manifest is in force")
-	}
-	if manifest.refusal != nil {
-		return manifest.refusal
-	}
-	var faults []error
-	if s.config.Signer.Signs() && s.config.TrustRoot != "" {
-		if err := s.trust.Load().Vouch(s.config.Signer.Public(), sign.PurposeSpan); err != nil {
-			faults = append(faults, fmt.Errorf("the sidecar signs in vain: %w; configure another key", err))
-		}
-	}
-	if manifest.Features.SignaturesRequired.For("execution") && !s.config.Signer.Signs() {
-		faults = append(faults, errors.New("the manifest requires signatures and this sidecar has no key: set "+
-			"LOGLINE_SIGNING_KEY_FILE (docs/keys.md)"))
-	}
-	for name := range manifest.Kernels {
-		if _, err := s.kernel(ctx, manifest, name); err != nil {
-			faults = append(faults, fmt.Errorf("kernel %s: %w", name, err))
-		}
-	}
-	return errors.Join(faults...)
 }
 
 // Observe keeps what is cached in step with the ledger. It must be called for every row, in order,

@@ -50,6 +50,7 @@ func TestTheManifestIsChangedByTheCommand(t *testing.T) {
 			t.Errorf("%q says %s, want %s", c.args, said, c.says)
 		}
 	}
+	s.refusesKernels()
 	now := s.latest(span.ManifestID)
 	if now.Seq != before.Seq+2 || now.Who != before.Who {
 		t.Errorf("version %d of %s after %d of %s", now.Seq, now.Who, before.Seq, before.Who)
@@ -69,4 +70,35 @@ func TestTheManifestIsChangedByTheCommand(t *testing.T) {
 		t.Errorf("got %s", got.Error)
 	}
 	checkHashes(t, s)
+}
+
+// refusesKernels sees that the command refuses kernels and pins that the ledger has not: what they name
+// could not boot.
+func (s *system) refusesKernels() {
+	s.t.Helper()
+	file := filepath.Join(s.t.TempDir(), "manifest.json")
+	for says, change := range map[string]func(document map[string]any){
+		"the ledger has no version 77 of it: the newest is 0": func(document map[string]any) {
+			document["pins"] = map[string]int{"run_code": 77}
+		},
+		"kernels.receipts: the ledger has no " + receiptsID.String(): func(document map[string]any) {
+			document["kernels"].(map[string]any)["receipts"] = receiptsID
+		},
+	} {
+		var document map[string]any
+		if err := json.Unmarshal([]byte(s.manifest(0)), &document); err != nil {
+			s.t.Fatal(err)
+		}
+		change(document)
+		encoded, err := json.Marshal(document)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if err := os.WriteFile(file, encoded, 0o600); err != nil {
+			s.t.Fatal(err)
+		}
+		if said := s.manifest(1, "--file", file); !strings.Contains(said, says) {
+			s.t.Errorf("it says %s, want %s", said, says)
+		}
+	}
 }

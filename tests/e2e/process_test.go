@@ -189,6 +189,11 @@ type readiness struct {
 	Ready         bool
 	Phase, Reason string
 	Sandbox       map[string]string
+	Degraded      map[string]string
+	Manifest      struct {
+		Seq    int
+		Signed bool
+	}
 }
 
 func (p *process) readiness() readiness {

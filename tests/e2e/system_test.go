@@ -383,6 +383,7 @@ func (s *system) next(id span.ID) *span.Span {
 	s.t.Helper()
 	version := s.latest(id)
 	version.AcceptedAt, version.Xact, version.CurrHash, version.PrevHash = nil, nil, nil, nil
+	version.Signature, version.PublicKey, version.SigAlg, version.SigKeyID = nil, nil, nil, nil
 	return version
 }
 
