@@ -193,7 +193,7 @@ func (u *up) serve(ctx context.Context, ownerURL string, listener net.Listener) 
 	if err != nil {
 		return err
 	}
-	c.TrustRoot, c.SigningKeyHex, c.SigningKeyFile = u.keys.root.Fingerprint(), "", u.keys.sidecarFile
+	c.TrustRoot, c.SigningKeyHex, c.SigningKeyFile = u.keys.pin, "", u.keys.sidecarFile
 	level := slog.LevelWarn // the lines above tell the rest
 	if os.Getenv("LOGLINE_LOG_LEVEL") != "" {
 		level = c.Level()
@@ -241,11 +241,16 @@ func (u *up) prepare(ctx context.Context, owner *ledger.Owner) error {
 	if u.keys, err = ensureKeys(ctx, owner, u.Dir); err != nil {
 		return err
 	}
-	u.env["LOGLINE_TRUST_ROOT"] = u.keys.root.Fingerprint()
+	u.env["LOGLINE_TRUST_ROOT"] = u.keys.pin
 	u.say("keys       root %.12s… signs kernels and manifest, %.12s… what the sidecar appends",
-		u.keys.root.Fingerprint(), u.keys.sidecar.Fingerprint())
+		u.keys.pin, u.keys.sidecar.Fingerprint())
+	if u.keys.root == nil {
+		u.say("           root.key is not here: kernels and manifest stay as they are, until you run\n"+
+			"           . %s && logline bootstrap --key FILE", filepath.Join(u.Dir, "up.env"))
+		return nil
+	}
 	published, err := Bootstrap(ctx, owner, BootstrapOptions{DailyQuota: upDailyQuota,
-		Signer: sign.NewSigner(u.keys.root), TrustRoot: u.keys.root.Fingerprint()})
+		Signer: sign.NewSigner(u.keys.root), TrustRoot: u.keys.pin})
 	if err != nil {
 		return err
 	}
@@ -256,6 +261,9 @@ func (u *up) prepare(ctx context.Context, owner *ledger.Owner) error {
 		}
 		if p.Why != nil {
 			fmt.Fprintf(u.Out, "kept       %s\n", p.Why)
+		}
+		if p.Why != nil {
+			fmt.Fprintf(u.Err, "logline: not signed: %s\n", p.Why)
 		}
 	}
 	u.say("bootstrap  %d of %d spans new; the local manifest sets the daily quotas to 1,000,000", changed,

@@ -407,7 +407,10 @@ func (s *signedSystem) counts() map[string]int {
 	return counts
 }
 
-func TestUpKeepsItsKeysAndMakesThoseThatAreMissing(t *testing.T) {
+const systemVersions = `select count(*) from ledger.universal_registry
+	where entity_type in ('key', 'function') and owner_id = 'system'`
+
+func TestUpKeepsItsKeysAndMakesARootOnlyWhereThereIsNone(t *testing.T) {
 	t.Parallel()
 	dir := openDir(t)
 	first := up(t, dir)
@@ -429,27 +432,77 @@ func TestUpKeepsItsKeysAndMakesThoseThatAreMissing(t *testing.T) {
 	first.signal(syscall.SIGINT)
 
 	second := up(t, dir, "--quiet")
-	const versions = "select count(*) from ledger.universal_registry where entity_type in ('key', 'function') " +
-		"and owner_id = 'system'"
-	before := second.query(versions)
+	before := second.query(systemVersions)
 	if second.env["LOGLINE_TRUST_ROOT"] != first.env["LOGLINE_TRUST_ROOT"] {
 		t.Error("a restart changes the root")
 	}
 	second.signal(syscall.SIGINT)
 
-	// A directory without keys, as older versions have left it: no signature of a kernel counts.
-	for _, name := range []string{"root.key", "sidecar.key"} {
+	checkUpWithoutRoot(t, dir, root, before)
+}
+
+// checkUpWithoutRoot takes the root key away, as docs/keys.md asks for, and then more.
+func checkUpWithoutRoot(t *testing.T, dir string, root *sign.Key, versions int) {
+	t.Helper()
+	remove := func(name string) {
 		if err := os.Remove(filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	third := up(t, dir, "--quiet")
-	third.awaitReady()
-	if third.env["LOGLINE_TRUST_ROOT"] == first.env["LOGLINE_TRUST_ROOT"] {
-		t.Error("the root came back")
+	refused := func(what string, wants ...string) {
+		t.Helper()
+		p := launch(t, nil, "up", "--data-dir", dir, "--listen", "127.0.0.1:0")
+		code := p.wait()
+		for _, want := range wants {
+			if code != 1 || !strings.Contains(p.err.String(), want) {
+				t.Errorf("%s: exit %d, %s; want %q in it", what, code, p.err.String(), want)
+			}
+		}
 	}
-	if n := third.query(versions); n <= before {
-		t.Errorf("%d versions of keys and kernels, and %d before: nothing is signed anew", n, before)
+	remove("root.key")
+	third := up(t, dir)
+	third.awaitReady()
+	if third.env["LOGLINE_TRUST_ROOT"] != root.Fingerprint() {
+		t.Errorf("without root.key up pins %s, not %s", third.env["LOGLINE_TRUST_ROOT"], root.Fingerprint())
+	}
+	if _, err := os.Stat(filepath.Join(dir, "root.key")); err == nil {
+		t.Error("up has made another root")
+	}
+	if n := third.query(systemVersions); n != versions {
+		t.Errorf("%d versions of keys and kernels, and %d before", n, versions)
+	}
+	if said := third.out.String(); !strings.Contains(said, "root.key is not here") ||
+		!strings.Contains(said, "logline bootstrap --key FILE") {
+		t.Errorf("up does not say that it is without the root key: %s", said)
+	}
+	revoke := launch(t, []string{"DATABASE_URL=" + third.env["DATABASE_URL"]}, "keys", "revoke",
+		filepath.Join(dir, "sidecar.key"))
+	if code := revoke.wait(); code != 0 {
+		t.Fatalf("revoke exits with %d", code)
 	}
 	third.signal(syscall.SIGINT)
+
+	refused("a revoked key and no root", "is revoked", "put root.key back")
+	if err := sign.WriteKeyFile(filepath.Join(dir, "root.key"), root, ""); err != nil {
+		t.Fatal(err)
+	}
+	refused("a revoked key", "has the status revoked", "remove "+filepath.Join(dir, "sidecar.key"))
+	remove("sidecar.key")
+	remove("root.key")
+	refused("no keys", "put root.key back", "logline keys generate --root --out "+filepath.Join(dir, "root.key"))
+	if _, err := os.Stat(filepath.Join(dir, "sidecar.key")); err == nil {
+		t.Error("a sidecar's key is made that nobody can sign")
+	}
+	remove("up.env")
+	refused("no keys and no pin", "LOGLINE_TRUST_ROOT", root.Fingerprint(), "put root.key back")
+	generate := launch(t, nil, "keys", "generate", "--root", "--out", filepath.Join(dir, "root.key"))
+	if code := generate.wait(); code != 0 {
+		t.Fatalf("generate exits with %d", code)
+	}
+	last := up(t, dir, "--quiet")
+	last.awaitReady()
+	if last.env["LOGLINE_TRUST_ROOT"] == root.Fingerprint() || last.query(systemVersions) <= versions {
+		t.Error("another root that was stated has not taken over")
+	}
+	last.signal(syscall.SIGINT)
 }
