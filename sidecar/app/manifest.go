@@ -105,10 +105,10 @@ func knowsKernels(ctx context.Context, owner *ledger.Owner, head *manifestHead, 
 		case err != nil:
 			return fmt.Errorf("look for kernel %s: %w", name, err)
 		case len(versions) == 0:
-			return fmt.Errorf("check the manifest: kernels.%s: the ledger has no %s: append the kernel first", name,
-				id)
-		case isPinned && !slices.ContainsFunc(versions, func(v *span.Span) bool { return v.Seq == seq }):
 			return fmt.Errorf("check the manifest: kernels.%s: the ledger has no %s: append it first", name, id)
+		case isPinned && !slices.ContainsFunc(versions, func(v *span.Span) bool { return v.Seq == seq }):
+			return fmt.Errorf("check the manifest: pins.%s: the ledger has no version %d of it: the newest is %d",
+				name, seq, versions[0].Seq)
 		}
 	}
 	return nil
