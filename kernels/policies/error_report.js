@@ -3,7 +3,7 @@
  *
  * The first one gives the report its error; the others count. The count is kept by minute, so that a minute
  * that is counted twice, because executions were committed late, counts once. What its owner did with the
- * report (status, reason) stays.
+ * report (status, reason) stays. What its owner has cancelled is no fault.
  *
  * @param {import("../kernel").Span} span the tick: one owner, one minute
  * @param {import("../kernel").FunctionCtx} ctx
@@ -17,6 +17,7 @@ export default async function on(span, ctx) {
 
   const reports = new Map();
   for (const { parent_id, "error.code": code, bucket, count } of groups) {
+    if (code === "cancelled") continue;
     const time = String(bucket);
     const key = `error/${parent_id}/${code}/${time.slice(0, 13)}`;
     const report = reports.get(key) || { parent_id, code, hour: `${time.slice(0, 13)}:00:00Z`, minutes: {} };

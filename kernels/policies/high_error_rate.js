@@ -1,7 +1,7 @@
 /**
  * high_error_rate: more than 5 % errors among the executions of five minutes, 20 at least, open an alert.
  *
- * While one of the same hour is open there is no second one.
+ * While one of the same hour is open there is no second one. What its owner has cancelled is no error.
  *
  * @param {import("../kernel").Span} span the tick: one tenant, one minute
  * @param {import("../kernel").FunctionCtx} ctx
@@ -10,10 +10,11 @@ export default async function on(span, ctx) {
   const { to } = ctx.input.tick;
   const groups = await ctx.summarize(
     { entity_type: "execution", at: { gte: new Date(Date.parse(to) - 300_000).toISOString(), lt: to } },
-    { by: ["status"] },
+    { by: ["status", "error.code"] },
   );
   const count = groups.reduce((sum, group) => sum + group.count, 0);
-  const errors = groups.reduce((sum, group) => sum + (group.status === "error" ? group.count : 0), 0);
+  const failed = groups.filter((group) => group.status === "error" && group["error.code"] !== "cancelled");
+  const errors = failed.reduce((sum, group) => sum + group.count, 0);
   if (count < 20 || errors * 100 <= count * 5) return [];
   const open = await ctx.find(
     {

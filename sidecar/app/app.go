@@ -84,8 +84,9 @@ func New(ctx context.Context, c *config.Config, log *slog.Logger) (_ *App, err e
 	}
 	a.engine = engine.New(engine.Config{
 		Ledger: a.ledger, Manifest: a.stage0.Manifest, Failure: a.stage0.Failure,
-		Boot: func(ctx context.Context, job engine.Job) error { return a.stage0.Boot(ctx, stage0.Job(job)) },
-		Load: a.stage0.Load, Prefetch: a.stage0.Prefetch, Settled: a.stage0.Settled, Seal: a.signer.Seal,
+		Cancelled: a.stage0.Cancelled,
+		Boot:      func(ctx context.Context, job engine.Job) error { return a.stage0.Boot(ctx, stage0.Job(job)) },
+		Load:      a.stage0.Load, Prefetch: a.stage0.Prefetch, Settled: a.stage0.Settled, Seal: a.signer.Seal,
 		Node:        c.Node,
 		InFlightMax: c.MaxInFlight, Log: log,
 	})

@@ -2,12 +2,14 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/loglineos/loglineos/sidecar/ledger"
+	"github.com/loglineos/loglineos/sidecar/sign"
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
@@ -21,14 +23,29 @@ const exampleCode = `export default async function main(ctx) {
 `
 
 // example appends a version of the example function with status scheduled, as alice would through
-// PostgREST, waits for its execution, and prints the timeline.
-func (u *up) example(ctx context.Context, owner *ledger.Owner) error {
+// PostgREST, waits for its execution, and prints the timeline. Where functions must be signed, the local root
+// signs it.
+func (u *up) example(ctx context.Context, owner *ledger.Owner, mustSign bool) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	trace := "example-" + randomHex(8)
+	var signer *sign.Key
+	if mustSign {
+		if signer = u.keys.root; signer == nil {
+			u.say("example    left out: the manifest wants functions signed, and the root key is not here")
+			return nil
+		}
+	}
 	err := owner.As(ctx, alice.claims(), func(user *ledger.User) error {
-		return user.ScheduleFunction(ctx, exampleName, "Says hello; appended by `logline up`.", exampleCode,
-			`{"name": "Alice"}`, trace)
+		current, err := user.Newest(ctx, "function", exampleName)
+		if err != nil {
+			return fmt.Errorf("look for the function: %w", err)
+		}
+		document, err := exampleDocument(current, trace, signer)
+		if err != nil {
+			return err
+		}
+		return user.Append(ctx, document)
 	})
 	if err != nil {
 		return err
@@ -40,6 +57,27 @@ func (u *up) example(ctx context.Context, owner *ledger.Owner) error {
 	}
 	u.printTimeline(spans, time.Since(committed))
 	return nil
+}
+
+// exampleDocument is the example function, or its version after current, signed by signer if there is one.
+func exampleDocument(current *span.Span, trace string, signer *sign.Key) ([]byte, error) {
+	document := map[string]any{"entity_type": "function", "name": exampleName, "visibility": "tenant",
+		"description": "Says hello; appended by `logline up`.", "status": "scheduled", "language": "javascript",
+		"code": exampleCode, "input": map[string]string{"name": "Alice"}, "trace_id": trace}
+	if current != nil {
+		document["id"], document["seq"], document["prev_hash"] = current.ID, current.Seq+1, current.CurrHash
+	}
+	if signer == nil {
+		delete(document, "prev_hash") // the database's to fill in, as the hash is
+	}
+	raw, err := json.Marshal(document)
+	if err != nil {
+		return nil, fmt.Errorf("encode the function: %w", err)
+	}
+	if signer == nil {
+		return raw, nil
+	}
+	return SignDocument(raw, signer, alice.sub, alice.tenant)
 }
 
 // awaitExecution reads the timeline as alice until the request has ended, or waits for a limit.

@@ -24,6 +24,7 @@ import (
 	"github.com/loglineos/loglineos/sidecar/devdb"
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/sign"
+	"github.com/loglineos/loglineos/sidecar/span"
 )
 
 const (
@@ -254,20 +255,19 @@ func (u *up) prepare(ctx context.Context, owner *ledger.Owner) error {
 	if err != nil {
 		return err
 	}
-	changed := 0
+	changed, quotas := 0, ""
 	for _, p := range published {
 		if p.Changed {
 			changed++
 		}
-		if p.Why != nil {
-			fmt.Fprintf(u.Out, "kept       %s\n", p.Why)
+		if p.Changed && p.Span.ID == span.ManifestID && p.Span.Seq == 0 {
+			quotas = "; the local manifest sets the daily quotas to 1,000,000"
 		}
 		if p.Why != nil {
 			fmt.Fprintf(u.Err, "logline: not signed: %s\n", p.Why)
 		}
 	}
-	u.say("bootstrap  %d of %d spans new; the local manifest sets the daily quotas to 1,000,000", changed,
-		len(published))
+	u.say("bootstrap  %d of %d spans new%s", changed, len(published), quotas)
 	return nil
 }
 

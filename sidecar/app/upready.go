@@ -103,7 +103,8 @@ func (u *up) present(ctx context.Context, sidecar *App, owner *ledger.Owner, end
 	for _, name := range slices.Sorted(maps.Keys(status.Degraded)) {
 		fmt.Fprintf(u.Out, "degraded   kernel %s cannot boot: %s\n", name, status.Degraded[name])
 	}
-	if err := u.example(ctx, owner); err != nil {
+	required := sidecar.stage0.Manifest().Features.SignaturesRequired
+	if err := u.example(ctx, owner, required.For("function")); err != nil {
 		fmt.Fprintf(u.Err, "logline: the example did not run: %s\n", err)
 	}
 	u.ready()

@@ -67,6 +67,8 @@ type Config struct {
 	Boot func(ctx context.Context, job Job) error
 	// Failure makes the group that ends a request without its kernel.
 	Failure func(request *span.Span, failure *span.RunError) (ledger.Group, error)
+	// Cancelled makes the group that ends a request which its owner cancelled.
+	Cancelled func(request *span.Span) (ledger.Group, error)
 	// Load reads versions through the cache; nil where there is none. Prefetch starts to.
 	Load     func(ctx context.Context, keys []span.Key) ([]*span.Span, error)
 	Prefetch func(ctx context.Context, keys []span.Key)

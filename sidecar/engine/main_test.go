@@ -37,6 +37,8 @@ type bench struct {
 	drain    time.Duration
 	node     string
 	settled  func(span.ID, bool)
+	// cancelled is what a cancelled request leaves; the shipped one is Stage-0's.
+	cancelled func(*span.Span) (ledger.Group, error)
 
 	mu      sync.Mutex
 	kernels map[string]func(ctx context.Context, job Job) error
@@ -69,7 +71,7 @@ func setup(t testing.TB, change ...func(*bench)) *bench {
 func (b *bench) start(change ...func(*bench)) *bench {
 	b.t.Helper()
 	n := &bench{t: b.t, db: b.db, ledger: b.ledger, manifest: b.manifest, ended: make(chan struct{}),
-		drain: patience, node: "one"}
+		drain: patience, node: "one", cancelled: cancelled}
 	n.kernels = map[string]func(context.Context, Job) error{
 		"observer_bot": n.observe, "request_worker": n.complete, "policy_agent": n.complete,
 	}
@@ -78,8 +80,8 @@ func (b *bench) start(change ...func(*bench)) *bench {
 	}
 	n.engine = New(Config{
 		Ledger: n.ledger, Manifest: func() *span.Manifest { return n.manifest }, Boot: n.boot, Failure: failure,
-		Settled: n.settled,
-		Load:    n.load, Prefetch: func(context.Context, []span.Key) {}, Node: n.node,
+		Settled: n.settled, Cancelled: n.cancelled,
+		Load: n.load, Prefetch: func(context.Context, []span.Key) {}, Node: n.node,
 		Log: slog.New(slog.NewTextHandler(logWriter{b.t}, nil)),
 	})
 	ctx, cancel := context.WithCancel(b.t.Context())
@@ -194,6 +196,12 @@ func failure(request *span.Span, fault *span.RunError) (ledger.Group, error) {
 	if group.Rows[0].Error, err = json.Marshal(fault); err != nil {
 		return group, err
 	}
+	return group, group.Seal((*span.Span).Seal)
+}
+
+// cancelled is the end of a request whose run had not begun.
+func cancelled(request *span.Span) (ledger.Group, error) {
+	group := ledger.Group{Fence: request.NextRequest("sidecar:test", "cancelled")}
 	return group, group.Seal((*span.Span).Seal)
 }
 

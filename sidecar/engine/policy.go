@@ -57,6 +57,10 @@ func (e *Engine) setPolicy(row *span.Span) {
 
 // readPolicy reads when a version of a policy is to judge what.
 func readPolicy(row *span.Span) (*policy, error) {
+	isOfSystem := row.OwnerID == "system" && row.TenantID == "system"
+	if err := checkPolicyForm(row.Metadata, isOfSystem); err != nil {
+		return nil, err
+	}
 	var metadata struct {
 		When json.RawMessage `json:"when"`
 	}

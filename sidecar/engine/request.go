@@ -115,7 +115,7 @@ func (e *Engine) observeRequest(row *span.Published) {
 		r.isCancelled = true
 		r.cancel() // its result would lose the fence anyway
 	case status == "cancel_requested" && (r.phase == queued || r.phase == waiting):
-		e.remove(r)
+		e.takeOut(r)
 		e.open[row.ID] = r
 		r.phase, r.seqSeen = reading, row.Seq
 		e.loading = append(e.loading, r)
@@ -158,6 +158,7 @@ func (e *Engine) loaded(batch []*request, found map[span.ID]*span.Span, err erro
 		}
 		if span.IsTerminal(row.StatusText()) || row.IsDeleted {
 			delete(e.open, r.id) // finished meanwhile: a late row of the stream
+			e.settled(r.id, false)
 			continue
 		}
 		r.span = row
@@ -174,7 +175,7 @@ func (e *Engine) place(r *request) {
 	e.open[r.id] = r
 	switch r.span.StatusText() {
 	case "cancel_requested":
-		e.advance(r, "cancelled", "")
+		e.endCancelled(r)
 		return
 	case "running":
 		if r.isMarked && r.span.Seq == r.markSeq {
@@ -226,12 +227,16 @@ func (e *Engine) wake() {
 	}
 }
 
-// remove takes a request out of wherever it waits.
+// remove forgets a request, wherever it waits.
 func (e *Engine) remove(r *request) {
+	e.takeOut(r)
+	e.settled(r.id, false)
+}
+
+func (e *Engine) takeOut(r *request) {
 	delete(e.open, r.id)
 	e.queueOf(r).remove(r)
 	e.due.remove(r)
-	e.settled(r.id, false)
 }
 
 // attemptOf is the attempt that the next run of s is.
@@ -499,12 +504,12 @@ func (e *Engine) moved(r *request, version *span.Span) {
 	r.span = &next
 }
 
-// lost reads a request again whose fence somebody else took.
+// lost reads a request again whose fence somebody else took. What its run has reserved is settled when it is
+// known who that was: where its owner cancelled it, it counts.
 func (e *Engine) lost(r *request) {
 	e.stats.FencesLost.Add(1)
 	e.config.Log.Info("another writer moved the request on", "id", r.id.String(), "seq", r.span.Seq+1)
 	delete(e.inFlight, r.id)
-	e.settled(r.id, false)
 	if e.isDeposed {
 		e.remove(r)
 		return

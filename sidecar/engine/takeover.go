@@ -264,7 +264,26 @@ func (e *Engine) marked(r *request, version *span.Span, outcome ledger.Outcome) 
 	}
 }
 
-// advance appends a version that ends a request without a run: cancelled, dead.
+// endCancelled ends a request that its owner cancelled. Where the ledger refuses what its run leaves behind,
+// the request ends without that.
+func (e *Engine) endCancelled(r *request) {
+	group, err := e.config.Cancelled(r.span)
+	if err != nil {
+		e.abandon(r, err)
+		return
+	}
+	r.phase = committing
+	e.submit(group, func(outcome ledger.Outcome) {
+		if outcome.Err != nil && len(group.Rows) > 0 {
+			e.config.Log.Error("execution of a cancelled run not kept", "id", r.id.String(), "error", outcome.Err)
+			e.advance(r, "cancelled", "")
+			return
+		}
+		e.finished(r, group, outcome)
+	})
+}
+
+// advance appends a version that ends a request without a run: dead.
 func (e *Engine) advance(r *request, status, reason string) {
 	version := r.span.NextRequest("sidecar:"+e.config.Node, status)
 	var err error

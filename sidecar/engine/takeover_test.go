@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
@@ -151,6 +152,34 @@ func TestCancelRequested(t *testing.T) {
 		eventually(t, "the wish is disposed of", b.deliver(wish))
 		b.becomes(wish.ID, "cancelled")
 	})
+}
+
+// What a cancelled run leaves behind is committed with the request's end; where the ledger refuses it, the
+// request ends nevertheless.
+func TestACancelledRunLeavesItsExecution(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]int{"alice": 1, "": 0} { // the ledger takes no span without an owner
+		b := setup(t, func(b *bench) {
+			b.kernels["request_worker"] = stuck
+			b.cancelled = func(request *span.Span) (ledger.Group, error) {
+				execution := derived("execution", request, span.Derive("execution", time.Now(), []span.ID{request.ID}))
+				execution.Status, execution.ParentID, execution.OwnerID = new("error"), request.ParentID, name
+				group := ledger.Group{Fence: request.NextRequest("sidecar:test", "cancelled"),
+					Rows: []*span.Span{execution}}
+				return group, group.Seal((*span.Span).Seal)
+			}
+		})
+		request := b.put(1, "request")
+		b.deliver(request)
+		b.deliver(b.cancelRequested(b.becomes(request.ID, "running")))
+		b.becomes(request.ID, "cancelled")
+		b.quiet()
+		var n int
+		if err := b.connect().QueryRow(t.Context(), `select count(*) from ledger.universal_registry
+			where entity_type = 'execution'`).Scan(&n); err != nil || n != want {
+			t.Errorf("of owner %q: %d executions, want %d; %v", name, n, want, err)
+		}
+	}
 }
 
 func TestDrainFinishesWhatIsInFlight(t *testing.T) {

@@ -110,21 +110,21 @@ type User struct {
 	tx pgx.Tx
 }
 
-// ScheduleFunction appends a version of the user's function of this name, shared with the tenant and with
-// status scheduled: the first one, or the next.
-func (u *User) ScheduleFunction(ctx context.Context, name, description, code, input, traceID string) error {
-	_, err := u.tx.Exec(ctx, `insert into ledger.universal_registry (id, seq, entity_type, name, description,
-			visibility, status, language, code, input, trace_id)
-		select coalesce(f.id, ledger.uuid7()), coalesce(f.seq + 1, 0), 'function', $1, $2,
-			'tenant', 'scheduled', 'javascript', $3, $4::text::jsonb, $5
-		from (select 1) as one
-		left join lateral (
-			select v.id, v.seq from ledger.visible_timeline v
-			where v.entity_type = 'function' and v.name = $1 and v.owner_id = ledger.current_user_id()
-			order by v.at desc limit 1
-		) f on true`, name, description, code, input, traceID)
-	if err != nil {
-		return fmt.Errorf("append the function: %w", err)
+// Newest returns the newest version of the user's own span of this type and name; nil where there is none.
+func (u *User) Newest(ctx context.Context, entityType, name string) (*span.Span, error) {
+	found, err := querySpans(ctx, u.tx, `select `+selectList+` from ledger.visible_timeline r
+		where r.entity_type = $1 and r.name = $2 and r.owner_id = ledger.current_user_id()
+		order by r.at desc limit 1`, entityType, name)
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	return found[0], nil
+}
+
+// Append appends a span in JSON by ledger.append, which fills in what it leaves out.
+func (u *User) Append(ctx context.Context, document []byte) error {
+	if _, err := u.tx.Exec(ctx, "select ledger.append($1::text::jsonb)", string(document)); err != nil {
+		return fmt.Errorf("append the span: %w", err)
 	}
 	return nil
 }

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/loglineos/loglineos/sidecar/turns"
 )
 
 const (
@@ -29,7 +31,7 @@ var errClosed = errors.New("the sandbox is closed")
 type Pool struct {
 	options Options
 	starter *starter
-	places  *turns // one for each code worker
+	places  *turns.Turns // one for each code worker; of three or more no tenant holds the last
 	closing context.Context
 	close   context.CancelFunc
 	running sync.WaitGroup // runs, and starts of spares
@@ -89,8 +91,8 @@ func New(o Options) (*Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pool{options: o, starter: s, places: newTurns(o.Workers), children: map[*child]struct{}{},
-		owing: map[string]int{}}
+	p := &Pool{options: o, starter: s, places: turns.New(o.Workers, max(o.Workers-1, 2)),
+		children: map[*child]struct{}{}, owing: map[string]int{}}
 	p.closing, p.close = context.WithCancel(context.Background())
 	first, err := p.startReady(p.closing, false)
 	if err != nil {
@@ -142,13 +144,13 @@ func (p *Pool) RunCode(ctx context.Context, r Run) Result {
 		return refused(errClosed)
 	}
 	defer p.running.Done()
-	if !p.places.take(ctx, p.closing, r.Tenant) {
+	if !p.places.Take(ctx, p.closing.Done(), r.Tenant) {
 		if ctx.Err() != nil {
 			return Result{Err: cancelled(ctx)}
 		}
 		return refused(errClosed)
 	}
-	defer p.places.leave(r.Tenant)
+	defer p.places.Leave(r.Tenant)
 	w, err := p.take(ctx, &r)
 	if err != nil {
 		if ctx.Err() != nil {

@@ -37,6 +37,7 @@ const (
 	RunMemory          RunCode = "memory"           // the child needed more memory than it may have
 	RunStack           RunCode = "stack"            // calls or data nest too deeply
 	RunCrash           RunCode = "crash"            // the child or the sidecar died during the run
+	RunCancelled       RunCode = "cancelled"        // its owner cancelled it while it ran
 	RunPending         RunCode = "pending"          // a promise that the result waits for never settles
 	RunDenied          RunCode = "denied"           // a host's call that is not granted, or a refused result
 	RunNotSerializable RunCode = "not_serializable" // the output is no JSON

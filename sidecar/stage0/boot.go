@@ -267,7 +267,7 @@ func isNarrower(answer *string, visibility string) bool {
 
 // count says in r what an execution has reserved.
 func (r *runRecord) count(held *reservation) {
-	if held != nil {
+	if held != nil && held.key != (quotaKey{}) {
 		r.Quota, r.Forced = &quotaRecord{held.key.day, held.user != ""}, held.forced
 	}
 }

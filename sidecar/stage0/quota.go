@@ -13,7 +13,8 @@ import (
 //
 // The ledger is the truth: an execution that counts says so in metadata.run.quota. The leader, who alone
 // runs requests, counts in memory, from what the ledger says at the first use of a tenant and day. A run is
-// counted before it starts; one that leaves no execution (cancelled, or its fence lost) is counted no more.
+// counted before it starts; one whose end another sidecar has written is counted no more. What is cancelled
+// meanwhile stays counted, and leaves an execution (Cancelled).
 // It is safe for concurrent use.
 type quotas struct {
 	ledger *ledger.Ledger
@@ -34,11 +35,19 @@ type quotaDay struct {
 
 // reservation is one execution that counts.
 type reservation struct {
-	key    quotaKey
-	user   string // "" where the run counts for its tenant alone
-	isOver bool   // settled, and isKept says how
+	key    quotaKey // zero where an earlier attempt of the request has been counted
+	user   string   // "" where the run counts for its tenant alone
+	isOver bool     // settled, and isKept says how
 	isKept bool
 	forced *forcedRecord
+	begun
+}
+
+// begun is what is known of a run that has a reservation.
+type begun struct {
+	cause  *span.Span // the attempt, as it was handed over
+	at     time.Time
+	record runRecord
 }
 
 // quotaRecord is metadata.run.quota: the execution counts on that day.
@@ -191,6 +200,43 @@ func (q *quotas) held(request span.ID) *reservation {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.pending[request]
+}
+
+// run returns what is known of a request's run; its cause is nil where none has begun.
+func (q *quotas) run(request span.ID) (*reservation, begun) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	r := q.pending[request]
+	if r == nil {
+		return nil, begun{}
+	}
+	return r, r.begun
+}
+
+// keep lets a request run whose earlier attempt has been counted.
+func (q *quotas) keep(request span.ID) *reservation {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	r := &reservation{}
+	q.pending[request] = r
+	return r
+}
+
+// begin notes which run uses r.
+func (q *quotas) begin(r *reservation, run begun) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	r.begun = run
+}
+
+// note adds what runs now to what a request has reserved.
+func (q *quotas) note(request span.ID, record runRecord) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if r := q.pending[request]; r != nil {
+		record.Kernels = r.record.Kernels
+		r.record = record
+	}
 }
 
 // claimForce lets one request at a time run by the force of a version.

@@ -458,7 +458,8 @@ func BenchmarkReserve(b *testing.B) {
 	manifest.Grants["run_code"] = []span.Grant{{Action: span.ActionReserve}}
 	request := &span.Span{ID: idOf(1), EntityType: "request", OwnerID: "alice", TenantID: "t1",
 		ParentID: new(idOf(2))}
-	inv := newInvocation(s, manifest, &kernel{name: "run_code"}, Job{Batch: []*span.Span{request}}, nil)
+	caller := &kernel{name: "run_code", span: &span.Span{}}
+	inv := newInvocation(s, manifest, caller, Job{Batch: []*span.Span{request}}, nil)
 	raw := json.RawMessage(`{"name":"exec","n":1}`)
 	for b.Loop() {
 		if got, err := inv.reserve(b.Context(), raw, request, nil); err != nil || got.Granted != 1 {

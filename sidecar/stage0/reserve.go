@@ -125,6 +125,9 @@ func (inv *invocation) reserve(ctx context.Context, raw json.RawMessage, cause,
 	if err != nil {
 		return nil, err
 	}
+	if held != nil {
+		inv.stage0.quotas.begin(held, begun{cause, now, runRecord{Kernels: inv.kernelRefs()}})
+	}
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
 	group := inv.group(cause.Key())
@@ -165,14 +168,17 @@ func refusedUntil(reason string, at time.Time) *Reservation {
 	return &Reservation{Reason: reason, RetryAt: new(span.NewTime(at))}
 }
 
-// takeQuota counts a request's run against the day's limits, or says which one is reached. The reservation
-// is nil where an earlier attempt has been counted.
+// takeQuota counts a request's run against the day's limits, or says which one is reached. Where an earlier
+// attempt has been counted it counts nothing.
 func (s *Stage0) takeQuota(ctx context.Context, manifest *governed, request, function *span.Span,
 	now time.Time) (*reservation, *Reservation, error) {
 	if request.Attempt != nil && *request.Attempt > 1 { // of several attempts one counts
 		isCounted, err := s.config.Ledger.HasCounted(ctx, request)
-		if err != nil || isCounted {
+		if err != nil {
 			return nil, nil, err
+		}
+		if isCounted {
+			return s.quotas.keep(request.ID), nil, nil
 		}
 	}
 	begin := now.UTC().Truncate(24 * time.Hour)

@@ -183,6 +183,7 @@ func (inv *invocation) runCode(ctx context.Context, target runTarget, cause *spa
 	if err != nil {
 		return nil, err
 	}
+	inv.stage0.quotas.note(cause.ID, *record)
 	runCtx, stop := inv.cancellable(ctx, cause.Key())
 	defer stop()
 	result := inv.stage0.config.Pool.RunCode(runCtx, run)

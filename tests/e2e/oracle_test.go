@@ -22,14 +22,16 @@ var laws = []struct{ name, breaches string }{
 		group by id
 		having count(*) filter (where status in ('complete', 'error', 'dead', 'cancelled')) <> 1
 			or (array_agg(status order by seq desc))[1] not in ('complete', 'error', 'dead', 'cancelled')`},
-	{"executions and terminal versions complete or error are one to one, in one transaction", `
+	{"executions and terminal versions complete or error are one to one, in one transaction; of what was " +
+		"cancelled while it ran there is one, too", `
 		select format('request %s %s in transaction %s, execution %s in %s', r.id, r.status, r.xact, e.id, e.xact)
 		from (select * from ledger.universal_registry
-			where entity_type = 'request' and status in ('complete', 'error')) r
+			where entity_type = 'request' and status in ('complete', 'error', 'cancelled')) r
 		full join (select * from ledger.universal_registry
 			where entity_type in ('execution', 'provider_execution')) e
-			on e.related_to[1] = r.id and e.xact = r.xact and e.status = r.status and e.attempt = r.attempt
-		where r.id is null or e.id is null`},
+			on e.related_to[1] = r.id and e.xact = r.xact and e.attempt = r.attempt
+				and e.status = case r.status when 'cancelled' then 'error' else r.status end
+		where r.id is null or e.id is null and r.status <> 'cancelled'`},
 	{"a request has at most one execution", `
 		select format('request %s has %s executions', related_to[1], count(*))
 		from ledger.universal_registry where entity_type in ('execution', 'provider_execution')

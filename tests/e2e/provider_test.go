@@ -488,3 +488,49 @@ func TestAFunctionThatFetchesIsReplayed(t *testing.T) {
 		t.Errorf("the host is asked %d times", len(asked))
 	}
 }
+
+// Who cancels what he has called has used it: the provider may have done the work.
+func TestACancelledCallCountsAndIsRecorded(t *testing.T) {
+	t.Parallel()
+	v := newVendor(t, func(_ int, _ http.ResponseWriter, r *http.Request) bool {
+		<-r.Context().Done()
+		return true
+	})
+	s := setup(t)
+	s.granting(v.host)
+	s.govern(limit(1000, 2))
+	sidecar := s.serve(outward(v.host)...)
+	id := s.provider(columns{"type": "ollama", "base_url": v.URL, "model": "m"})
+	for n := 1; n <= 2; n++ {
+		trace := s.ask(alice, id, hi)
+		eventually(t, "the provider is asked", func() bool { asked, _ := v.calls(); return len(asked) == n })
+		call := s.read("trace_id = $1 and entity_type = 'request' and seq = 1", trace)[0]
+		s.insert(alice, columns{"id": call.ID, "seq": 2, "entity_type": "request", "status": "cancel_requested"})
+		got := s.settled(trace, 1)[0]
+		if fault := failure(t, got.execution(t)); fault.Code != span.RunCancelled ||
+			got.last().StatusText() != "cancelled" || *got.execution(t).Attempt != 1 {
+			t.Errorf("call %d: %s", n, describe([]run{got}))
+		}
+		answer := one[string](s, "select status || ' ' || (error ->> 'code') from ledger.result($1::text::uuid)",
+			call.ID.String())
+		if answer != "cancelled cancelled" {
+			t.Errorf("ledger.result says %q", answer)
+		}
+	}
+	third := s.ask(alice, id, hi)
+	s.stands(third, "blocked 1")
+	killAndCheck(t, sidecar)
+	s.serve(outward(v.host)...) // which counts from the ledger
+	fourth := s.ask(alice, id, hi)
+	s.stands(fourth, "blocked 1")
+	for _, trace := range []string{third, fourth} {
+		call := s.read("trace_id = $1 and status = 'blocked'", trace)[0]
+		s.insert(alice, columns{"id": call.ID, "seq": call.Seq + 1, "entity_type": "request",
+			"status": "cancel_requested"})
+		s.stands(trace, "cancelled 1") // without an execution: it did not run
+	}
+	if asked, _ := v.calls(); len(asked) != 2 {
+		t.Errorf("the provider was asked %d times, 2 are allowed", len(asked))
+	}
+	judge(t, s)
+}

@@ -268,18 +268,18 @@ func TestScheduledAtIsTheEarliestTime(t *testing.T) {
 	}
 }
 
-func TestCancelEndsARequestWithoutExecution(t *testing.T) {
+func TestCancelEndsARequest(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	s.serve()
-	cancel := func(t *testing.T, trace string, seq int) {
+	cancel := func(t *testing.T, trace string, seq, executions int) {
 		t.Helper()
 		runs, _ := s.runs(trace)
 		s.insert(alice, columns{"id": runs[0].request().ID, "seq": seq, "entity_type": "request",
 			"status": "cancel_requested", "trace_id": trace})
 		got := s.settled(trace, 1)[0]
-		if got.last().StatusText() != "cancelled" || len(got.executions) != 0 {
-			t.Errorf("%s, want cancelled and no execution", describe([]run{got}))
+		if got.last().StatusText() != "cancelled" || len(got.executions) != executions {
+			t.Errorf("%s, want cancelled and %d executions", describe([]run{got}), executions)
 		}
 	}
 	t.Run("while it waits", func(t *testing.T) {
@@ -289,13 +289,13 @@ func TestCancelEndsARequestWithoutExecution(t *testing.T) {
 			runs, _ := s.runs(c["trace_id"].(string))
 			return len(runs) == 1
 		})
-		cancel(t, c["trace_id"].(string), 1)
+		cancel(t, c["trace_id"].(string), 1, 0)
 	})
 	t.Run("while it runs", func(t *testing.T) {
 		c := function(`while (true) {}`)
 		s.insert(alice, c)
 		s.awaitRunning(c["trace_id"].(string))
-		cancel(t, c["trace_id"].(string), 2)
+		cancel(t, c["trace_id"].(string), 2, 1)
 	})
 	t.Run("by a stranger", func(t *testing.T) {
 		c := function(`return 1;`, columns{"scheduled_at": time.Now().Add(time.Hour), "visibility": "tenant"})

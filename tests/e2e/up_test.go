@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"context"
+	"encoding/json"
 	"net"
 	"os"
 	"path/filepath"
@@ -202,6 +203,54 @@ func checkEnv(t *testing.T, l *local) {
 	}
 }
 
+// The example ends well under a manifest that wants functions signed, the first time and the next.
+func TestUpSignsItsExampleWhereItMust(t *testing.T) {
+	t.Parallel()
+	dir := openDir(t)
+	const completed = `select count(*) from ledger.universal_registry where entity_type = 'execution'
+		and status = 'complete' and trace_id like 'example-%'`
+	const signed = `select count(*) from ledger.universal_registry where entity_type = 'function'
+		and owner_id = 'alice' and signature is not null`
+	first := up(t, dir)
+	if n := first.query(signed); n != 0 {
+		t.Errorf("%d functions of alice's are signed, and none need be", n)
+	}
+	env := []string{"DATABASE_URL=" + first.env["DATABASE_URL"],
+		"LOGLINE_TRUST_ROOT=" + first.env["LOGLINE_TRUST_ROOT"]}
+	printed := launch(t, env, "manifest")
+	if code := printed.wait(); code != 0 {
+		t.Fatal(printed.err.String())
+	}
+	var document map[string]any
+	if err := json.NewDecoder(strings.NewReader(printed.out.String())).Decode(&document); err != nil {
+		t.Fatal(err)
+	}
+	document["features"] = map[string]any{"signatures_required": true}
+	raw, err := json.Marshal(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "manifest.json")
+	if err := os.WriteFile(file, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	changed := launch(t, env, "manifest", "--file", file, "--key", filepath.Join(dir, "root.key"))
+	if code := changed.wait(); code != 0 {
+		t.Fatal(changed.err.String())
+	}
+	first.signal(syscall.SIGINT)
+	for n := range 2 {
+		next := up(t, dir)
+		if got := next.query(completed); got != n+2 || !strings.Contains(next.out.String(), "Hello, Alice!") {
+			t.Errorf("start %d: %d examples have completed:\n%s", n, got, next.out.String())
+		}
+		if got := next.query(signed); got != n+1 {
+			t.Errorf("start %d: %d versions are signed", n, got)
+		}
+		next.signal(syscall.SIGINT)
+	}
+}
+
 func TestUpAdoptsThePostgresOfAKilledUp(t *testing.T) {
 	t.Parallel()
 	dir := openDir(t)
@@ -217,6 +266,9 @@ func TestUpAdoptsThePostgresOfAKilledUp(t *testing.T) {
 	}
 	if !strings.Contains(next.out.String(), "adopted") {
 		t.Errorf("up does not say that it adopted Postgres:\n%s", next.out.String())
+	}
+	if strings.Contains(next.out.String(), "daily quotas") {
+		t.Errorf("up says that it sets quotas, of a manifest that is there:\n%s", next.out.String())
 	}
 	if code := next.signal(syscall.SIGINT); code != 0 {
 		t.Errorf("Ctrl-C ends with %d", code)

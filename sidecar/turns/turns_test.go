@@ -1,4 +1,4 @@
-package sandbox
+package turns
 
 import (
 	"context"
@@ -7,12 +7,12 @@ import (
 )
 
 // wants starts a take and returns a channel that is closed when the place is there.
-func wants(t *testing.T, turns *turns, ctx context.Context, tenant string) <-chan struct{} {
+func wants(t *testing.T, turns *Turns, ctx context.Context, tenant string) <-chan struct{} {
 	t.Helper()
 	got := make(chan struct{})
 	before := waitingFor(turns, tenant)
 	go func() {
-		if turns.take(ctx, context.Background(), tenant) {
+		if turns.Take(ctx, nil, tenant) {
 			close(got)
 		}
 	}()
@@ -33,7 +33,7 @@ func wants(t *testing.T, turns *turns, ctx context.Context, tenant string) <-cha
 	}
 }
 
-func waitingFor(turns *turns, tenant string) int {
+func waitingFor(turns *Turns, tenant string) int {
 	turns.mu.Lock()
 	defer turns.mu.Unlock()
 	return len(turns.waiting[tenant])
@@ -48,9 +48,9 @@ func has(got <-chan struct{}) bool {
 	}
 }
 
-func TestNoTenantHoldsTheLastPlace(t *testing.T) {
+func TestNoTenantHoldsMoreThanItsShare(t *testing.T) {
 	t.Parallel()
-	turns := newTurns(3)
+	turns := New(3, 2)
 	first, second := wants(t, turns, t.Context(), "a"), wants(t, turns, t.Context(), "a")
 	third := wants(t, turns, t.Context(), "a")
 	if !has(first) || !has(second) || has(third) {
@@ -59,38 +59,38 @@ func TestNoTenantHoldsTheLastPlace(t *testing.T) {
 	if !has(wants(t, turns, t.Context(), "b")) {
 		t.Fatal("another tenant found no place")
 	}
-	turns.leave("a")
+	turns.Leave("a")
 	<-third
 }
 
 func TestTenantsTakeTurns(t *testing.T) {
 	t.Parallel()
-	turns := newTurns(1)
+	turns := New(1, 1)
 	<-wants(t, turns, t.Context(), "a")
 	a1, a2 := wants(t, turns, t.Context(), "a"), wants(t, turns, t.Context(), "a")
 	b := wants(t, turns, t.Context(), "b")
-	turns.leave("a")
+	turns.Leave("a")
 	<-a1
 	if has(b) || has(a2) {
 		t.Fatal("more places than there are")
 	}
-	turns.leave("a")
+	turns.Leave("a")
 	<-b
-	turns.leave("b")
+	turns.Leave("b")
 	<-a2
 }
 
 func TestWhoGivesUpLosesNoPlace(t *testing.T) {
 	t.Parallel()
-	turns := newTurns(1)
+	turns := New(1, 1)
 	<-wants(t, turns, t.Context(), "a")
 	ctx, cancel := context.WithCancel(t.Context())
 	wants(t, turns, ctx, "b")
 	c := wants(t, turns, t.Context(), "c")
 	cancel()
-	turns.leave("a")
+	turns.Leave("a")
 	<-c
-	turns.leave("c")
+	turns.Leave("c")
 	if turns.mu.Lock(); turns.free != 1 || len(turns.held) != 0 {
 		t.Errorf("%d free, %v held", turns.free, turns.held)
 	}

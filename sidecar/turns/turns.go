@@ -1,4 +1,5 @@
-package sandbox
+// Package turns hands out a few places among tenants that may want many.
+package turns
 
 import (
 	"context"
@@ -6,10 +7,9 @@ import (
 	"sync"
 )
 
-// turns hands out the places of code workers. Of three places or more no tenant holds the last one, so that
-// another that comes finds a place at once; tenants that wait take turns, and each one's runs come in
-// their order.
-type turns struct {
+// Turns hands out places. No tenant holds more than its share; tenants that wait take turns, and each one's
+// come in their order.
+type Turns struct {
 	mu      sync.Mutex
 	free    int
 	most    int // places that one tenant may hold
@@ -18,13 +18,14 @@ type turns struct {
 	order   []string // tenants that wait, the next one first
 }
 
-func newTurns(places int) *turns {
-	return &turns{free: places, most: max(places-1, 2), held: map[string]int{},
-		waiting: map[string][]chan struct{}{}}
+// New makes the turns of so many places, of which one tenant may hold most. With most below places, one
+// that comes anew finds a place at once while another would take all.
+func New(places, most int) *Turns {
+	return &Turns{free: places, most: most, held: map[string]int{}, waiting: map[string][]chan struct{}{}}
 }
 
-// take waits for a place. It returns false when ctx or closing ends first.
-func (t *turns) take(ctx, closing context.Context, tenant string) bool {
+// Take waits for a place. It returns false when ctx or closing ends first; a nil closing never does.
+func (t *Turns) Take(ctx context.Context, closing <-chan struct{}, tenant string) bool {
 	turn := make(chan struct{})
 	t.mu.Lock()
 	if len(t.waiting[tenant]) == 0 {
@@ -37,7 +38,7 @@ func (t *turns) take(ctx, closing context.Context, tenant string) bool {
 	case <-turn:
 		return true
 	case <-ctx.Done():
-	case <-closing.Done():
+	case <-closing:
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -50,14 +51,14 @@ func (t *turns) take(ctx, closing context.Context, tenant string) bool {
 	return false
 }
 
-// leave gives a place back.
-func (t *turns) leave(tenant string) {
+// Leave gives a place back.
+func (t *Turns) Leave(tenant string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.giveBack(tenant)
 }
 
-func (t *turns) giveBack(tenant string) {
+func (t *Turns) giveBack(tenant string) {
 	t.free++
 	if t.held[tenant]--; t.held[tenant] == 0 {
 		delete(t.held, tenant)
@@ -66,7 +67,7 @@ func (t *turns) giveBack(tenant string) {
 }
 
 // grant gives free places to those whose turn it is. The caller holds t.mu.
-func (t *turns) grant() {
+func (t *Turns) grant() {
 	for i := 0; t.free > 0 && i < len(t.order); {
 		tenant := t.order[i]
 		if t.held[tenant] >= t.most {
@@ -88,7 +89,7 @@ func (t *turns) grant() {
 }
 
 // forget takes somebody out who waits no longer. The caller holds t.mu.
-func (t *turns) forget(tenant string, turn chan struct{}) {
+func (t *Turns) forget(tenant string, turn chan struct{}) {
 	queue := slices.DeleteFunc(t.waiting[tenant], func(other chan struct{}) bool { return other == turn })
 	if len(queue) > 0 {
 		t.waiting[tenant] = queue
