@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/loglineos/loglineos/sidecar/span"
@@ -95,6 +96,44 @@ func TestNoCommandSignsAManifestThatDoesNotCount(t *testing.T) {
 	}
 	s.serveSigned("sidecar")
 	s.logline(0, "manifest", "--give", "run_code=sql", "--key", s.file("root")) // as ever
+}
+
+// The same by a restart of up, whose root key is beside it.
+func TestUpSignsNoManifestThatDoesNotCount(t *testing.T) {
+	t.Parallel()
+	dir := openDir(t)
+	first := up(t, dir, "--quiet")
+	file := filepath.Join(dir, "manifest.json")
+	env := []string{"DATABASE_URL=" + first.env["DATABASE_URL"],
+		"LOGLINE_TRUST_ROOT=" + first.env["LOGLINE_TRUST_ROOT"]}
+	command := func(args ...string) string {
+		t.Helper()
+		p := launch(t, env, args...)
+		if code := p.wait(); code != 0 {
+			t.Fatalf("logline %v exits with %d: %s", args, code, p.err.String())
+		}
+		return p.out.String()
+	}
+	row := &span.Span{Metadata: json.RawMessage(command("manifest"))}
+	features(t, row, true, nil)
+	if err := os.WriteFile(file, row.Metadata, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	command("manifest", "--file", file, "--key", filepath.Join(dir, "root.key"))
+	first.exec(`insert into ledger.universal_registry (id, seq, entity_type, who, did, this, owner_id, tenant_id,
+			visibility, status, name, metadata)
+		select id, seq + 1, entity_type, who, did, this, owner_id, tenant_id, visibility, status, name,
+			metadata || '{"features": {"signatures_required": false}}'
+		from ledger.universal_registry where entity_type = 'manifest' order by seq desc limit 1`)
+	first.signal(syscall.SIGINT)
+	second := up(t, dir)
+	if said := second.err.String(); !strings.Contains(said, "manifest version 2") {
+		t.Errorf("up does not name it: %s", said)
+	}
+	if n := second.query(`select count(*) from ledger.universal_registry where entity_type = 'manifest'`); n != 3 {
+		t.Errorf("%d versions of the manifest, want 3: up has signed what was slipped in", n)
+	}
+	second.signal(syscall.SIGINT)
 }
 
 // Under another root nothing that the old one has signed counts, and the whole document has to be stated.

@@ -113,6 +113,19 @@ func (l *local) query(sql string) int {
 	return n
 }
 
+// exec runs a statement in the database of up.env.
+func (l *local) exec(sql string) {
+	l.t.Helper()
+	conn, err := pgx.Connect(l.t.Context(), l.env["DATABASE_URL"])
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer conn.Close(l.t.Context())
+	if _, err := conn.Exec(l.t.Context(), sql); err != nil {
+		l.t.Fatalf("%s: %v", sql, err)
+	}
+}
+
 func TestUpServesStopsAndGoesOn(t *testing.T) {
 	t.Parallel()
 	dir := openDir(t)
