@@ -31,12 +31,26 @@ func VouchFor(ctx context.Context, owner *ledger.Owner, root string, signer *sig
 	if err != nil {
 		return fmt.Errorf("read the keys: %w", err)
 	}
-	err = sign.NewTrust(root, rows).Vouch(signer.Public(), sign.PurposeKey)
-	if err == nil || sign.NewTrust(signer.Fingerprint(), rows).Vouch(signer.Public(), sign.PurposeKey) == nil {
+	if err = mayCertify(root, rows, signer); err == nil || mayCertify(signer.Fingerprint(), rows, signer) == nil {
 		return nil
 	}
-	return fmt.Errorf("sign another key: %w; `logline keys list` shows what counts, and `logline keys publish "+
-		"FILE --root` publishes a root", err)
+	return err
+}
+
+func mayCertify(root string, rows []*span.Span, signer *sign.Key) error {
+	err := sign.NewTrust(root, rows).Vouch(signer.Public(), sign.PurposeKey)
+	for _, entry := range sign.List(root, rows) {
+		isBound := entry.Tenant != "" && entry.Tenant != "system" || entry.Owner != "" && entry.Owner != "system"
+		if err == nil && entry.PublicKey == signer.Public() && entry.Counts != sign.CountsRoot && isBound {
+			err = fmt.Errorf("the key %.12s… is bound to a tenant or an owner, and keys are the system's",
+				entry.Fingerprint)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("sign another key: %w; `logline keys list` shows what counts, and `logline keys publish "+
+			"FILE --root` publishes a root", err)
+	}
+	return nil
 }
 
 // RightsError says that a key has other rights than those stated.
@@ -171,17 +185,19 @@ type Rotation struct {
 // signer stands for it.
 func PlanRotation(ctx context.Context, owner *ledger.Owner, root string, id span.ID, signer *sign.Key) (
 	*Rotation, error) {
-	if err := VouchFor(ctx, owner, root, signer); err != nil {
+	rows, err := owner.Keys(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the keys: %w", err)
+	}
+	root = cmp.Or(root, signer.Fingerprint())
+	if err := mayCertify(root, rows, signer); err != nil {
 		return nil, err
 	}
 	versions, err := owner.Versions(ctx, id)
 	if err != nil {
 		return nil, fmt.Errorf("look for the key: %w", err)
 	}
-	entries, err := Keys(ctx, owner, cmp.Or(root, signer.Fingerprint()))
-	if err != nil {
-		return nil, err
-	}
+	entries := sign.List(root, rows)
 	newest := versions[0]
 	document, err := sign.ReadDocument(versions[len(versions)-1])
 	if err != nil {

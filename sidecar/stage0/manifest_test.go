@@ -227,6 +227,7 @@ func TestSQLAndSidecarAgreeOnTheManifestInForce(t *testing.T) {
 			if version != database {
 				t.Errorf("the sidecar has version %s in force (%v), the database %s", version, err, database)
 			}
+			b.checkInForce(s)
 		})
 	}
 }

@@ -50,6 +50,7 @@ func (b *signedBench) restart() {
 	if err := b.Reload(b.t.Context()); err != nil {
 		b.t.Fatal(err)
 	}
+	b.checkInForce(b.Stage0)
 }
 
 // requiring is a manifest with this features.signatures_required.
@@ -414,6 +415,7 @@ func wantNothingStarts(t *testing.T, b *signedBench, what, why string) {
 	if s.Manifest() != nil {
 		t.Errorf("%s: manifest %s is in force", what, s.Manifest().Version)
 	}
+	b.checkInForce(s)
 }
 
 func TestManifestOfAStolenKeyIsTakenBack(t *testing.T) {

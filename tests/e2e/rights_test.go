@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"encoding/json"
 	"os"
 	"strings"
 	"testing"
@@ -131,6 +132,15 @@ func TestRotateTakesTheRightsThatCount(t *testing.T) {
 		document.Tenant != "acme" || document.Owner != "alice" {
 		t.Errorf("the new key has %+v, %v", document, err)
 	}
+	s.keys(0, "generate", "--root", "--out", s.file("root-2"))
+	s.keys(1, "rotate", s.file("alice-2"), "--key", s.file("root-2")) // whose keys do not count yet
+
+	// Whatever a governor has written over a key, it can be revoked.
+	junk := s.next(sign.KeySpanID(next.Public()))
+	junk.Seq, junk.Metadata = 1, json.RawMessage(`{"purposes": 7}`)
+	junk.Signature, junk.PublicKey, junk.SigAlg, junk.SigKeyID = nil, nil, nil, nil
+	s.append(junk)
+	s.keys(0, "revoke", s.file("alice-2"))
 	mal := s.mallory(sign.Rights{Purposes: []sign.Purpose{sign.PurposeKey}})
 	said = s.keys(1, "rotate", mal.Fingerprint(), "--key", s.file("root"))
 	if !strings.Contains(said, "does not lead to the root") {
@@ -157,6 +167,12 @@ func TestAKeyThatMaySignNoKeysIsRefusedBeforeAnythingIsMade(t *testing.T) {
 	}
 	if n := len(s.read("entity_type = 'key'")); n != keys {
 		t.Errorf("%d key spans, want %d", n, keys)
+	}
+	s.keys(0, "generate", "--purpose", "key", "--tenant", "acme", "--key", s.file("root"), "--out",
+		s.file("acme"))
+	said := s.keys(1, "generate", "--purpose", "span", "--key", s.file("acme"), "--out", s.file("new"))
+	if !strings.Contains(said, "is bound to a tenant") {
+		t.Errorf("a signer whose keys can not count: %s", said)
 	}
 	root := s.root
 	s.root = "" // and where none is pinned, the signer's own root must be there
