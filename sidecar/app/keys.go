@@ -31,10 +31,11 @@ func VouchFor(ctx context.Context, owner *ledger.Owner, root string, signer *sig
 	if err != nil {
 		return fmt.Errorf("read the keys: %w", err)
 	}
-	if err = mayCertify(root, rows, signer); err == nil || mayCertify(signer.Fingerprint(), rows, signer) == nil {
+	refusal := mayCertify(root, rows, signer)
+	if refusal != nil && mayCertify(signer.Fingerprint(), rows, signer) == nil {
 		return nil
 	}
-	return err
+	return refusal
 }
 
 func mayCertify(root string, rows []*span.Span, signer *sign.Key) error {

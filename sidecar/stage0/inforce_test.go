@@ -6,7 +6,8 @@ import (
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
-// checkInForce finds the same manifest in force as s, which has just been started, by the way that commands go.
+// checkInForce finds the same manifest in force as s, which has just been started, by the way that commands
+// go.
 func (b *bench) checkInForce(s *Stage0) {
 	b.t.Helper()
 	rows, err := b.config.Ledger.VersionsBefore(b.t.Context(), span.ManifestID, math.MaxInt32, 1000)
