@@ -82,6 +82,9 @@ func New(ctx context.Context, c *config.Config, log *slog.Logger) (_ *App, err e
 	if err = a.stage0.Reload(ctx); err != nil {
 		return nil, err
 	}
+	if err = a.stage0.CheckSigner(); err != nil {
+		return nil, fmt.Errorf("start the sidecar: %w", err)
+	}
 	a.engine = engine.New(engine.Config{
 		Ledger: a.ledger, Manifest: a.stage0.Manifest, Failure: a.stage0.Failure,
 		Cancelled: a.stage0.Cancelled,

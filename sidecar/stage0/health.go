@@ -22,14 +22,8 @@ func (s *Stage0) Verify(ctx context.Context) error {
 		return manifest.refusal
 	}
 	var faults []error
-	if s.config.Signer.Signs() && s.config.TrustRoot != "" {
-		if err := s.trust.Load().Vouch(s.config.Signer.Public(), sign.PurposeSpan); err != nil {
-			faults = append(faults, fmt.Errorf("the sidecar signs in vain: %w; configure another key", err))
-		}
-	}
-	if manifest.Features.SignaturesRequired.For("execution") && !s.config.Signer.Signs() {
-		faults = append(faults, errors.New("the manifest requires signatures and this sidecar has no key: set "+
-			"LOGLINE_SIGNING_KEY_FILE (docs/keys.md)"))
+	if err := s.CheckSigner(); err != nil {
+		faults = append(faults, err)
 	}
 	for name := range manifest.Kernels {
 		if !manifest.needs(name) {
@@ -40,6 +34,21 @@ func (s *Stage0) Verify(ctx context.Context) error {
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// CheckSigner reports that what this sidecar appends would not be signed as the manifest requires, or in vain.
+func (s *Stage0) CheckSigner() error {
+	signer, manifest := s.config.Signer, s.manifest.Load()
+	switch {
+	case signer.Signs() && s.config.TrustRoot != "":
+		if err := s.trust.Load().Vouch(signer.Public(), sign.PurposeSpan); err != nil {
+			return fmt.Errorf("the sidecar signs in vain: %w; configure another key", err)
+		}
+	case !signer.Signs() && manifest != nil && manifest.Features.SignaturesRequired.For("execution"):
+		return errors.New("the manifest requires signatures and this sidecar has no key: set " +
+			"LOGLINE_SIGNING_KEY_FILE (docs/keys.md)")
+	}
+	return nil
 }
 
 // Degraded names the kernels that cannot boot though the manifest names them, and why: those alone that

@@ -28,7 +28,7 @@ begin
             from ledger.universal_registry as m
             where m.id = c_id
                 and m.entity_type = 'manifest'
-                and m.curr_hash is not null
+                and (m.curr_hash is not null or m.status is distinct from 'active' or m.is_deleted)
                 and not exists (
                     select
                     from ledger.universal_registry as i

@@ -1,6 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: ff69f640982841bd931650165bd01f54ab17fd2d89e8a7466f7f4347b84ffbbf
+-- Sources: 6186b63de9d9c69e007ba24938d36bc9acf0abe445358f7b1b25f7d48a00a8c8
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)

@@ -2001,7 +2001,7 @@ begin
             from ledger.universal_registry as m
             where m.id = c_id
                 and m.entity_type = 'manifest'
-                and m.curr_hash is not null
+                and (m.curr_hash is not null or m.status is distinct from 'active' or m.is_deleted)
                 and not exists (
                     select
                     from ledger.universal_registry as i
@@ -4337,7 +4337,7 @@ grant execute on function ledger_private.standing_walls()
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: ff69f640982841bd931650165bd01f54ab17fd2d89e8a7466f7f4347b84ffbbf
+-- Sources: 6186b63de9d9c69e007ba24938d36bc9acf0abe445358f7b1b25f7d48a00a8c8
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -4687,7 +4687,7 @@ begin
         ('ledger_private.is_odd_json', 'b06773e0680a7afda7f964db97674daf9915077560f73e1e88bfd7a69fcfd32e'),
         ('ledger_private.is_superseded', '93f394567cea42f58200d0a813ae67278a07b7597d66bad55b6aa0fc6b72ee1c'),
         ('ledger_private.lock_extension', 'bcc6c125887a30775bb1d277467a79f1790259488cbf1cee83b98331f0eb6179'),
-        ('ledger_private.manifest_in_force', '4efac5ce3562f164e1e03cb52344d5c9081153ec4ede78dbf8f8539175239e8c'),
+        ('ledger_private.manifest_in_force', 'b29cff9861a8334e746be747a5a1a2869225396b73143b3275ee28ec8bc25847'),
         ('ledger_private.may_call', '9512f6f785109317a2ae71e7367645cc488c19d7618a8be8cf273ed6d9c9c2a4'),
         ('ledger_private.may_publish', 'b40dda0d48badfe4aad761c76b08732d5de924e16996f9ad226426a5cbe7cd9d'),
         ('ledger_private.mend_owner_policies', '465f17c40193f1c1a2a02323e51cc3d074df38b6bac5b7aede0c31cd4295f3da'),

@@ -2,8 +2,11 @@ package e2e_test
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -260,4 +263,31 @@ func TestClientsDoNotGovern(t *testing.T) {
 	s.refused(alice, span.CodeWriter, columns{"entity_type": "execution", "status": "complete"})
 	s.refused(alice, span.CodeReservedEngine, function("return 1;",
 		columns{"metadata": columns{"engine": columns{}}}))
+}
+
+// Whoever governs may take the manifest out of force: then no sidecar starts, and says what to do.
+func TestAManifestThatIsOutOfForceIsBroughtBack(t *testing.T) {
+	t.Parallel()
+	s := setupSigned(t)
+	printed := filepath.Join(s.dir, "manifest.json")
+	var document json.RawMessage
+	if err := json.NewDecoder(strings.NewReader(s.logline(0, "manifest"))).Decode(&document); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(printed, document, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, status := range []string{"deprecated", "revoked"} {
+		s.slip(span.ManifestID, func(row *span.Span) { row.Status = &status })
+		p := s.spawn("LOGLINE_TRUST_ROOT="+s.root, "LOGLINE_SIGNING_KEY_FILE="+s.file("sidecar"))
+		if code := p.wait(); code != 1 || !strings.Contains(p.err.String(), "logline manifest --file FILE") {
+			t.Errorf("%s: exit %d, %s", status, code, p.err.String())
+		}
+		s.logline(0, "manifest", "--file", printed, "--key", s.file("root"))
+		sidecar := s.serveSigned("sidecar")
+		s.run(alice, `return 1;`)
+		if code := sidecar.signal(syscall.SIGTERM); code != 0 {
+			t.Errorf("%s: the sidecar exits with %d", status, code)
+		}
+	}
 }

@@ -292,6 +292,11 @@ func TestServeRefusesAKeyThatDoesNotCount(t *testing.T) {
 			t.Errorf("a revoked key, says it, may be published: %s", p.err.String())
 		}
 	}
+	s.require("root", []string{"execution"})
+	keyless := s.spawn("LOGLINE_TRUST_ROOT=" + s.root)
+	if code := keyless.wait(); code != 1 || !strings.Contains(keyless.err.String(), "LOGLINE_SIGNING_KEY_FILE") {
+		t.Errorf("without a key, where executions must be signed: exit %d, %s", code, keyless.err.String())
+	}
 	both := s.spawn("SIGNING_KEY_HEX="+stranger.Secret(), "LOGLINE_SIGNING_KEY_FILE="+s.file("sidecar"))
 	if code := both.wait(); code != 2 || !strings.Contains(both.err.String(), "both set") {
 		t.Errorf("both: exit %d, %s", code, both.err.String())

@@ -91,6 +91,8 @@ func TestPublicationEndsWithItsManifest(t *testing.T) {
 		{"draft, then active", [][]any{manifest(0, "{}", "status", "draft"), manifest(1, grant)}, true},
 		{"withdrawn", [][]any{manifest(0, grant), manifest(1, `{"grants":{}}`)}, false},
 		{"revoked", [][]any{manifest(0, grant), manifest(1, grant, "status", "revoked")}, false},
+		{"revoked without a hash",
+			[][]any{manifest(0, grant), manifest(1, grant, "status", "revoked", "curr_hash", nil)}, false},
 		{"deprecated", [][]any{manifest(0, grant), manifest(1, grant, "status", "deprecated")}, false},
 		{"deleted", [][]any{manifest(0, grant), manifest(1, grant, "is_deleted", true)}, false},
 		{"to come", [][]any{manifest(0, "{}"), manifest(1, grant, "effective_at", "2999-01-01T00:00:00Z")}, false},
