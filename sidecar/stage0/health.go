@@ -36,7 +36,7 @@ func (s *Stage0) Verify(ctx context.Context) error {
 	return errors.Join(faults...)
 }
 
-// CheckSigner reports that what this sidecar appends would not be signed as the manifest requires, or in vain.
+// CheckSigner reports that what this sidecar appends is not signed as the manifest requires, or in vain.
 func (s *Stage0) CheckSigner() error {
 	signer, manifest := s.config.Signer, s.manifest.Load()
 	switch {
