@@ -266,9 +266,9 @@ func (b *bench) append(group ledger.Group) {
 func (b *bench) cancelRequested(s *span.Span) *span.Span {
 	b.t.Helper()
 	exec(b.t, b.connect(), `insert into ledger.universal_registry (id, seq, entity_type, who, owner_id, tenant_id,
-		visibility, status) values ($1::text::uuid, $2, 'request', 'user:alice', $3, $4, 'private',
-			'cancel_requested')`,
-		s.ID.String(), s.Seq+1, s.OwnerID, s.TenantID)
+		visibility, status, is_deleted) values ($1::text::uuid, $2, 'request', 'user:alice', $3, $4, 'private',
+			'cancel_requested', $5)`,
+		s.ID.String(), s.Seq+1, s.OwnerID, s.TenantID, s.IsDeleted)
 	return b.latest(s.ID)
 }
 

@@ -156,7 +156,8 @@ func (e *Engine) loaded(batch []*request, found map[span.ID]*span.Span, err erro
 			e.after(time.Millisecond, func() { e.loading = append(e.loading, r) })
 			continue
 		}
-		if span.IsTerminal(row.StatusText()) || row.IsDeleted {
+		// Who deletes while he cancels ends the run, too: it is cancelled, with what that leaves.
+		if span.IsTerminal(row.StatusText()) || row.IsDeleted && row.StatusText() != "cancel_requested" {
 			delete(e.open, r.id) // finished meanwhile: a late row of the stream
 			e.settled(r.id, false)
 			continue

@@ -145,6 +145,16 @@ func TestCancelRequested(t *testing.T) {
 		b.becomes(request.ID, "cancelled")
 		b.want(request.ID, "scheduled running cancel_requested cancelled", "")
 	})
+	t.Run("and deleted with it", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t, func(b *bench) { b.kernels["request_worker"] = stuck })
+		request := b.put(1, "request")
+		b.deliver(request)
+		running := b.becomes(request.ID, "running")
+		running.IsDeleted = true
+		b.deliver(b.cancelRequested(running))
+		b.becomes(request.ID, "cancelled")
+	})
 	t.Run("of a request that nobody knew", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t)

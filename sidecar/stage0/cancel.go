@@ -12,6 +12,7 @@ import (
 // done its work and reached outside: then there is an execution, and it counts.
 func (s *Stage0) Cancelled(request *span.Span) (ledger.Group, error) {
 	group := ledger.Group{Fence: request.NextRequest("sidecar:"+s.config.Node, "cancelled")}
+	group.Fence.IsDeleted = request.IsDeleted
 	held, run := s.quotas.run(request.ID)
 	if run.cause != nil {
 		execution, err := s.cancelledRun(held, run)

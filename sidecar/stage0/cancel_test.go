@@ -30,6 +30,7 @@ func (b *bench) cancelledWhile(request *span.Span, asked <-chan struct{}) ledger
 	}
 	wish := *request
 	wish.Seq, wish.Status, wish.Attempt = request.Seq+1, new("cancel_requested"), nil // as its owner states it
+	wish.IsDeleted = true
 	group, err := b.Cancelled(&wish)
 	if err != nil {
 		b.t.Fatal(err)
@@ -55,7 +56,8 @@ func TestACancelledRunCountsAndLeavesAnExecution(t *testing.T) {
 	for n := range 2 {
 		request := b.request(10+n, f.ID)
 		group := b.cancelledWhile(request, asked)
-		if group.Fence.StatusText() != "cancelled" || group.Fence.Seq != request.Seq+2 || len(group.Rows) != 1 {
+		if group.Fence.StatusText() != "cancelled" || !group.Fence.IsDeleted ||
+			group.Fence.Seq != request.Seq+2 || len(group.Rows) != 1 {
 			t.Fatalf("got %s", encode(group))
 		}
 		x := group.Rows[0]

@@ -427,7 +427,7 @@ func TestASlowProviderHoldsUpNobody(t *testing.T) {
 	}
 }
 
-// Its owner may end a call: the connection is closed, and nothing is recorded but the end.
+// Its owner may end a call: the connection is closed, and no answer is recorded.
 func TestACallIsCancelled(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
