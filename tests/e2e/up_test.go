@@ -262,6 +262,14 @@ func TestUpSignsItsExampleWhereItMust(t *testing.T) {
 		}
 		next.signal(syscall.SIGINT)
 	}
+	if err := os.Rename(filepath.Join(dir, "root.key"), filepath.Join(dir, "elsewhere.key")); err != nil {
+		t.Fatal(err)
+	}
+	last := up(t, dir)
+	if got := last.query(completed); got != 3 || !strings.Contains(last.out.String(), "example    left out") {
+		t.Errorf("without the root key: %d examples have completed:\n%s", got, last.out.String())
+	}
+	last.signal(syscall.SIGINT)
 }
 
 func TestUpAdoptsThePostgresOfAKilledUp(t *testing.T) {
