@@ -10,7 +10,7 @@ import (
 const flushBytes = 64 << 10 // calls are sent when a task waits, or when so many bytes have gathered
 
 // build makes ctx and the globals of the fresh runtime.
-func (t *task) build(globals []string) error {
+func (t *task) build(p *program) error {
 	vm := t.vm
 	vm.SetTimeSource(t.moment)
 	vm.SetPromiseRejectionTracker(t.track)
@@ -59,7 +59,10 @@ func (t *task) build(globals []string) error {
 			return err
 		}
 	}
-	if err := t.defineGlobals(globals); err != nil {
+	if err := t.mendPatterns(p); err != nil {
+		return err
+	}
+	if err := t.defineGlobals(p.globals); err != nil {
 		return err
 	}
 	return t.buildOwn()

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/dop251/goja"
+	"github.com/dop251/goja/ast"
 	"github.com/dop251/goja/file"
 	"github.com/dop251/goja/parser"
 )
@@ -31,6 +32,10 @@ type program struct {
 	source authored
 	// globals that the source may look at, beside those of the language.
 	globals []string
+	// patterns are the author's by what they were translated to. mendsPatterns: what works with them has to be
+	// mended; makesPatterns: RegExp may be called.
+	patterns                     map[string]string
+	mendsPatterns, makesPatterns bool
 }
 
 // recent is a set of keys bounded by number and bytes: the least recently used leave first. The parent keeps
@@ -115,6 +120,7 @@ func (c *compiled) get() (*program, *Error) {
 	c.once.Do(func() {
 		if c.program, c.failed = compileProgram(c.source, c.entry); c.program != nil {
 			c.program.globals = namesGlobals(c.source.Source)
+			c.program.makesPatterns = namesRegExp.MatchString(c.source.Source)
 		}
 		c.source.Source = ""
 	})
@@ -221,18 +227,9 @@ func (f *form) compile() (*program, *Error) {
 	}
 	for attempt := 0; ; attempt++ {
 		text := f.text(async)
-		tree, err := parser.ParseFile(nil, codeName, text, 0, options...)
+		tree, err := parseSource(text, options)
 		if err == nil {
-			code, err := goja.CompileAST(tree, false)
-			if err != nil {
-				return nil, f.compilerError(err)
-			}
-			// A mapped position is the author's own but for what was put above it before mapping.
-			p := &program{code: code, async: async, shift: 1 + f.shift}
-			if f.mapping != nil {
-				p.shift, p.left = f.shift, 1
-			}
-			return p, nil
+			return f.program(tree, async)
 		}
 		var faults parser.ErrorList
 		if !errors.As(err, &faults) || len(faults) == 0 {
@@ -242,6 +239,50 @@ func (f *form) compile() (*program, *Error) {
 		if attempt > maxExports || !f.cure(text, first.Position) {
 			return nil, f.syntaxError(text, first)
 		}
+	}
+}
+
+// parseSource is goja's parser, which panics at "\u{10FFFF}"; esbuild writes that in another way.
+func parseSource(text string, options []parser.Option) (tree *ast.Program, err error) {
+	defer func() {
+		if fault, ok := recover().(error); ok && strings.HasPrefix(fault.Error(), "unexpected unicode length") {
+			err = errors.New("SyntaxError: " + fault.Error())
+		} else if ok {
+			panic(fault)
+		}
+	}()
+	return parser.ParseFile(nil, codeName, text, 0, options...)
+}
+
+func (f *form) program(tree *ast.Program, async bool) (*program, *Error) {
+	// A mapped position is the author's own but for what was put above it before mapping.
+	p := &program{async: async, shift: 1 + f.shift}
+	if f.mapping != nil {
+		p.shift, p.left = f.shift, 1
+	}
+	if mayHoldPattern(f.source) {
+		found := translatePatterns(tree)
+		if found.failed != nil {
+			e := &Error{Code: CodeSyntax, Message: cut("SyntaxError: " + badPattern + found.failed.Error())}
+			f.place(e, tree.File, int(found.at)-1)
+			return nil, e
+		}
+		p.patterns, p.mendsPatterns = found.authors, found.mends
+	}
+	code, err := goja.CompileAST(tree, false)
+	if err != nil {
+		return nil, f.compilerError(err)
+	}
+	p.code = code
+	return p, nil
+}
+
+// place puts a place of the parsed text into e.
+func (f *form) place(e *Error, text *file.File, offset int) {
+	at := text.Position(offset)
+	e.Line, e.Column = max(at.Line-1-f.shift, 1), at.Column
+	if f.mapping != nil {
+		e.Line, e.Column = max(at.Line-f.shift, 1), at.Column+1
 	}
 }
 
@@ -260,11 +301,7 @@ func (f *form) compilerError(err error) *Error {
 	if errors.As(err, &fault) {
 		e.Message = cut("SyntaxError: " + strings.TrimPrefix(fault.Message, "SyntaxError: "))
 		if fault.File != nil {
-			at := fault.File.Position(fault.Offset)
-			e.Line, e.Column = max(at.Line-1-f.shift, 1), at.Column
-			if f.mapping != nil {
-				e.Line = max(at.Line-f.shift, 1)
-			}
+			f.place(e, fault.File, fault.Offset)
 		}
 	}
 	return e

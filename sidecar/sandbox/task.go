@@ -134,7 +134,7 @@ func (t *task) run() ([]byte, *Error) {
 	}
 	t.vm.SetMaxCallStackSize(t.start.limits.StackFrames)
 	t.vm.SetParserOptions(parser.WithDisableSourceMaps)
-	if err := t.build(program.globals); err != nil {
+	if err := t.build(program); err != nil {
 		return nil, &Error{Code: CodeNotSerializable, Message: cut("ctx cannot be built: " + err.Error())}
 	}
 	value, err := t.enter(program)

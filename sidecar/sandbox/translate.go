@@ -65,7 +65,9 @@ func transform(source string, typescript bool) (code string, mapping []byte, fai
 		Loader: api.LoaderJS,
 		Target: api.ES2022,
 		Supported: map[string]bool{"async-generator": false, "for-await": false,
-			"top-level-await": true},
+			"top-level-await": true, "unicode-escapes": false,
+			// so that goja refuses the flag where it stands
+			"regexp-set-notation": true},
 		Sourcemap:      api.SourceMapExternal,
 		SourcesContent: api.SourcesContentExclude,
 		Sourcefile:     codeName,
