@@ -28,7 +28,9 @@ func TestPatternsMatchAsInNode(t *testing.T) {
 	}
 	for _, answer := range answers {
 		r := run(string(sweep)+"try { return String(JSON.stringify("+answer[0]+
-			")) } catch (error) { return '!' + error.name }", limits(func(l *Limits) { l.Timeout = 5 * time.Second }))
+			")) } catch (error) { return '!' + error.name }", limits(func(l *Limits) {
+			l.Timeout = 5 * time.Second
+		}))
 		got := p.RunCode(t.Context(), r)
 		var shown string
 		if got.Err != nil {
@@ -71,7 +73,7 @@ return ¦/\p{Nope}/u.test("a")`, "no property is called Nope"},
 		}
 	}
 	got := p.RunCode(t.Context(), run(`return new RegExp("\\p{Nope}", "u")`)).Err
-	if got == nil || got.Code != CodeException || !strings.HasPrefix(got.Message, "SyntaxError: Invalid regular") {
+	if got == nil || got.Code != CodeException || !strings.HasPrefix(got.Message, "SyntaxError: Invalid reg") {
 		t.Errorf("got %+v", got)
 	}
 }

@@ -205,3 +205,39 @@ func TestEveryFormInEveryLanguage(t *testing.T) {
 		}
 	}
 }
+
+// Else its run would end complete with null.
+func TestAFunctionThatNobodyCallsIsRefused(t *testing.T) {
+	t.Parallel()
+	p := setup(t)
+	for _, test := range []struct{ source, want string }{
+		{"export ¦function handler(ctx) { return 1 }", "no main"},
+		{"export const handler = ¦async (ctx) => 1", "no main"},
+		{"const a = 1\n¦function handler(ctx) { return a }", "no main"},
+		{"// a comment\n\nconst handler = ¦(ctx) => 1", "no main"},
+		{"'use strict'; class A { b = 1 } ¦function handler() {}\nfunction other() {}", "no main"},
+		{"¦async function handler(ctx) { return await ctx.find({}) }", "no main"},
+		{"export { f }; ¦function f() {}", "no main"},
+		{"¦function handler(ctx) { return 1 }\nhandler(ctx)", ""},
+		{"¦function handler(ctx) { return 1 }\nreturn handler(ctx)", ""},
+		{"globalThis.default = handler; ¦function handler(ctx) { return 1 }", ""},
+		{"class A { static { ctx.log(1) } } ¦function f() {}", ""},
+		{"const x = ctx.log('runs'); ¦function f() {}", ""},
+		{"¦// nothing", ""},
+	} {
+		for _, language := range []string{"javascript", "typescript"} {
+			source, line, column := marked(t, test.source)
+			r := run(source, host(echo))
+			r.Program.Language = language
+			got := p.RunCode(t.Context(), r).Err
+			switch {
+			case test.want == "" && got != nil, test.want != "" && got == nil:
+				t.Errorf("%s in %s: got %v", source, language, got)
+			case got != nil && (got.Code != CodeSyntax || !strings.HasPrefix(got.Message, test.want) ||
+				got.Line != line || got.Column != column):
+				t.Errorf("%s in %s: got %+v at %d:%d, want %q at %d:%d", source, language, got, got.Line,
+					got.Column, test.want, line, column)
+			}
+		}
+	}
+}

@@ -30,6 +30,9 @@ type program struct {
 	left  int
 	// source is the author's.
 	source authored
+	// exports: it has some. idle: it defines functions and does nothing else; the first of them.
+	exports bool
+	idle    place
 	// globals that the source may look at, beside those of the language.
 	globals []string
 	// patterns are the author's by what they were translated to. mendsPatterns: what works with them has to be
@@ -268,6 +271,12 @@ func (f *form) program(tree *ast.Program, async bool) (*program, *Error) {
 			return nil, e
 		}
 		p.patterns, p.mendsPatterns = found.authors, found.mends
+	}
+	p.exports = f.module
+	if at, found := idleFunction(tree, f.closed); found {
+		e := &Error{}
+		f.place(e, tree.File, int(at)-1)
+		p.idle = place{line: e.Line, column: e.Column}
 	}
 	code, err := goja.CompileAST(tree, false)
 	if err != nil {

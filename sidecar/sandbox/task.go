@@ -257,6 +257,9 @@ func (t *task) callEntry() (goja.Value, error) {
 		return nil, &Error{Code: CodeSyntax, Message: "the default export of " + t.name() + " is no function"}
 	case t.start.entry == EntryPolicy:
 		return nil, &Error{Code: CodeSyntax, Message: t.name() + " defines no function on(span, ctx)"}
+	case t.program.exports || t.program.idle.line > 0:
+		return nil, &Error{Code: CodeSyntax, Line: t.program.idle.line, Column: t.program.idle.column,
+			Message: "no main: export the function as default, or name it main"}
 	}
 	return goja.Undefined(), nil
 }
