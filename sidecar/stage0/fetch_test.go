@@ -293,7 +293,7 @@ func TestARequestThatCallsAKernelIsSignedWhereRequestsAre(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := results[request.Key()]; sealed {
-			wantCode(t, "signed", got.group.Rows[0], span.RunDenied, "undefined")
+			wantCode(t, "signed", got.group.Rows[0], span.RunDenied, "provider_id")
 		} else {
 			wantCode(t, "unsigned", got.err, span.RunUnsigned, "request")
 		}
