@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -86,7 +87,8 @@ func Bootstrap(ctx context.Context, owner *ledger.Owner, options BootstrapOption
 		}
 		want = append(want, manifest)
 	}
-	published, err := owner.PublishSealed(ctx, want, options.Signer.Seal, stands)
+	published, err := owner.PublishSealed(ctx, want, ledger.Rules{Seal: options.Signer.Seal, Stands: stands,
+		Foreign: func(versions []*span.Span) error { return foreign(head.trust, versions, options) }})
 	if err == nil && head.fault != nil {
 		published = append(published, ledger.Publication{Span: head.newest, Kept: true, Why: head.fault})
 	}
@@ -120,6 +122,29 @@ func standsSigned(trust *sign.Trust, row *span.Span, signer *sign.Signer, root s
 		return row.PublicKey != nil && *row.PublicKey == signer.Public() && trust.CheckPresent(row) == nil
 	}
 	return trust.Check(row, sign.PurposeOf(row.EntityType)) == nil
+}
+
+// foreign says why the newest version is not bootstrap's, though it says so: what a governor states as who
+// proves nothing. Once the root, or the key that bootstrap has now, has signed a version, an unsigned one is
+// another's; and without that key bootstrap puts nothing over a signed one.
+func foreign(trust *sign.Trust, versions []*span.Span, options BootstrapOptions) error {
+	signed := slices.IndexFunc(versions, func(row *span.Span) bool {
+		if row.Signature == nil || row.PublicKey == nil || row.SigAlg == nil || *row.SigAlg != sign.Algorithm ||
+			row.VerifyHash() != nil || trust.CheckPresent(row) != nil {
+			return false
+		}
+		public, err := hex.DecodeString(*row.PublicKey)
+		return err == nil && (*row.PublicKey == options.Signer.Public() ||
+			sign.Fingerprint(public) == options.TrustRoot)
+	})
+	switch {
+	case signed > 0:
+		return fmt.Errorf("somebody else wrote it: version %d is signed by bootstrap's key, and this one is not",
+			versions[signed].Seq)
+	case signed == 0 && !options.Signer.Signs():
+		return errors.New("it is signed: to publish another one, run `logline bootstrap --key FILE`")
+	}
+	return nil
 }
 
 func systemSpan(id span.ID, entityType, name string) *span.Span {

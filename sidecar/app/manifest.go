@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/sign"
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/sidecar/stage0"
 )
 
 // Right is one line of a manifest's grants.
@@ -58,13 +60,51 @@ func ChangeManifest(ctx context.Context, owner *ledger.Owner, change ManifestCha
 		return nil, err
 	}
 	next := systemSpan(span.ManifestID, "manifest", "kernel_manifest")
+	next.Who, next.Did = "system:manifest", new("changed")
 	if head.base != nil {
-		next.Who, next.Name, next.Description = head.base.Who, head.base.Name, head.base.Description
+		next.Name, next.Description = head.base.Name, head.base.Description
 	}
 	next.Metadata = document
-	return owner.ReplaceSealed(ctx, next, change.Signer.Seal, func(row *span.Span) bool {
-		return standsSigned(head.trust, row, change.Signer, change.TrustRoot)
-	})
+	published, err := owner.PublishSealed(ctx, []*span.Span{next}, ledger.Rules{
+		Seal: change.Signer.Seal, Over: true,
+		Stands: func(row *span.Span) bool {
+			return head.fault == nil && standsSigned(head.trust, row, change.Signer, change.TrustRoot)
+		}})
+	if err != nil {
+		return nil, err
+	}
+	return &published[0], nil
+}
+
+// ManifestForce says what stands after a change.
+type ManifestForce struct {
+	Now int // the version in force; -1: there is none
+	// From is when the newest version takes force; zero: it is in force, or will not be (Never).
+	From  time.Time
+	Never bool
+}
+
+// ReadForce judges the manifest as a sidecar does that pins root ("": the signer's key stands for it).
+func ReadForce(ctx context.Context, owner *ledger.Owner, root string, signer *sign.Signer) (
+	*ManifestForce, error) {
+	head, err := readHead(ctx, owner, root, signer)
+	if err != nil {
+		return nil, err
+	}
+	now, err := owner.Now(ctx)
+	if err != nil {
+		return nil, err
+	}
+	force := &ManifestForce{Now: -1}
+	if row := stage0.ManifestInForce(head.trust, head.versions, now); row != nil {
+		force.Now = row.Seq
+	}
+	if head.newest == nil || force.Now == head.newest.Seq {
+		return force, nil
+	}
+	from, ok := stage0.ManifestFrom(head.trust, head.versions, head.newest.Seq, now)
+	force.From, force.Never = from, !ok
+	return force, nil
 }
 
 // maySignManifest refuses what Stage-0 would refuse for its signature.

@@ -264,7 +264,7 @@ func (u *up) prepare(ctx context.Context, owner *ledger.Owner) error {
 			quotas = "; the local manifest sets the daily quotas to 1,000,000"
 		}
 		if p.Why != nil {
-			fmt.Fprintf(u.Err, "logline: not signed: %s\n", p.Why)
+			fmt.Fprintf(u.Err, "logline: %s version %d is kept as it is: %s\n", p.Span.ID, p.Span.Seq, p.Why)
 		}
 	}
 	u.say("bootstrap  %d of %d spans new%s", changed, len(published), quotas)

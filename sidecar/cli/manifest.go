@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/loglineos/loglineos/sidecar/app"
 	"github.com/loglineos/loglineos/sidecar/config"
@@ -20,7 +21,7 @@ const manifestHelp = `Usage: logline manifest [--give RIGHT]â€¦ [--take RIGHT]â€
 Prints the manifest: its newest version that counts. With --give, --take or --file it appends the next one,
 checked and hashed, which takes force at once or when its timelock says, without a restart. Where a newer one
 is there that does not count, because it is not signed, it is named, and only --file goes over it. The login
-must own the database (on Supabase: postgres).
+must own the database (on Supabase: postgres). It says from when the new one is in force, and which is now.
 
     --give HOLDER=GRANT   one right more. HOLDER is a kernel's name, a function's id, user:<id> or
                           tenant:<id>; GRANT for example fetch:api.openai.com:443, secret:OPENAI_API_KEY
@@ -72,8 +73,15 @@ func runManifest(s signals, args []string, out, errOut io.Writer) error {
 		if err != nil {
 			return err
 		}
-		if fault != nil {
+		force, err := app.ReadForce(ctx, owner, change.TrustRoot, nil)
+		if err != nil {
+			return err
+		}
+		switch {
+		case fault != nil:
 			fmt.Fprintf(errOut, "logline: this is version %d: %s\n", row.Seq, fault)
+		case force.Now != row.Seq:
+			fmt.Fprintf(errOut, "logline: this is version %d: %s\n", row.Seq, forceText(force))
 		}
 		var text bytes.Buffer
 		if err := json.Indent(&text, row.Metadata, "", "  "); err != nil {
@@ -103,5 +111,25 @@ func runManifest(s signals, args []string, out, errOut io.Writer) error {
 		state = "published"
 	}
 	fmt.Fprintf(out, "%s  manifest version %d  %s\n", state, published.Span.Seq, *published.Span.CurrHash)
+	force, err := app.ReadForce(ctx, owner, change.TrustRoot, change.Signer)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "           %s\n", forceText(force))
 	return nil
+}
+
+// forceText says when the newest version takes force, and what is in force until then.
+func forceText(force *app.ManifestForce) string {
+	now := "none"
+	if force.Now >= 0 {
+		now = fmt.Sprintf("version %d", force.Now)
+	}
+	switch {
+	case force.Never:
+		return "not in force, and will not be; in force now: " + now
+	case !force.From.IsZero():
+		return fmt.Sprintf("in force from %s; in force now: %s", force.From.UTC().Format(time.RFC3339), now)
+	}
+	return "in force now"
 }

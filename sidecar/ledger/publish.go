@@ -24,34 +24,24 @@ type Publication struct {
 // so does one whose newest version somebody else wrote: a governor's word outlasts an upgrade. Seq and
 // hashes of want are set here. Two at a time are safe: the second meets the primary key and reports it.
 func (o *Owner) Publish(ctx context.Context, want []*span.Span) ([]Publication, error) {
-	return o.PublishSealed(ctx, want, (*span.Span).Seal, func(*span.Span) bool { return true })
+	return o.PublishSealed(ctx, want, Rules{Seal: (*span.Span).Seal})
 }
 
-// PublishSealed is Publish with a sealer that may sign. A version of equal content that stands says no to,
-// because its signature is missing or does not count, gets a next version, too.
-func (o *Owner) PublishSealed(ctx context.Context, want []*span.Span, seal Sealer,
-	stands func(*span.Span) bool) ([]Publication, error) {
-	return o.publishOver(ctx, want, seal, func(current, s *span.Span) (isGood, isKept bool) {
-		isGood = sameContent(current, s) && stands(current)
-		return isGood, current.Who != s.Who
-	})
+// Rules are what PublishSealed goes by. Those that are nil say nothing.
+type Rules struct {
+	Seal Sealer // may sign
+	// Stands says no to a version of equal content whose signature is missing or does not count: it gets a next
+	// version.
+	Stands func(*span.Span) bool
+	// Foreign says of a span's versions, the newest first, why the newest is another's though it has the same
+	// who; nil where it is not.
+	Foreign func(versions []*span.Span) error
+	// Over goes over anybody's version.
+	Over bool
 }
 
-// ReplaceSealed is PublishSealed for one span that goes over a version of anybody's.
-func (o *Owner) ReplaceSealed(ctx context.Context, want *span.Span, seal Sealer,
-	stands func(*span.Span) bool) (*Publication, error) {
-	published, err := o.publishOver(ctx, []*span.Span{want}, seal,
-		func(current, s *span.Span) (isGood, isKept bool) {
-			return sameContent(current, s) && current.Who == s.Who && stands(current), false
-		})
-	if err != nil {
-		return nil, err
-	}
-	return &published[0], nil
-}
-
-func (o *Owner) publishOver(ctx context.Context, want []*span.Span, seal Sealer,
-	judge func(current, s *span.Span) (isGood, isKept bool)) ([]Publication, error) {
+// PublishSealed is Publish by other rules.
+func (o *Owner) PublishSealed(ctx context.Context, want []*span.Span, rules Rules) ([]Publication, error) {
 	ids := make([]span.ID, len(want))
 	for i, s := range want {
 		ids[i] = s.ID
@@ -60,14 +50,18 @@ func (o *Owner) publishOver(ctx context.Context, want []*span.Span, seal Sealer,
 	if err != nil {
 		return nil, err
 	}
-	result := make([]Publication, len(want))
+	result, seal := make([]Publication, len(want)), rules.Seal
 	var rows []*span.Span
 	for i, s := range want {
 		current := found[s.ID]
 		var previous *string
 		if current != nil {
-			if isGood, isKept := judge(current, s); isGood || isKept {
-				result[i] = Publication{Span: current, Kept: !isGood}
+			standing, err := o.judge(ctx, current, s, rules)
+			if err != nil {
+				return nil, err
+			}
+			if standing != nil {
+				result[i] = *standing
 				continue
 			}
 			s.Seq, previous = current.Seq+1, current.CurrHash
@@ -82,6 +76,28 @@ func (o *Owner) publishOver(ctx context.Context, want []*span.Span, seal Sealer,
 		return result, nil
 	}
 	return result, publish(ctx, o.conn, rows)
+}
+
+// judge returns what becomes of current where it stays, nil where wanted follows it.
+func (o *Owner) judge(ctx context.Context, current, wanted *span.Span, rules Rules) (*Publication, error) {
+	switch {
+	case sameContent(current, wanted) && (rules.Stands == nil || rules.Stands(current)):
+		return &Publication{Span: current}, nil
+	case rules.Over:
+		return nil, nil
+	case current.Who != wanted.Who:
+		return &Publication{Span: current, Kept: true}, nil
+	case rules.Foreign == nil:
+		return nil, nil
+	}
+	versions, err := o.Versions(ctx, wanted.ID)
+	if err != nil {
+		return nil, err
+	}
+	if why := rules.Foreign(versions); why != nil {
+		return &Publication{Span: current, Kept: true, Why: why}, nil
+	}
+	return nil, nil
 }
 
 func publish(ctx context.Context, q querier, rows []*span.Span) error {

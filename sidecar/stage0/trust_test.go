@@ -80,8 +80,8 @@ func (b *signedBench) publishKey(signer, key *sign.Key, purposes ...sign.Purpose
 
 func (b *signedBench) publishSigned(signer *sign.Key, want ...*span.Span) {
 	b.t.Helper()
-	_, err := b.owner.PublishSealed(b.t.Context(), want, sign.NewSigner(signer).Seal,
-		func(*span.Span) bool { return false })
+	_, err := b.owner.PublishSealed(b.t.Context(), want, ledger.Rules{Seal: sign.NewSigner(signer).Seal,
+		Stands: func(*span.Span) bool { return false }})
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -2,10 +2,12 @@ package e2e_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/loglineos/loglineos/sidecar/span"
 )
@@ -36,7 +38,7 @@ func TestTheManifestIsChangedByTheCommand(t *testing.T) {
 	}{
 		{0, []string{"--file", file}, "unchanged"},
 		{0, []string{"--give", "run_code=sql", "--give", "provider_exec=fetch:a.example:443"},
-			"published  manifest version"},
+			"in force now"},
 		{0, []string{"--give", "run_code=sql"}, "unchanged"},
 		{0, []string{"--take", "run_code=sql"}, "published"},
 		{1, []string{"--take", "run_code=sql"}, "it has not got it"},
@@ -52,7 +54,7 @@ func TestTheManifestIsChangedByTheCommand(t *testing.T) {
 	}
 	s.refusesKernels()
 	now := s.latest(span.ManifestID)
-	if now.Seq != before.Seq+2 || now.Who != before.Who {
+	if now.Seq != before.Seq+2 || now.Who != "system:manifest" || now.Did == nil || *now.Did != "changed" {
 		t.Errorf("version %d of %s after %d of %s", now.Seq, now.Who, before.Seq, before.Who)
 	}
 	var document struct{ Grants map[string][]string }
@@ -100,5 +102,26 @@ func (s *system) refusesKernels() {
 		if said := s.manifest(1, "--file", file); !strings.Contains(said, says) {
 			s.t.Errorf("it says %s, want %s", said, says)
 		}
+	}
+}
+
+// With a timelock the command says from when the new version is in force, and which is until then; a
+// version that will not be is named, too.
+func TestTheCommandSaysWhichManifestIsInForce(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.govern(func(m map[string]any) {
+		m["timelocks"] = map[string]any{"manifest": map[string]any{"activate_after_hours": 24}}
+	})
+	ruling := s.latest(span.ManifestID)
+	said := s.manifest(0, "--give", "run_code=sql")
+	waiting := s.latest(span.ManifestID)
+	want := fmt.Sprintf("in force from %s; in force now: version %d",
+		waiting.AcceptedAt.Add(24*time.Hour).UTC().Format(time.RFC3339), ruling.Seq)
+	if waiting.Seq != ruling.Seq+1 || !strings.Contains(said, want) {
+		t.Errorf("it says %q, want %q in it", said, want)
+	}
+	if said := s.manifest(0); !strings.Contains(said, want) {
+		t.Errorf("what is printed is not in force, and it says %s", said)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/loglineos/loglineos/sidecar/sign"
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
@@ -156,4 +157,46 @@ func TestAnotherRootSignsAManifestThatIsStated(t *testing.T) {
 	s.logline(0, "manifest", "--file", file, "--key", s.file("root-2"))
 	s.keys(0, "publish", s.file("sidecar"), "--purpose", "span", "--key", s.file("root-2"))
 	s.serveSigned("sidecar")
+}
+
+// Whose a version is, is not told by a who that every governor may state: once its key has signed one,
+// an unsigned one is somebody else's, and stays.
+func TestBootstrapPutsNothingOverAGovernorsKernel(t *testing.T) {
+	t.Parallel()
+	s := setupSigned(t)
+	s.logline(0, "bootstrap", "--key", s.file("root"))
+	mine := s.slip(span.ObserverBotID, func(row *span.Span) { row.Code = new(*row.Code + "\n// mine\n") })
+	for _, c := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"bootstrap", "--key", s.file("root")}, "somebody else wrote it"},
+		{[]string{"bootstrap"}, "somebody else wrote it"},
+	} {
+		if said := s.logline(0, c.args...); !strings.Contains(said, c.says) {
+			t.Errorf("logline %v says %s, want %s", c.args, said, c.says)
+		}
+		if newest := s.latest(span.ObserverBotID); newest.Seq != mine.Seq || *newest.Code != *mine.Code {
+			t.Fatalf("logline %v puts version %d over it", c.args, newest.Seq)
+		}
+	}
+	// Without its key bootstrap puts nothing over what it has signed, so that the next one finds its own.
+	root, err := sign.ReadKeyFile(s.file("root"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	older := s.next(span.RunCodeID)
+	older.Seq, older.Code = older.Seq+1, new(*older.Code+"\n// of an older release\n")
+	if err := sign.NewSigner(root).Seal(older, s.latest(older.ID).CurrHash); err != nil {
+		t.Fatal(err)
+	}
+	s.append(older)
+	if said := s.logline(0, "bootstrap"); !strings.Contains(said, "it is signed: to publish another one") ||
+		s.latest(older.ID).Seq != older.Seq {
+		t.Errorf("bootstrap without a key says %s", said)
+	}
+	s.logline(0, "bootstrap", "--key", s.file("root"))
+	if newest := s.latest(older.ID); newest.Seq != older.Seq+1 || newest.Signature == nil {
+		t.Errorf("bootstrap with its key leaves version %d", newest.Seq)
+	}
 }
