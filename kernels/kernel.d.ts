@@ -218,7 +218,8 @@ export interface FunctionCtx {
   insertSpan(partial: Partial<Span>): Span;
   /**
    * Current spans that the caller may read (in a tenant's policy: its owner), newest first; at most 1000,
-   * 100 by default. What this run has inserted is not there yet.
+   * 100 by default. What this run has inserted is not there yet. More than 8 MiB are refused with `limit.rows`:
+   * ask for fewer. Of one run's reads two are under way at once, the others wait.
    */
   find(filter: Filter, limit?: number): Promise<Span[]>;
   /**

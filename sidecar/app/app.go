@@ -30,8 +30,8 @@ import (
 	"github.com/loglineos/loglineos/sidecar/tail"
 )
 
-// connectionsMax bounds the pool: two commits, reads of bodies, and kernels' own reads.
-const connectionsMax = 8
+// connectionsMax bounds the pool: two commits, reads of bodies, and five reads of code's own.
+const connectionsMax = 10
 
 // App is one sidecar. Make it with New, run it once with Run, and Close it in any case.
 type App struct {

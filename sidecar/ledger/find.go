@@ -56,21 +56,26 @@ func columnOf(name string) string {
 	return "r." + name
 }
 
-// Find returns up to limit current spans that scope may read, newest first.
-func (l *Ledger) Find(ctx context.Context, scope Scope, filter Filter, limit int) ([]*span.Span, error) {
+// Find hands up to limit current spans that scope may read and filter selects to each, newest first. Its
+// place to read is held meanwhile. The first error of each ends it; more than ResultBytesMax are
+// ErrTooManyBytes.
+func (l *Ledger) Find(ctx context.Context, scope Scope, filter Filter, limit int,
+	each func(*span.Span) error) error {
 	var q compiled
 	from, err := q.from(scope, filter)
 	if err != nil {
-		return nil, fmt.Errorf("find: %w", err)
+		return fmt.Errorf("find: %w", err)
 	}
 	sql := fmt.Sprintf("select %s%s order by r.at desc, r.id limit %s", selectList, from, q.value(limit))
-	var spans []*span.Span
-	err = l.within(ctx, scope, func(tx pgx.Tx) error {
-		var err error
-		spans, err = querySpans(ctx, tx, sql, q.args...)
-		return err
+	left := ResultBytesMax
+	return l.within(ctx, scope, func(tx pgx.Tx) error {
+		return eachSpan(ctx, tx, func(s *span.Span, bytes int) error {
+			if left -= bytes; left < 0 {
+				return ErrTooManyBytes
+			}
+			return each(s)
+		}, sql, q.args...)
 	})
-	return spans, err
 }
 
 // compiled is a statement in the making: whatever comes from ledger code becomes a parameter.

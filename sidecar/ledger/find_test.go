@@ -43,7 +43,7 @@ func TestFindTakesRanges(t *testing.T) {
 		"time and number": {map[string]Range{"at": {Gte: &at}, "duration_ms": {Lte: new("20")}}, 1},
 		"null is outside": {map[string]Range{"ttl_at": {Lt: &at}}, 0},
 	} {
-		found, err := l.Find(t.Context(), scope, Filter{Ranges: c.ranges}, 10)
+		found, err := find(t, l, scope, Filter{Ranges: c.ranges}, 10)
 		if err != nil || len(found) != c.want {
 			t.Errorf("%s: %d found, want %d, %v", name, len(found), c.want, err)
 		}
@@ -51,11 +51,11 @@ func TestFindTakesRanges(t *testing.T) {
 	for name, ranges := range map[string]map[string]Range{
 		"a word for a time": {"at": {Lt: new("now")}}, "a column without ranges": {"metadata": {Lt: new("1")}},
 	} {
-		if _, err := l.Find(t.Context(), scope, Filter{Ranges: ranges}, 10); !errors.Is(err, ErrFilter) {
+		if _, err := find(t, l, scope, Filter{Ranges: ranges}, 10); !errors.Is(err, ErrFilter) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
-	if _, err := l.Find(t.Context(), scope, Filter{Ranges: map[string]Range{"priority": {Lt: new("x")}}},
+	if _, err := find(t, l, scope, Filter{Ranges: map[string]Range{"priority": {Lt: new("x")}}},
 		10); !IsRefusal(err) {
 		t.Errorf("a number that is none: got %v", err)
 	}
@@ -115,7 +115,7 @@ func TestASystemPolicyReadsItsTenantAlone(t *testing.T) {
 		{TenantID: "t2", OfSystem: true}:                  "5 of t2 alone",
 		{TenantID: "", OfSystem: true}:                    "0 of ",
 	} {
-		found, err := l.Find(t.Context(), scope, Filter{}, 100)
+		found, err := find(t, l, scope, Filter{}, 100)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -33,9 +33,8 @@ const KernelRole = "loglineos_kernel"
 
 // Ledger is a pool of connections to the ledger. It is safe for concurrent use.
 type Ledger struct {
-	pool *pgxpool.Pool
-	// reads bounds what kernels read at once, so that a connection is left for commits.
-	reads chan struct{}
+	pool  *pgxpool.Pool
+	reads readPlaces
 }
 
 // Open connects to databaseURL and checks that this login can do the sidecar's work: a session
@@ -57,7 +56,7 @@ func Open(ctx context.Context, databaseURL string, connectionsMax int32) (*Ledge
 	if err != nil {
 		return nil, fmt.Errorf("open the ledger: %w", err)
 	}
-	ledger := &Ledger{pool, make(chan struct{}, max(connectionsMax/3, 1))}
+	ledger := &Ledger{pool, newReadPlaces(int(connectionsMax))}
 	if err := ledger.check(ctx); err != nil {
 		pool.Close()
 		return nil, err
@@ -200,28 +199,43 @@ type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// querySpans runs a select of selectList. The result comes in text form.
+// querySpans runs a select of selectList.
 func querySpans(ctx context.Context, q querier, sql string, args ...any) ([]*span.Span, error) {
+	var spans []*span.Span
+	err := eachSpan(ctx, q, func(s *span.Span, _ int) error {
+		spans = append(spans, s)
+		return nil
+	}, sql, args...)
+	return spans, err
+}
+
+// eachSpan runs a select of selectList and hands each span to each as it comes, with the bytes of its text.
+// The first error of each ends it.
+func eachSpan(ctx context.Context, q querier, each func(*span.Span, int) error, sql string,
+	args ...any) error {
+	// The result comes in text form.
 	rows, err := q.Query(ctx, sql, append([]any{pgx.QueryResultFormats{pgx.TextFormatCode}}, args...)...)
 	if err != nil {
-		return nil, fmt.Errorf("query spans: %w", err)
+		return fmt.Errorf("query spans: %w", err)
 	}
 	defer rows.Close()
-	var spans []*span.Span
 	for rows.Next() {
-		s := new(span.Span)
+		s, bytes := new(span.Span), 0
 		for i, raw := range rows.RawValues() {
 			if raw == nil {
 				continue
 			}
+			bytes += len(raw)
 			if err := span.Columns[i].SetText(s, string(raw)); err != nil {
-				return nil, err
+				return err
 			}
 		}
-		spans = append(spans, s)
+		if err := each(s, bytes); err != nil {
+			return err
+		}
 	}
 	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read spans: %w", err)
+		return fmt.Errorf("read spans: %w", err)
 	}
-	return spans, nil
+	return nil
 }

@@ -84,6 +84,16 @@ func mustAppend(t testing.TB, l *Ledger, groups ...Group) []Outcome {
 	return outcomes
 }
 
+func find(t testing.TB, l *Ledger, scope Scope, filter Filter, limit int) ([]*span.Span, error) {
+	t.Helper()
+	var spans []*span.Span
+	err := l.Find(t.Context(), scope, filter, limit, func(s *span.Span) error {
+		spans = append(spans, s)
+		return nil
+	})
+	return spans, err
+}
+
 func ask[T any](t testing.TB, conn *pgx.Conn, query string, args ...any) T {
 	t.Helper()
 	var value T

@@ -223,15 +223,17 @@ func clock(ctx context.Context, q querier) (time.Time, error) {
 	return now, nil
 }
 
-// ErrTooManyRows is returned by Query when the result is longer than its cap.
+// ErrTooManyRows is returned by Query and Summarize when the result is longer than its cap.
 var ErrTooManyRows = errors.New("the result has more rows than allowed")
 
-// ErrTooManyBytes is returned by Query when the rows together are longer than resultBytesMax.
-var ErrTooManyBytes = errors.New("the result has more than 8 MiB")
+// ErrTooManyBytes is returned by Find, Query and Summarize when the rows together are longer than
+// ResultBytesMax.
+var ErrTooManyBytes = errors.New("the result has more than 8 MiB: ask for fewer rows")
 
-const resultBytesMax = 8 << 20 // the answer to one host call of the sandbox, too
+// ResultBytesMax bounds what one read may give: the answer to one host call of the sandbox, too.
+const ResultBytesMax = 8 << 20
 
-// ErrStatementTimeout is returned by Find and Query when the statement ran longer than 2 s.
+// ErrStatementTimeout is returned by Find, Query and Summarize when the statement ran longer than 2 s.
 var ErrStatementTimeout = errors.New("the statement ran longer than 2 s")
 
 // ErrValue is returned by Query for a value that does not fit its place in the statement.
@@ -255,32 +257,39 @@ func (l *Ledger) Query(ctx context.Context, scope Scope, text string, values []a
 		if err != nil {
 			return fmt.Errorf("run the statement: %w", err)
 		}
-		defer rows.Close()
-		for bytes := 0; rows.Next(); {
-			if len(result) == rowsMax {
-				return ErrTooManyRows
-			}
-			for _, value := range rows.RawValues() {
-				bytes += len(value)
-			}
-			if bytes > resultBytesMax {
-				return ErrTooManyBytes
-			}
-			row, err := pgx.RowToMap(rows)
-			if err != nil {
-				return fmt.Errorf("read a row: %w", err)
-			}
-			for name, value := range row {
-				row[name] = plain(value)
-			}
-			result = append(result, row)
-		}
-		return rows.Err()
+		result, err = collect(rows, rowsMax)
+		return err
 	})
 	if err != nil && strings.Contains(err.Error(), "failed to encode args[") { // pgx has no type for it
 		return nil, fmt.Errorf("%w: %w", ErrValue, err)
 	}
 	return result, err
+}
+
+// collect reads rows, each as an object of JSON values: rowsMax and ResultBytesMax at most.
+func collect(rows pgx.Rows, rowsMax int) ([]map[string]any, error) {
+	defer rows.Close()
+	var result []map[string]any
+	for bytes := 0; rows.Next(); {
+		if len(result) == rowsMax {
+			return nil, ErrTooManyRows
+		}
+		for _, value := range rows.RawValues() {
+			bytes += len(value)
+		}
+		if bytes > ResultBytesMax {
+			return nil, ErrTooManyBytes
+		}
+		row, err := pgx.RowToMap(rows)
+		if err != nil {
+			return nil, fmt.Errorf("read a row: %w", err)
+		}
+		for name, value := range row {
+			row[name] = plain(value)
+		}
+		result = append(result, row)
+	}
+	return result, rows.Err()
 }
 
 // plain turns what pgx makes of ids and times into the texts that JavaScript and span know.
@@ -302,12 +311,11 @@ func plain(value any) any {
 // It always rolls back: what a statement SET would otherwise stay with the connection, and so reach the
 // next to use it.
 func (l *Ledger) within(ctx context.Context, scope Scope, read func(pgx.Tx) error) error {
-	select {
-	case l.reads <- struct{}{}:
-		defer func() { <-l.reads }()
-	case <-ctx.Done():
-		return ctx.Err()
+	leave, err := l.reads.take(ctx, scope)
+	if err != nil {
+		return err
 	}
+	defer leave()
 	tx, err := l.pool.BeginTx(ctx, pgx.TxOptions{AccessMode: pgx.ReadOnly})
 	if err != nil {
 		return fmt.Errorf("begin to read: %w", err)

@@ -143,7 +143,7 @@ func TestEveryColumnComesBackThroughEveryDoor(t *testing.T) {
 		t.Fatalf("got %d spans, %v", len(open), err)
 	}
 	wantSame(t, "OpenRequests", open[0], want)
-	found, err := l.Find(t.Context(), Scope{UserID: "alice", TenantID: "t1"},
+	found, err := find(t, l, Scope{UserID: "alice", TenantID: "t1"},
 		equal("id", want.ID.String()), 10)
 	if err != nil || len(found) != 1 {
 		t.Fatalf("got %d spans, %v", len(found), err)
@@ -269,7 +269,7 @@ func TestFindSeesWhatItsScopeMayRead(t *testing.T) {
 		{UserID: "alice", TenantID: "t2"}: "3 4 5", {UserID: "eve", TenantID: "t3"}: "5",
 		{UserID: "", TenantID: "t1"}: "", {UserID: "system", TenantID: "system"}: "5",
 	} {
-		found, err := l.Find(t.Context(), scope, equal("entity_type", "note"), 100)
+		found, err := find(t, l, scope, equal("entity_type", "note"), 100)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -283,10 +283,10 @@ func TestFindSeesWhatItsScopeMayRead(t *testing.T) {
 		}
 	}
 	alice := Scope{UserID: "alice", TenantID: "t1"}
-	if _, err := l.Find(t.Context(), alice, equal("code", "x"), 1); !errors.Is(err, ErrFilter) {
+	if _, err := find(t, l, alice, equal("code", "x"), 1); !errors.Is(err, ErrFilter) {
 		t.Errorf("got %v", err)
 	}
-	found, err := l.Find(t.Context(), Scope{UserID: "alice", TenantID: "t1"},
+	found, err := find(t, l, Scope{UserID: "alice", TenantID: "t1"},
 		equal("name", "0", "2", "1"), 1)
 	if err != nil || len(found) != 1 {
 		t.Errorf("a limit of 1 gives %d, %v", len(found), err)

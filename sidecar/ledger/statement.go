@@ -83,7 +83,7 @@ func (t token) is(sign string) bool { return t.kind == tokenSign && t.text == si
 func (t token) named() bool { return t.kind == tokenWord || t.kind == tokenName }
 
 // boundedStatement returns the statement that runs in the place of text: the same, but it fails where a row
-// is larger than resultBytesMax, before the row is sent. The error joins ErrStatement.
+// is larger than ResultBytesMax, before the row is sent. The error joins ErrStatement.
 func boundedStatement(text string) (string, error) {
 	text = strings.TrimRight(text, " \t\r\n;")
 	if err := checkStatement(text); err != nil {
@@ -91,7 +91,7 @@ func boundedStatement(text string) (string, error) {
 	}
 	// The cast fails with its own text, in which the size stands.
 	return fmt.Sprintf("select q.* from (%s\n) as q where pg_column_size(q.*) <= %d or "+
-		"('a row has ' || pg_column_size(q.*) || ' bytes, the limit is %[2]d')::boolean", text, resultBytesMax), nil
+		"('a row has ' || pg_column_size(q.*) || ' bytes, the limit is %[2]d')::boolean", text, ResultBytesMax), nil
 }
 
 // checkStatement refuses what is no single select of what a kernel may call.

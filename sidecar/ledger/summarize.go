@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -32,7 +33,7 @@ var summable = map[string]bool{
 // columns of By and bucket (a time; both by their names), count, and, where Of is stated, sum, min, max, avg,
 // p50, p95, p99 (numbers; null where no span of the group has a value). Percentiles are interpolated. Rows
 // come in the order of the groups. The statement may take 2 s (ErrStatementTimeout); more groups than Limit
-// are ErrTooManyRows.
+// are ErrTooManyRows, more than ResultBytesMax ErrTooManyBytes.
 func (l *Ledger) Summarize(ctx context.Context, scope Scope, filter Filter, want Summary) (
 	[]map[string]any, error) {
 	var q compiled
@@ -40,36 +41,26 @@ func (l *Ledger) Summarize(ctx context.Context, scope Scope, filter Filter, want
 	if err != nil {
 		return nil, fmt.Errorf("summarize: %w", err)
 	}
-	rows := []map[string]any{}
+	var rows []map[string]any
 	err = l.within(ctx, scope, func(tx pgx.Tx) error {
 		found, err := tx.Query(ctx, sql, q.args...)
 		if err != nil {
 			return fmt.Errorf("summarize: %w", err)
 		}
-		defer found.Close()
-		for found.Next() {
-			if len(rows) == want.Limit {
-				return ErrTooManyRows
-			}
-			row, err := pgx.RowToMap(found)
-			if err != nil {
-				return fmt.Errorf("read a group: %w", err)
-			}
-			for name, value := range row {
-				row[name] = plain(value)
-			}
-			rows = append(rows, row)
-		}
-		return found.Err()
+		rows, err = collect(found, want.Limit)
+		return err
 	})
+	if rows == nil && err == nil {
+		rows = []map[string]any{}
+	}
 	return rows, err
 }
 
 func (q *compiled) summary(scope Scope, filter Filter, want Summary) (string, error) {
 	var list, groups []string
 	for i, name := range want.By {
-		if !groupable[name] {
-			return "", fmt.Errorf("%w: a group by %.40q", ErrFilter, name)
+		if !groupable[name] || slices.Contains(want.By[:i], name) {
+			return "", fmt.Errorf("%w: a group by %.40q, or by it twice", ErrFilter, name)
 		}
 		list = append(list, fmt.Sprintf(`%s as "%s"`, columnOf(name), name))
 		groups = append(groups, fmt.Sprint(i+1))

@@ -59,7 +59,7 @@ const (
 	CodePending         = "pending"          // the promise cannot settle any more: no host call is open
 	CodeDenied          = "denied"           // a host call that is refused, or too many of them
 	CodeNotSerializable = "not_serializable" // the value has no JSON form that jsonb accepts
-	CodeLimitOutput     = "limit.output"     // output, or the arguments of one call, are too large
+	CodeLimitOutput     = "limit.output"     // output, or the arguments of calls, are too large
 	CodeLimitLogs       = "limit.logs"       // more log text than LogBytes
 	CodeLimitSource     = "limit.source"     // more source than SourceBytes
 	CodeCancelled       = "cancelled"        // the caller's context was cancelled
@@ -153,6 +153,9 @@ type Run struct {
 	// async ones a Promise. "sql" is a tagged template: ctx.sql`… ${v}` calls ("sql", [{text: "… $1", values:
 	// [v]}]).
 	SyncCalls, AsyncCalls []string
+	// ReadCalls are those of AsyncCalls whose answers may be large: Host is asked for two of a run's at
+	// once, and for the next one when an answer has gone to the child.
+	ReadCalls []string
 	// DeferredCalls answer an object that the script need not wait for: its members are fetched when the
 	// script first reads one. A refusal is thrown then, or, where the script never looks, ends the run.
 	// Host is asked for a run's deferred calls one after another, in their order.

@@ -15,6 +15,8 @@ const (
 	killGrace   = 500 * time.Millisecond // between the child's own interrupt and SIGKILL
 	cancelGrace = 50 * time.Millisecond  // between the cancel frame and giving up on an answer
 	firstLook   = killGrace - cancelGrace
+	readsMax    = 2        // reads of one run that Host is asked for at once
+	askingMax   = 32 << 20 // bytes that the arguments of a stranger's open calls have together
 )
 
 // session is the parent's view of one run: it counts calls, answers them through Host, and holds the timer
@@ -30,6 +32,7 @@ type session struct {
 	hosts  sync.WaitGroup
 	done   chan struct{} // closed when result is set
 	needs  chan struct{} // one place: the child wants the source
+	reads  chan struct{} // a place for each read that Host is asked for
 
 	mu       sync.Mutex
 	result   Result
@@ -37,6 +40,7 @@ type session struct {
 	settled  bool
 	answered bool // by the child, with its outcome
 	calls    int
+	asking   int // bytes that the arguments of open calls have
 	lastCall uint32
 	sent     uint64 // replies
 	waits    bool   // the child is parked, and no reply is on its way
@@ -59,7 +63,8 @@ type session struct {
 // serve on.
 func (c *child) serve(ctx context.Context, r *Run, log *slog.Logger, abandon bool) (Result, bool) {
 	s := &session{run: r, key: keyOf(r.Program, r.Entry), child: c, log: log,
-		done: make(chan struct{}), needs: make(chan struct{}, 1), recorder: newRecorder(r.RecordBytes)}
+		done: make(chan struct{}), needs: make(chan struct{}, 1), reads: make(chan struct{}, readsMax),
+		recorder: newRecorder(r.RecordBytes)}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	defer s.hosts.Wait()
 	defer s.cancel()
@@ -313,7 +318,9 @@ func (s *session) called(c call) bool {
 	again := c.id <= s.lastCall
 	s.lastCall = c.id
 	s.calls++
+	s.asking += len(c.args)
 	tooMany, over := s.calls > s.run.Limits.HostCalls, s.settled
+	crowded := s.asking > askingMax && !s.child.kernel && s.run.Replay == nil
 	if !over {
 		s.hosts.Add(1)
 	}
@@ -335,7 +342,7 @@ func (s *session) called(c call) bool {
 		if before != nil {
 			<-before
 		}
-		s.answer(c)
+		s.answer(c, crowded)
 		if after != nil {
 			close(after)
 		}
@@ -353,9 +360,19 @@ func (s *session) turn(isDeferred bool) (before, after chan struct{}) {
 	return before, after
 }
 
-func (s *session) answer(c call) {
+// answer asks Host and sends what it says. crowded says that the script's open calls are too large together.
+func (s *session) answer(c call, crowded bool) {
+	defer s.closed(c)
+	if slices.Contains(s.run.ReadCalls, c.name) && !crowded {
+		select {
+		case s.reads <- struct{}{}:
+			defer func() { <-s.reads }()
+		case <-s.ctx.Done():
+			return
+		}
+	}
 	m := reply{id: c.id}
-	value, at, err := s.ask(c)
+	value, at, err := s.ask(c, crowded)
 	if m.at = at; at >= 0 {
 		m.at = at.Truncate(tick)
 	}
@@ -400,12 +417,16 @@ func (s *session) answer(c call) {
 
 // ask calls Host, or Replay, and says when it had its answer. A Host that panics fails the call, not the
 // process.
-func (s *session) ask(c call) (value json.RawMessage, at time.Duration, err error) {
+func (s *session) ask(c call, crowded bool) (value json.RawMessage, at time.Duration, err error) {
 	defer func() {
 		if x := recover(); x != nil {
 			err = fmt.Errorf("answer %s: panic: %v", c.name, x)
 		}
 	}()
+	if crowded {
+		return nil, time.Since(s.begun), &HostError{Code: CodeLimitOutput, Message: fmt.Sprintf("the arguments "+
+			"of the open calls have more than %d MiB together: wait for some of them first", askingMax>>20)}
+	}
 	if s.run.Replay != nil {
 		return s.run.Replay(int(c.id), c.name, c.args)
 	}
@@ -414,6 +435,13 @@ func (s *session) ask(c call) (value json.RawMessage, at time.Duration, err erro
 	}
 	value, err = s.run.Host(s.ctx, c.name, c.args)
 	return value, time.Since(s.begun), err
+}
+
+// closed forgets the arguments of a call that was answered.
+func (s *session) closed(c call) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asking -= len(c.args)
 }
 
 func (s *session) keep(err error) {

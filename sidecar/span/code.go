@@ -41,11 +41,11 @@ const (
 	RunPending         RunCode = "pending"          // a promise that the result waits for never settles
 	RunDenied          RunCode = "denied"           // a host's call that is not granted, or a refused result
 	RunNotSerializable RunCode = "not_serializable" // the output is no JSON
-	RunLimitOutput     RunCode = "limit.output"     // output, or a call's arguments, above limits.output_bytes
+	RunLimitOutput     RunCode = "limit.output"     // output above limits.output_bytes, or arguments of calls
 	RunLimitLogs       RunCode = "limit.logs"       // more log than limits.log_bytes
 	RunLimitSpans      RunCode = "limit.spans"      // more spans than limits.spans or than a cause may have
 	RunLimitSQL        RunCode = "limit.sql"        // more queries than limits.sql_calls
-	RunLimitRows       RunCode = "limit.rows"       // more rows of queries than limits.sql_rows
+	RunLimitRows       RunCode = "limit.rows"       // more rows of a read than limits.sql_rows, or 8 MiB
 	RunLimitNet        RunCode = "limit.net"        // too many calls of ctx.fetch, or too much in or out
 	RunLimitSource     RunCode = "limit.source"     // more source than limits.source_bytes
 

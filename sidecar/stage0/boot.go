@@ -121,8 +121,8 @@ func (inv *invocation) kernelRun(job Job) (sandbox.Run, error) {
 		Entry:   sandbox.EntryFunction,
 		Data:    encoded, Lazy: inv.manifest.lazy,
 		DeferredCalls: []string{"insertSpan", "version", "again"},
-		AsyncCalls:    []string{"find", "summarize", "sql", "run", "reserve", "fetch"},
-		Now:           time.Now(), Seed: seedOf(inv.kernel.name, job.Batch), Limits: limits,
+		AsyncCalls:    []string{"find", "summarize", "sql", "run", "reserve", "fetch"}, ReadCalls: readCalls,
+		Now: time.Now(), Seed: seedOf(inv.kernel.name, job.Batch), Limits: limits,
 		Tenant: "system", Host: inv.host,
 	}
 	if len(job.Batch) > 0 {

@@ -1,10 +1,12 @@
 package stage0
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/loglineos/loglineos/sidecar/ledger"
@@ -24,17 +26,51 @@ func (inv *invocation) find(ctx context.Context, scope ledger.Scope,
 	if err != nil {
 		return nil, err
 	}
-	spans, err := inv.stage0.config.Ledger.Find(ctx, scope, filter, limit)
+	found := foundSpans{inv: inv}
+	err = inv.stage0.config.Ledger.Find(ctx, scope, filter, limit, found.add)
+	if err == nil && found.kept == 0 && found.refused != nil {
+		err = found.refused
+	}
 	if err != nil {
 		return nil, explainRead(err)
 	}
-	if spans, err = inv.admitProviders(spans); err != nil {
-		return nil, err
+	return found.answer(), nil
+}
+
+// foundSpans is the answer of a find in the making: JSON, so that no more of the spans is held than what the
+// answer may have.
+type foundSpans struct {
+	inv     *invocation
+	list    []byte // from "[" on; empty while there is none
+	kept    int
+	refused *span.RunError // the first provider that was left out
+}
+
+func (f *foundSpans) add(s *span.Span) error {
+	if refusal := f.inv.admitProvider(s); refusal != nil {
+		f.refused = cmp.Or(f.refused, refusal)
+		return nil
 	}
-	if spans == nil {
-		spans = []*span.Span{}
+	text, err := json.Marshal(s)
+	switch {
+	case err != nil:
+		return fmt.Errorf("encode a span: %w", err)
+	case len(f.list)+len(text)+2 > ledger.ResultBytesMax:
+		return ledger.ErrTooManyBytes
 	}
-	return spans, nil
+	before := byte('[')
+	if f.kept++; f.kept > 1 {
+		before = ','
+	}
+	f.list = append(append(f.list, before), text...)
+	return nil
+}
+
+func (f *foundSpans) answer() wholeAnswer {
+	if f.kept == 0 {
+		return wholeAnswer("[]")
+	}
+	return append(f.list, ']')
 }
 
 // summarize answers ctx.summarize.
@@ -63,7 +99,7 @@ func (inv *invocation) summarize(ctx context.Context, scope ledger.Scope,
 // explainRead turns what the asker is to blame for into a refusal.
 func explainRead(err error) error {
 	switch {
-	case errors.Is(err, ledger.ErrTooManyRows):
+	case errors.Is(err, ledger.ErrTooManyRows), errors.Is(err, ledger.ErrTooManyBytes):
 		return &sandbox.HostError{Code: string(span.RunLimitRows), Message: err.Error()}
 	case errors.Is(err, ledger.ErrFilter), errors.Is(err, ledger.ErrStatementTimeout),
 		ledger.IsRefusal(err): // a value that is no uuid, for example

@@ -154,8 +154,19 @@ func (inv *invocation) host(ctx context.Context, name string, args json.RawMessa
 	default:
 		err = denied("ctx.%s is not part of a kernel's ctx", name)
 	}
+	return encodeAnswer(answer, err)
+}
+
+// wholeAnswer is an answer that the host itself has encoded: it may be large, and is not copied.
+type wholeAnswer json.RawMessage
+
+// encodeAnswer ends a host call.
+func encodeAnswer(answer any, err error) (json.RawMessage, error) {
 	if err != nil {
 		return nil, explain(err)
+	}
+	if whole, isWhole := answer.(wholeAnswer); isWhole {
+		return json.RawMessage(whole), nil
 	}
 	return json.Marshal(answer)
 }

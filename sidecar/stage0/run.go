@@ -352,8 +352,8 @@ func (c *codeRun) prepare(input json.RawMessage, timeoutMs int) (sandbox.Run, er
 	run := sandbox.Run{
 		Program: programOf(c.row, c.row.EntityType+" "+c.row.ID.String()),
 		Data:    data, Lazy: manifest.lazy, SyncCalls: []string{"insertSpan", "bucket"},
-		AsyncCalls: []string{"find", "summarize", "fetch"},
-		Now:        c.record.StartedAt.Time, Seed: seed, Host: c.host,
+		AsyncCalls: []string{"find", "summarize", "fetch"}, ReadCalls: readCalls,
+		Now: c.record.StartedAt.Time, Seed: seed, Host: c.host,
 		Tenant: c.cause.TenantID, Alone: manifest.Features.StrictMode,
 		Limits: limitsOf(manifest.Manifest, c.row, timeoutMs), RecordBytes: recordBytes,
 	}
@@ -365,6 +365,9 @@ func (c *codeRun) prepare(input json.RawMessage, timeoutMs int) (sandbox.Run, er
 	}
 	return run, nil
 }
+
+// readCalls are the calls that read the ledger.
+var readCalls = []string{"find", "summarize", "sql"}
 
 // callsSpare is how often a run may go on calling after a refusal, and how often it may call what has no
 // limit of its own.
@@ -417,10 +420,7 @@ func (c *codeRun) host(ctx context.Context, name string, args json.RawMessage) (
 	default:
 		err = denied("ctx.%s is not part of a function's ctx", name)
 	}
-	if err != nil {
-		return nil, explain(err)
-	}
-	return json.Marshal(answer)
+	return encodeAnswer(answer, err)
 }
 
 // insertSpan settles a function's own span: it is handed to the kernel, which inserts or drops it.

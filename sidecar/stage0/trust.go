@@ -1,11 +1,9 @@
 package stage0
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/loglineos/loglineos/sidecar/sign"
 	"github.com/loglineos/loglineos/sidecar/span"
@@ -39,25 +37,16 @@ func (inv *invocation) verifyRequest(ctx context.Context, cause *span.Span) (*sp
 	return inv.stage0.checkSignature(ctx, rows[0], sign.PurposeSpan), nil
 }
 
-// admitProviders leaves those providers out that lack a signature which the manifest requires, or whose
-// signature does not hold: kernels go by what they say. Where nothing is left, the error says why.
-func (inv *invocation) admitProviders(rows []*span.Span) ([]*span.Span, error) {
-	var refused *span.RunError
-	kept := slices.DeleteFunc(rows, func(row *span.Span) bool {
-		if row.EntityType != "provider" {
-			return false
-		}
-		refusal := verifyHash(row, false)
-		if refusal == nil {
-			refusal = inv.stage0.admitSignature(inv.manifest, row)
-		}
-		refused = cmp.Or(refusal, refused)
-		return refusal != nil
-	})
-	if refused != nil && len(kept) == 0 {
-		return nil, refused
+// admitProvider refuses a provider that lacks a signature which the manifest requires, or whose signature
+// does not hold: kernels go by what they say.
+func (inv *invocation) admitProvider(row *span.Span) *span.RunError {
+	if row.EntityType != "provider" {
+		return nil
 	}
-	return kept, nil
+	if refusal := verifyHash(row, false); refusal != nil {
+		return refusal
+	}
+	return inv.stage0.admitSignature(inv.manifest, row)
 }
 
 // judgeSignature judges the signature of a manifest that is sound otherwise, and sets its fault. One that

@@ -110,17 +110,21 @@ func (v *versions) fill(ctx context.Context, missing map[span.Key]*version, expe
 		}
 		close(entry.loaded)
 	}
-	for v.bytes > versionsBytesMax && v.order.Len() > 0 {
-		v.drop(v.order.Back().Value.(*version).key)
+	// What is not loaded yet counts nothing, and must stay: it is counted when it comes.
+	for at := v.order.Back(); at != nil && v.bytes > versionsBytesMax; {
+		entry := at.Value.(*version)
+		if at = at.Prev(); entry.span != nil {
+			v.drop(entry.key)
+		}
 	}
 }
 
+// drop takes an entry out. The caller holds v.mu.
 func (v *versions) drop(key span.Key) {
-	if element, ok := v.byKey[key]; ok {
-		v.bytes -= element.Value.(*version).bytes
-		v.order.Remove(element)
-		delete(v.byKey, key)
-	}
+	element := v.byKey[key]
+	v.bytes -= element.Value.(*version).bytes
+	v.order.Remove(element)
+	delete(v.byKey, key)
 }
 
 func sizeOf(s *span.Span) int {
