@@ -77,7 +77,7 @@ func exampleDocument(current *span.Span, trace string, signer *sign.Key) ([]byte
 	if signer == nil {
 		return raw, nil
 	}
-	return SignDocument(raw, signer, alice.sub, alice.tenant)
+	return SignDocument(raw, signer, alice.sub, alice.tenant, false)
 }
 
 // awaitExecution reads the timeline as alice until the request has ended, or waits for a limit.

@@ -272,11 +272,18 @@ func IsRevokedFromStart(ctx context.Context, owner *ledger.Owner, current *span.
 }
 
 // SignDocument completes the span that raw describes, so that it states every hashed column, and signs it.
-// What is absent is filled in as the ledger would for owner and tenant.
-func SignDocument(raw []byte, key *sign.Key, owner, tenant string) ([]byte, error) {
+// What is absent is filled in as the ledger would for owner and tenant. With isNext raw is the version that
+// stands, a row of ledger.visible_timeline with what is to change, and the one after it is signed.
+func SignDocument(raw []byte, key *sign.Key, owner, tenant string, isNext bool) ([]byte, error) {
 	row, err := readDocument(raw)
 	if err != nil {
 		return nil, err
+	}
+	if isNext {
+		if row.ID.IsZero() {
+			return nil, errors.New("sign the next version: the span has no id; give a row of ledger.visible_timeline")
+		}
+		row.Seq, row.PrevHash, row.At = row.Seq+1, row.CurrHash, span.NewTime(time.Now())
 	}
 	if row.OwnerID == "" {
 		row.OwnerID = owner
@@ -306,12 +313,19 @@ func SignDocument(raw []byte, key *sign.Key, owner, tenant string) ([]byte, erro
 func readDocument(raw []byte) (*span.Span, error) {
 	decoder := json.NewDecoder(strings.NewReader(string(raw)))
 	decoder.DisallowUnknownFields()
-	row := new(span.Span)
-	if err := decoder.Decode(row); err != nil {
+	var document struct {
+		span.Span
+		When span.Time `json:"when"` // at, as the views name it
+	}
+	row := &document.Span
+	if err := decoder.Decode(&document); err != nil {
 		return nil, fmt.Errorf("read the span: %w; what is no column belongs into metadata", err)
 	}
 	if decoder.More() {
 		return nil, errors.New("read the span: more follows after it; sign one at a time")
+	}
+	if row.At.IsZero() {
+		row.At = document.When
 	}
 	row.Xact, row.AcceptedAt = nil, nil // the database's own
 	if row.EntityType == "" {

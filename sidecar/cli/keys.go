@@ -66,10 +66,10 @@ type keysCall struct {
 	out, errOut io.Writer
 	argument    string
 
-	database, keyFile, outFile     string
-	purposes, tenant, owner, title string
-	reason                         string
-	isRoot, asJSON, fromStart      bool
+	database, keyFile, outFile        string
+	purposes, tenant, owner, title    string
+	reason                            string
+	isRoot, asJSON, fromStart, isNext bool
 }
 
 func runKeys(s signals, args []string, out, errOut io.Writer) error {
@@ -99,7 +99,7 @@ func (k *keysCall) parse(help string, args []string) error {
 			flags.StringVar(target, name, "", "")
 		}
 	}
-	switches := map[string]*bool{"root": &k.isRoot, "json": &k.asJSON, "from-start": &k.fromStart}
+	switches := map[string]*bool{"root": &k.isRoot, "json": &k.asJSON, "from-start": &k.fromStart, "next": &k.isNext}
 	for name, target := range switches {
 		if strings.Contains(help, "--"+name+" ") {
 			flags.BoolVar(target, name, false, "")

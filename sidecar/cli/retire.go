@@ -138,13 +138,15 @@ func (k *keysCall) findKey(ctx context.Context) (*ledger.Owner, *span.Span, erro
 	return owner, current, nil
 }
 
-const signHelp = `Usage: logline keys sign FILE|- --key FILE [--owner NAME] [--tenant NAME]
+const signHelp = `Usage: logline keys sign FILE|- --key FILE [--next] [--owner NAME] [--tenant NAME]
 
 Reads a span (a JSON object of columns), fills in what the ledger would (id, seq, who, at, visibility),
-signs it and prints it, ready to POST or for ledger.append. Nothing is sent. A later version states id, seq
-and prev_hash: the curr_hash of the version before.
+signs it and prints it, ready to POST or for ledger.append. Nothing is sent. A row of the ledger will do, too:
+"when" is its at, and what the database has set is left out. A later version states id, seq and prev_hash, the
+curr_hash of the version before; or --next does so.
 
     --key FILE       the private key
+    --next           the span is a row of ledger.visible_timeline, changed: sign the version after it
     --owner NAME     owner_id, where the span has none
     --tenant NAME    tenant_id, where the span has none
 
@@ -155,6 +157,8 @@ Examples:
     echo '{"id": "…", "seq": 4, "prev_hash": "…", "entity_type": "function", "status": "scheduled",
         "code": "return 1", "metadata": {"force": true}}' |
         logline keys sign - --key override.key --owner alice --tenant acme
+    psql "$DATABASE_URL" -Atc "select to_jsonb(v) from ledger.visible_timeline as v where id = '…'" |
+        logline keys sign - --next --key root.key
 `
 
 // documentBytesMax bounds what is read; the ledger takes spans of 1 MiB.
@@ -178,7 +182,7 @@ func runSign(_ context.Context, k *keysCall) error {
 	if err != nil {
 		return fmt.Errorf("read the span: %w", err)
 	}
-	signed, err := app.SignDocument(raw, key, k.owner, k.tenant)
+	signed, err := app.SignDocument(raw, key, k.owner, k.tenant, k.isNext)
 	if err != nil {
 		return err
 	}

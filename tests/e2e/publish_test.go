@@ -1,0 +1,105 @@
+package e2e_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// section returns the blocks of a language below a heading of a page, up to the next one.
+func section(t *testing.T, page, heading, language string) (blocks []string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", page))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, isThere := strings.Cut(string(text), "\n## "+heading+"\n")
+	if !isThere {
+		t.Fatalf("%s has no heading %q", page, heading)
+	}
+	rest, _, _ = strings.Cut(rest, "\n## ")
+	for _, block := range fences.FindAllStringSubmatch(rest, -1) {
+		if block[1] == language {
+			blocks = append(blocks, block[2])
+		}
+	}
+	return blocks
+}
+
+// paste runs a block of shell in the folder of the keys, as the owner.
+func (s *signedSystem) paste(block string) string {
+	s.t.Helper()
+	command := exec.CommandContext(s.t.Context(), "bash", "-euo", "pipefail", "-c", block)
+	command.Dir = s.dir
+	command.Env = append(os.Environ(), "PATH="+filepath.Dir(logline)+":"+os.Getenv("PATH"),
+		"DATABASE_URL="+s.db.URL, "LOGLINE_TRUST_ROOT="+s.root)
+	said, err := command.CombinedOutput()
+	if err != nil {
+		s.t.Fatalf("%s\n%v: %s", block, err, said)
+	}
+	return strings.TrimSpace(string(said))
+}
+
+func (s *signedSystem) save(name, text string) {
+	s.t.Helper()
+	if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// The commands of docs/kernels.md and docs/functions.md publish a file, its change, and the way back, where
+// every kernel must be signed.
+func TestFilesArePublishedAsThePagesSay(t *testing.T) {
+	t.Parallel()
+	for _, program := range []string{"psql", "jq", "bash"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("%s is missing: the pages are written for it", program)
+		}
+	}
+	s := setupSigned(t)
+	s.paste(`logline manifest | jq '.features.signatures_required = ["function", "manifest"]' > required.json
+logline manifest --file required.json --key root.key`)
+	s.serveSigned("sidecar")
+	const heading = "Publish it, from a file"
+	source := section(t, "kernels.md", "The least kernel", "js")[0]
+	s.save("receipts.js", source)
+	blocks := section(t, "kernels.md", heading, "sh")
+	if len(blocks) != 4 {
+		t.Fatalf("%d blocks publish a kernel, want 4", len(blocks))
+	}
+	receipt := func(name string) {
+		t.Helper()
+		o := order()
+		s.insert(carol, o)
+		if got := text(s.emitted("receipt", o["trace_id"].(string), 1)[0].Name); got != name {
+			t.Errorf("the receipt is %q, want %q", got, name)
+		}
+	}
+	if said := s.paste(blocks[0]); said != "0|t" {
+		t.Errorf("the first version: %s", said)
+	}
+	s.paste(blocks[1])
+	receipt("received")
+	s.save("receipts.js", strings.Replace(source, `"received"`, `"it's \\ 'quoted'"`, 1))
+	if said := s.paste(blocks[2]); said != "1|t" {
+		t.Errorf("the next version: %s", said)
+	}
+	receipt(`it's \ 'quoted'`)
+	if said := s.paste(blocks[3]); said != "2|t" {
+		t.Errorf("the way back: %s", said)
+	}
+	receipt("received")
+
+	blocks = section(t, "functions.md", heading, "sh")
+	if len(blocks) != 2 {
+		t.Fatalf("%d blocks publish a function, want 2", len(blocks))
+	}
+	if said := s.paste(blocks[0]) + s.paste(blocks[1]); said != "01" {
+		t.Errorf("the versions of a function are %s", said)
+	}
+	if row := s.read("name = 'greet' and seq = 1"); len(row) != 1 || !strings.Contains(*row[0].Code, "${input.name}") {
+		t.Errorf("got %+v", row)
+	}
+}
