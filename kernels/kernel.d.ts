@@ -78,6 +78,8 @@ export interface Reservation {
   /** The limit that is reached, and how many count today. */
   limit?: number;
   today?: number;
+  /** Why a `force` that is stated lets nothing through. */
+  note?: string;
 }
 
 export interface RunResult {
@@ -212,8 +214,9 @@ export interface FunctionCtx {
   manifest: Manifest;
   /**
    * Functions only; a policy answers with actions, `[{ emit_span: {…} }]`. Buffers a span: it is written with
-   * the execution, or not at all. The host derives the id and sets owner, tenant, visibility, who, at. What
-   * runs or rules (function, policy, provider, prompt_*) a function may append for its own owner alone.
+   * the execution, or not at all. The host derives the id and sets owner, tenant, visibility, who, at. A
+   * visibility that is stated may be narrower than that of the request, not wider (`denied`). What runs or
+   * rules (function, policy, provider, prompt_*) a function may append for its own owner alone.
    */
   insertSpan(partial: Partial<Span>): Span;
   /**

@@ -189,11 +189,11 @@ function costOf(prices, tokens) {
 }
 
 /** @param {any} ctx @param {any} request @param {import("./kernel").Reservation} reserved: nothing is called */
-function block(ctx, request, { reason, limit, today, retry_at }) {
+function block(ctx, request, { reason, limit, today, retry_at, note }) {
   const { id, trace_id } = request;
   const violation = { entity_type: "policy_violation", did: "blocked", status: "error", related_to: [id], trace_id };
   const topic = `quota.exec.per_${reason}.daily`;
   if (today !== undefined) ctx.insertSpan({ ...violation, this: topic, metadata: { limit, today } });
-  const told = `over the limit (${reason}): the next call is free at ${retry_at}`;
+  const told = [`over the limit (${reason}): the next call is free at ${retry_at}`, note].filter(Boolean).join("; ");
   ctx.version(id, { did: "blocked", status: "blocked", reason: told, scheduled_at: retry_at });
 }

@@ -88,7 +88,8 @@ function refuse(ctx, request, result, reserved) {
       metadata: { limit: reserved.limit, today: reserved.today },
     });
   }
-  const reason = REASONS[/** @type {string} */ (reserved.reason)](reserved);
+  const why = REASONS[/** @type {string} */ (reserved.reason)](reserved);
+  const reason = [why, reserved.note].filter(Boolean).join("; ");
   const drops = result.settings && result.settings.quota === "drop";
   if (reserved.reason !== "breaker" && !drops) {
     ctx.version(request.id, { did: "blocked", status: "blocked", reason, scheduled_at: reserved.retry_at });

@@ -99,7 +99,8 @@ func (k *keysCall) parse(help string, args []string) error {
 			flags.StringVar(target, name, "", "")
 		}
 	}
-	switches := map[string]*bool{"root": &k.isRoot, "json": &k.asJSON, "from-start": &k.fromStart, "next": &k.isNext}
+	switches := map[string]*bool{"root": &k.isRoot, "json": &k.asJSON, "from-start": &k.fromStart,
+		"next": &k.isNext}
 	for name, target := range switches {
 		if strings.Contains(help, "--"+name+" ") {
 			flags.BoolVar(target, name, false, "")

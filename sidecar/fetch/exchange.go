@@ -92,8 +92,8 @@ func headerFault(name, value string) *Error {
 // mayAsk says which list lacks the host of t, or nil.
 func (c *Client) mayAsk(holder *Holder, t *target) *Error {
 	if !holder.Host(t.host) {
-		return denied("fetch: the manifest does not grant %s to %s: add %q to grants[%q]", t.host, holder.Name,
-			"fetch:"+t.host, holder.Name)
+		return denied("fetch: the manifest does not grant %s to %s: a governor runs `logline manifest --give "+
+			"%s=fetch:%s`", t.host, holder.Name, holder.Name, t.host)
 	}
 	if !c.allow[t.host] {
 		return denied("fetch: the operator does not allow %s: add it to LOGLINE_FETCH_ALLOW", t.host)

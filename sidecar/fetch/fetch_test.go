@@ -122,7 +122,7 @@ func TestBothListsMustNameTheHost(t *testing.T) {
 	t.Parallel()
 	url, host := listen(t, func(http.ResponseWriter, *http.Request) { t.Error("the server is asked") })
 	_, err := setup(t, nil, host).Do(t.Context(), NewRun(20), granted("other:80"), get(url))
-	refused(t, "no grant", err, CodeDenied, `add "fetch:`+host+`" to grants["provider_exec"]`)
+	refused(t, "no grant", err, CodeDenied, "logline manifest --give provider_exec=fetch:"+host+"`")
 	_, err = setup(t, nil).Do(t.Context(), NewRun(20), granted(host), get(url))
 	refused(t, "not listed", err, CodeDenied,
 		"the operator does not allow "+host+": add it to LOGLINE_FETCH_ALLOW")

@@ -36,8 +36,8 @@ func (c *Client) fill(holder *Holder, t *target, key, value string) (string, *Er
 // mayFill says why the secret of this name is not filled in towards t, or nil.
 func (c *Client) mayFill(holder *Holder, t *target, name string) *Error {
 	if !holder.Secret(name) {
-		return denied("fetch: the manifest does not grant the secret to %s: add %q to grants[%q]",
-			holder.Name, "secret:"+name, holder.Name)
+		return denied("fetch: the manifest does not grant the secret to %s: a governor runs `logline manifest "+
+			"--give %s=secret:%s`", holder.Name, holder.Name, name)
 	}
 	secret := c.secrets[name]
 	switch {

@@ -55,7 +55,7 @@ func TestASecretGoesWhereItMayOnly(t *testing.T) {
 		holder Holder
 		text   string
 	}{
-		{"no grant", setup(t, withSecret(host), host), granted(host), `add "secret:API_KEY" to grants`},
+		{"no grant", setup(t, withSecret(host), host), granted(host), "--give provider_exec=secret:API_KEY`"},
 		{"no secret", setup(t, nil, host), granted(host, "API_KEY"), "LOGLINE_SECRETS must list API_KEY@" + host},
 		{"of another host", setup(t, withSecret("api.example:443"), host), granted(host, "API_KEY"),
 			"is for other hosts"},

@@ -41,7 +41,7 @@ func (inv *invocation) act(ctx context.Context, s, cause *span.Span, key span.Ke
 		inv.stage0.breaker.failed(key)
 	}
 	if !inv.manifest.Allows(inv.kernel.name, span.ActionInsert, s.EntityType) {
-		return nil, denied("the manifest does not grant insertSpan:%s to %s", s.EntityType, inv.kernel.name)
+		return nil, notGranted(inv.kernel.name, span.ActionInsert, s.EntityType)
 	}
 	if err := inv.room(group, key); err != nil {
 		return nil, err
@@ -220,7 +220,7 @@ func (inv *invocation) versionBy(ctx context.Context, id span.ID, raw json.RawMe
 		return nil, refuse(span.RunNotFound, "version: there is no span %s that this policy may move on", id)
 	}
 	if !inv.manifest.Allows(inv.kernel.name, span.ActionVersion, current.EntityType) {
-		return nil, denied("the manifest does not grant version:%s to %s", current.EntityType, inv.kernel.name)
+		return nil, notGranted(inv.kernel.name, span.ActionVersion, current.EntityType)
 	}
 	next, err := inv.change(current, raw, cause, policy)
 	if err != nil {

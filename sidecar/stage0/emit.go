@@ -46,7 +46,7 @@ func (inv *invocation) insertSpan(ctx context.Context, raw, rawOrigin json.RawMe
 		}
 	}
 	if !ofFunction && !inv.manifest.Allows(inv.kernel.name, span.ActionInsert, draftSpan.EntityType) {
-		return nil, denied("the manifest does not grant insertSpan:%s to %s", draftSpan.EntityType, inv.kernel.name)
+		return nil, notGranted(inv.kernel.name, span.ActionInsert, draftSpan.EntityType)
 	}
 	if most := 2*inv.manifest.Limits.Spans + spansSpare; len(group.rows) >= most {
 		return nil, &sandbox.HostError{Code: string(span.RunLimitSpans),
@@ -250,7 +250,7 @@ func (inv *invocation) version(ctx context.Context, rawID, raw, rawOrigin json.R
 		return nil, denied("version: %s is not in the batch", id)
 	}
 	if !inv.manifest.Allows(inv.kernel.name, span.ActionVersion, cause.EntityType) {
-		return nil, denied("the manifest does not grant version:%s to %s", cause.EntityType, inv.kernel.name)
+		return nil, notGranted(inv.kernel.name, span.ActionVersion, cause.EntityType)
 	}
 	if cause.EntityType != "request" {
 		return nil, denied("version: only requests can be moved on by this version of LogLineOS")

@@ -30,6 +30,13 @@ func TestForcePassesTheLimitOnceForEachVersion(t *testing.T) {
 		return &group
 	}
 	public := func(s *span.Span) { s.Visibility = "public" }
+	why := func(group *ledger.Group, want string) {
+		t.Helper()
+		if group.Fence.Reason == nil || !strings.Contains(*group.Fence.Reason, "next are free") ||
+			!strings.Contains(*group.Fence.Reason, want) {
+			t.Errorf("the reason is %v, want %q in it", group.Fence.Reason, want)
+		}
+	}
 	for name, f := range map[string]*span.Span{
 		"force without a signature":     b.signedFunction(1, nil, forced),
 		"force by a key of no override": b.signedFunction(2, other, forced),
@@ -48,7 +55,11 @@ func TestForcePassesTheLimitOnceForEachVersion(t *testing.T) {
 	if got := run(f.ID, eve).Fence.StatusText(); got != "blocked" {
 		t.Errorf("a stranger uses the owner's force: %s", got)
 	}
+	why(run(f.ID, eve), "force is for its owner's own runs")
+	why(run(idOf(1)), "metadata.force of the function does not count: ")
+	why(run(idOf(2)), "override")
 	plain := b.function(8, "return 8")
+	why(run(plain.ID, forced), "metadata.force of the request does not count: ")
 	signedRequest := func(key *sign.Key) func(*span.Span) {
 		return func(s *span.Span) {
 			forced(s)
@@ -80,9 +91,11 @@ func TestForcePassesTheLimitOnceForEachVersion(t *testing.T) {
 		fmt.Sprintf(`"forced":{"key_id":%q}`, key)) {
 		t.Fatalf("forced: %s, %s", group.Fence.StatusText(), group.Rows[0].Metadata)
 	}
-	if got := run(f.ID).Fence.StatusText(); got != "blocked" {
+	again := run(f.ID)
+	if got := again.Fence.StatusText(); got != "blocked" {
 		t.Errorf("a second time: %s", got)
 	}
+	why(again, "has let a run through already")
 	b.restart()
 	if got := run(f.ID).Fence.StatusText(); got != "blocked" {
 		t.Errorf("a second time, after a restart: %s", got)

@@ -197,6 +197,15 @@ func denied(format string, args ...any) error {
 	return &sandbox.HostError{Code: string(span.RunDenied), Message: fmt.Sprintf(format, args...)}
 }
 
+// notGranted refuses what the manifest does not grant to a kernel, and says what to run.
+func notGranted(kernel, action, object string) error {
+	if object != "" {
+		action += ":" + object
+	}
+	return denied("the manifest does not grant %s to %s: a governor runs `logline manifest --give %s=%s`", action,
+		kernel, kernel, action)
+}
+
 // causeOf returns the cause that raw ({id, seq} or null) names, or the only one.
 func (inv *invocation) causeOf(named *keyText) (*span.Span, error) {
 	if named == nil {
@@ -224,7 +233,7 @@ func (inv *invocation) scope() ledger.Scope {
 
 func (inv *invocation) sql(ctx context.Context, raw json.RawMessage) (any, error) {
 	if !inv.manifest.Allows(inv.kernel.name, span.ActionSQL, "") {
-		return nil, denied("the manifest does not grant sql to %s", inv.kernel.name)
+		return nil, notGranted(inv.kernel.name, span.ActionSQL, "")
 	}
 	var statement struct {
 		Text   string `json:"text"`

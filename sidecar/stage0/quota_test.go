@@ -293,7 +293,7 @@ func TestReserveNeedsItsGrantAndARequest(t *testing.T) {
 	b = setup(t, map[string]any{"grants": map[string]any{"run_code": []string{"run", "insertSpan:execution",
 		"version:request"}}}, nil)
 	_, err := b.boot("run_code", "", b.request(11, b.function(2, "return 1").ID))
-	wantCode(t, "no grant", err, span.RunDenied, "add it to grants.run_code")
+	wantCode(t, "no grant", err, span.RunDenied, "logline manifest --give run_code=reserve`")
 }
 
 func TestAnOpenCircuitRefusesWithoutQuota(t *testing.T) {

@@ -2,6 +2,7 @@ package stage0
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -21,6 +22,8 @@ type Reservation struct {
 	RetryAt *span.Time `json:"retry_at,omitempty"`
 	Limit   *int       `json:"limit,omitempty"`
 	Today   *int       `json:"today,omitempty"`
+	// Note says why a force that somebody states lets nothing through.
+	Note string `json:"note,omitempty"`
 }
 
 // settings are what a function's metadata says about its runs. What is malformed says nothing.
@@ -105,8 +108,7 @@ func (inv *invocation) reserve(ctx context.Context, raw json.RawMessage, cause,
 	}
 	switch {
 	case !inv.manifest.Allows(inv.kernel.name, span.ActionReserve, ""):
-		return nil, denied("the manifest does not grant reserve to %s: add it to grants.%s", inv.kernel.name,
-			inv.kernel.name)
+		return nil, notGranted(inv.kernel.name, span.ActionReserve, "")
 	case json.Unmarshal(raw, &wanted) != nil || wanted.Name != "exec" || wanted.N != 1:
 		return nil, denied(`reserve: want {name: "exec", n: 1}`)
 	case cause.EntityType != "request" || cause.ParentID == nil:
@@ -190,7 +192,8 @@ func (s *Stage0) takeQuota(ctx context.Context, manifest *governed, request, fun
 	if err != nil || over == nil {
 		return r, nil, err
 	}
-	if r.forced, err = s.force(ctx, request, function); err != nil {
+	var note string
+	if r.forced, note, err = s.force(ctx, request, function); err != nil {
 		return nil, nil, err
 	}
 	if r.forced != nil {
@@ -198,7 +201,7 @@ func (s *Stage0) takeQuota(ctx context.Context, manifest *governed, request, fun
 		return r, nil, err
 	}
 	refused := refusedUntil(over.reason, begin.Add(24*time.Hour))
-	refused.Limit, refused.Today = &over.limit, &over.today
+	refused.Limit, refused.Today, refused.Note = &over.limit, &over.today, note
 	return nil, refused, nil
 }
 
@@ -213,47 +216,51 @@ func executionID(request *span.Span) span.ID {
 
 // force lets a run through a limit that an override key has signed for: over the request, whose metadata says
 // force, or over the version of the function that says so, for its owner's own runs. Each signed span does so
-// once.
-func (s *Stage0) force(ctx context.Context, request, function *span.Span) (*forcedRecord, error) {
+// once. The text says why a force that is stated counts for nothing.
+func (s *Stage0) force(ctx context.Context, request, function *span.Span) (*forcedRecord, string, error) {
+	var note string
 	if saysForce(request.Metadata) {
 		found, err := s.config.Ledger.Load(ctx, []span.Key{{ID: request.ID}}) // as it was signed
 		if err != nil {
-			return nil, fmt.Errorf("read a request with force: %w", err)
+			return nil, "", fmt.Errorf("read a request with force: %w", err)
 		}
 		if first := found[span.Key{ID: request.ID}]; first != nil {
-			if record := s.override(ctx, first, request); record != nil {
-				return record, nil
+			var record *forcedRecord
+			if record, note = s.override(ctx, first, request); record != nil {
+				return record, "", nil
 			}
 		}
 	}
-	if function == nil || function.EntityType != "function" || !sameOwner(request, function) ||
-		!saysForce(function.Metadata) {
-		return nil, nil
+	if function == nil || function.EntityType != "function" || !saysForce(function.Metadata) {
+		return nil, note, nil
 	}
-	record := s.override(ctx, function, request)
+	if !sameOwner(request, function) {
+		return nil, cmp.Or(note, "the function's metadata.force is for its owner's own runs"), nil
+	}
+	record, why := s.override(ctx, function, request)
 	if record == nil {
-		return nil, nil
+		return nil, cmp.Or(note, why), nil
 	}
 	wasForced, err := s.config.Ledger.WasForced(ctx, function.Key())
 	if err != nil || wasForced || !s.quotas.claimForce(function.Key(), request.ID) {
-		return nil, err
+		return nil, "metadata.force of this version has let a run through already: sign the next version", err
 	}
-	return record, nil
+	return record, "", nil
 }
 
-// override returns whose signature over row lets request run, or nil.
-func (s *Stage0) override(ctx context.Context, row, request *span.Span) *forcedRecord {
+// override returns whose signature over row lets request run, or nil and why not.
+func (s *Stage0) override(ctx context.Context, row, request *span.Span) (*forcedRecord, string) {
 	log := s.config.Log.With("id", row.ID.String(), "seq", row.Seq, "request", request.ID.String())
 	if refusal := s.checkSignature(ctx, row, sign.PurposeOverride); refusal != nil {
 		log.Warn("force does not count", "error", refusal.Message)
-		return nil
+		return nil, "metadata.force of the " + row.EntityType + " does not count: " + refusal.Message
 	}
 	record := &forcedRecord{}
 	if row.SigKeyID != nil {
 		record.KeyID = *row.SigKeyID
 	}
 	log.Info("force counts where it is new", "key", record.KeyID)
-	return record
+	return record, ""
 }
 
 func saysForce(metadata json.RawMessage) bool {

@@ -47,7 +47,7 @@ type runOptions struct {
 // run answers ctx.run: a kernel, a function or a policy, on behalf of one cause.
 func (inv *invocation) run(ctx context.Context, rawTarget, rawOptions json.RawMessage) (*RunResult, error) {
 	if !inv.manifest.Allows(inv.kernel.name, span.ActionRun, "") {
-		return nil, denied("the manifest does not grant run to %s", inv.kernel.name)
+		return nil, notGranted(inv.kernel.name, span.ActionRun, "")
 	}
 	var target runTarget
 	if err := json.Unmarshal(rawTarget, &target); err != nil {
@@ -457,6 +457,10 @@ func (c *codeRun) insertSpan(ctx context.Context, raw json.RawMessage) (*span.Sp
 		int64(len(c.spans)))
 	if s.At.IsZero() { // by the run's start, in the order of the calls: the same again when it is repeated
 		s.At = span.NewTime(c.record.StartedAt.Add(time.Duration(len(c.spans)) * time.Microsecond))
+	}
+	if wider(s.Visibility, c.cause.Visibility) {
+		return nil, denied("insertSpan: %s is wider than the request of this run, which is %s: leave visibility "+
+			"out, or make the request %s", s.Visibility, c.cause.Visibility, s.Visibility)
 	}
 	if err := c.inv.complete(s, c.cause, "function", id, "client:function:"+c.row.ID.String()); err != nil {
 		return nil, err

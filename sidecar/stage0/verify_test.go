@@ -177,6 +177,7 @@ func TestRunOutcomesHaveTheirCodes(t *testing.T) {
 		"no object":  {"ctx.insertSpan('note')", span.RunDenied},
 		"nul":        {"ctx.insertSpan({entity_type: 'note', name: '\\u0000'})", span.RunNotSerializable},
 		"visibility": {"ctx.insertSpan({entity_type: 'note', visibility: 'all'})", span.RunDenied},
+		"wider":      {"ctx.insertSpan({entity_type: 'note', visibility: 'tenant'})", span.RunDenied},
 		"find":       {"await ctx.find({code: 'x'})", span.RunDenied},
 		"find id":    {"await ctx.find({id: 'no uuid'})", span.RunDenied},
 		"find nul":   {"await ctx.find({name: 'a\\u0000'})", span.RunNotSerializable},

@@ -135,7 +135,7 @@ func TestACalledFunctionSeesWhatItsCallerSees(t *testing.T) {
 	}
 	s.insert(alice, columns{"entity_type": "note", "name": "shared", "trace_id": trace, "visibility": "tenant"})
 	f := s.public(`const found = await ctx.find({ entity_type: "note", trace_id: input });
-		ctx.insertSpan({ entity_type: "memory", name: "seen", visibility: "public" });
+		ctx.insertSpan({ entity_type: "memory", name: "seen" });
 		return found.map((note) => note.name).sort();`)
 	for u, want := range map[user]string{
 		alice: `["of alice", "shared"]`, carol: `["of carol", "shared"]`, bob: `["of bob"]`,

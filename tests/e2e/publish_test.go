@@ -99,7 +99,8 @@ logline manifest --file required.json --key root.key`)
 	if said := s.paste(blocks[0]) + s.paste(blocks[1]); said != "01" {
 		t.Errorf("the versions of a function are %s", said)
 	}
-	if row := s.read("name = 'greet' and seq = 1"); len(row) != 1 || !strings.Contains(*row[0].Code, "${input.name}") {
-		t.Errorf("got %+v", row)
+	rows := s.read("name = 'greet' and seq = 1")
+	if len(rows) != 1 || !strings.Contains(*rows[0].Code, "${input.name}") {
+		t.Errorf("got %+v", rows)
 	}
 }
