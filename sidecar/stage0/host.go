@@ -202,8 +202,8 @@ func notGranted(kernel, action, object string) error {
 	if object != "" {
 		action += ":" + object
 	}
-	return denied("the manifest does not grant %s to %s: a governor runs `logline manifest --give %s=%s`", action,
-		kernel, kernel, action)
+	return denied("the manifest does not grant %s to %s: a governor runs `logline manifest --give %s=%s`",
+		action, kernel, kernel, action)
 }
 
 // causeOf returns the cause that raw ({id, seq} or null) names, or the only one.
