@@ -84,10 +84,11 @@ own the database (on Supabase: postgres).
 
 const bootstrapHelp = `Usage: logline bootstrap [--key FILE] [--database URL]
 
-Publishes the five kernels into the ledger, each as its next version where its code has changed, and
-the default manifest where there is none. Running it again changes nothing. A kernel whose newest
-version a governor wrote (its who says so, or it lacks the signature that bootstrap's have) is kept, and
-said so. The login must own the database (on Supabase: postgres).
+Publishes the five kernels and the eight policies of the system into the ledger, each as its next version
+where its code has changed, and the default manifest (named kernel_manifest) where there is none. Running
+it again changes nothing. A kernel whose newest version a governor wrote (its who says so, or it lacks the
+signature that bootstrap's have) is kept, and said so. The login must own the database (on Supabase:
+postgres).
 
     --key FILE       sign them: with the root key, or one with the purposes function, policy and manifest.
                      What bootstrap has published unsigned gets a signed next version;
