@@ -361,7 +361,8 @@ func (c *codeRun) prepare(input json.RawMessage, timeoutMs int) (sandbox.Run, er
 		run.Entry, run.SyncCalls = sandbox.EntryPolicy, []string{"bucket"}
 		// No fetch: what it answers follows from what it sees.
 		run.AsyncCalls = []string{"find", "summarize"}
-		run.Limits.Timeout, run.RecordBytes = min(run.Limits.Timeout, policyTimeout), 0 // nobody would keep it
+		run.RecordBytes = 0 // nobody would keep it
+		boundPolicy(&run.Limits, c.row, c.cause)
 	}
 	return run, nil
 }
@@ -391,6 +392,23 @@ func limitsOf(m *span.Manifest, row *span.Span, timeoutMs int) sandbox.Limits {
 	// Each kind of call has its own limit, counted here; this one ends a run that goes on nevertheless.
 	limits.HostCalls = m.Limits.SQLCalls + m.Limits.Spans + m.Limits.NetCalls + callsSpare
 	return limits
+}
+
+// What a policy may wait, for answers and for timers: spans of its tenant wait behind it.
+const (
+	policyWait = 2 * time.Second  // with one span; with policyTimeout it makes 5 s of the clock
+	tickWait   = 10 * time.Second // of a tenant's policy with a tick, behind which no span waits
+)
+
+// boundPolicy narrows limits to what policy may take for this cause.
+func boundPolicy(limits *sandbox.Limits, policy, cause *span.Span) {
+	limits.Timeout = min(limits.Timeout, policyTimeout)
+	switch {
+	case !isTick(cause):
+		limits.IOTimeout = min(limits.IOTimeout, policyWait)
+	case policy.TenantID != "system":
+		limits.IOTimeout = min(limits.IOTimeout, tickWait)
+	}
 }
 
 // host answers the calls of a function or a policy: it may emit and read, nothing else.
