@@ -1980,8 +1980,8 @@ grant usage, create on schema engine to loglineos_sidecar;
 -- From the oldest version that may matter to the newest, as the sidecar goes (sidecar/stage0/manifest.go). What it
 -- refuses (malformed, not what was hashed, a missing signature) it says in an incident, and that version never
 -- counts; until it has looked, a malformed one does. Called by a definer alone.
-create or replace function ledger_private.manifest_in_force()
-returns jsonb
+create or replace function ledger_private.manifest_seq_in_force()
+returns integer
 language plpgsql
 stable
 security invoker
@@ -1993,7 +1993,7 @@ declare
     c_timelock_max constant interval := interval '720 hours';
     v_version record;
     v_hours integer := 0;
-    v_manifest jsonb;
+    v_seq integer;
 begin
     for v_version in
         with sound as materialized (
@@ -2032,26 +2032,105 @@ begin
             end
         ) > now();
         if v_version.status is distinct from 'active' or v_version.is_deleted then
-            v_manifest := null; -- its timelock stays: what follows must not get around it
+            v_seq := null; -- its timelock stays: what follows must not get around it
             continue;
         end if;
-        v_manifest := v_version.metadata;
+        v_seq := v_version.seq;
         -- A number in a document that may be malformed: read as text.
         v_hours := coalesce(substring(
-            v_manifest #>> '{timelocks,manifest,activate_after_hours}' from '^[0-9]{1,3}$'
+            v_version.metadata #>> '{timelocks,manifest,activate_after_hours}' from '^[0-9]{1,3}$'
         )::integer, 0);
     end loop;
-    return v_manifest;
+    return v_seq;
 end
 $$;
 
+comment on function ledger_private.manifest_seq_in_force() is
+    'The version of the manifest in force: the newest whose effective_at has come, whose timelock is over and '
+    'which the sidecar has not refused. Null where there is none, or it was taken out of force. Not granted: for '
+    'the functions below.';
+
+revoke all on function ledger_private.manifest_seq_in_force()
+    from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+
+create or replace function ledger_private.manifest_in_force()
+returns jsonb
+language sql
+stable
+security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+    select m.metadata
+    from ledger.universal_registry as m
+    where m.id = uuid '00000000-0000-4000-8000-0000000000aa'
+        and m.seq = ledger_private.manifest_seq_in_force()
+$$;
+
 comment on function ledger_private.manifest_in_force() is
-    'The metadata of the manifest in force: of the newest version whose effective_at has come, whose timelock is '
-    'over and which the sidecar has not refused. Null where there is none, or it was revoked. Not granted: for '
-    'ledger_private.may_publish.';
+    'The metadata of the manifest in force (ledger_private.manifest_seq_in_force). Null where there is none. '
+    'Not granted: for ledger_private.may_publish.';
 
 revoke all on function ledger_private.manifest_in_force()
     from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+
+-- Definer: what a sidecar has refused, it says in incidents that are private to the system. It answers with
+-- numbers and a time, which tell nothing of what the document holds.
+create or replace function ledger_private.manifest_standing()
+returns table (
+    seq integer,
+    accepted_at timestamptz,
+    newest_seq integer
+)
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select m.seq, m.accepted_at, newest.seq
+    from (
+        select max(v.seq) as seq
+        from ledger.universal_registry as v
+        where v.id = uuid '00000000-0000-4000-8000-0000000000aa'
+    ) as newest
+    left join ledger.universal_registry as m
+        on m.id = uuid '00000000-0000-4000-8000-0000000000aa'
+        and m.seq = ledger_private.manifest_seq_in_force()
+    where newest.seq is not null
+$$;
+
+comment on function ledger_private.manifest_standing() is
+    'For ledger.manifest_in_force.';
+
+revoke all on function ledger_private.manifest_standing()
+    from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+grant execute on function ledger_private.manifest_standing()
+    to authenticated, service_role, loglineos_sidecar;
+
+create or replace function ledger.manifest_in_force()
+returns table (
+    seq integer,
+    accepted_at timestamptz,
+    newest_seq integer
+)
+language sql
+stable
+security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+    select s.seq, s.accepted_at, s.newest_seq
+    from ledger_private.manifest_standing() as s
+$$;
+
+comment on function ledger.manifest_in_force() is
+    'Which version of the manifest is in force (seq and accepted_at; null where none is) and which is the newest: '
+    'where they differ, the newest waits for its time or its timelock, or was refused. No row where there is no '
+    'manifest. It knows of signatures what a sidecar has said of them: a version that is not signed as it must be '
+    'counts until one has looked.';
+
+revoke all on function ledger.manifest_in_force()
+    from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+grant execute on function ledger.manifest_in_force()
+    to authenticated, service_role, loglineos_sidecar;
 
 -- Definer: the manifest may be one that its asker can not read. It answers for the asker alone, and to
 -- service_role, which reads everything.
@@ -4337,7 +4416,7 @@ grant execute on function ledger_private.standing_walls()
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 6186b63de9d9c69e007ba24938d36bc9acf0abe445358f7b1b25f7d48a00a8c8
+-- Sources: 4efa0903fdfac8c8cf3a28db680f2bb1ae5d032de6d4fc514e31a004b062cacf
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -4434,6 +4513,7 @@ begin
         ('function', 'ledger.import_end(boolean)', '(p_keep_malformed boolean DEFAULT false) returns jsonb plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.is_callable(uuid,text,text)', '(p_function_id uuid, p_owner_id text, p_tenant_id text) returns boolean plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.is_governor()', '() returns boolean plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger.manifest_in_force()', '() returns TABLE(seq integer, accepted_at timestamp with time zone, newest_seq integer) sql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.may_follow(text,text,text,text,boolean)', '(p_entity_type text, p_tenant_id text, p_before text, p_after text, p_is_engine boolean) returns boolean plpgsql f i s invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.refuse_change()', '() returns trigger plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.result(uuid)', '(p_request_id uuid) returns TABLE(request_id uuid, status text, is_done boolean, function_id uuid, function_seq integer, attempt integer, execution_id uuid, output jsonb, error jsonb, reason text, duration_ms integer, requested_at timestamp with time zone, done_at timestamp with time zone) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
@@ -4447,7 +4527,9 @@ begin
         ('function', 'ledger_private.is_odd_json(jsonb)', '(p_json jsonb) returns boolean plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.is_superseded(uuid,integer,timestamp with time zone)', '(p_id uuid, p_seq integer, p_at timestamp with time zone DEFAULT ''infinity''::timestamp with time zone) returns boolean plpgsql f s u definer search_path=pg_catalog, pg_temp plan_cache_mode=force_generic_plan'),
         ('function', 'ledger_private.lock_extension()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
-        ('function', 'ledger_private.manifest_in_force()', '() returns jsonb plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.manifest_in_force()', '() returns jsonb sql f s u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.manifest_seq_in_force()', '() returns integer plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.manifest_standing()', '() returns TABLE(seq integer, accepted_at timestamp with time zone, newest_seq integer) sql f s u definer search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.may_call(uuid,text,text)', '(p_function_id uuid, p_owner_id text, p_tenant_id text) returns boolean plpgsql f s u definer search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.may_publish(text,text,text)', '(p_owner_id text, p_tenant_id text, p_entity_type text) returns boolean plpgsql f s u definer search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.mend_owner_policies()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
@@ -4533,6 +4615,9 @@ END))'),
         ('right', 'execute on function ledger.is_governor() to loglineos_kernel', ''),
         ('right', 'execute on function ledger.is_governor() to loglineos_sidecar', ''),
         ('right', 'execute on function ledger.is_governor() to service_role', ''),
+        ('right', 'execute on function ledger.manifest_in_force() to authenticated', ''),
+        ('right', 'execute on function ledger.manifest_in_force() to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger.manifest_in_force() to service_role', ''),
         ('right', 'execute on function ledger.may_follow(text,text,text,text,boolean) to authenticated', ''),
         ('right', 'execute on function ledger.may_follow(text,text,text,text,boolean) to loglineos_sidecar', ''),
         ('right', 'execute on function ledger.may_follow(text,text,text,text,boolean) to service_role', ''),
@@ -4563,6 +4648,9 @@ END))'),
         ('right', 'execute on function ledger_private.is_superseded(uuid,integer,timestamp with time zone) to loglineos_kernel', ''),
         ('right', 'execute on function ledger_private.is_superseded(uuid,integer,timestamp with time zone) to loglineos_sidecar', ''),
         ('right', 'execute on function ledger_private.is_superseded(uuid,integer,timestamp with time zone) to service_role', ''),
+        ('right', 'execute on function ledger_private.manifest_standing() to authenticated', ''),
+        ('right', 'execute on function ledger_private.manifest_standing() to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger_private.manifest_standing() to service_role', ''),
         ('right', 'execute on function ledger_private.may_call(uuid,text,text) to authenticated', ''),
         ('right', 'execute on function ledger_private.may_call(uuid,text,text) to service_role', ''),
         ('right', 'execute on function ledger_private.may_publish(text,text,text) to authenticated', ''),
@@ -4675,11 +4763,12 @@ begin
         ('ledger.import_end', '966a757f399e52a810ffcc8c64733d7b8139f6aeaf37e92e78860dd1f0190b63'),
         ('ledger.is_callable', 'afc504660585ad8d843f1e6e13197ebd258e256660da612533b004d8f0e9502a'),
         ('ledger.is_governor', '052100188c971990548496517c3bd5cef048e202da12cce2e6970679fd687971'),
+        ('ledger.manifest_in_force', '7a4ebf7b41fb61f03351a05fe020c2d2365a3e4430adf0b8fb39c7c664311e40'),
         ('ledger.may_follow', 'e0ac916e493319740185affbed129ce696a2804ccb3ec7b1a8110d166a11acb0'),
         ('ledger.refuse_change', '2bf360cdc5893a49d2ec6393be03366bfe45c0741a961aa98218a546fa9b476c'),
         ('ledger.result', '7c40690af20085a63e66e7b8fe5261702375e67ff5cb7ed211d05dc99746b19c'),
         ('ledger.uuid7', '4f033ff8ae752da60a6f898e1fe60695a26729e2dfb29ff2d813169877ac3406'),
-        ('ledger_private.built_walls', 'ec02b29ba55c551a188cc1e79dc7fbf729fd84ca363305349da62640b32e5b1f'),
+        ('ledger_private.built_walls', '94f4a246a7cfd0fe13a1c569c27caf1c3d364d038e9a0806c852923c0a62eec6'),
         ('ledger_private.chain_faults', 'a7c45e5f2491b294c21aa83aadb9e41386073c4a0e02216842126acfbd6ac1a1'),
         ('ledger_private.claims', '540e5581f618a3b82cdac477a9aebdda21cd3bfb0216b99bc0f97ade70523da2'),
         ('ledger_private.instant', '0acfc8d6b7d209742ba63befc5d43314bd10d230c49a251651f0b50ec5bf38ca'),
@@ -4687,7 +4776,9 @@ begin
         ('ledger_private.is_odd_json', 'b06773e0680a7afda7f964db97674daf9915077560f73e1e88bfd7a69fcfd32e'),
         ('ledger_private.is_superseded', '93f394567cea42f58200d0a813ae67278a07b7597d66bad55b6aa0fc6b72ee1c'),
         ('ledger_private.lock_extension', 'bcc6c125887a30775bb1d277467a79f1790259488cbf1cee83b98331f0eb6179'),
-        ('ledger_private.manifest_in_force', 'b29cff9861a8334e746be747a5a1a2869225396b73143b3275ee28ec8bc25847'),
+        ('ledger_private.manifest_in_force', '6731cc554a99be2b3b4c12eed4a0bc93722197b993da33d13eb3638c1d5e7b96'),
+        ('ledger_private.manifest_seq_in_force', 'b26a9b44d697529d2f2b796eab3a12a13babdb5e665d37ded7710e9b8efa060b'),
+        ('ledger_private.manifest_standing', '251176d8bddd494ac1ce76d4a294002f8ac0e44369607f4fd6ef39cd9081e86e'),
         ('ledger_private.may_call', '9512f6f785109317a2ae71e7367645cc488c19d7618a8be8cf273ed6d9c9c2a4'),
         ('ledger_private.may_publish', 'b40dda0d48badfe4aad761c76b08732d5de924e16996f9ad226426a5cbe7cd9d'),
         ('ledger_private.mend_owner_policies', '465f17c40193f1c1a2a02323e51cc3d074df38b6bac5b7aede0c31cd4295f3da'),

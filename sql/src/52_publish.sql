@@ -7,8 +7,8 @@
 -- From the oldest version that may matter to the newest, as the sidecar goes (sidecar/stage0/manifest.go). What it
 -- refuses (malformed, not what was hashed, a missing signature) it says in an incident, and that version never
 -- counts; until it has looked, a malformed one does. Called by a definer alone.
-create or replace function ledger_private.manifest_in_force()
-returns jsonb
+create or replace function ledger_private.manifest_seq_in_force()
+returns integer
 language plpgsql
 stable
 security invoker
@@ -20,7 +20,7 @@ declare
     c_timelock_max constant interval := interval '720 hours';
     v_version record;
     v_hours integer := 0;
-    v_manifest jsonb;
+    v_seq integer;
 begin
     for v_version in
         with sound as materialized (
@@ -59,26 +59,105 @@ begin
             end
         ) > now();
         if v_version.status is distinct from 'active' or v_version.is_deleted then
-            v_manifest := null; -- its timelock stays: what follows must not get around it
+            v_seq := null; -- its timelock stays: what follows must not get around it
             continue;
         end if;
-        v_manifest := v_version.metadata;
+        v_seq := v_version.seq;
         -- A number in a document that may be malformed: read as text.
         v_hours := coalesce(substring(
-            v_manifest #>> '{timelocks,manifest,activate_after_hours}' from '^[0-9]{1,3}$'
+            v_version.metadata #>> '{timelocks,manifest,activate_after_hours}' from '^[0-9]{1,3}$'
         )::integer, 0);
     end loop;
-    return v_manifest;
+    return v_seq;
 end
 $$;
 
+comment on function ledger_private.manifest_seq_in_force() is
+    'The version of the manifest in force: the newest whose effective_at has come, whose timelock is over and '
+    'which the sidecar has not refused. Null where there is none, or it was taken out of force. Not granted: for '
+    'the functions below.';
+
+revoke all on function ledger_private.manifest_seq_in_force()
+    from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+
+create or replace function ledger_private.manifest_in_force()
+returns jsonb
+language sql
+stable
+security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+    select m.metadata
+    from ledger.universal_registry as m
+    where m.id = uuid '00000000-0000-4000-8000-0000000000aa'
+        and m.seq = ledger_private.manifest_seq_in_force()
+$$;
+
 comment on function ledger_private.manifest_in_force() is
-    'The metadata of the manifest in force: of the newest version whose effective_at has come, whose timelock is '
-    'over and which the sidecar has not refused. Null where there is none, or it was revoked. Not granted: for '
-    'ledger_private.may_publish.';
+    'The metadata of the manifest in force (ledger_private.manifest_seq_in_force). Null where there is none. '
+    'Not granted: for ledger_private.may_publish.';
 
 revoke all on function ledger_private.manifest_in_force()
     from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+
+-- Definer: what a sidecar has refused, it says in incidents that are private to the system. It answers with
+-- numbers and a time, which tell nothing of what the document holds.
+create or replace function ledger_private.manifest_standing()
+returns table (
+    seq integer,
+    accepted_at timestamptz,
+    newest_seq integer
+)
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select m.seq, m.accepted_at, newest.seq
+    from (
+        select max(v.seq) as seq
+        from ledger.universal_registry as v
+        where v.id = uuid '00000000-0000-4000-8000-0000000000aa'
+    ) as newest
+    left join ledger.universal_registry as m
+        on m.id = uuid '00000000-0000-4000-8000-0000000000aa'
+        and m.seq = ledger_private.manifest_seq_in_force()
+    where newest.seq is not null
+$$;
+
+comment on function ledger_private.manifest_standing() is
+    'For ledger.manifest_in_force.';
+
+revoke all on function ledger_private.manifest_standing()
+    from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+grant execute on function ledger_private.manifest_standing()
+    to authenticated, service_role, loglineos_sidecar;
+
+create or replace function ledger.manifest_in_force()
+returns table (
+    seq integer,
+    accepted_at timestamptz,
+    newest_seq integer
+)
+language sql
+stable
+security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+    select s.seq, s.accepted_at, s.newest_seq
+    from ledger_private.manifest_standing() as s
+$$;
+
+comment on function ledger.manifest_in_force() is
+    'Which version of the manifest is in force (seq and accepted_at; null where none is) and which is the newest: '
+    'where they differ, the newest waits for its time or its timelock, or was refused. No row where there is no '
+    'manifest. It knows of signatures what a sidecar has said of them: a version that is not signed as it must be '
+    'counts until one has looked.';
+
+revoke all on function ledger.manifest_in_force()
+    from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+grant execute on function ledger.manifest_in_force()
+    to authenticated, service_role, loglineos_sidecar;
 
 -- Definer: the manifest may be one that its asker can not read. It answers for the asker alone, and to
 -- service_role, which reads everything.

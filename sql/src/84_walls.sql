@@ -1,6 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 6186b63de9d9c69e007ba24938d36bc9acf0abe445358f7b1b25f7d48a00a8c8
+-- Sources: 4efa0903fdfac8c8cf3a28db680f2bb1ae5d032de6d4fc514e31a004b062cacf
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -97,6 +97,7 @@ begin
         ('function', 'ledger.import_end(boolean)', '(p_keep_malformed boolean DEFAULT false) returns jsonb plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.is_callable(uuid,text,text)', '(p_function_id uuid, p_owner_id text, p_tenant_id text) returns boolean plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.is_governor()', '() returns boolean plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger.manifest_in_force()', '() returns TABLE(seq integer, accepted_at timestamp with time zone, newest_seq integer) sql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.may_follow(text,text,text,text,boolean)', '(p_entity_type text, p_tenant_id text, p_before text, p_after text, p_is_engine boolean) returns boolean plpgsql f i s invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.refuse_change()', '() returns trigger plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger.result(uuid)', '(p_request_id uuid) returns TABLE(request_id uuid, status text, is_done boolean, function_id uuid, function_seq integer, attempt integer, execution_id uuid, output jsonb, error jsonb, reason text, duration_ms integer, requested_at timestamp with time zone, done_at timestamp with time zone) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
@@ -110,7 +111,9 @@ begin
         ('function', 'ledger_private.is_odd_json(jsonb)', '(p_json jsonb) returns boolean plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.is_superseded(uuid,integer,timestamp with time zone)', '(p_id uuid, p_seq integer, p_at timestamp with time zone DEFAULT ''infinity''::timestamp with time zone) returns boolean plpgsql f s u definer search_path=pg_catalog, pg_temp plan_cache_mode=force_generic_plan'),
         ('function', 'ledger_private.lock_extension()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
-        ('function', 'ledger_private.manifest_in_force()', '() returns jsonb plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.manifest_in_force()', '() returns jsonb sql f s u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.manifest_seq_in_force()', '() returns integer plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.manifest_standing()', '() returns TABLE(seq integer, accepted_at timestamp with time zone, newest_seq integer) sql f s u definer search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.may_call(uuid,text,text)', '(p_function_id uuid, p_owner_id text, p_tenant_id text) returns boolean plpgsql f s u definer search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.may_publish(text,text,text)', '(p_owner_id text, p_tenant_id text, p_entity_type text) returns boolean plpgsql f s u definer search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.mend_owner_policies()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
@@ -196,6 +199,9 @@ END))'),
         ('right', 'execute on function ledger.is_governor() to loglineos_kernel', ''),
         ('right', 'execute on function ledger.is_governor() to loglineos_sidecar', ''),
         ('right', 'execute on function ledger.is_governor() to service_role', ''),
+        ('right', 'execute on function ledger.manifest_in_force() to authenticated', ''),
+        ('right', 'execute on function ledger.manifest_in_force() to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger.manifest_in_force() to service_role', ''),
         ('right', 'execute on function ledger.may_follow(text,text,text,text,boolean) to authenticated', ''),
         ('right', 'execute on function ledger.may_follow(text,text,text,text,boolean) to loglineos_sidecar', ''),
         ('right', 'execute on function ledger.may_follow(text,text,text,text,boolean) to service_role', ''),
@@ -226,6 +232,9 @@ END))'),
         ('right', 'execute on function ledger_private.is_superseded(uuid,integer,timestamp with time zone) to loglineos_kernel', ''),
         ('right', 'execute on function ledger_private.is_superseded(uuid,integer,timestamp with time zone) to loglineos_sidecar', ''),
         ('right', 'execute on function ledger_private.is_superseded(uuid,integer,timestamp with time zone) to service_role', ''),
+        ('right', 'execute on function ledger_private.manifest_standing() to authenticated', ''),
+        ('right', 'execute on function ledger_private.manifest_standing() to loglineos_sidecar', ''),
+        ('right', 'execute on function ledger_private.manifest_standing() to service_role', ''),
         ('right', 'execute on function ledger_private.may_call(uuid,text,text) to authenticated', ''),
         ('right', 'execute on function ledger_private.may_call(uuid,text,text) to service_role', ''),
         ('right', 'execute on function ledger_private.may_publish(text,text,text) to authenticated', ''),

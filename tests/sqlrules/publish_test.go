@@ -122,3 +122,28 @@ func TestPublicationEndsWithItsManifest(t *testing.T) {
 		})
 	}
 }
+
+// Whoever is signed in may ask which manifest rules; what it says stays with those who may read it.
+func TestWhichManifestIsInForceCanBeAsked(t *testing.T) {
+	t.Parallel()
+	l := setup(t)
+	asked := func(who actor, want string) {
+		t.Helper()
+		got := ask[string](l, who, `select coalesce(string_agg(concat_ws(' of ', coalesce(seq::text, 'none'),
+			newest_seq::text) || case when (seq is null) = (accepted_at is null) then '' else '!' end, ','), '')
+			from ledger.manifest_in_force()`)
+		if got != want {
+			t.Errorf("%s%s is told %q, want %q", who.role, who.claims, got, want)
+		}
+	}
+	asked(governor, "")
+	l.given(owner, manifest(0, `{"timelocks":{"manifest":{"activate_after_hours":24}}}`)...)
+	for _, who := range []actor{governor, alice, service} {
+		asked(who, "0 of 0")
+	}
+	l.given(owner, manifest(1, `{}`)...) // its timelock is not over
+	asked(governor, "0 of 1")
+	l.given(owner, manifest(2, `{}`, "status", "revoked")...)
+	asked(governor, "none of 2")
+	wantCode(t, l.do(anon, "select * from ledger.manifest_in_force()"), "42501")
+}
