@@ -4,6 +4,9 @@
  *
  *     tsc --noEmit --lib es2022 kernel.d.ts globals.d.ts yours.ts
  *
+ * A body is no file that tsc reads (a return outside of a function, input and ctx from nowhere): put it into
+ * `export default async function main(ctx) { const { input } = ctx; … }`, which runs as well.
+ *
  * Time stands still while code runs, and moves when an answer or a timer comes: `Date`, `performance.now()` and
  * `ctx.now()` are the same in one turn. `Math.random`, `crypto.randomUUID` and `crypto.getRandomValues` follow
  * from the run's seed.
@@ -18,6 +21,7 @@ declare const console: {
   error(...values: unknown[]): void;
   dir(...values: unknown[]): void;
   trace(...values: unknown[]): void;
+  table(...values: unknown[]): void;
   assert(holds?: unknown, ...values: unknown[]): void;
 };
 
@@ -132,4 +136,25 @@ declare class AbortSignal extends EventTarget {
 declare class AbortController {
   readonly signal: AbortSignal;
   abort(reason?: unknown): void;
+}
+
+interface ObjectConstructor {
+  groupBy<K extends PropertyKey, T>(items: Iterable<T>, key: (item: T, index: number) => K): Partial<Record<K, T[]>>;
+}
+
+interface MapConstructor {
+  groupBy<K, T>(items: Iterable<T>, key: (item: T, index: number) => K): Map<K, T[]>;
+}
+
+interface PromiseConstructor {
+  withResolvers<T>(): {
+    promise: Promise<T>; resolve: (value: T | PromiseLike<T>) => void; reject: (reason?: unknown) => void;
+  };
+}
+
+interface ArrayConstructor {
+  fromAsync<T>(items: AsyncIterable<T> | Iterable<T | PromiseLike<T>> | ArrayLike<T | PromiseLike<T>>): Promise<T[]>;
+  fromAsync<T, U>(
+    items: AsyncIterable<T> | Iterable<T | PromiseLike<T>> | ArrayLike<T | PromiseLike<T>>,
+    map: (item: T, index: number) => U | PromiseLike<U>): Promise<U[]>;
 }

@@ -56,11 +56,17 @@ func (l *Ledger) Summarize(ctx context.Context, scope Scope, filter Filter, want
 	return rows, err
 }
 
+// refused is an ErrFilter of Summarize, in its own words.
+type refused string
+
+func (r refused) Error() string      { return string(r) }
+func (refused) Is(target error) bool { return target == ErrFilter }
+
 func (q *compiled) summary(scope Scope, filter Filter, want Summary) (string, error) {
 	var list, groups []string
 	for i, name := range want.By {
 		if !groupable[name] || slices.Contains(want.By[:i], name) {
-			return "", fmt.Errorf("%w: a group by %.40q, or by it twice", ErrFilter, name)
+			return "", refused(fmt.Sprintf("this cannot be grouped by, or not twice: %.40q", name))
 		}
 		list = append(list, fmt.Sprintf(`%s as "%s"`, columnOf(name), name))
 		groups = append(groups, fmt.Sprint(i+1))
@@ -71,12 +77,12 @@ func (q *compiled) summary(scope Scope, filter Filter, want Summary) (string, er
 		list = append(list, "date_trunc('"+want.Bucket+"', r.at, 'UTC') as bucket")
 		groups = append(groups, fmt.Sprint(len(list)))
 	default:
-		return "", fmt.Errorf("%w: the bucket %.40q", ErrFilter, want.Bucket)
+		return "", refused(fmt.Sprintf("a bucket is minute, hour or day, not %.40q", want.Bucket))
 	}
 	list = append(list, "count(*) as count")
 	if want.Of != "" {
 		if !summable[want.Of] {
-			return "", fmt.Errorf("%w: figures of %.40q", ErrFilter, want.Of)
+			return "", refused(fmt.Sprintf("there are no figures of %.40q", want.Of))
 		}
 		of := "r." + want.Of
 		for _, figure := range []string{"sum", "min", "max", "avg"} {

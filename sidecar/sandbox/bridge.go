@@ -65,6 +65,9 @@ func (t *task) build(p *program) error {
 	if err := t.defineGlobals(p.globals); err != nil {
 		return err
 	}
+	if err := t.defineStatics(p); err != nil {
+		return err
+	}
 	return t.buildOwn()
 }
 

@@ -45,7 +45,7 @@ func (t *task) newID(goja.FunctionCall) goja.Value { return t.vm.ToValue(t.rando
 
 func (t *task) buildConsole() *goja.Object {
 	o := t.vm.NewObject()
-	for _, name := range []string{"log", "info", "debug", "warn", "error", "dir", "trace"} {
+	for _, name := range []string{"log", "info", "debug", "warn", "error", "dir", "trace", "table"} {
 		level := "log"
 		if name == "warn" || name == "error" {
 			level = name

@@ -37,6 +37,28 @@ var nativeGlobals = map[string]func(t *task) goja.Value{
 	"clearInterval":  func(t *task) goja.Value { return t.native("clearInterval", t.clearTimer) },
 }
 
+// namesStatics finds source that may call what prelude/statics.js gives to the language's own objects.
+var namesStatics = regexp.MustCompile(`groupBy|withResolvers|fromAsync`)
+
+// defineStatics gives these to a program that names one of them.
+func (t *task) defineStatics(p *program) error {
+	if !p.namesStatics {
+		return nil
+	}
+	made := t.prelude("statics")
+	for _, class := range made.Keys() {
+		owner := t.vm.GlobalObject().Get(class).ToObject(t.vm)
+		methods := made.Get(class).ToObject(t.vm)
+		for _, name := range methods.Keys() {
+			if err := owner.DefineDataProperty(name, methods.Get(name), goja.FLAG_TRUE, goja.FLAG_TRUE,
+				goja.FLAG_FALSE); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // hidesNames finds source that may name a global without writing its name.
 var hidesNames = regexp.MustCompile(`\beval\b|\bFunction\b|\bconstructor\b|globalThis\s*(\[|[^\w.\s])|\\u`)
 

@@ -65,6 +65,9 @@ func TestErrorsNameTheAuthorsPlace(t *testing.T) {
 		{"syntax, wide", "const é = '😀😀'; const ¦= 2", "SyntaxError", ""},
 		{"syntax, byte order mark", "\uFEFFconst ¦= 2", "SyntaxError", ""},
 		{"syntax in a template", "const a = `\n\n${¦)}`", "SyntaxError: Unexpected", ""},
+		{"syntax in an object", "const a = 1;\nconst x = {¦;\n", "SyntaxError: ", ""},
+		{"a brace too many", "if (1) {\n}\n¦}", "SyntaxError: Unexpected \"}\"", ""},
+		{"a brace too many, return", "return 1\n¦}\n", "SyntaxError: Unexpected \"}\"", ""},
 		{"syntax at the end", "if (1) {\n¦", "SyntaxError: Unexpected end", ""},
 	}
 	for _, test := range tests {
@@ -238,6 +241,52 @@ func TestAFunctionThatNobodyCallsIsRefused(t *testing.T) {
 				t.Errorf("%s in %s: got %+v at %d:%d, want %q at %d:%d", source, language, got, got.Line,
 					got.Column, test.want, line, column)
 			}
+		}
+	}
+}
+
+func TestAnErrorSaysWhy(t *testing.T) {
+	t.Parallel()
+	p := setup(t)
+	for _, test := range [][2]string{
+		{"throw new Error('a', {cause: new TypeError('b', {cause: {c: 1}})})",
+			`Error: a; cause: TypeError: b; cause: {"c":1}`},
+		{"throw new AggregateError([new Error('x'), 2], 'all')", "AggregateError: all; Error: x; 2"},
+		{"await Promise.any([Promise.reject(new Error('x'))])", "Error: x"},
+		{"const e = new Error('loop'); e.cause = e; throw e", "Error: loop; cause: Error: loop; cause: Error: l"},
+		{"fetch('https://example.org')", "fetch is not defined: there is ctx.fetch"},
+		{"const x = Deno.env", "Deno is not defined: there is ctx.env"},
+		{"require('fs')", "a function is one file"},
+		{"Buffer.from('a')", "TextEncoder"},
+		{"return process.env.X", "there is ctx.env"},
+		{"other", "other is not defined"},
+	} {
+		source, want := test[0], test[1]
+		got := p.RunCode(t.Context(), run(source)).Err
+		if got == nil || got.Code != CodeException || !strings.Contains(got.Message, want) {
+			t.Errorf("%s: got %v, want %q", source, got, want)
+		}
+	}
+}
+
+func TestAThenableIsAwaited(t *testing.T) {
+	t.Parallel()
+	p := setup(t)
+	for source, want := range map[string]string{
+		"return {then(yes) { yes(7) }}":                                        "7",
+		"export default () => ({then(yes) { setTimeout(() => yes([1]), 1) }})": "[1]",
+		"return {then: 1}": `{"then":1}`,
+	} {
+		if got := output(t, p, run(source)); got != want {
+			t.Errorf("%s: got %s, want %s", source, got, want)
+		}
+	}
+	for source, code := range map[string]string{
+		"return {then(yes, no) { no(new Error('x')) }}": CodeException, "return {then() {}}": CodePending,
+		"return {get then() { throw 1 }}": CodeException, "return {get then() { for (;;); }}": CodeTimeout,
+	} {
+		if got := p.RunCode(t.Context(), run(source)).Err; got == nil || got.Code != code {
+			t.Errorf("%s: got %v, want %s", source, got, code)
 		}
 	}
 }

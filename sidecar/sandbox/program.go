@@ -39,6 +39,7 @@ type program struct {
 	// mended; makesPatterns: RegExp may be called.
 	patterns                     map[string]string
 	mendsPatterns, makesPatterns bool
+	namesStatics                 bool
 }
 
 // recent is a set of keys bounded by number and bytes: the least recently used leave first. The parent keeps
@@ -123,6 +124,7 @@ func (c *compiled) get() (*program, *Error) {
 	c.once.Do(func() {
 		if c.program, c.failed = compileProgram(c.source, c.entry); c.program != nil {
 			c.program.globals = namesGlobals(c.source.Source)
+			c.program.namesStatics = namesStatics.MatchString(c.source.Source)
 			c.program.makesPatterns = namesRegExp.MatchString(c.source.Source)
 		}
 		c.source.Source = ""
@@ -137,7 +139,7 @@ func compileProgram(p Program, entry Entry) (*program, *Error) {
 	source := newAuthored(p.Source)
 	compiled, failed := p.compile(entry)
 	if failed != nil {
-		return nil, source.settle(failed)
+		return nil, source.settle(p.located(failed))
 	}
 	compiled.source = source
 	return compiled, nil
@@ -156,6 +158,20 @@ func (p Program) compile(entry Entry) (*program, *Error) {
 		return translated, nil
 	}
 	return nil, failed
+}
+
+// located prefers what esbuild says of the source as it is, where that stands further up: goja names the
+// place where it gave up, and a surplus brace closes the wrapper.
+func (p Program) located(failed *Error) *Error {
+	if failed.Code != CodeSyntax || failed.Message == noImports {
+		return failed
+	}
+	_, _, other := transform(p.Source, p.Language == "typescript")
+	if other == nil || other.Line == 0 || other.Line > failed.Line ||
+		other.Line == failed.Line && other.Column >= failed.Column {
+		return failed
+	}
+	return other
 }
 
 // bodyName is the function that a body is put into before it is translated.

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"regexp"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -167,7 +169,10 @@ func (t *task) settle(value goja.Value) (goja.Value, error) {
 	}
 	promise := asPromise(value)
 	if promise == nil {
-		return value, nil
+		var err error
+		if promise, err = t.adopt(value); promise == nil {
+			return value, err
+		}
 	}
 	defer t.track(promise, goja.PromiseRejectionHandle)
 	for promise.State() == goja.PromiseStatePending {
@@ -195,6 +200,23 @@ func asPromise(v goja.Value) *goja.Promise {
 		return p
 	}
 	return nil
+}
+
+// adopt makes a promise of an object that has a method then, as await does.
+func (t *task) adopt(value goja.Value) (promise *goja.Promise, err error) {
+	o, ok := value.(*goja.Object)
+	if !ok {
+		return nil, nil
+	}
+	var then goja.Value
+	if ex := t.vm.Try(func() { then = o.Get("then") }); ex != nil {
+		return nil, ex
+	}
+	if _, ok := goja.AssertFunction(then); !ok {
+		return nil, nil
+	}
+	promise, resolve, _ := t.vm.NewPromise()
+	return promise, resolve(value)
 }
 
 // enter evaluates the wrapped source, then calls what it defines.
@@ -303,7 +325,7 @@ func (t *task) refusal(p *program, value goja.Value, stack []goja.StackFrame) *E
 	}
 	trace := ""
 	if ex := t.vm.Try(func() {
-		e.Message = t.describe(value)
+		e.Message = t.describe(value) + t.reasons(value, causesMost)
 		if o, ok := value.(*goja.Object); ok && e.Line == 0 {
 			if s := o.Get("stack"); s != nil && goja.IsString(s) {
 				trace = s.String()
@@ -315,7 +337,7 @@ func (t *task) refusal(p *program, value goja.Value, stack []goja.StackFrame) *E
 	if e.Line == 0 {
 		e.blame(p.traced(trace))
 	}
-	e.Message = plain(cut(e.Message))
+	e.Message = hinted(plain(cut(e.Message)))
 	if why := t.stopped.Load(); why != nil {
 		return why
 	}
@@ -332,6 +354,48 @@ func (t *task) describe(value goja.Value) string {
 		}
 	}
 	return text
+}
+
+const causesMost = 5 // of an error, and members of an AggregateError
+
+// reasons are the cause of an Error, and what an AggregateError holds.
+func (t *task) reasons(value goja.Value, most int) string {
+	o, ok := value.(*goja.Object)
+	if !ok || o.ClassName() != "Error" || most == 0 {
+		return ""
+	}
+	var b strings.Builder
+	if cause := o.Get("cause"); cause != nil && !goja.IsUndefined(cause) {
+		b.WriteString("; cause: " + cut(t.describe(cause)) + t.reasons(cause, most-1))
+	}
+	list, ok := o.Get("errors").(*goja.Object)
+	if !ok || list.ClassName() != "Array" {
+		return b.String()
+	}
+	for i := range min(list.Get("length").ToInteger(), causesMost) {
+		if member := list.Get(strconv.FormatInt(i, 10)); member != nil && b.Len() < maxMessage {
+			b.WriteString("; " + cut(t.describe(member)) + t.reasons(member, most-1))
+		}
+	}
+	return b.String()
+}
+
+// instead of what other platforms have.
+var instead = map[string]string{
+	"fetch": "ctx.fetch", "process": "ctx.env", "Deno": "ctx.env", "Bun": "ctx.env",
+	"Buffer":  "TextEncoder, btoa and ctx.crypto.hex",
+	"require": "code of your own: a function is one file", "module": "export default",
+	"exports": "export default",
+}
+
+var notDefined = regexp.MustCompile(`^ReferenceError: (\w+) is not defined$`)
+
+// hinted says what there is instead of a global that is missing.
+func hinted(message string) string {
+	if m := notDefined.FindStringSubmatch(message); m != nil && instead[m[1]] != "" {
+		return message + ": there is " + instead[m[1]]
+	}
+	return message
 }
 
 // plain takes out of a message what names the parts of goja that it comes from.

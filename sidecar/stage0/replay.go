@@ -92,7 +92,11 @@ func (s *Stage0) readRecording(ctx context.Context, id span.ID, otherCode bool) 
 	if err != nil {
 		return nil, err
 	}
-	if execution == nil || execution.EntityType != "execution" {
+	if execution != nil && execution.EntityType != "execution" {
+		return nil, fmt.Errorf("%s is a %s and no execution: replay the execution of the same trace_id", id,
+			execution.EntityType)
+	}
+	if execution == nil {
 		return nil, fmt.Errorf("there is no execution %s that this login may read", id)
 	}
 	r := &recording{execution: execution}
