@@ -33,7 +33,7 @@ type Config struct {
 	Slot           string `envconfig:"LOGLINE_SLOT" default:"loglineos" desc:"Name of the replication slot. One for each cell."`
 	Publication    string `envconfig:"LOGLINE_PUBLICATION" default:"loglineos" desc:"Name of the publication that the migrations made."`
 	Node           string `envconfig:"LOGLINE_NODE" desc:"Name of this sidecar in spans, leases and logs. Default: the host's name."`
-	Workers        int    `envconfig:"LOGLINE_WORKERS" default:"0" unit:"processes" desc:"Code workers for strangers' functions and policies. 0: two for each core, at least four, so that a few that run long hold up nobody."`
+	Workers        int    `envconfig:"LOGLINE_WORKERS" default:"0" unit:"processes" desc:"Code workers for strangers' functions and policies: how many run at once. Four times as many processes may be alive, the others waiting for hosts. 0: two for each core, at least four, so that a few that run long hold up nobody."`
 	MaxInFlight    int    `envconfig:"LOGLINE_MAX_IN_FLIGHT" default:"64" unit:"requests" desc:"Requests that run or wait for their commit at once, and as many again of those that may reach the network; the rest waits in the ledger."`
 	LogLevel       string `envconfig:"LOGLINE_LOG_LEVEL" default:"info" values:"debug info warn error" desc:"Least level that is logged."`
 	LogFormat      string `envconfig:"LOGLINE_LOG_FORMAT" default:"text" values:"text json" desc:"Form of the log on standard error."`

@@ -204,8 +204,7 @@ func (c *child) handle(f frame) bool {
 		}
 		return ok
 	case frameWake:
-		s.woke()
-		return len(f.body) == 0
+		return len(f.body) == 0 && s.woke()
 	case frameResult:
 		m, ok := decodeOutcome(f.body)
 		if !ok {

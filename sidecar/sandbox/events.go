@@ -179,9 +179,11 @@ func (t *task) await(id uint32) *reply {
 	}
 }
 
-// park waits until answers come or until the timer is due. It reports false when the task was stopped.
+// park waits until answers come or until the timer is due. A code worker lends its place meanwhile: an answer
+// comes with a place, and after a timer it asks for one. It reports false when the task was stopped.
 func (t *task) park(until *timer) bool {
-	appendPark(&t.out, t.id, park{seen: t.seen, used: t.clock.turn(clockWaiting)})
+	lends := !t.server.kernel
+	appendPark(&t.out, t.id, park{seen: t.seen, used: t.clock.turn(clockWaiting), lends: lends})
 	t.flush()
 	var due <-chan time.Time
 	if until != nil && (!t.start.replay || len(t.open) == 0) {
@@ -196,6 +198,9 @@ func (t *task) park(until *timer) bool {
 		case <-due:
 			appendWake(&t.out, t.id)
 			t.flush()
+			for lends && t.stopped.Load() == nil && !t.inbox.mayGo() {
+				<-t.inbox.bell
+			}
 		}
 		break
 	}

@@ -107,6 +107,10 @@ func (s *server) serve(r *bufio.Reader) {
 			if t := s.task(f.run); t != nil {
 				t.inbox.put(m)
 			}
+		case frameGo:
+			if t := s.task(f.run); t != nil {
+				t.inbox.letGo()
+			}
 		case frameCancel:
 			if t := s.task(f.run); t != nil {
 				t.stop(&Error{Code: CodeCancelled, Message: "the run was cancelled"})
@@ -162,6 +166,7 @@ func (s *server) task(id uint32) *task {
 type inbox struct {
 	mu      sync.Mutex
 	waiting []reply
+	isFree  bool          // the parent lets the task go on
 	bell    chan struct{} // one place: rung when something changed
 }
 
@@ -170,6 +175,22 @@ func (b *inbox) put(r reply) {
 	b.waiting = append(b.waiting, r)
 	b.mu.Unlock()
 	b.ring()
+}
+
+func (b *inbox) letGo() {
+	b.mu.Lock()
+	b.isFree = true
+	b.mu.Unlock()
+	b.ring()
+}
+
+// mayGo reports, once, that the parent lets the task go on.
+func (b *inbox) mayGo() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	isFree := b.isFree
+	b.isFree = false
+	return isFree
 }
 
 func (b *inbox) ring() {

@@ -167,22 +167,25 @@ func decodeReply(body []byte) (reply, bool) {
 	return r, !d.bad
 }
 
-// park says that the task waits, having seen so many replies and used so much JavaScript time.
+// park says that the task waits, having seen so many replies and used so much JavaScript time. One that lends
+// its place goes on after a reply or, where it sends wake, after go.
 type park struct {
-	seen uint64
-	used time.Duration
+	seen  uint64
+	used  time.Duration
+	lends bool
 }
 
 func appendPark(e *encoder, run uint32, p park) {
 	e.begin(framePark, run)
 	e.uint(p.seen)
 	e.int(int64(p.used))
+	e.byte(flag(p.lends))
 	e.end()
 }
 
 func decodePark(body []byte) (park, bool) {
 	d := decoder{body: body}
-	p := park{seen: d.uint(), used: time.Duration(d.int())}
+	p := park{seen: d.uint(), used: time.Duration(d.int()), lends: d.byte() == 1}
 	return p, d.done()
 }
 

@@ -91,7 +91,8 @@ func New(o Options) (*Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pool{options: o, starter: s, places: turns.New(o.Workers, max(o.Workers-1, 2)),
+	p := &Pool{options: o, starter: s,
+		places:   turns.NewLending(o.Workers, max(o.Workers-1, 2), aliveFor*o.Workers),
 		children: map[*child]struct{}{}, owing: map[string]int{}}
 	p.closing, p.close = context.WithCancel(context.Background())
 	first, err := p.startReady(p.closing, false)
@@ -150,7 +151,8 @@ func (p *Pool) RunCode(ctx context.Context, r Run) Result {
 		}
 		return refused(errClosed)
 	}
-	defer p.places.Leave(r.Tenant)
+	lease := &lease{turns: p.places, tenant: r.Tenant}
+	defer lease.end()
 	w, err := p.take(ctx, &r)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -160,7 +162,7 @@ func (p *Pool) RunCode(ctx context.Context, r Run) Result {
 	}
 	w.mixed = w.mixed || w.runs > 0 && w.tenant != r.Tenant
 	w.tenant = r.Tenant
-	result, reusable := w.serve(ctx, &r, p.options.Log, false)
+	result, reusable := w.serve(ctx, &r, p.options.Log, lease)
 	if w.runs++; reusable && w.runs < maxRuns && w.alive() {
 		p.put(w)
 		return result
@@ -201,7 +203,7 @@ func (p *Pool) RunKernel(ctx context.Context, r Run) Result {
 		}
 		return refused(err)
 	}
-	result, _ := host.serve(ctx, &r, p.options.Log, true)
+	result, _ := host.serve(ctx, &r, p.options.Log, nil)
 	return result
 }
 

@@ -27,6 +27,7 @@ type session struct {
 	id     uint32
 	child  *child
 	log    *slog.Logger
+	lease  *lease          // nil in the kernel host
 	ctx    context.Context // given to Host; ends with the run
 	cancel context.CancelFunc
 	hosts  sync.WaitGroup
@@ -49,6 +50,10 @@ type session struct {
 	waited   time.Duration
 	begun    time.Time
 	timer    *time.Timer
+	lender   *time.Timer
+	lendAt   time.Time
+	lends    bool                  // the child asks before it goes on, as it said when it was parked
+	wakes    bool                  // it asks
 	unseen   []uint32              // deferred calls that the script never looked at
 	refused  map[uint32]*HostError // deferred calls that Host refused
 	before   chan struct{}         // closed when the deferred call before is answered
@@ -58,11 +63,12 @@ type session struct {
 	cause    error
 }
 
-// serve runs r in c and returns its result. abandon says what to do with a cancelled run that does not
-// answer: false kills the child, true leaves it to the timer. The second result is true if the child may
-// serve on.
-func (c *child) serve(ctx context.Context, r *Run, log *slog.Logger, abandon bool) (Result, bool) {
-	s := &session{run: r, key: keyOf(r.Program, r.Entry), child: c, log: log,
+// serve runs r in c and returns its result. A run with a lease has the child to itself, and where it is
+// cancelled and does not answer, the child is killed; without, that is left to the timer. The second result
+// is true if the child may serve on.
+func (c *child) serve(ctx context.Context, r *Run, log *slog.Logger, lease *lease) (Result, bool) {
+	abandon := lease == nil
+	s := &session{run: r, key: keyOf(r.Program, r.Entry), child: c, log: log, lease: lease,
 		done: make(chan struct{}), needs: make(chan struct{}, 1), reads: make(chan struct{}, readsMax),
 		recorder: newRecorder(r.RecordBytes)}
 	s.ctx, s.cancel = context.WithCancel(ctx)
@@ -280,20 +286,81 @@ func (s *session) parked(p park) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.used = max(s.used, p.used)
+	s.lends = p.lends
 	if s.waits || p.seen != s.sent {
 		return
 	}
 	s.waits, s.late, s.since = true, false, time.Now()
 	s.timer.Reset(s.left(s.run.Limits.IOTimeout-s.waited) + firstLook)
+	if s.lease == nil || !p.lends {
+		return
+	}
+	patience := max(lendAfter-s.waited, lendLeast)
+	s.lendAt = s.since.Add(patience)
+	if s.lender == nil {
+		s.lender = time.AfterFunc(patience, s.lend)
+		return
+	}
+	s.lender.Reset(patience)
 }
 
-// woke notes that a timer of the script is due while no answer came: the child runs again.
-func (s *session) woke() {
+// lend gives the place of a run that waits to another.
+func (s *session) lend() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.waits && s.lends && !s.settled && !time.Now().Before(s.lendAt) {
+		s.lease.lend()
+	}
+}
+
+// woke notes that a timer of the script is due while no answer came: the child runs again, or asks whether it
+// may. It reports false where an honest child would not.
+func (s *session) woke() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.lends {
+		if s.waits {
+			s.goesOn()
+		}
+		return true
+	}
+	if s.lease == nil || s.wakes {
+		return false
+	}
+	if s.settled {
+		return true
+	}
+	s.wakes = true
+	s.hosts.Go(s.letGo)
+	return true
+}
+
+// letGo answers a child that asks whether it may go on: as soon as its place is there.
+func (s *session) letGo() {
+	if !s.placed() {
+		return
+	}
+	s.wakes = false
 	if s.waits {
 		s.goesOn()
 	}
+	s.mu.Unlock()
+	var e encoder
+	e.begin(frameGo, s.id)
+	e.end()
+	_ = s.child.wire.send(e.buf) // a dead child is told to every session by its reader
+}
+
+// placed waits until the run has its place, and returns with s.mu locked. It reports false, with s.mu
+// unlocked, when the run ends first.
+func (s *session) placed() bool {
+	for s.mu.Lock(); s.lease != nil && s.lease.lent(); s.mu.Lock() {
+		s.mu.Unlock()
+		if !s.lease.retake(s.ctx) {
+			return false
+		}
+	}
+	return true
 }
 
 // goesOn ends a wait. The caller holds s.mu.
@@ -394,7 +461,9 @@ func (s *session) answer(c call, crowded bool) {
 	default:
 		m.value = value
 	}
-	s.mu.Lock()
+	if !s.placed() {
+		return
+	}
 	if m.failed != nil && slices.Contains(s.run.DeferredCalls, c.name) {
 		if s.refused == nil {
 			s.refused = map[uint32]*HostError{}

@@ -31,6 +31,7 @@ const (
 	frameCall   frameKind = 'c' // child: call
 	framePark   frameKind = 'w' // child: park
 	frameWake   frameKind = 'u' // child: empty
+	frameGo     frameKind = 'g' // parent: empty
 	frameResult frameKind = 'd' // child: outcome
 )
 

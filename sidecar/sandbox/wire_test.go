@@ -34,7 +34,7 @@ func frames() [][]byte {
 	add(func(e *encoder) { appendCall(e, 3, call{id: 1, name: "find", args: []byte(`[1]`)}) })
 	add(func(e *encoder) { appendReply(e, 4, reply{id: 1, value: []byte(`{}`)}) })
 	add(func(e *encoder) { appendReply(e, 5, reply{id: 2, failed: &HostError{Code: "c", Message: "m"}}) })
-	add(func(e *encoder) { appendPark(e, 6, park{seen: 3, used: time.Second}) })
+	add(func(e *encoder) { appendPark(e, 6, park{seen: 3, used: time.Second, lends: true}) })
 	add(func(e *encoder) { appendOutcome(e, 7, outcome{worn: true, used: 5, output: []byte(`null`)}) })
 	add(func(e *encoder) {
 		appendOutcome(e, 8, outcome{failed: &Error{"exception", "x", 3, 4, "at f (3:4)"},
@@ -62,7 +62,7 @@ func TestMessagesSurviveTheWire(t *testing.T) {
 	if got, ok := decodeReply(body(4)); !ok || got.failed == nil || got.failed.Message != "m" {
 		t.Errorf("reply: %+v", got)
 	}
-	if got, ok := decodePark(body(5)); !ok || got != (park{seen: 3, used: time.Second}) {
+	if got, ok := decodePark(body(5)); !ok || got != (park{seen: 3, used: time.Second, lends: true}) {
 		t.Errorf("park: %+v", got)
 	}
 	want := outcome{failed: &Error{"exception", "x", 3, 4, "at f (3:4)"}, logs: []Log{{"warn", "w", 9}, {}},

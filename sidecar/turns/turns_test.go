@@ -2,6 +2,7 @@ package turns
 
 import (
 	"context"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -95,4 +96,35 @@ func TestWhoGivesUpLosesNoPlace(t *testing.T) {
 		t.Errorf("%d free, %v held", turns.free, turns.held)
 	}
 	turns.mu.Unlock()
+}
+
+func TestWhoComesBackIsServedFirst(t *testing.T) {
+	t.Parallel()
+	turns := NewLending(1, 1, 4)
+	<-wants(t, turns, t.Context(), "a")
+	turns.Lend("a")
+	<-wants(t, turns, t.Context(), "b")
+	c := wants(t, turns, t.Context(), "c")
+	again := make(chan bool, 2)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { again <- turns.Retake(ctx, "a") }()
+	for turns.Count("a").Back == 0 {
+		runtime.Gosched()
+	}
+	turns.Leave("b")
+	if !<-again || has(c) {
+		t.Error("the one that begins was served first")
+	}
+	turns.Lend("a")
+	<-c
+	go func() { again <- turns.Retake(ctx, "a") }()
+	cancel()
+	if <-again {
+		t.Error("it has a place that there is not")
+	}
+	turns.LeaveLent("a")
+	turns.Leave("c")
+	if got := turns.Count("a"); got != (Count{Free: 1, Room: 4}) {
+		t.Errorf("%+v", got)
+	}
 }

@@ -410,10 +410,10 @@ func TestASlowProviderHoldsUpNobody(t *testing.T) {
 	for i := range 45 {
 		s.ask(user{fmt.Sprint("flooder", i%3), fmt.Sprint("flood", i%3)}, provider, hi)
 	}
-	// Of n places three tenants have a quarter each.
+	// Of n places three tenants have about a quarter each, by the order in which they come.
 	eventually(t, "they wait for the provider", func() bool {
 		asked, _ := slow.calls()
-		return len(asked) == 12
+		return len(asked) >= 12
 	})
 	if got := s.run(alice, "return 1"); got.last().StatusText() != "complete" {
 		t.Errorf("a neighbor's function: %s", describe([]run{got}))
@@ -423,8 +423,51 @@ func TestASlowProviderHoldsUpNobody(t *testing.T) {
 	if x.StatusText() != "complete" {
 		t.Errorf("a neighbor's provider: %s", x.Error)
 	}
-	if asked, _ := slow.calls(); len(asked) != 12 {
-		t.Errorf("the provider was asked %d times", len(asked))
+	if asked, _ := slow.calls(); len(asked) >= 16 {
+		t.Errorf("no place was free: the provider was asked %d times", len(asked))
+	}
+}
+
+// Functions of two tenants that wait for a server, more of them than there are code workers.
+func TestSlowFetchesHoldUpNoFunction(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	answered := make(chan struct{})
+	slow := newVendor(t, func(int, http.ResponseWriter, *http.Request) bool {
+		<-answered
+		return false
+	})
+	release := sync.OnceFunc(func() { close(answered) })
+	t.Cleanup(release) // before the vendor is closed
+	var traces []string
+	var give []string
+	for i := range 2 {
+		owner := user{fmt.Sprint("fetcher", i), fmt.Sprint("tenant", i)}
+		id := s.insert(owner, function(fmt.Sprintf(`return (await ctx.fetch(%q)).status`, slow.URL),
+			columns{"status": "active"})).ID
+		give = append(give, "--give", id.String()+"=fetch:"+slow.host)
+		for range 4 {
+			trace := rand.Text()
+			traces = append(traces, trace)
+			s.insert(owner, columns{"entity_type": "request", "status": "scheduled", "parent_id": id,
+				"trace_id": trace})
+		}
+	}
+	s.manifest(0, give...)
+	s.serve(append(outward(slow.host), "LOGLINE_WORKERS=2")...)
+	// Of eight runs at once two tenants have three each.
+	eventually(t, "they wait for the server", func() bool {
+		asked, _ := slow.calls()
+		return len(asked) >= 5
+	})
+	if got := s.run(alice, "return 1"); got.last().StatusText() != "complete" {
+		t.Errorf("a neighbor's function: %s", describe([]run{got}))
+	}
+	release()
+	for _, trace := range traces {
+		if got := s.settled(trace, 1)[0]; got.last().StatusText() != "complete" {
+			t.Errorf("a function that fetches: %s", describe([]run{got}))
+		}
 	}
 }
 
