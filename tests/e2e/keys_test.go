@@ -306,11 +306,14 @@ func TestServeRefusesAKeyThatDoesNotCount(t *testing.T) {
 func TestCommandsOfKeys(t *testing.T) {
 	t.Parallel()
 	s := setupSigned(t)
+	s.save("note.json", `{"entity_type": "note"}`)
 	for _, c := range []struct {
 		code int
 		want string
 		args []string
 	}{
+		{1, "the span has no id", []string{"sign", filepath.Join(s.dir, "note.json"), "--next",
+			"--key", s.file("root")}},
 		{0, "logline keys generate --root", nil},
 		{0, "generate", []string{"--help"}},
 		{0, "Example", []string{"sign", "--help"}},

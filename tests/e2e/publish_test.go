@@ -92,6 +92,15 @@ logline manifest --file required.json --key root.key`)
 	}
 	receipt("received")
 
+	// A row of the view, with when for at, is what was hashed, and has the signature that it had.
+	const same = `psql "$DATABASE_URL" -qAtc "select to_jsonb(k) - 'at' from ledger.visible_timeline as k
+	where name = 'receipts'" > row.json
+logline keys sign row.json --key root.key | jq -r '.signature, .curr_hash'
+jq -r '.signature, .curr_hash' row.json`
+	if said := strings.Fields(s.paste(same)); len(said) != 4 || said[0] != said[2] || said[1] != said[3] {
+		t.Errorf("a row of visible_timeline is signed as %v", said)
+	}
+
 	blocks = section(t, "functions.md", heading, "sh")
 	if len(blocks) != 2 {
 		t.Fatalf("%d blocks publish a function, want 2", len(blocks))
