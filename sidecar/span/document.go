@@ -294,13 +294,18 @@ func (d *document) callable(o object, m *Manifest) {
 		switch path := fmt.Sprintf("callable[%d]", i); {
 		case !known:
 			d.fault(path, clip(string(element))+" is no kernel of this manifest", "name a key of kernels")
-		case slices.Contains([]ID{RunCodeID, ObserverBotID, RequestWorkerID, PolicyAgentID}, id):
+		case id == RunCodeID || isForMany(id):
 			d.fault(path, name+" is for the engine to start, not for requests",
 				"name provider_exec, or a kernel of your own that is made for requests")
 		default:
 			m.Callable = append(m.Callable, name)
 		}
 	}
+}
+
+// isForMany reports whether a kernel is booted by the engine alone, for several tenants' spans at once.
+func isForMany(id ID) bool {
+	return slices.Contains([]ID{ObserverBotID, RequestWorkerID, PolicyAgentID}, id)
 }
 
 func (d *document) when(path string, raw json.RawMessage) When {

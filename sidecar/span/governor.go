@@ -42,12 +42,19 @@ func (d *document) timelocks(o object, m *Manifest) {
 	})
 }
 
-// rateLimits reads {"kernel:<name>": {"per_tenant_per_min": <boots>}}.
+// rateLimits reads {"kernel:<name>": {"per_tenant_per_min": <boots>}}. Kernels that nothing counts have none:
+// one boot of theirs is for many spans, and for many tenants.
 func (d *document) rateLimits(o object, m *Manifest) {
 	o.each("rate_limits", func(o object) {
 		for _, subject := range slices.Sorted(maps.Keys(o.members)) {
 			name, known := d.kernelSubject(o, m, subject)
 			if !known {
+				continue
+			}
+			if isForMany(m.Kernels[name]) || m.isTriggered(name) && !m.Allows(name, ActionReserve, "") {
+				o.known[subject] = true
+				d.fault(o.pathOf(subject), "is a kernel that the engine starts, for many tenants at once",
+					"limit run_code, or a kernel that requests or other kernels call")
 				continue
 			}
 			o.each(subject, func(o object) {
@@ -68,4 +75,8 @@ func (d *document) kernelSubject(o object, m *Manifest, subject string) (string,
 	o.known[subject] = true
 	d.fault(o.pathOf(clip(subject)), "is no kernel of this manifest", "write kernel:<a key of kernels>")
 	return "", false
+}
+
+func (m *Manifest) isTriggered(kernel string) bool {
+	return slices.ContainsFunc(m.Triggers, func(t Trigger) bool { return t.Kernel == kernel })
 }

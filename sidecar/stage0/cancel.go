@@ -13,6 +13,7 @@ import (
 func (s *Stage0) Cancelled(request *span.Span) (ledger.Group, error) {
 	group := ledger.Group{Fence: request.NextRequest("sidecar:"+s.config.Node, "cancelled")}
 	group.Fence.IsDeleted = request.IsDeleted
+	s.rates.release(request)
 	held, run := s.quotas.run(request.ID)
 	if run.cause != nil {
 		execution, err := s.cancelledRun(held, run)

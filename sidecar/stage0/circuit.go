@@ -10,9 +10,9 @@ import (
 // circuitRest is how long a circuit stays open before one run is let through.
 const circuitRest = time.Minute
 
-// circuits stop the runs of a function that fails again and again, for each tenant on its own: what a caller
-// does to a shared function stops nobody else. They live in the memory of the leader. It is safe for
-// concurrent use.
+// circuits stop the runs of a function that fails again and again, for each caller on his own: what one does
+// to a shared function stops nobody else, be it his tenant mate. They live in the memory of the leader. It is
+// safe for concurrent use.
 //
 //	closed ── threshold failures in a row ──► open ── 60 s ──► half open: one run ── success ──► closed
 //	                                            ▲                            └─────── failure ─┐
@@ -23,8 +23,12 @@ type circuits struct {
 }
 
 type circuitKey struct {
-	tenant   string
-	function span.ID
+	tenant, caller string
+	function       span.ID
+}
+
+func circuitOf(request *span.Span, function span.ID) circuitKey {
+	return circuitKey{request.TenantID, request.OwnerID, function}
 }
 
 type circuit struct {

@@ -327,9 +327,15 @@ func TestAnOpenCircuitRefusesWithoutQuota(t *testing.T) {
 	if got := call(good); got.Fence.StatusText() != "error" {
 		t.Errorf("another tenant's success closes it: %s", got.Fence.StatusText())
 	}
-	incident := ask[string](b, `select concat_ws(' ', count(*), min(owner_id), min(tenant_id), min(visibility),
+	for range 3 {
+		call(fail, stranger)
+	}
+	if got := call(good, stranger); got.Fence.StatusText() != "error" {
+		t.Errorf("the stranger's own circuit stays closed: %s", got.Fence.StatusText())
+	}
+	incident := ask[string](b, `select concat_ws(' ', count(*) <= 2, min(owner_id), min(tenant_id), min(visibility),
 		min(error->>'code')) from ledger.universal_registry where entity_type = 'incident'`)
-	if incident != "1 alice t1 private exception" {
+	if incident != "t alice t1 private exception" { // two where an hour began meanwhile
 		t.Errorf("incidents: %s", incident)
 	}
 	b.ahead.Add(int64(circuitRest + time.Second)) // a minute later: one is tried
@@ -341,10 +347,43 @@ func TestAnOpenCircuitRefusesWithoutQuota(t *testing.T) {
 	}
 }
 
+// The breaker is no weapon: who calls a mate's function badly loses his own calls, and the owner hears of it
+// once an hour.
+func TestACallersFailuresStopNobodyElse(t *testing.T) {
+	t.Parallel()
+	b := setup(t, map[string]any{"policy": map[string]any{"circuit_breaker_threshold": 3}}, nil)
+	f := b.function(1, "if (input.fail) throw new Error('no'); return 1",
+		func(s *span.Span) { s.Visibility = "public" })
+	n := 10
+	call := func(input, tenant, owner string) string {
+		n++
+		return b.perform(b.request(n, f.ID, func(s *span.Span) {
+			s.Input, s.TenantID, s.OwnerID = json.RawMessage(input), tenant, owner
+		})).Fence.StatusText()
+	}
+	for _, by := range [][2]string{{"t1", "mallory"}, {"t1", "mal"}, {"t2", "mallory"}, {"t3", "carl"}} {
+		for range 4 {
+			call(`{"fail": true}`, by[0], by[1])
+		}
+		if got := call(`{}`, by[0], by[1]); got != "error" {
+			t.Errorf("the circuit of %s is closed: %s", by, got)
+		}
+	}
+	for range 3 {
+		if got := call(`{}`, "t1", "alice"); got != "complete" {
+			t.Errorf("the owner's own call ends %s", got)
+		}
+	}
+	if got := ask[int](b, `select count(*) from ledger.universal_registry
+		where entity_type = 'incident' and this = 'circuit'`); got > 2 { // two where an hour began meanwhile
+		t.Errorf("%d incidents", got)
+	}
+}
+
 func TestCircuitLetsOneRunThroughWhenItIsHalfOpen(t *testing.T) {
 	t.Parallel()
 	var c circuits
-	key, now := circuitKey{"t1", idOf(1)}, time.Now()
+	key, now := circuitKey{"t1", "alice", idOf(1)}, time.Now()
 	for i := range 2 {
 		if opened := c.note(key, true, 2, now); opened != (i == 1) {
 			t.Errorf("failure %d: opened %v", i, opened)
@@ -387,7 +426,7 @@ func TestRatesBookTheNextFreeMoment(t *testing.T) {
 	var r rates
 	key, now := rateKey{"run_code", "t1"}, time.Now()
 	book := func(n int, at time.Time) time.Duration {
-		until := r.book(key, 3, at, idOf(n))
+		until := r.book(key, 3, at, asked(n, "alice"))
 		if until.IsZero() {
 			return 0
 		}

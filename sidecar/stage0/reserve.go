@@ -146,12 +146,19 @@ func (inv *invocation) reserve(ctx context.Context, raw json.RawMessage, cause,
 func (inv *invocation) enter(ctx context.Context, cause, function *span.Span,
 	now time.Time) (*reservation, *Reservation, error) {
 	s := inv.stage0
-	circuit := circuitKey{cause.TenantID, *cause.ParentID}
+	circuit := circuitOf(cause, *cause.ParentID)
 	if until := s.circuits.enter(circuit, inv.manifest.Policy.CircuitBreakerThreshold, now); !until.IsZero() {
+		s.rates.release(cause)
 		return nil, refusedUntil("breaker", until), nil
 	}
 	if perMinute, isLimited := inv.manifest.RateLimits[inv.kernel.name]; isLimited {
-		at := s.rates.book(rateKey{inv.kernel.name, cause.TenantID}, perMinute, now, cause.ID)
+		key := rateKey{inv.kernel.name, cause.TenantID}
+		var at time.Time
+		if function != nil && settingsOf(function).Quota == "drop" { // it will not come back
+			at = s.rates.take(key, perMinute, now)
+		} else {
+			at = s.rates.book(key, perMinute, now, cause)
+		}
 		if !at.IsZero() {
 			s.circuits.leave(circuit)
 			refused := refusedUntil("rate", at)
@@ -302,23 +309,23 @@ func (inv *invocation) violate(s, cause *span.Span, met *violation, who string) 
 }
 
 // noteRun tells the circuit how a function's run ended. Where that opens it, the function's owner gets an
-// incident, which says nothing of who called.
+// incident, which says nothing of who called: one an hour, however many callers there are.
 func (inv *invocation) noteRun(ctx context.Context, row, cause *span.Span, failure *sandbox.Error) {
 	if row.EntityType != "function" || failure != nil && failure.Code == sandbox.CodeCancelled {
 		return
 	}
 	s, now, threshold := inv.stage0, inv.stage0.now(), inv.manifest.Policy.CircuitBreakerThreshold
-	if !s.circuits.note(circuitKey{cause.TenantID, row.ID}, failure != nil, threshold, now) {
+	if !s.circuits.note(circuitOf(cause, row.ID), failure != nil, threshold, now) {
 		return
 	}
 	incident, err := s.systemSpan(row, "incident", "opened")
 	if err == nil {
-		incident.ID = span.Derive("circuit", acceptedAt(cause), []span.ID{row.ID, cause.ID}, int64(row.Seq))
+		incident.ID = span.Derive("circuit", now.UTC().Truncate(time.Hour), []span.ID{row.ID}, 0)
 		incident.OwnerID, incident.TenantID, incident.This = row.OwnerID, row.TenantID, new("circuit")
 		incident.Status, incident.RelatedTo = new("open"), []span.ID{row.ID}
 		incident.Error, err = json.Marshal(&span.RunError{Code: span.RunCode(failure.Code), Message: fmt.Sprintf(
-			"the function failed %d times in a row: its calls by this tenant are refused until %s", threshold,
-			span.NewTime(now.Add(circuitRest)))})
+			"the function failed %d times in a row for one of its callers, whose calls are refused until %s",
+			threshold, span.NewTime(now.Add(circuitRest)))})
 	}
 	if err == nil {
 		err = s.appendOwn(ctx, incident)
