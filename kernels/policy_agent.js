@@ -27,7 +27,9 @@ export default async function main(ctx) {
       const spans = actions.map((action) => act(ctx, action, origin));
       const refusals = spans.map(refusalOf); // none is left for later
       const passed = actions.filter((action, i) => refusals[i] === null);
-      if (match.tick && actions.every((action, i) => action.version || refusals[i] === null)) kept.push(...passed);
+      if (match.tick && actions.every((action, i) => action.version || refusals[i] === null)) {
+        kept.push(...passed.filter((action) => action.again !== true)); // or it would be refused turn by turn
+      }
       if (passed.length < actions.length) throw refusals.find((error) => error !== null);
     } catch (error) {
       // In the policy's own code.

@@ -14,6 +14,8 @@ import (
 // policyKernel is the kernel that is told which policies match, so that code runs only on matches.
 const policyKernel = "policy_agent"
 
+const policiesMax = 1000 // of one tenant: each row of its is compared with them
+
 // policy is the version of a policy that is in force.
 type policy struct {
 	id            span.ID
@@ -46,6 +48,9 @@ func (e *Engine) setPolicy(row *span.Span) {
 	if err == nil && p.timing != nil && isOneMore && !p.isOfSystem() &&
 		e.policies.timers[p.tenant] >= timersMax {
 		err = fmt.Errorf("the tenant has %d time-driven policies already: archive one", timersMax)
+	}
+	if err == nil && known == nil && !p.isOfSystem() && e.policies.counts[p.tenant] >= policiesMax {
+		err = fmt.Errorf("the tenant has %d policies already: archive one", policiesMax)
 	}
 	if err != nil {
 		e.policyFault(row, err)

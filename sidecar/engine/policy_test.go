@@ -3,10 +3,13 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/span"
@@ -170,5 +173,31 @@ func TestPolicyLaneKeepsCommitOrder(t *testing.T) {
 	}
 	if got := b.judged(); !slices.Equal(got, want) {
 		t.Errorf("got %v", got)
+	}
+}
+
+// A tenant's policies are bounded, and a version of one that is in force takes no place more.
+func TestATenantHasAThousandPolicies(t *testing.T) {
+	t.Parallel()
+	r := newRules()
+	for i := range policiesMax {
+		r.set(&policy{id: idOf(i), tenant: "t1"})
+	}
+	r.set(&policy{id: idOf(0), seq: 1, tenant: "t1"})
+	if got := r.counts["t1"]; got != policiesMax {
+		t.Fatalf("%d policies, want %d", got, policiesMax)
+	}
+	e := &Engine{policies: r, config: Config{Log: slog.New(slog.DiscardHandler),
+		Seal: func(*span.Span, *string) error { return errors.New("told") }}}
+	for _, c := range []struct {
+		tenant string
+		isIn   bool
+	}{{"t1", false}, {"t2", true}} {
+		row := &span.Span{ID: idOf(policiesMax), EntityType: "policy", OwnerID: "dave", TenantID: c.tenant,
+			Status: new("active"), At: span.NewTime(time.Now())}
+		if e.setPolicy(row); (r.byID[row.ID] != nil) != c.isIn {
+			t.Errorf("one more of %s: in force %v, want %v", c.tenant, !c.isIn, c.isIn)
+		}
+		r.drop(row.ID)
 	}
 }

@@ -13,17 +13,19 @@ type rules struct {
 	any    []*policy            // those that do not; they see no bookkeeping
 	timed  map[span.ID]*policy
 	timers map[string]int // time-driven policies of each tenant
+	counts map[string]int // policies of each tenant
 }
 
 func newRules() *rules {
 	return &rules{byID: map[span.ID]*policy{}, byType: map[string][]*policy{}, timed: map[span.ID]*policy{},
-		timers: map[string]int{}}
+		timers: map[string]int{}, counts: map[string]int{}}
 }
 
 // set puts p in force, in place of its version before.
 func (r *rules) set(p *policy) {
 	r.drop(p.id)
 	r.byID[p.id] = p
+	r.counts[p.tenant]++
 	types := p.when.Names("entity_type")
 	switch {
 	case p.timing != nil:
@@ -45,6 +47,9 @@ func (r *rules) drop(id span.ID) {
 		return
 	}
 	delete(r.byID, id)
+	if r.counts[p.tenant]--; r.counts[p.tenant] == 0 {
+		delete(r.counts, p.tenant)
+	}
 	isIt := func(other *policy) bool { return other == p }
 	switch types := p.when.Names("entity_type"); {
 	case p.timing != nil:

@@ -36,7 +36,13 @@ func (g Group) Seal(seal Sealer) error {
 		}
 	}
 	for _, row := range g.Rows {
-		if err := seal(row, row.PrevHash); err != nil {
+		err := seal(row, row.PrevHash)
+		if err != nil && row.Seq > 0 && row.PrevHash == nil {
+			// It carries on what a client wrote that cannot be hashed, and was not.
+			row.CurrHash, row.Signature, row.PublicKey, row.SigAlg, row.SigKeyID = nil, nil, nil, nil, nil
+			err = nil
+		}
+		if err != nil {
 			return fmt.Errorf("hash %s %s: %w", row.EntityType, row.ID, err)
 		}
 	}

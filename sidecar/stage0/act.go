@@ -15,17 +15,17 @@ import (
 // act carries out emit_span and run: it completes a span on behalf of a policy, which the router matched with
 // cause. report says that the kernel reports the policy's failure, and takes back what it did before.
 //
-// A tenant's policy appends what its trigger's owner may see as his; it starts a function in its own owner's
-// name, or whoever shares a span would lend his rights to every policy that reads it (docs/policies.md).
+// A tenant's policy acts in its own owner's name, or whoever shares a span would lend his name and his rights
+// to every policy that reads it (docs/policies.md).
 func (inv *invocation) act(ctx context.Context, s, cause *span.Span, key span.Key, report bool) (
 	*span.Span, error) {
 	policy, err := inv.policyOf(ctx, key, cause)
 	if err != nil {
 		return nil, err
 	}
-	behalf := cause
+	behalf := behalfOf(cause, policy, s.EntityType)
 	if s.EntityType == "request" {
-		if behalf, err = inv.settleRequest(ctx, s, cause, policy); err != nil {
+		if err = inv.settleRequest(ctx, s, cause, behalf, policy); err != nil {
 			return nil, err
 		}
 	}
@@ -38,7 +38,7 @@ func (inv *invocation) act(ctx context.Context, s, cause *span.Span, key span.Ke
 	if report {
 		group.discard(key)
 		group.again = false
-		inv.stage0.breaker.failed(key)
+		inv.stage0.breaker.failed(judgeOf(policy, cause))
 	}
 	if !inv.manifest.Allows(inv.kernel.name, span.ActionInsert, s.EntityType) {
 		return nil, notGranted(inv.kernel.name, span.ActionInsert, s.EntityType)
@@ -50,7 +50,7 @@ func (inv *invocation) act(ctx context.Context, s, cause *span.Span, key span.Ke
 	if s.ID.IsZero() {
 		err = inv.complete(s, behalf, "policy", group.policyID(s, cause, key), whoOf(policy))
 	} else {
-		if !group.buckets[s.ID] {
+		if !group.buckets[bucketKey{policy.ID, s.ID}] {
 			return nil, denied("emit_span: the host derives the id: leave it out, or state one of ctx.bucket")
 		}
 		var isThere bool
@@ -139,28 +139,36 @@ func whoOf(policy *span.Span) string {
 	return "policy:" + policy.ID.String()
 }
 
-// settleRequest makes s the request of a function that may be called, and returns on whose behalf: of the
-// cause's owner where the policy is his or the system's, else of the policy's owner.
-func (inv *invocation) settleRequest(ctx context.Context, s, cause, policy *span.Span) (*span.Span, error) {
-	behalf := cause
-	if !isOfSystem(policy) && !sameOwner(policy, cause) {
-		own := *cause
-		own.OwnerID, own.TenantID, own.Visibility = policy.OwnerID, policy.TenantID, "private"
-		behalf = &own
+// behalfOf returns the span on whose behalf a policy acts: the cause where the policy is its owner's or the
+// system's, else the cause as if it were the policy's owner's. Others see what a stranger's policy emits
+// where they see the cause, but neither his runs nor his failures.
+func behalfOf(cause, policy *span.Span, entityType string) *span.Span {
+	if isOfSystem(policy) || sameOwner(policy, cause) {
+		return cause
 	}
+	own := *cause
+	own.OwnerID, own.TenantID = policy.OwnerID, policy.TenantID
+	if entityType == "request" || entityType == "policy_error" {
+		own.Visibility = "private"
+	}
+	return &own
+}
+
+// settleRequest makes s the request of a function that may be called by the policy's owner, and by behalf's.
+func (inv *invocation) settleRequest(ctx context.Context, s, cause, behalf, policy *span.Span) error {
 	if s.ParentID == nil {
-		return nil, denied("run: state span_id, the id of a function")
+		return denied("run: state span_id, the id of a function")
 	}
 	function, err := inv.stage0.versions.current(ctx, *s.ParentID)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if function == nil || function.EntityType != "function" || function.IsDeleted ||
 		inv.manifest.names(function.ID) ||
 		function.StatusText() == "archived" || function.StatusText() == "revoked" ||
 		!readable(function, policy.OwnerID, policy.TenantID) ||
 		!readable(function, behalf.OwnerID, behalf.TenantID) {
-		return nil, refuse(span.RunNotFound, "run: there is no function %s that the policy may call", *s.ParentID)
+		return refuse(span.RunNotFound, "run: there is no function %s that the policy may call", *s.ParentID)
 	}
 	*s = span.Span{
 		EntityType: "request", Did: new("triggered"), This: new("run_code"), Status: new("scheduled"),
@@ -172,9 +180,9 @@ func (inv *invocation) settleRequest(ctx context.Context, s, cause, policy *span
 		"function": map[string]any{"id": function.ID, "seq": function.Seq},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("encode the request: %w", err)
+		return fmt.Errorf("encode the request: %w", err)
 	}
-	return behalf, nil
+	return nil
 }
 
 // fill completes the span of a bucket: seq 0, or the next version where the content differs. Where it is
@@ -305,14 +313,22 @@ func (inv *invocation) change(current *span.Span, raw json.RawMessage, cause, po
 		*value = present(*value)
 	}
 	next.At, next.Attempt, next.PolicyID = span.Time{}, nil, &policy.ID
+	bodies := *next
+	isUnhashed := current.CurrHash == nil && isOfSystem(policy)
+	if isUnhashed { // what its client wrote need have no canonical form; it is carried on as it stands
+		next.Links, next.Content, next.Input, next.Output, next.Error, next.Metadata = nil, nil, nil, nil, nil, nil
+	}
 	if err := inv.complete(next, asOwned(cause, current), "policy", current.ID, whoOf(policy)); err != nil {
 		return nil, err
 	}
 	next.Seq, next.PrevHash = current.Seq+1, current.CurrHash
-	if err := next.Validate(); err != nil {
-		return nil, err
+	if !isUnhashed {
+		return next, next.Validate()
 	}
-	_, err = next.Hash() // what a client wrote need not be hashable
+	meta, _ := next.Engine()
+	next.Links, next.Content, next.Input = bodies.Links, bodies.Content, bodies.Input
+	next.Output, next.Error = bodies.Output, bodies.Error
+	next.Metadata, err = span.SetEngine(bodies.Metadata, *meta)
 	return next, err
 }
 

@@ -24,15 +24,24 @@ func (b *bench) rule(n int, owner, tenant, code string) *span.Span {
 	return s
 }
 
-// judge shows a cause to a policy, and returns what the run appends for it.
+// judge shows a cause to policies, and returns what the run appends for it.
 func (b *bench) judge(policy, cause *span.Span, tick string) []*span.Span {
 	b.t.Helper()
-	match := map[string]any{"span": cause.Key(),
-		"policy": map[string]any{"id": policy.ID, "seq": policy.Seq}}
-	if tick != "" {
-		match["tick"] = json.RawMessage(tick)
+	return b.judgeAll(cause, tick, policy).Rows
+}
+
+func (b *bench) judgeAll(cause *span.Span, tick string, policies ...*span.Span) ledger.Group {
+	b.t.Helper()
+	var matches []map[string]any
+	for _, policy := range policies {
+		match := map[string]any{"span": cause.Key(),
+			"policy": map[string]any{"id": policy.ID, "seq": policy.Seq}}
+		if tick != "" {
+			match["tick"] = json.RawMessage(tick)
+		}
+		matches = append(matches, match)
 	}
-	input, err := json.Marshal(map[string]any{"matches": []any{match}})
+	input, err := json.Marshal(map[string]any{"matches": matches})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -40,7 +49,7 @@ func (b *bench) judge(policy, cause *span.Span, tick string) []*span.Span {
 	if err != nil || results[cause.Key()].err != nil {
 		b.t.Fatal(err, results)
 	}
-	return results[cause.Key()].group.Rows
+	return results[cause.Key()].group
 }
 
 // land appends what a judgment gave.
@@ -250,8 +259,8 @@ func tickOf(policy *span.Span, owner, tenant string, from, to time.Time) (*span.
 	return s, fmt.Sprintf(`{"every":"minute","from":%q,"to":%q,"round":0,"limit":50}`, span.NewTime(from), at)
 }
 
-// What a tick's policy may not move on, or cannot, stops none of the others: one policy_error tells of a
-// first refusal, here of a span that no hash can be made of.
+// What a tick's policy may not move on stops none of the others, and asks for no more turns; a span that no
+// hash can be made of moves on without one, as its client wrote it.
 func TestAPoisonedSpanHoldsUpNoneOfItsTick(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil, nil)
@@ -260,17 +269,72 @@ func TestAPoisonedSpanHoldsUpNoneOfItsTick(t *testing.T) {
 	foreign := b.put(3, "memory", memory, func(s *span.Span) { s.TenantID = "t2" })
 	b.tamper(`content = '{"n":9007199254740993}', curr_hash = null`, poisoned.ID)
 	reaper := b.rule(10, "system", "system", fmt.Sprintf(`function on() { return [%q, %q, %q].map((id) =>
-		({version: {id, status: "archived", reason: "ttl"}})) }`, poisoned.ID, foreign.ID, sound.ID))
+		({version: {id, status: "archived", reason: "ttl"}})).concat({again: true}) }`, poisoned.ID, foreign.ID, sound.ID))
 	cause, tick := tickOf(reaper, "system", "t1", time.Now().Add(-time.Minute), time.Now())
-	rows := b.judge(reaper, cause, tick)
-	if len(rows) != 2 {
-		t.Fatalf("got %+v", rows)
+	group := b.judgeAll(cause, tick, reaper)
+	if len(group.Rows) != 3 || group.Again {
+		t.Fatalf("got %+v, %s", group.Rows[0], group.Rows[0].Error)
 	}
-	wantCode(t, "the poisoned one", rows[0], span.RunDenied, "9007199254740993 is no exact double")
-	if moved := rows[1]; moved.ID != sound.ID || moved.Seq != 1 || moved.StatusText() != "archived" {
-		t.Errorf("got %+v", moved)
+	wantCode(t, "the foreign one", group.Rows[0], span.RunNotFound, "no span "+foreign.ID.String())
+	for i, of := range []*span.Span{poisoned, sound} {
+		moved := group.Rows[i+1]
+		if moved.ID != of.ID || moved.Seq != 1 || moved.StatusText() != "archived" ||
+			(moved.CurrHash == nil) != (of == poisoned) {
+			t.Errorf("got %+v", moved)
+		}
+	}
+	b.land(group.Rows)
+}
+
+// What a stranger's policy emits is the stranger's own, and so is the report of its failure: nothing is put
+// into the name of whoever shares a span.
+func TestAStrangersPolicyActsInHisOwnName(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil, nil)
+	chat := b.put(1, "chat", shared("bob", "t1"))
+	emits := b.rule(2, "mallory", "t1", `function on() { return [
+		{emit_span: {entity_type: "deploy", visibility: "private"}}, {emit_span: {entity_type: "note"}}] }`)
+	fails := b.rule(3, "mallory", "t1", `function on() { throw new Error("bob did it") }`)
+	claims := b.rule(4, "mallory", "t1",
+		`function on() { return [{emit_span: {entity_type: "deploy", owner_id: "bob"}}] }`)
+	rows := b.judgeAll(chat, "", emits, fails, claims).Rows
+	want := []string{"deploy private", "note tenant", "policy_error private", "policy_error private"}
+	if len(rows) != len(want) {
+		t.Fatalf("got %d spans, want %q", len(rows), want)
+	}
+	for i, row := range rows {
+		if got := row.EntityType + " " + row.Visibility; got != want[i] || row.OwnerID != "mallory" {
+			t.Errorf("span %d: got %s of %s, want %s of mallory", i, got, row.OwnerID, want[i])
+		}
 	}
 	b.land(rows)
+}
+
+// One policy costs another nothing: neither by how much it asks for, nor by the other's own buckets.
+func TestAPolicySpoilsNoOther(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil, nil)
+	order := b.put(1, "order", shared("bob", "t1"))
+	asks := b.rule(2, "bob", "t1",
+		`function on(s, ctx) { return [{emit_span: {id: ctx.bucket("k"), entity_type: "note", name: "bob's"}}] }`)
+	floods := b.rule(3, "mallory", "t1",
+		`function on() { return Array.from({length: 1000}, () => ({emit_span: {entity_type: "note"}})) }`)
+	steals := b.rule(4, "mallory", "t1", fmt.Sprintf(
+		`function on() { return [{emit_span: {id: %q, entity_type: "note"}}] }`, bucketOf(asks.ID, order, "k")))
+	policies := []*span.Span{asks, floods, steals}
+	for i := range 30 { // as many as may act more than a thousand times
+		policies = append(policies, b.rule(0x100+i, "bob", "t1",
+			`function on() { return Array.from({length: 50}, () => ({emit_span: {entity_type: "note"}})) }`))
+	}
+	rows := b.judgeAll(order, "", policies...).Rows
+	if len(rows) != 3+30*50 {
+		t.Fatalf("got %d spans", len(rows))
+	}
+	if deref(rows[0].Name) != "bob's" {
+		t.Errorf("got %+v", rows[0])
+	}
+	wantCode(t, "the flood", rows[1], span.RunLimitSpans, "1000 actions")
+	wantCode(t, "the theft", rows[2], span.RunDenied, "ctx.bucket")
 }
 
 // A policy that fails on every span does not fill the ledger with reports, and a report has one id.

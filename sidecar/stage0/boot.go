@@ -116,6 +116,8 @@ func (inv *invocation) kernelRun(job Job) (sandbox.Run, error) {
 	// A kernel waits for the runs that it starts, each with its own limits, and for the turn of each: behind
 	// a tenant's own endless functions that may be long, and none of them may end for it.
 	limits.IOTimeout = kernelWait
+	// Each policy that is matched may act as often as it may, twice where a round is taken back.
+	limits.HostCalls += len(inv.matched) * (2*manifest.Limits.Spans + 4)
 	run := sandbox.Run{
 		Program: programOf(inv.kernel.span, "kernel "+inv.kernel.name),
 		Entry:   sandbox.EntryFunction,

@@ -72,7 +72,7 @@ func (inv *invocation) group(cause span.Key) *draft {
 	group := inv.groups[cause]
 	if group == nil {
 		group = &draft{ordinal: map[span.Key]int{}, issued: map[span.ID]*span.Span{},
-			buckets: map[span.ID]bool{}}
+			buckets: map[bucketKey]bool{}}
 		inv.groups[cause] = group
 	}
 	return group

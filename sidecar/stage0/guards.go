@@ -14,10 +14,13 @@ import (
 const (
 	policyTimeout  = 3 * time.Second // of JavaScript, for one policy and one span
 	policyStrikes  = 3               // timeouts in a row, after which a policy rests
-	policyFailures = 10              // failures of any kind in a row, likewise
-	policyRest     = time.Minute
-	rootSpansMax   = 10_000 // spans that one root may bring about, counted since the start of this process
-	guardsMax      = 100_000
+	policyFailures = 10              // failures of any kind within policyWindow, likewise, if
+	// one of so many spans fails
+	policyFailureRate = 10
+	policyWindow      = time.Minute
+	policyRest        = time.Minute
+	rootSpansMax      = 10_000 // spans that one root may bring about, counted since the start of this process
+	guardsMax         = 100_000
 )
 
 // rootCounter counts what each root has brought about. It is safe for concurrent use.
@@ -40,56 +43,63 @@ func (c *rootCounter) add(root span.ID) bool {
 	return true
 }
 
+// judge is a policy in one tenant: what one tenant's spans do to a policy of the system is no other's affair.
+type judge struct {
+	policy span.Key
+	tenant string
+}
+
+func judgeOf(policy, cause *span.Span) judge { return judge{policy.Key(), cause.TenantID} }
+
 // breaker lets a policy rest that ran out of time, or failed, again and again: policies take turns, so the
-// one would hold up everybody's, and each failure is a span. It is safe for concurrent use.
+// one would hold up its tenant's others, and each failure is a span. It is safe for concurrent use.
 type breaker struct {
-	mu       sync.Mutex
-	policies map[span.Key]strikes
+	mu     sync.Mutex
+	judges map[judge]strikes
 }
 
 type strikes struct {
-	timeouts, failures int // in a row
-	isFailed           bool
-	isTold             bool // that it rests
-	why                string
-	until              time.Time
+	timeouts         int // in a row
+	judged, failures int // since
+	since            time.Time
+	isTold           bool // that it rests
+	why              string
+	until            time.Time
 }
 
 // begin is called before a policy judges a span. It returns why it may not, once in a rest, and then only
 // that it is to be passed over.
-func (b *breaker) begin(policy span.Key) (refusal *span.RunError, isSkipped bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	now, known := b.policies[policy]
-	if !known {
-		return nil, false
-	}
-	rest := time.Until(now.until)
-	switch {
-	case rest > 0 && now.isTold:
-		return nil, true
-	case rest > 0:
-		now.isTold = true
-		refusal = refuse(span.RunTimeout,
-			"the policy %s: it rests for %d s more; spans meanwhile are passed over", now.why,
-			int(rest.Seconds())+1)
-	case !now.until.IsZero():
-		now = strikes{}
-	case !now.isFailed:
-		now.failures = 0
-	}
-	now.isFailed = false
-	b.policies[policy] = now
-	return refusal, false
+func (b *breaker) begin(of judge) (refusal *span.RunError, isSkipped bool) {
+	b.change(of, func(now *strikes) {
+		rest := time.Until(now.until)
+		switch {
+		case rest > 0 && now.isTold:
+			isSkipped = true
+			return
+		case rest > 0:
+			now.isTold = true
+			refusal = refuse(span.RunTimeout,
+				"the policy %s: it rests for %d s more; spans meanwhile are passed over", now.why,
+				int(rest.Seconds())+1)
+			return
+		case !now.until.IsZero():
+			*now = strikes{}
+		}
+		if time.Since(now.since) > policyWindow {
+			now.since, now.judged, now.failures = time.Now(), 0, 0
+		}
+		now.judged++
+	})
+	return refusal, isSkipped
 }
 
 // rests reports whether row is a policy that rests, and answers for it then: once with the reason, and then
 // as if it had nothing to do.
-func (inv *invocation) rests(row *span.Span, answer *RunResult) bool {
+func (inv *invocation) rests(row, cause *span.Span, answer *RunResult) bool {
 	if row.EntityType != "policy" {
 		return false
 	}
-	refusal, isSkipped := inv.stage0.breaker.begin(row.Key())
+	refusal, isSkipped := inv.stage0.breaker.begin(judgeOf(row, cause))
 	if refusal == nil && !isSkipped {
 		return false
 	}
@@ -98,8 +108,8 @@ func (inv *invocation) rests(row *span.Span, answer *RunResult) bool {
 }
 
 // note takes the end of one run.
-func (b *breaker) note(policy span.Key, failure *sandbox.Error) {
-	b.change(policy, func(now *strikes) {
+func (b *breaker) note(of judge, failure *sandbox.Error) {
+	b.change(of, func(now *strikes) {
 		if failure == nil || failure.Code != sandbox.CodeTimeout {
 			now.timeouts = 0
 		} else if now.timeouts++; now.timeouts >= policyStrikes {
@@ -109,11 +119,11 @@ func (b *breaker) note(policy span.Key, failure *sandbox.Error) {
 }
 
 // failed counts a judgment that ended as a policy_error.
-func (b *breaker) failed(policy span.Key) {
-	b.change(policy, func(now *strikes) {
-		now.isFailed = true
-		if now.failures++; now.failures >= policyFailures {
-			now.rest(fmt.Sprintf("failed %d times in a row", policyFailures))
+func (b *breaker) failed(of judge) {
+	b.change(of, func(now *strikes) {
+		now.failures++
+		if now.failures >= policyFailures && now.failures*policyFailureRate >= now.judged {
+			now.rest(fmt.Sprintf("failed on %d of %d spans", now.failures, now.judged))
 		}
 	})
 }
@@ -124,17 +134,23 @@ func (s *strikes) rest(why string) {
 	}
 }
 
-func (b *breaker) change(policy span.Key, change func(*strikes)) {
+func (b *breaker) change(of judge, change func(*strikes)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.policies == nil || len(b.policies) >= guardsMax {
-		b.policies = map[span.Key]strikes{}
+	if b.judges == nil || len(b.judges) >= guardsMax {
+		b.judges = map[judge]strikes{}
 	}
-	now := b.policies[policy]
+	now := b.judges[of]
 	change(&now)
-	if now == (strikes{}) {
-		delete(b.policies, policy)
-		return
+	b.judges[of] = now
+}
+
+// tooManyActions refuses an answer of a policy with more actions than spans, before any is carried out.
+func tooManyActions(answer json.RawMessage, spans int) *sandbox.Error {
+	var actions []json.RawMessage
+	if json.Unmarshal(answer, &actions) != nil || len(actions) <= spans+1 { // {again: true} is no span
+		return nil
 	}
-	b.policies[policy] = now
+	return &sandbox.Error{Code: string(span.RunLimitSpans),
+		Message: fmt.Sprintf("%d actions for one span, at most %d", len(actions), spans)}
 }

@@ -26,7 +26,8 @@ func TestARootBringsAboutSoMuch(t *testing.T) {
 func TestAPolicyThatRunsOutOfTimeRests(t *testing.T) {
 	t.Parallel()
 	var b breaker
-	policy, other := span.Key{ID: span.RunCodeID}, span.Key{ID: span.RunCodeID, Seq: 1}
+	policy := judge{span.Key{ID: span.RunCodeID}, "t1"}
+	next, elsewhere := judge{span.Key{ID: span.RunCodeID, Seq: 1}, "t1"}, judge{policy.policy, "t2"}
 	timeout, thrown := &sandbox.Error{Code: sandbox.CodeTimeout}, &sandbox.Error{Code: sandbox.CodeException}
 	for _, end := range []*sandbox.Error{timeout, timeout, nil, timeout, thrown, timeout, timeout} {
 		b.note(policy, end)
@@ -41,34 +42,31 @@ func TestAPolicyThatRunsOutOfTimeRests(t *testing.T) {
 	if refusal, isSkipped := b.begin(policy); refusal != nil || !isSkipped {
 		t.Errorf("a rest is told twice: %v, %v", refusal, isSkipped)
 	}
-	if refusal, isSkipped := b.begin(other); refusal != nil || isSkipped {
-		t.Errorf("its next version rests, too: %v", refusal)
+	for _, other := range []judge{next, elsewhere} {
+		if refusal, isSkipped := b.begin(other); refusal != nil || isSkipped {
+			t.Errorf("%v rests, too: %v", other, refusal)
+		}
 	}
 }
 
-func TestAPolicyThatFailsOnEverySpanRests(t *testing.T) {
+func TestAPolicyThatFailsOftenRests(t *testing.T) {
 	t.Parallel()
-	var b breaker
-	policy := span.Key{ID: span.RunCodeID}
-	judge := func(fails bool) bool {
-		refusal, isSkipped := b.begin(policy)
-		if fails {
-			b.failed(policy)
+	for _, c := range []struct {
+		name    string
+		every   int // of so many spans it fails on one
+		isRests bool
+	}{{"always", 1, true}, {"every other span", 2, true}, {"one in ten", 10, true}, {"seldom", 30, false}} {
+		var b breaker
+		of, rests := judge{span.Key{ID: span.RunCodeID}, "t1"}, false
+		for i := range policyFailures * c.every * 2 {
+			if refusal, isSkipped := b.begin(of); refusal != nil || isSkipped {
+				rests = true
+			} else if (i+1)%c.every == 0 {
+				b.failed(of)
+			}
 		}
-		return refusal != nil || isSkipped
-	}
-	for i := range 3 * policyFailures {
-		if judge(i%policyFailures != 0) {
-			t.Fatalf("it rests after %d spans of which it judged one in %d well", i, policyFailures)
+		if rests != c.isRests {
+			t.Errorf("%s: rests: %v, want %v", c.name, rests, c.isRests)
 		}
-	}
-	judge(false)
-	for i := range policyFailures {
-		if judge(true) {
-			t.Fatalf("it rests after %d failures", i)
-		}
-	}
-	if !judge(false) {
-		t.Error("it does not rest")
 	}
 }

@@ -47,9 +47,12 @@ type draft struct {
 	quota     *reservation           // of the execution
 	refused   *violation             // why no run was reserved
 	issued    map[span.ID]*span.Span // spans that a function emitted, complete, and not yet inserted
-	buckets   map[span.ID]bool       // that policies have asked for
+	buckets   map[bucketKey]bool     // that policies have asked for
 	again     bool                   // a time-driven policy asks for one more turn
 }
+
+// bucketKey is a bucket, and the policy that has asked for it: nobody fills another's.
+type bucketKey struct{ policy, bucket span.ID }
 
 func newInvocation(s *Stage0, m *governed, k *kernel, job Job, parent *invocation) *invocation {
 	inv := &invocation{

@@ -201,7 +201,7 @@ func TestPolicies(t *testing.T) {
 	for _, row := range results[cause.Key()].group.Rows {
 		got = append(got, fmt.Sprint(row.EntityType, " ", deref(row.Name), " ",
 			row.Who == "policy:"+row.PolicyID.String()))
-		if row.OwnerID != "alice" || row.ID == (span.ID{}) {
+		if row.OwnerID != "bob" || row.ID == (span.ID{}) { // a stranger's policy acts in his name
 			t.Errorf("got %+v", row)
 		}
 		if *row.PolicyID == forbidden.ID && !strings.Contains(string(row.Error), "execution") {

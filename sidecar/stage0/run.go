@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -164,7 +163,7 @@ func (inv *invocation) runCode(ctx context.Context, target runTarget, cause *spa
 		return answer, nil
 	}
 	record.Function, record.Manifest = functionRef(row), new(inv.manifest.key.Seq)
-	if inv.rests(row, answer) || inv.refusesInput(cause, row, answer) {
+	if inv.rests(row, cause, answer) || inv.refusesInput(cause, row, answer) {
 		return answer, nil
 	}
 	if answer.Input == nil && row.EntityType == "function" {
@@ -195,7 +194,10 @@ func (inv *invocation) runCode(ctx context.Context, target runTarget, cause *spa
 	}
 	record.Logs, record.Calls = result.Logs, keptCalls(result.Calls, cause.Visibility)
 	if row.EntityType == "policy" {
-		inv.stage0.breaker.note(row.Key(), result.Err)
+		inv.stage0.breaker.note(judgeOf(row, cause), result.Err)
+		if result.Err == nil {
+			result.Err = tooManyActions(result.Output, inv.manifest.Limits.Spans)
+		}
 	}
 	inv.noteRun(ctx, row, cause, result.Err)
 	answer.DurationMs = result.Duration.Milliseconds()
@@ -293,7 +295,9 @@ func (inv *invocation) issue(cause span.Key, code *codeRun) {
 		group.issued[s.ID] = s
 	}
 	if code.row.EntityType == "policy" {
-		maps.Copy(group.buckets, code.buckets)
+		for id := range code.buckets {
+			group.buckets[bucketKey{code.row.ID, id}] = true
+		}
 	}
 }
 
