@@ -269,7 +269,8 @@ func TestAPoisonedSpanHoldsUpNoneOfItsTick(t *testing.T) {
 	foreign := b.put(3, "memory", memory, func(s *span.Span) { s.TenantID = "t2" })
 	b.tamper(`content = '{"n":9007199254740993}', curr_hash = null`, poisoned.ID)
 	reaper := b.rule(10, "system", "system", fmt.Sprintf(`function on() { return [%q, %q, %q].map((id) =>
-		({version: {id, status: "archived", reason: "ttl"}})).concat({again: true}) }`, poisoned.ID, foreign.ID, sound.ID))
+		({version: {id, status: "archived", reason: "ttl"}})).concat({again: true}) }`, poisoned.ID, foreign.ID,
+		sound.ID))
 	cause, tick := tickOf(reaper, "system", "t1", time.Now().Add(-time.Minute), time.Now())
 	group := b.judgeAll(cause, tick, reaper)
 	if len(group.Rows) != 3 || group.Again {
