@@ -145,6 +145,17 @@ func (b *breaker) change(of judge, change func(*strikes)) {
 	b.judges[of] = now
 }
 
+// judged takes the end of a run of a policy, whose answer may be refused.
+func (inv *invocation) judged(row, cause *span.Span, result *sandbox.Result) {
+	if row.EntityType != "policy" {
+		return
+	}
+	inv.stage0.breaker.note(judgeOf(row, cause), result.Err)
+	if result.Err == nil {
+		result.Err = tooManyActions(result.Output, inv.manifest.Limits.Spans)
+	}
+}
+
 // tooManyActions refuses an answer of a policy with more actions than spans, before any is carried out.
 func tooManyActions(answer json.RawMessage, spans int) *sandbox.Error {
 	var actions []json.RawMessage

@@ -193,12 +193,7 @@ func (inv *invocation) runCode(ctx context.Context, target runTarget, cause *spa
 		return nil, result.Cause
 	}
 	record.Logs, record.Calls = result.Logs, keptCalls(result.Calls, cause.Visibility)
-	if row.EntityType == "policy" {
-		inv.stage0.breaker.note(judgeOf(row, cause), result.Err)
-		if result.Err == nil {
-			result.Err = tooManyActions(result.Output, inv.manifest.Limits.Spans)
-		}
-	}
+	inv.judged(row, cause, &result)
 	inv.noteRun(ctx, row, cause, result.Err)
 	answer.DurationMs = result.Duration.Milliseconds()
 	if result.Err != nil {
