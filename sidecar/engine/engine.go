@@ -40,7 +40,8 @@ const (
 	commitRowsMax  = 500    // rows per commit
 	commitsMax     = 2      // commits at once
 	lateAfter      = 100 * time.Millisecond
-	loadBatchMax   = 500
+	loadBatchMax   = 64       // requests that are read at once, of up to 1 MiB each
+	queuedBytesMax = 32 << 20 // bodies of the requests in a queue; those of others are read in their turn
 	backoffMin     = 100 * time.Millisecond
 	backoffMax     = 5 * time.Second
 	laneBytesMax   = 2 << 20          // bodies of the spans of one run of another kernel

@@ -13,11 +13,13 @@ type fair struct {
 	first   []*request // whose turn has come already
 	tenants map[string][]*request
 	turn    []string // tenants with something queued
+	bytes   int      // of the bodies that are queued
 }
 
 func newFair() *fair { return &fair{tenants: map[string][]*request{}} }
 
 func (f *fair) push(r *request) {
+	f.hold(r)
 	tenant := r.span.TenantID
 	if len(f.tenants[tenant]) == 0 {
 		f.turn = append(f.turn, tenant)
@@ -26,7 +28,20 @@ func (f *fair) push(r *request) {
 }
 
 // pushFirst queues a request whose turn has come before.
-func (f *fair) pushFirst(r *request) { f.first = append(f.first, r) }
+func (f *fair) pushFirst(r *request) {
+	f.hold(r)
+	f.first = append(f.first, r)
+}
+
+func (f *fair) hold(r *request) {
+	r.bytes = bodyBytes(r.span)
+	f.bytes += r.bytes
+}
+
+func (f *fair) letGo(r *request) {
+	f.bytes -= r.bytes
+	r.bytes = 0
+}
 
 func (f *fair) empty() bool { return len(f.first) == 0 && len(f.turn) == 0 }
 
@@ -37,6 +52,7 @@ func (f *fair) pop(n, free int, held map[string]int) []*request {
 	taken := map[string]int{}
 	n = min(n, free)
 	for len(batch) < n && len(f.first) > 0 && (len(batch) == 0 || f.first[0].kernel == batch[0].kernel) {
+		f.letGo(f.first[0])
 		batch, f.first = append(batch, f.first[0]), f.first[1:]
 	}
 	for next := 0; len(batch) < n && next < len(f.turn); {
@@ -50,6 +66,7 @@ func (f *fair) pop(n, free int, held map[string]int) []*request {
 		if len(batch) > 0 && queue[0].kernel != batch[0].kernel {
 			break
 		}
+		f.letGo(queue[0])
 		batch = append(batch, queue[0])
 		taken[tenant]++
 		queue[0] = nil
@@ -68,6 +85,7 @@ func (f *fair) remove(r *request) {
 	if r.phase != queued {
 		return
 	}
+	f.letGo(r)
 	f.first = slices.DeleteFunc(f.first, func(other *request) bool { return other == r })
 	tenant := r.span.TenantID
 	queue := slices.DeleteFunc(f.tenants[tenant], func(other *request) bool { return other == r })

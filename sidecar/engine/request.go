@@ -18,6 +18,8 @@ type request struct {
 	// span is the request as it stands: the first version's input, the latest one's seq, hash, status.
 	// It is nil while the body is being read.
 	span        *span.Span
+	isSlim      bool // the large columns of span were let go of: they are read in its turn
+	bytes       int  // that span's large columns have, while it is queued
 	phase       phase
 	isMarked    bool // a running version of this attempt is committed
 	isMarking   bool // it is being committed
@@ -162,7 +164,7 @@ func (e *Engine) loaded(batch []*request, found map[span.ID]*span.Span, err erro
 			e.settled(r.id, false)
 			continue
 		}
-		r.span = row
+		r.span, r.isSlim = row, false
 		e.place(r)
 	}
 }
@@ -188,9 +190,7 @@ func (e *Engine) place(r *request) {
 	}
 	now := time.Now().Add(e.clockOffset)
 	if at := r.span.ScheduledAt; at != nil && at.After(now) && !r.isFreed {
-		slim := *r.span // the body is read again when it is due
-		slim.Input, slim.Metadata, slim.Content = nil, nil, nil
-		r.span, r.phase = &slim, waiting
+		r.span, r.phase = slim(r.span), waiting // the body is read again when it is due
 		e.due.add(at.Add(-e.clockOffset), r)
 		return
 	}
@@ -257,7 +257,11 @@ func (e *Engine) enqueue(r *request) {
 	manifest := e.config.Manifest()
 	r.phase = queued
 	r.isOutward = manifest != nil && r.span.ParentID != nil && manifest.HasNetwork(*r.span.ParentID)
-	e.queueOf(r).push(r)
+	queue := e.queueOf(r)
+	if !r.isSlim && queue.bytes+bodyBytes(r.span) > queuedBytesMax {
+		r.span, r.isSlim = slim(r.span), true
+	}
+	queue.push(r)
 }
 
 func (e *Engine) queueOf(r *request) *fair {
@@ -297,6 +301,7 @@ func (e *Engine) dispatchFrom(queue *fair, isOutward bool) {
 			held[r.span.TenantID]++
 			free--
 		}
+		batch = e.readBodies(batch)
 		if batch = slices.DeleteFunc(slices.DeleteFunc(batch, e.claim), e.bootAlone); len(batch) > 0 {
 			e.bootRequests(batch)
 		}
