@@ -8,6 +8,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
+
+	"github.com/dop251/goja"
 )
 
 // testdata/patterns says how the answers were taken.
@@ -92,6 +95,32 @@ func TestPatternsDifferWhereTheGuideSaysSo(t *testing.T) {
 			t.Errorf("%s: got %s, want %s: correct the guide", source, got, want)
 		}
 	}
+}
+
+// Whatever it is given, and what goja takes before, it takes after.
+func FuzzTranslatePattern(f *testing.F) {
+	for _, seed := range []string{
+		`\p{L}`, `[^\P{Lu}]`, `(?<a>.)\k<a>`, `[[:alpha:]]`, `^\b.$`, `[^][]`, `\p{`, "[\xff", `\`,
+	} {
+		for _, flags := range []string{"", "u", "gm", "isuy"} {
+			f.Add(seed, flags)
+		}
+	}
+	f.Fuzz(func(t *testing.T, source, flags string) {
+		if len(source) > 100 || strings.Trim(flags, "gimsuy") != "" || !utf8.ValidString(source) {
+			return
+		}
+		out, err := translatePattern(source, flags)
+		if err != nil || out == source {
+			return
+		}
+		vm := goja.New()
+		build, _ := goja.AssertConstructor(vm.Get("RegExp"))
+		_, before := build(nil, vm.ToValue(source), vm.ToValue(flags))
+		if _, after := build(nil, vm.ToValue(out), vm.ToValue(flags)); before == nil && after != nil {
+			t.Errorf("%q with %q becomes %q: %v", source, flags, out, after)
+		}
+	})
 }
 
 // The cost of a program with patterns, compiled anew each time, and of a run of it.
