@@ -36,7 +36,7 @@ func order(more ...columns) columns {
 		"visibility": "tenant", "trace_id": rand.Text()}, more...)
 }
 
-func TestAPolicyActsOncePerSpanInTheSpansName(t *testing.T) {
+func TestAPolicyActsOncePerSpanInItsOwnersName(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	sidecar := s.serve()
@@ -45,7 +45,7 @@ func TestAPolicyActsOncePerSpanInTheSpansName(t *testing.T) {
 	trace := o["trace_id"].(string)
 	cause := s.insert(carol, o)
 	alert := s.emitted("alert", trace, 1)[0]
-	if alert.OwnerID != "carol" || alert.TenantID != "acme" || alert.Visibility != "tenant" ||
+	if alert.OwnerID != "alice" || alert.TenantID != "acme" || alert.Visibility != "tenant" ||
 		alert.PolicyID == nil || *alert.PolicyID != key.ID || text(alert.Name) != "alert for an order" {
 		t.Errorf("the alert is of %s, %s, %s by policy %v, named %s", alert.OwnerID, alert.TenantID,
 			alert.Visibility, alert.PolicyID, text(alert.Name))
