@@ -24,7 +24,7 @@ type clock struct {
 
 // ownGrace is what a native function has to come to its end after the interrupt. Then a code worker ends
 // itself: it notices sooner than the parent, which kills at killGrace.
-const ownGrace = killGrace / 2
+const ownGrace = 150 * time.Millisecond
 
 type clockState int
 

@@ -12,11 +12,11 @@ import (
 )
 
 const (
-	killGrace   = 500 * time.Millisecond // between the child's own interrupt and SIGKILL
+	killGrace   = 400 * time.Millisecond // between a code worker's own interrupt and SIGKILL
+	hostGrace   = 500 * time.Millisecond // the same of the kernel host, with which others' kernels end
 	cancelGrace = 50 * time.Millisecond  // between the cancel frame and giving up on an answer
-	firstLook   = killGrace - cancelGrace
-	readsMax    = 2        // reads of one run that Host is asked for at once
-	askingMax   = 32 << 20 // bytes that the arguments of a stranger's open calls have together
+	readsMax    = 2                      // reads of one run that Host is asked for at once
+	askingMax   = 32 << 20               // bytes that the arguments of a stranger's open calls have together
 )
 
 // session is the parent's view of one run: it counts calls, answers them through Host, and holds the timer
@@ -138,7 +138,7 @@ func (c *child) admit(s *session) bool {
 func (s *session) begin() {
 	s.mu.Lock()
 	s.since = time.Now()
-	s.timer = time.AfterFunc(s.run.Limits.Timeout+firstLook, s.expire)
+	s.timer = time.AfterFunc(s.run.Limits.Timeout+s.firstLook(), s.expire)
 	s.mu.Unlock()
 	s.child.mu.Lock()
 	_, known := s.child.known.get(s.key)
@@ -238,7 +238,15 @@ func (s *session) name() string {
 	return s.run.Program.Name
 }
 
-// expire is the kill timer: the child should have stopped the script by itself killGrace ago.
+// firstLook is when expire looks first after a limit: cancelGrace before the kill.
+func (s *session) firstLook() time.Duration {
+	if s.child.kernel {
+		return hostGrace - cancelGrace
+	}
+	return killGrace - cancelGrace
+}
+
+// expire is the kill timer: the child should have stopped the script by itself a grace ago.
 func (s *session) expire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -291,7 +299,7 @@ func (s *session) parked(p park) {
 		return
 	}
 	s.waits, s.late, s.since = true, false, time.Now()
-	s.timer.Reset(s.left(s.run.Limits.IOTimeout-s.waited) + firstLook)
+	s.timer.Reset(s.left(s.run.Limits.IOTimeout-s.waited) + s.firstLook())
 	if s.lease == nil || !p.lends {
 		return
 	}
@@ -369,7 +377,7 @@ func (s *session) goesOn() {
 	s.waits, s.late = false, false
 	s.waited += now.Sub(s.since)
 	s.since = now
-	s.timer.Reset(s.left(s.run.Limits.Timeout-s.used) + firstLook)
+	s.timer.Reset(s.left(s.run.Limits.Timeout-s.used) + s.firstLook())
 }
 
 // left bounds what a timer may still run by the time that both budgets leave together, whatever the child

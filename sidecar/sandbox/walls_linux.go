@@ -167,7 +167,7 @@ func restrictFiles() error {
 	err := unix.Close(int(fd))
 	switch {
 	case errno == unix.ENOTSUP:
-		return errors.New("linked with C, whose threads Go cannot reach: build with CGO_ENABLED=0")
+		return errors.New("linked with C, whose threads Go cannot reach: build with CGO_ENABLED=0 (make build)")
 	case errno != 0:
 		return fmt.Errorf("restrict threads: %w", errno)
 	}
