@@ -35,7 +35,7 @@ import (
 const (
 	itemsMax       = 10_000 // rows taken from the tail and not disposed of
 	laneBatchMax   = 100    // spans per run of a kernel other than the requests' one
-	laneRunsMax    = 2      // runs of one such kernel at once; policies run one at a time, in order
+	laneRunsMax    = 2      // runs of one such kernel at once; of one owner's policies one, in order
 	requestBatch   = 16     // requests per run of their kernel
 	commitRowsMax  = 500    // rows per commit
 	commitsMax     = 2      // commits at once
@@ -99,7 +99,10 @@ type Engine struct {
 	// All below belongs to the loop.
 	draining    bool
 	isDeposed   bool // another sidecar may lead: start nothing
-	lanes       map[string]*lane
+	lanes       map[laneKey]*lane
+	kernelLanes []*lane // those of other kernels than policy_agent
+	kinds       kinds
+	backlog     backlog
 	open        map[span.ID]*request
 	ready       *fair // requests that may run
 	outward     *fair // those that may reach the network
@@ -137,7 +140,8 @@ func New(config Config) *Engine {
 	e := &Engine{
 		config: config, events: make(chan func(), 1024), slots: make(chan struct{}, itemsMax),
 		hurry: make(chan struct{}),
-		lanes: map[string]*lane{}, open: map[span.ID]*request{}, ready: newFair(), outward: newFair(),
+		lanes: map[laneKey]*lane{}, kinds: newKinds(), backlog: backlog{backlogMax, map[string]int{}},
+		open: map[span.ID]*request{}, ready: newFair(), outward: newFair(),
 		inFlight: map[span.ID]*request{}, own: map[span.Key]bool{}, policies: newRules(),
 	}
 	e.due = newAgenda(func() { e.after(0, e.wake) })
@@ -230,6 +234,7 @@ type item struct {
 	tick    json.RawMessage // ctx.input.tick, where it is no row but the time of a policy
 	round   int             // of that tick
 	again   func(round int)
+	since   time.Duration // what its lane had worked when it came
 	tries   int
 	races   int // of what it appended, lost to other writers
 	most    int // how many such may share a run, after one that failed; 0 is no limit
@@ -277,9 +282,10 @@ func (e *Engine) Row(ctx context.Context, row *span.Published, done func()) erro
 // route finds the triggers that match row and gives it to each.
 func (e *Engine) route(row *span.Published, done func()) {
 	e.stats.Rows.Add(1)
+	last := &item{left: newCount(1), done: done}
 	it := &item{row: row, left: newCount(1), done: func() {
-		done()
 		<-e.slots
+		last.dispose()
 	}}
 	defer it.dispose()
 	if row.EntityType == "request" {
@@ -300,14 +306,13 @@ func (e *Engine) route(row *span.Published, done func()) {
 				continue
 			}
 			if it.matches = e.policies.match(row); len(it.matches) > 0 {
-				it.left.Add(1)
-				e.lane(trigger.Kernel).add(it)
+				e.judge(row, it.matches, it, last)
 			}
 		case row.EntityType == "request":
 			e.admitRow(row, trigger.Kernel)
 		default:
 			it.left.Add(1)
-			e.lane(trigger.Kernel).add(it)
+			e.lane(laneKey{kernel: trigger.Kernel}).add(it)
 		}
 	}
 }
@@ -316,9 +321,7 @@ func (e *Engine) route(row *span.Published, done func()) {
 func (e *Engine) dispatch() {
 	e.noteLimits()
 	e.load()
-	for _, l := range e.lanes { // each looks at isDeposed itself
-		e.dispatchLane(l)
-	}
+	e.dispatchLanes()
 	e.dispatchRequests()
 	e.flush()
 	e.stats.InFlight.Store(int64(len(e.inFlight)))

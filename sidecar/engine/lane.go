@@ -7,49 +7,73 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
-// lane is the queue of one kernel that reacts to rows other than requests. What time brings to policies has a
-// lane of its own: it never delays a row.
+// lane is the queue of one kernel that reacts to rows other than requests, or of an owner's policies in a
+// tenant (share.go). What time brings to policies has lanes of its own: it never delays a row.
 type lane struct {
+	key      laneKey
 	kernel   string
 	batchMax int
 	waiting  []*item
 	running  int
 	runsMax  int
 	isPaused bool // after a fault on the way; nothing overtakes what failed
+
+	// Of policies.
+	places *places       // nil: of another kernel
+	open   int           // items that are not disposed of
+	fits   int           // matches that make a run of runTarget, by the last one
+	worked time.Duration // in runs
+	turn   int           // when it ran last
 }
 
-func (e *Engine) lane(kernel string) *lane {
-	l := e.lanes[kernel]
-	if l == nil {
-		l = &lane{kernel: kernel, runsMax: laneRunsMax, batchMax: laneBatchMax}
-		switch kernel {
-		case policyKernel:
-			l.runsMax = 1 // commit order
-		case tickLane:
-			l.kernel, l.runsMax, l.batchMax = policyKernel, 1, tickBatchMax
-		}
-		e.lanes[kernel] = l
+func (e *Engine) lane(key laneKey) *lane {
+	l := e.lanes[key]
+	if l != nil {
+		return l
 	}
+	l = &lane{key: key, kernel: key.kernel, runsMax: laneRunsMax, batchMax: laneBatchMax,
+		places: e.kinds.of(key)}
+	switch {
+	case l.places == nil:
+		e.kernelLanes = append(e.kernelLanes, l)
+	default:
+		l.runsMax, l.fits = 1, runFirst // commit order
+		l.places.lanes = append(l.places.lanes, l)
+		if key.kernel == tickLane {
+			l.kernel, l.batchMax = policyKernel, tickBatchMax
+		}
+	}
+	e.lanes[key] = l
 	return l
 }
 
 func (l *lane) add(it *item) { l.waiting = append(l.waiting, it) }
 
-func (e *Engine) dispatchLane(l *lane) {
-	for l.running < l.runsMax && len(l.waiting) > 0 && !l.isPaused && !e.draining && !e.isDeposed {
-		n := min(len(l.waiting), l.batchMax)
-		if most := l.waiting[0].most; most > 0 {
-			n = min(n, most)
-		}
-		batch := l.waiting[:n:n]
-		l.waiting = l.waiting[n:]
-		e.bootLane(l, batch)
+func (l *lane) canRun() bool { return l.running < l.runsMax && len(l.waiting) > 0 && !l.isPaused }
+
+// take takes the next batch from what waits. A run shows each span once.
+func (l *lane) take() []*item {
+	most := l.batchMax
+	if of := l.waiting[0].most; of > 0 {
+		most = min(most, of)
 	}
+	n, matches := 0, 0
+	for _, it := range l.waiting[:min(len(l.waiting), most)] {
+		matches += len(it.matches)
+		if n > 0 && l.places != nil && (matches > l.fits || it.row == l.waiting[n-1].row) {
+			break
+		}
+		n++
+	}
+	batch := l.waiting[:n:n]
+	l.waiting = l.waiting[n:]
+	return batch
 }
 
 // errTooLarge says that a batch is to be halved before it is run.
@@ -65,9 +89,11 @@ type laneResult struct {
 func (e *Engine) bootLane(l *lane, batch []*item) {
 	l.running++
 	e.start(func(ctx context.Context) {
+		began := time.Now()
 		result := e.runLane(ctx, l.kernel, batch)
+		took := time.Since(began)
 		e.do(func() {
-			l.running--
+			l.leave(batch, took, result.err == nil)
 			e.laneBooted(l, batch, result)
 		})
 	})

@@ -25,7 +25,8 @@ type policy struct {
 	when          span.When
 	timing        *timing // nil: it is shown spans
 	judged        time.Time
-	open          int // ticks that are not disposed of
+	open          int       // ticks that are not disposed of
+	told          time.Time // that it passes spans over
 }
 
 func (p *policy) isOfSystem() bool { return p.tenant == "system" && p.owner == "system" }

@@ -15,8 +15,12 @@ const racesMax = 5
 // the policy read is no longer so. In the end that is the policy's failure.
 func (e *Engine) laneRaced(l *lane, it *item, race *raceError) {
 	if it.races++; it.races <= racesMax {
-		if e.draining || e.isDeposed {
+		switch {
+		case e.draining:
 			return // not disposed of: the slot brings it again
+		case e.isDeposed:
+			it.dispose() // as what waits
+			return
 		}
 		it.most = 1
 		l.waiting = append([]*item{it}, l.waiting...)

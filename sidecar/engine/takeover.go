@@ -76,10 +76,11 @@ func (e *Engine) Lose(ctx context.Context) {
 		}
 		e.loading, e.ticks.queue = nil, nil
 		for _, l := range e.lanes {
-			for _, it := range l.waiting {
+			waiting := l.waiting
+			l.waiting = nil
+			for _, it := range waiting {
 				it.dispose()
 			}
-			l.waiting = nil
 		}
 	})
 }

@@ -199,8 +199,8 @@ func (e *Engine) addTick(due dueTick, subject ledger.Subject, round int) {
 	p.open++
 	row := &span.Published{ID: s.ID, Seq: s.Seq, EntityType: s.EntityType, OwnerID: s.OwnerID,
 		TenantID: s.TenantID, Visibility: s.Visibility, At: s.At, AcceptedAt: s.At}
-	e.lane(tickLane).add(&item{row: row, span: s, matches: []*policy{p}, tick: tick,
-		round: round, left: newCount(1),
+	e.queue(e.policyLane(tickLane, subject.TenantID, p), &item{row: row, span: s, matches: []*policy{p},
+		tick: tick, round: round, left: newCount(1),
 		again: func(next int) { e.addTick(due, subject, next) }, done: func() { p.open-- }})
 }
 
