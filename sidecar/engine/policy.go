@@ -47,11 +47,15 @@ func (e *Engine) setPolicy(row *span.Span) {
 	p, err := readPolicy(row)
 	isOneMore := known == nil || known.timing == nil
 	if err == nil && p.timing != nil && isOneMore && !p.isOfSystem() &&
-		e.policies.timers[p.tenant] >= timersMax {
+		e.policies.timers[timerKey{tenant: p.tenant}] >= timersMax {
 		err = fmt.Errorf("the tenant has %d time-driven policies already: archive one", timersMax)
 	}
 	if err == nil && known == nil && !p.isOfSystem() && e.policies.counts[p.tenant] >= policiesMax {
 		err = fmt.Errorf("the tenant has %d policies already: archive one", policiesMax)
+	}
+	if err == nil && p.timing != nil && isOneMore && !p.isOfSystem() &&
+		e.policies.timers[timerKey{p.tenant, p.owner}] >= timersPer {
+		err = fmt.Errorf("you have %d time-driven policies already: archive one", timersPer)
 	}
 	if err != nil {
 		e.policyFault(row, err)

@@ -12,13 +12,24 @@ type rules struct {
 	byType map[string][]*policy // those that name entity types
 	any    []*policy            // those that do not; they see no bookkeeping
 	timed  map[span.ID]*policy
-	timers map[string]int // time-driven policies of each tenant
-	counts map[string]int // policies of each tenant
+	timers map[timerKey]int // time-driven policies of each tenant, and of each owner in it
+	counts map[string]int   // policies of each tenant
 }
 
 func newRules() *rules {
 	return &rules{byID: map[span.ID]*policy{}, byType: map[string][]*policy{}, timed: map[span.ID]*policy{},
-		timers: map[string]int{}, counts: map[string]int{}}
+		timers: map[timerKey]int{}, counts: map[string]int{}}
+}
+
+// timerKey says whose time-driven policies are counted; of a whole tenant where it names no owner.
+type timerKey struct{ tenant, owner string }
+
+func (r *rules) count(p *policy, n int) {
+	for _, key := range []timerKey{{tenant: p.tenant}, {p.tenant, p.owner}} {
+		if r.timers[key] += n; r.timers[key] == 0 {
+			delete(r.timers, key)
+		}
+	}
 }
 
 // set puts p in force, in place of its version before.
@@ -30,7 +41,7 @@ func (r *rules) set(p *policy) {
 	switch {
 	case p.timing != nil:
 		r.timed[p.id] = p
-		r.timers[p.tenant]++
+		r.count(p, 1)
 	case types == nil:
 		r.any = append(r.any, p)
 	default:
@@ -54,9 +65,7 @@ func (r *rules) drop(id span.ID) {
 	switch types := p.when.Names("entity_type"); {
 	case p.timing != nil:
 		delete(r.timed, id)
-		if r.timers[p.tenant]--; r.timers[p.tenant] == 0 {
-			delete(r.timers, p.tenant)
-		}
+		r.count(p, -1)
 	case types == nil:
 		r.any = slices.DeleteFunc(r.any, isIt)
 	default:

@@ -18,7 +18,9 @@ const (
 	tickSettle   = 5 * time.Second // after the boundary: what began before it has been committed, mostly
 	subjectsMax  = 10_000          // of one policy's tick
 	roundsMax    = 200             // turns of one tick
+	subjectsPer  = 1000            // of one tenant
 	timersMax    = 100             // time-driven policies of one tenant
+	timersPer    = 25              // and of one owner in it
 )
 
 // ticks is the state of what time brings: one question to the ledger at once.
@@ -151,7 +153,8 @@ func (e *Engine) askSubjects() {
 func (e *Engine) searchSubjects(due dueTick) {
 	search := ledger.SubjectSearch{Types: due.policy.when.Names("entity_type"),
 		Statuses: due.policy.when.Names("status"), PerOwner: due.policy.timing.per == "owner",
-		Window: due.policy.timing.window, From: due.from, To: due.to, Limit: subjectsMax}
+		Window: due.policy.timing.window, From: due.from, To: due.to, Limit: subjectsMax,
+		TenantLimit: subjectsPer}
 	// What came due while nobody looked, or was written when it was due already, is found once an hour.
 	search.IsOpenEnded = due.isFill || due.to.Equal(due.to.Truncate(time.Hour))
 	e.start(func(ctx context.Context) {

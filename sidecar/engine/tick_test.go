@@ -251,27 +251,32 @@ func TestATenantHasAHundredTimers(t *testing.T) {
 	b := setup(t, func(b *bench) { b.kernels[policyKernel] = silent })
 	var rows []*span.Span
 	for i := range timersMax + 1 {
-		rows = append(rows, b.put(i, "policy", policyOf("dave", "t5", `{"every":"hour"}`)))
+		owner := fmt.Sprint("dave", i/timersPer)
+		rows = append(rows, b.put(i, "policy", policyOf(owner, "t5", `{"every":"hour"}`)))
 	}
 	rows = append(rows, b.put(0x500, "policy", policyOf("erin", "t6", `{"every":"hour"}`)))
+	for i := range timersPer {
+		rows = append(rows, b.put(0x501+i, "policy", policyOf("erin", "t6", `{"every":"hour"}`)))
+	}
 	next := *b.latest(idOf(0)) // takes no place more
 	next.Seq, next.PrevHash = 1, next.CurrHash
 	b.append(ledger.Group{Fence: &next})
 	rows = append(rows, &next)
 	eventually(t, "all are disposed of", b.deliver(rows...))
 	b.quiet()
-	var faults int
-	if err := b.connect().QueryRow(t.Context(), `select count(*) from ledger.universal_registry
-		where entity_type = 'policy_error' and owner_id = 'dave' and tenant_id = 't5'
-			and error ->> 'message' like '%archive one'`).Scan(&faults); err != nil || faults != 1 {
-		t.Errorf("%d policies are refused, want 1, %v", faults, err)
+	var faults, own int
+	if err := b.connect().QueryRow(t.Context(), `select count(*) filter (where tenant_id = 't5'
+			and error ->> 'message' like 'the tenant has%archive one'), count(*) filter (where owner_id = 'erin'
+			and error ->> 'message' like 'you have%archive one') from ledger.universal_registry
+		where entity_type = 'policy_error'`).Scan(&faults, &own); err != nil || faults != 1 || own != 1 {
+		t.Errorf("%d and %d policies are refused, want 1 each, %v", faults, own, err)
 	}
 	timers := 0
 	if err := b.engine.tell(t.Context(), func() { timers = len(b.engine.policies.timed) }); err != nil {
 		t.Fatal(err)
 	}
-	if timers != timersMax+1 {
-		t.Errorf("%d timers, want %d", timers, timersMax+1)
+	if timers != timersMax+timersPer {
+		t.Errorf("%d timers, want %d", timers, timersMax+timersPer)
 	}
 }
 

@@ -24,9 +24,11 @@ type SubjectSearch struct {
 	// IsOpenEnded leaves From out where Window is ttl_at.
 	IsOpenEnded bool
 	Limit       int
+	TenantLimit int // owners of one tenant; 0 is Limit
 }
 
-// Subjects returns the subjects in the order of their tenants. Each tenant of the ledger costs a look into
+// Subjects returns the subjects, turn by turn of their tenants: where there are too many, each tenant has as
+// many as the next one, and other owners of it with another To. Each tenant of the ledger costs a look into
 // the index (a loose scan); of its spans only those are read that lie in the window. Versions that others
 // have followed count as well, so a subject may have nothing left to judge.
 func (l *Ledger) Subjects(ctx context.Context, search SubjectSearch) ([]Subject, error) {
@@ -43,10 +45,16 @@ func (l *Ledger) Subjects(ctx context.Context, search SubjectSearch) ([]Subject,
 	case search.Window == "ttl_at":
 		where += " and r.ttl_at >= " + q.value(search.From) + " and r.ttl_at < " + q.value(search.To)
 	}
-	limit := q.value(search.Limit)
-	found := "select '' as owner_id from ledger.universal_registry r" + where + "\n\t\tlimit 1"
+	limit, tenantLimit := q.value(search.Limit), search.TenantLimit
+	if tenantLimit == 0 {
+		tenantLimit = search.Limit
+	}
+	found := "select '' as owner_id, 1 as turn from ledger.universal_registry r" + where + "\n\t\tlimit 1"
 	if search.PerOwner {
-		found = "select distinct r.owner_id from ledger.universal_registry r" + where + "\n\t\tlimit " + limit
+		found = "select w.owner_id, row_number() over (order by md5(w.owner_id || " +
+			q.value(search.To.String()) + "::text)) as turn" +
+			"\n\t\tfrom (select distinct r.owner_id from ledger.universal_registry r" + where + ") w" +
+			"\n\t\torder by turn limit " + q.value(tenantLimit)
 	}
 	var subjects []Subject
 	err := pgx.BeginTxFunc(ctx, l.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
@@ -66,6 +74,7 @@ func (l *Ledger) Subjects(ctx context.Context, search SubjectSearch) ([]Subject,
 		from tenant t cross join lateral (
 		`+found+`) o
 		where t.tenant_id is not null
+		order by o.turn, t.tenant_id
 		limit `+limit, q.args...)
 		if err != nil {
 			return err

@@ -44,7 +44,13 @@ func TestSubjectsAreThoseOfTheWindow(t *testing.T) {
 		"two types":                    {func(s *SubjectSearch) { s.Types = []string{"memory", "task"} }, "t1 t2 t4"},
 		"any time":                     {func(s *SubjectSearch) { s.Window = "none" }, "t1 t2 t3 t5"},
 		"a limit":                      {func(s *SubjectSearch) { s.Limit = 1 }, "t1"},
-		"what ends now":                {func(s *SubjectSearch) { s.Window = "ttl_at" }, ""},
+		"each tenant in its turn": {func(s *SubjectSearch) { // as far as there are places
+			s.Statuses, s.PerOwner, s.Limit = nil, true, 2
+		}, "t1/alice t2/alice"},
+		"so many of a tenant": {func(s *SubjectSearch) {
+			s.PerOwner, s.TenantLimit, s.To = true, 1, noon.Add(2*time.Minute)
+		}, "t1/bob t2/alice t5/alice"}, // another one than a minute ago
+		"what ends now": {func(s *SubjectSearch) { s.Window = "ttl_at" }, ""},
 		"what ends then": {func(s *SubjectSearch) {
 			s.Window, s.To = "ttl_at", noon.Add(2*time.Minute)
 		}, "t1 t2"},
