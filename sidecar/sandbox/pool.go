@@ -279,7 +279,15 @@ func (p *Pool) put(w *worker) {
 	if len(p.idle) <= p.options.Workers+p.spares {
 		return
 	}
-	oldest := max(slices.IndexFunc(p.idle, func(w *worker) bool { return w.runs > 0 }), 0)
+	// Spares that were slow to start may be more than are wanted: none takes the place of one that served.
+	fresh := 0
+	for _, idle := range p.idle {
+		if idle.runs == 0 {
+			fresh++
+		}
+	}
+	isTooFresh := fresh > p.spares
+	oldest := max(slices.IndexFunc(p.idle, func(w *worker) bool { return (w.runs == 0) == isTooFresh }), 0)
 	gone := p.idle[oldest]
 	p.idle = slices.Delete(p.idle, oldest, oldest+1)
 	delete(p.children, gone.child)

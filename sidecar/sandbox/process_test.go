@@ -184,7 +184,7 @@ func TestARunAloneSharesNoWorkerWithAnotherTenant(t *testing.T) {
 	if serve("a", false) != serve("b", false) {
 		t.Error("without Alone a worker serves both: the control fails")
 	}
-	for _, tenant := range []string{"b", "a", "b", "c", "d", "a", "e", "c", ""} {
+	for _, tenant := range []string{"b", "a", "b", "c", "d", "a", "e", "c", "f"} {
 		if first, again := serve(tenant, true), serve(tenant, true); first != again {
 			t.Errorf("tenant %q has two workers, %d and %d", tenant, first, again)
 		}

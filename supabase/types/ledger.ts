@@ -175,6 +175,11 @@ export type Database = {
 "is_governor":
 { Args: Record<PropertyKey, never>; Returns: boolean
                            },
+"manifest_in_force":
+{ Args: Record<PropertyKey, never>; Returns: {
+              "accepted_at": string,"newest_seq": number,"seq": number
+            }[]
+                           },
 "may_follow":
 { Args: { "p_after": string,"p_before": string,"p_entity_type": string,"p_is_engine": boolean,"p_tenant_id": string }; Returns: boolean
                            },
