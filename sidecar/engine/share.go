@@ -19,6 +19,7 @@ const (
 	backlogMax    = 100_000          // spans that wait for tenants' policies, in all
 	backlogFloor  = 100              // of one lane, whatever the others have
 	backlogWork   = 10 * time.Minute // that a lane has spent since a span came, after which it is passed over
+	backlogSlow   = time.Minute      // likewise, where there is no room for one more
 	tellEvery     = time.Hour        // that a policy has passed spans over
 )
 
@@ -158,6 +159,7 @@ func (b *backlog) add(tenant string, n int) {
 
 // judge gives row to the lanes of the policies that match it. For the system's it keeps its place among the
 // rows that are taken from the tail, by it; tenants' have a backlog, and last counts when it is disposed of.
+// Where that is full, quick policies hold up the tail like the system's, and slow ones are not shown the row.
 func (e *Engine) judge(row *span.Published, matches []*policy, it, last *item) {
 	byLane := map[*lane][]*policy{}
 	for _, p := range matches {
@@ -169,7 +171,7 @@ func (e *Engine) judge(row *span.Published, matches []*policy, it, last *item) {
 		for part := range slices.Chunk(mine, matchesMax) {
 			one := &item{row: row, matches: part, left: newCount(1), since: l.worked}
 			switch {
-			case l.key.owner == systemLane:
+			case l.key.owner == systemLane, !e.backlog.hasRoom(l) && !l.isSlow():
 				it.left.Add(1)
 				one.done = it.dispose
 			case !e.backlog.hasRoom(l):
@@ -188,6 +190,9 @@ func (e *Engine) judge(row *span.Published, matches []*policy, it, last *item) {
 		e.dropIdle(l)
 	}
 }
+
+// isSlow reports whether what waits longest in l has waited for more of its work than others need wait for.
+func (l *lane) isSlow() bool { return len(l.waiting) > 0 && l.worked-l.waiting[0].since > backlogSlow }
 
 // queue adds an item to a lane of policies, which stays until it is disposed of.
 func (e *Engine) queue(l *lane, it *item) {

@@ -104,7 +104,15 @@ func TestWhatWaitsForATenantsPoliciesIsBounded(t *testing.T) {
 	b.deliver(b.put(1, "policy", policyOf("mallory", "t1", ofNotes)),
 		b.put(2, "policy", policyOf("alice", "t1", ofNotes), func(s *span.Span) { s.Visibility = "private" }),
 		b.put(3, "policy", policyOf("alice", "t2", ofNotes)))
-	b.deliver(flood(0x100, 10*backlogFloor, "bob", "t1")...)
+	notes := flood(0x100, 10*backlogFloor, "bob", "t1")
+	b.deliver(notes[:backlogFloor]...)
+	eventually(t, "the slow one's first run is under way", func() bool { return count(b.judged(), "0001@0") > 0 })
+	if err := b.engine.tell(t.Context(), func() {
+		b.engine.lanes[laneKey{policyKernel, "t1", "mallory"}].worked += 2 * backlogSlow
+	}); err != nil {
+		t.Fatal(err)
+	}
+	b.deliver(notes[backlogFloor:]...)
 	eventually(t, "a neighbor's is judged", b.deliver(b.put(0x11, "note", noteOf("alice", "t2", "private"))))
 	eventually(t, "nothing but the slow one's backlog is left", func() bool {
 		left := 0
@@ -125,6 +133,21 @@ func TestWhatWaitsForATenantsPoliciesIsBounded(t *testing.T) {
 		Scan(&reports, &private)
 	if err != nil || reports != 1 || private != 1 {
 		t.Errorf("%d reports, %d of them his, %v", reports, private, err)
+	}
+}
+
+// Where there is no room for more, a quick policy misses nothing: the tail waits for it.
+func TestAQuickPolicyMissesNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(b *bench) { b.kernels[policyKernel] = silent })
+	if err := b.engine.tell(t.Context(), func() { b.engine.backlog.free = 0 }); err != nil {
+		t.Fatal(err)
+	}
+	b.deliver(b.put(1, "policy", policyOf("bob", "t1", ofNotes)))
+	eventually(t, "all are disposed of", b.deliver(flood(0x100, 10*backlogFloor, "bob", "t1")...))
+	b.quiet()
+	if got := count(b.judged(), "0001@0"); got != 10*backlogFloor {
+		t.Errorf("%d spans are judged, want %d", got, 10*backlogFloor)
 	}
 }
 
