@@ -106,7 +106,7 @@ func TestWhatWaitsForATenantsPoliciesIsBounded(t *testing.T) {
 		b.put(3, "policy", policyOf("alice", "t2", ofNotes)))
 	notes := flood(0x100, 10*backlogFloor, "bob", "t1")
 	b.deliver(notes[:backlogFloor]...)
-	eventually(t, "the slow one's first run is under way", func() bool { return count(b.judged(), "0001@0") > 0 })
+	eventually(t, "the first run is under way", func() bool { return count(b.judged(), "0001@0") > 0 })
 	if err := b.engine.tell(t.Context(), func() {
 		b.engine.lanes[laneKey{policyKernel, "t1", "mallory"}].worked += 2 * backlogSlow
 	}); err != nil {
