@@ -312,6 +312,27 @@ func TestPublishIsIdempotentAndChains(t *testing.T) {
 	}
 }
 
+// Whoever has ended a kernel, in whose name ever, must not make each later publication fail.
+func TestPublishKeepsWhatIsOver(t *testing.T) {
+	t.Parallel()
+	_, conn := setup(t, 2)
+	o := &Owner{conn}
+	if _, err := o.Publish(t.Context(), []*span.Span{system("return 1")}); err != nil {
+		t.Fatal(err)
+	}
+	for seq, status := range []string{"deprecated", "revoked"} {
+		over := system("return 1")
+		over.Seq, over.Status = seq+1, &status // without a hash, as a client writes it
+		if _, err := appendOn(t.Context(), conn, []Group{{Rows: []*span.Span{over}}}); err != nil {
+			t.Fatal(err)
+		}
+		result, err := o.Publish(t.Context(), []*span.Span{system("return 2")})
+		if err != nil || !result[0].Kept || result[0].Why == nil || result[0].Span.Seq != seq+1 {
+			t.Errorf("%s: got %+v, %v", status, result, err)
+		}
+	}
+}
+
 func TestPublishTwiceAtOnceReportsTheLoser(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)

@@ -87,6 +87,9 @@ func (o *Owner) judge(ctx context.Context, current, wanted *span.Span, rules Rul
 		return nil, nil
 	case current.Who != wanted.Who:
 		return &Publication{Span: current, Kept: true}, nil
+	case wanted.EntityType != "manifest" && isOver(current):
+		return &Publication{Span: current, Kept: true, Why: fmt.Errorf("it is %s, and nothing follows that "+
+			"(docs/kernels.md): give the manifest's kernels another id in its place", current.StatusText())}, nil
 	case rules.Foreign == nil:
 		return nil, nil
 	}
@@ -157,4 +160,13 @@ func sameJSON(a, b json.RawMessage) bool {
 		return encoded
 	}
 	return bytes.Equal(normal(a), normal(b))
+}
+
+// isOver reports whether the ledger takes no version after s but one that is over, too (ledger.may_follow).
+func isOver(s *span.Span) bool {
+	switch s.StatusText() {
+	case "deprecated", "revoked", "archived":
+		return true
+	}
+	return false
 }
