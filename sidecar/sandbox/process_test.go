@@ -456,7 +456,7 @@ func TestChildHasNothingButTheWire(t *testing.T) {
 		t.Skip("reads /proc")
 	}
 	if os.Geteuid() != 0 {
-		t.Skip("a child is not dumpable: only root may look at its files")
+		t.Skip("not root: a child is not dumpable, so nobody else may look at its files")
 	}
 	leak, err := os.Open("/etc/passwd")
 	if err != nil {

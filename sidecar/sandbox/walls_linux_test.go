@@ -262,7 +262,7 @@ func TestWallsRefuse(t *testing.T) {
 	t.Run(WallUser, func(t *testing.T) {
 		t.Parallel()
 		if os.Geteuid() != 0 {
-			t.Skip("only root can become somebody else")
+			t.Skip("not root: the wall is that a child of root becomes nobody")
 		}
 		found := probed(t, program, WallUser)
 		for name, want := range map[string]syscall.Errno{"read the environment": unix.EACCES,
@@ -277,7 +277,7 @@ func TestWallsRefuse(t *testing.T) {
 func TestCallOfAnotherArchitectureKills(t *testing.T) {
 	t.Parallel()
 	if runtime.GOARCH != "amd64" {
-		t.Skip("x32 is amd64's")
+		t.Skip("not amd64: x32, the other architecture of the test, is amd64's")
 	}
 	cmd := exec.Command(os.Args[0], probeArg, "another architecture")
 	runtime.LockOSThread() // never unlocked: what the thread gave up goes with it

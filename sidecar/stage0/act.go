@@ -257,11 +257,7 @@ func (inv *invocation) versionBy(ctx context.Context, id span.ID, raw json.RawMe
 // again carries out {again: true}: a time-driven policy that has more to do than one turn may is judged once
 // more for its tick.
 func (inv *invocation) again(rawOrigin json.RawMessage) (map[string]span.ID, error) {
-	from, err := readOrigin(rawOrigin)
-	if err != nil {
-		return nil, err
-	}
-	cause, err := inv.causeOf(from.Cause)
+	_, cause, err := inv.originOf(rawOrigin)
 	if err != nil {
 		return nil, err
 	}

@@ -20,11 +20,7 @@ const spansSpare = 10
 
 // insertSpan completes a partial span and keeps it until the run ends well.
 func (inv *invocation) insertSpan(ctx context.Context, raw, rawOrigin json.RawMessage) (*span.Span, error) {
-	from, err := readOrigin(rawOrigin)
-	if err != nil {
-		return nil, err
-	}
-	cause, err := inv.causeOf(from.Cause)
+	from, cause, err := inv.originOf(rawOrigin)
 	if err != nil {
 		return nil, err
 	}
@@ -372,6 +368,16 @@ func readPartial(raw json.RawMessage) (*span.Span, error) {
 		*value = present(*value)
 	}
 	return &s, nil
+}
+
+// originOf reads on whose behalf a call is, and returns that cause.
+func (inv *invocation) originOf(raw json.RawMessage) (origin, *span.Span, error) {
+	from, err := readOrigin(raw)
+	if err != nil {
+		return from, nil, err
+	}
+	cause, err := inv.causeOf(from.Cause)
+	return from, cause, err
 }
 
 func readOrigin(raw json.RawMessage) (origin, error) {

@@ -87,11 +87,7 @@ func (s *settings) retryAt(request *span.Span, failure *span.RunError, now time.
 // reserveCall answers ctx.reserve({name, n}, {cause}).
 func (inv *invocation) reserveCall(ctx context.Context,
 	raw, rawOrigin json.RawMessage) (*Reservation, error) {
-	from, err := readOrigin(rawOrigin)
-	if err != nil {
-		return nil, err
-	}
-	cause, err := inv.causeOf(from.Cause)
+	_, cause, err := inv.originOf(rawOrigin)
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ func TestTheFirstPagesDoWhatTheyPrint(t *testing.T) {
 	t.Parallel()
 	client, err := exec.LookPath("psql")
 	if err != nil {
-		t.Skip("psql is missing: the pages are written for it")
+		t.Skip("the pages are written for psql, which is missing (Debian's package postgresql-client)")
 	}
 	r := &reader{t: t, dir: openDir(t)}
 	r.local = up(t, r.dir)

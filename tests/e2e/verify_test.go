@@ -2,26 +2,22 @@ package e2e_test
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/loglineos/loglineos/tests/node"
 )
 
 // What a signing sidecar leaves behind, whatever the code was, is verified by an implementation that shares
 // nothing with it.
 func TestASecondImplementationVerifiesALedger(t *testing.T) {
 	t.Parallel()
-	node, err := exec.LookPath("node")
-	if err != nil {
-		t.Skip("node is not installed: the ledger was not verified by check.mjs")
-	}
-	if _, err := os.Stat("../node/node_modules/@noble/curves"); err != nil {
-		t.Skip("@noble/curves is not installed: npm ci --prefix tests/node")
-	}
+	file := filepath.Join(t.TempDir(), "ledger.ndjson")
+	checker := node.Checker(t, file)
 	s := setupSigned(t)
 	sidecar := s.serveSigned("sidecar")
 	s.insert(alice, policy("number", `function on(span, ctx) { ctx.log("é"); return [{ emit_span: {
@@ -52,11 +48,10 @@ func TestASecondImplementationVerifiesALedger(t *testing.T) {
 	for _, l := range lines {
 		text.WriteString(l.Row + "\n")
 	}
-	file := filepath.Join(t.TempDir(), "ledger.ndjson")
 	if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(node, "../vectors/check.mjs", file).CombinedOutput()
+	out, err := checker.CombinedOutput()
 	if err != nil {
 		t.Errorf("check.mjs: %v", err)
 	}

@@ -9,11 +9,11 @@ import (
 	"encoding/json"
 	"flag"
 	"os"
-	"os/exec"
 	"strconv"
 	"testing"
 
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/node"
 )
 
 var update = flag.Bool("update", false, "fill the results in from package span")
@@ -143,22 +143,9 @@ func canonicalNumber(t *testing.T, text string) *string {
 
 func TestSecondImplementationAgrees(t *testing.T) {
 	t.Parallel()
-	if out, err := checker(t).CombinedOutput(); err != nil {
+	if out, err := node.Checker(t).CombinedOutput(); err != nil {
 		t.Fatalf("check.mjs: %v\n%s", err, out)
 	}
-}
-
-// checker is a run of check.mjs, or the test is skipped.
-func checker(t *testing.T, arguments ...string) *exec.Cmd {
-	t.Helper()
-	node, err := exec.LookPath("node")
-	if err != nil {
-		t.Skip("node is not installed: check.mjs was not run")
-	}
-	if _, err := os.Stat("../node/node_modules/@noble/curves"); err != nil {
-		t.Skip("@noble/curves is not installed: npm ci --prefix tests/node")
-	}
-	return exec.Command(node, append([]string{"check.mjs"}, arguments...)...)
 }
 
 func check(t *testing.T, name, got string, want *string) {
