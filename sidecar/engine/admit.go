@@ -1,0 +1,220 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// admitOwn opens a request that this sidecar has just committed: no need to wait for its row. One that
+// was there already may have moved on, and is read.
+func (e *Engine) admitOwn(row *span.Span, wasThere bool) {
+	manifest := e.config.Manifest()
+	if manifest == nil || e.open[row.ID] != nil {
+		return
+	}
+	published := &span.Published{ID: row.ID, Seq: row.Seq, EntityType: row.EntityType, Status: row.Status,
+		OwnerID: row.OwnerID, TenantID: row.TenantID, Visibility: row.Visibility, ParentID: row.ParentID,
+		At: row.At, ScheduledAt: row.ScheduledAt, TraceID: row.TraceID, CurrHash: row.CurrHash}
+	for i := range manifest.Triggers {
+		if trigger := &manifest.Triggers[i]; trigger.Kernel != policyKernel && trigger.When.Matches(published) {
+			r := &request{id: row.ID, kernel: trigger.Kernel, span: row}
+			if !wasThere {
+				e.place(r)
+				return
+			}
+			e.open[r.id] = r
+			e.loading = append(e.loading, r)
+			return
+		}
+	}
+}
+
+// admitRow opens a request that somebody else committed; its body has to be read.
+func (e *Engine) admitRow(row *span.Published, kernel string) {
+	if e.own[row.Key()] {
+		delete(e.own, row.Key())
+		return
+	}
+	if row.IsDeleted {
+		return
+	}
+	if r := e.open[row.ID]; r != nil {
+		r.seqSeen = max(r.seqSeen, row.Seq) // sent again while its end is being committed: see finished
+		return
+	}
+	e.read(row.ID, kernel, row.Seq)
+}
+
+// read opens a request whose body is still to be read.
+func (e *Engine) read(id span.ID, kernel string, seq int) {
+	r := &request{id: id, kernel: kernel, seqSeen: seq}
+	e.open[id] = r
+	e.loading = append(e.loading, r)
+}
+
+// observeRequest notes versions that others append to open requests.
+func (e *Engine) observeRequest(row *span.Published) {
+	status := ""
+	if row.Status != nil {
+		status = *row.Status
+	}
+	r := e.open[row.ID]
+	if e.own[row.Key()] {
+		if row.Seq > 0 { // first versions are for admitRow to forget
+			delete(e.own, row.Key())
+		}
+		return
+	}
+	switch {
+	case status == "cancel_requested" && r == nil:
+		r = &request{id: row.ID, seqSeen: row.Seq}
+		e.open[row.ID] = r
+		e.loading = append(e.loading, r)
+	case status == "cancel_requested" && r.phase == running:
+		r.isCancelled = true
+		r.cancel() // its result would lose the fence anyway
+	case status == "cancel_requested" && (r.phase == queued || r.phase == waiting):
+		e.takeOut(r)
+		e.open[row.ID] = r
+		r.phase, r.seqSeen = reading, row.Seq
+		e.loading = append(e.loading, r)
+	}
+}
+
+// load reads the bodies of requests that others committed, many at once.
+func (e *Engine) load() {
+	if e.isLoading || len(e.loading) == 0 || e.draining || e.isDeposed {
+		return
+	}
+	n := min(len(e.loading), loadBatchMax)
+	batch := e.loading[:n:n]
+	e.loading = e.loading[n:]
+	e.isLoading = true
+	e.start(func(ctx context.Context) {
+		ids := make([]span.ID, len(batch))
+		for i, r := range batch {
+			ids[i] = r.id
+		}
+		found, err := e.config.Ledger.Requests(ctx, ids)
+		e.do(func() {
+			e.isLoading = false
+			e.loaded(batch, found, err)
+		})
+	})
+}
+
+func (e *Engine) loaded(batch []*request, found map[span.ID]*span.Span, err error) {
+	if err != nil {
+		e.config.Log.Warn("requests not read, trying again", "error", err)
+		e.after(backoffMin, func() { e.loading = append(e.loading, batch...) })
+		return
+	}
+	for _, r := range batch {
+		row := found[r.id]
+		if row == nil || row.Seq < r.seqSeen { // committed, and not visible yet
+			e.after(time.Millisecond, func() { e.loading = append(e.loading, r) })
+			continue
+		}
+		// Who deletes while he cancels ends the run, too: it is cancelled, with what that leaves.
+		if span.IsTerminal(row.StatusText()) || row.IsDeleted && row.StatusText() != "cancel_requested" {
+			delete(e.open, r.id) // finished meanwhile: a late row of the stream
+			e.settled(r.id, false)
+			continue
+		}
+		r.span, r.isSlim = row, false
+		e.place(r)
+	}
+}
+
+// place puts a request whose body is known where it belongs.
+func (e *Engine) place(r *request) {
+	if e.isDeposed {
+		e.remove(r)
+		return
+	}
+	e.open[r.id] = r
+	switch r.span.StatusText() {
+	case "cancel_requested":
+		e.endCancelled(r)
+		return
+	case "running":
+		if r.isMarked && r.span.Seq == r.markSeq {
+			e.enqueue(r) // our own mark: this is one more try of the same attempt
+			return
+		}
+		e.placeForeign(r)
+		return
+	}
+	now := time.Now().Add(e.clockOffset)
+	if at := r.span.ScheduledAt; at != nil && at.After(now) && !r.isFreed {
+		r.span, r.phase = slim(r.span), waiting // the body is read again when it is due
+		e.due.add(at.Add(-e.clockOffset), r)
+		return
+	}
+	if manifest := e.config.Manifest(); manifest != nil && r.span.ParentID != nil && !r.isMarked &&
+		manifest.HasNetwork(*r.span.ParentID) {
+		e.mark(r, attemptOf(r.span)) // what reaches outside leaves a trace before it starts
+		return
+	}
+	e.enqueue(r)
+}
+
+// placeForeign deals with a version that another sidecar appended. Either this one no longer leads, and
+// will learn it within seconds, or that one is a late riser, who is left alone for a while: taking the
+// request at once would have two sidecars play it to and fro until its attempts are used up.
+func (e *Engine) placeForeign(r *request) {
+	if r.foreignSeq == r.span.Seq {
+		e.takeOver(r)
+		return
+	}
+	r.foreignSeq, r.phase = r.span.Seq, reading
+	e.after(foreignWait, func() {
+		if e.open[r.id] == r && r.phase == reading {
+			e.loading = append(e.loading, r)
+		}
+	})
+}
+
+// wake reads the requests that have come due.
+func (e *Engine) wake() {
+	for _, r := range e.due.take(time.Now()) {
+		if r.phase == waiting {
+			r.phase = reading
+			e.loading = append(e.loading, r)
+		}
+	}
+}
+
+// remove forgets a request, wherever it waits.
+func (e *Engine) remove(r *request) {
+	e.takeOut(r)
+	e.settled(r.id, false)
+}
+
+func (e *Engine) takeOut(r *request) {
+	delete(e.open, r.id)
+	e.queueOf(r).remove(r)
+	e.due.remove(r)
+}
+
+// enqueue puts a request among those that may run. Those that may reach the network have a queue and places
+// of their own: they last as long as a stranger's server likes.
+func (e *Engine) enqueue(r *request) {
+	manifest := e.config.Manifest()
+	r.phase = queued
+	r.isOutward = manifest != nil && r.span.ParentID != nil && manifest.HasNetwork(*r.span.ParentID)
+	queue := e.queueOf(r)
+	if !r.isSlim && queue.bytes+bodyBytes(r.span) > queuedBytesMax {
+		r.span, r.isSlim = slim(r.span), true
+	}
+	queue.push(r)
+}
+
+func (e *Engine) queueOf(r *request) *fair {
+	if r.isOutward {
+		return e.outward
+	}
+	return e.ready
+}
