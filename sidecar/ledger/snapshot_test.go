@@ -71,7 +71,8 @@ func FuzzSnapshotSeesWhatPostgresSees(f *testing.F) {
 
 func TestSnapshotRefusesWhatIsNone(t *testing.T) {
 	t.Parallel()
-	for _, text := range []string{"0:0:", "5:4:", "1:2", "a:b:", "1:5:9", "1:5:3,2", "1:5:,", "-1:2:", "1:2:3:4"} {
+	for _, text := range []string{"0:0:", "5:4:", "1:2", "a:b:", "1:5:9", "1:5:3,2", "1:5:,", "-1:2:",
+		"1:2:3:4"} {
 		if s, err := span.ParseSnapshot(text); err == nil {
 			t.Errorf("%q is read as %s", text, s)
 		}
