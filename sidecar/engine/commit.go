@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/loglineos/loglineos/sidecar/failpoint"
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/span"
 )
@@ -64,6 +65,7 @@ func (e *Engine) appendBatch(ctx context.Context, batch []*commit) []ledger.Outc
 	for tries := 0; ; tries++ {
 		outcomes, err := e.config.Ledger.Append(ctx, groups)
 		if err == nil {
+			failpoint.Hit(failpoint.CommitAnswered)
 			if err = e.explainConflicts(ctx, groups, outcomes); err == nil {
 				return outcomes
 			}
@@ -175,6 +177,7 @@ func (e *Engine) committed(batch []*commit, outcomes []ledger.Outcome, rows int)
 			case outcome.Err != nil || !outcome.Won:
 				delete(e.own, row.Key())
 			case !existing[place]:
+				failpoint.Hit(failpoint.RequestCommitted)
 				e.admitOwn(row, false)
 			case e.own[row.Key()]: // it will still come
 				delete(e.own, row.Key())

@@ -27,6 +27,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/loglineos/loglineos/sidecar/failpoint"
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/span"
 )
@@ -176,6 +177,7 @@ func (e *Engine) Hurry() { e.once.Do(func() { close(e.hurry) }) }
 // in the ledger, and its rows undisposed.
 func (e *Engine) drain(limit time.Duration, cancel context.CancelFunc) {
 	e.draining = true
+	failpoint.Hit(failpoint.DrainBegun)
 	deadline := time.NewTimer(limit)
 	defer deadline.Stop()
 	for isLate := false; !isLate && !e.idle(); {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/loglineos/loglineos/sidecar/failpoint"
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/span"
 )
@@ -131,6 +132,12 @@ func (e *Engine) runLane(ctx context.Context, kernel string, batch []*item) lane
 	}
 	e.stats.Boots.Add(1)
 	result.err = e.config.Boot(ctx, job)
+	switch {
+	case batch[0].tick != nil:
+		failpoint.Hit(failpoint.TickJudged)
+	case kernel == policyKernel:
+		failpoint.Hit(failpoint.PolicyJudged)
+	}
 	return result
 }
 
@@ -203,6 +210,9 @@ func (e *Engine) laneBooted(l *lane, batch []*item, result laneResult) {
 
 // laneCommitted ends an item whose group has its fate.
 func (e *Engine) laneCommitted(l *lane, it *item, group ledger.Group, outcome ledger.Outcome) {
+	if l.places != nil {
+		failpoint.Hit(failpoint.PolicyCommitted)
+	}
 	var race *raceError
 	switch {
 	case errors.As(outcome.Err, &race):

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/loglineos/loglineos/sidecar/failpoint"
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/span"
 )
@@ -149,6 +150,7 @@ func (e *Engine) emitted(r *request, run int, group ledger.Group, failure *span.
 	if r == nil || r.runs != run || r.phase != running || r.held != nil {
 		return
 	}
+	failpoint.Hit(failpoint.RunEnded)
 	if failure != nil || group.Fence == nil {
 		if failure == nil {
 			failure = &span.RunError{

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/loglineos/loglineos/sidecar/failpoint"
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/span"
 )
@@ -15,6 +16,7 @@ import (
 // version when their turn comes, and the attempt counts. It returns when all are known; their runs go on
 // behind it.
 func (e *Engine) Lead(ctx context.Context) error {
+	failpoint.Hit(failpoint.LeadBegun)
 	before := time.Now()
 	databaseNow, err := e.config.Ledger.Now(ctx)
 	if err != nil {
@@ -52,6 +54,7 @@ func (e *Engine) Lead(ctx context.Context) error {
 			return err
 		}
 	}
+	failpoint.Hit(failpoint.LeadEnding)
 	// After a lost connection: what is no longer open was finished by another sidecar meanwhile.
 	return e.tell(ctx, func() {
 		for id, r := range e.open {
@@ -146,6 +149,7 @@ func (e *Engine) claim(r *request) bool {
 	if !r.isOrphan {
 		return false
 	}
+	failpoint.Hit(failpoint.ClaimBegun)
 	r.isOrphan, r.phase = false, reading
 	e.inFlight[r.id] = r
 	e.takeOver(r)
@@ -248,6 +252,7 @@ func (e *Engine) marked(r *request, version *span.Span, outcome ledger.Outcome) 
 		e.lost(r)
 		return
 	}
+	failpoint.Hit(failpoint.MarkCommitted)
 	e.moved(r, version)
 	r.isMarked, r.markSeq = true, version.Seq
 	switch {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/loglineos/loglineos/sidecar/failpoint"
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
@@ -200,9 +201,11 @@ func newBatch(groups []Group) *batch {
 			b.isRelaxed = b.isRelaxed && row.EntityType == "request"
 		}
 	}
-	slices.SortStableFunc(b.rows, func(x, y batchRow) int {
-		return cmp.Or(slices.Compare(x.span.ID[:], y.span.ID[:]), cmp.Compare(x.span.Seq, y.span.Seq))
-	})
+	if !failpoint.Disabled(failpoint.Sorted) {
+		slices.SortStableFunc(b.rows, func(x, y batchRow) int {
+			return cmp.Or(slices.Compare(x.span.ID[:], y.span.ID[:]), cmp.Compare(x.span.Seq, y.span.Seq))
+		})
+	}
 	for _, column := range span.Columns {
 		if column.Name == "xact" || column.Name == "accepted_at" {
 			continue
@@ -258,7 +261,10 @@ func (b *batch) sql() string {
 		fmt.Fprintf(&arrays, ", $%d::text[]", i+3)
 	}
 	insert := "insert into ledger.universal_registry (" + names.String() + ")\n\tselect " + casts.String()
-	relax, last := "", ""
+	relax, last, kept := "", "", "i.fence_id is null or i.fence_id::uuid in (select w.id from won w)"
+	if failpoint.Disabled(failpoint.Fence) {
+		kept = "true"
+	}
 	if b.isRelaxed { // read at the commit, so it may be set by the statement that is committed
 		relax = `relaxed as materialized (
 	select set_config('synchronous_commit', 'off', true) as is_set
@@ -276,7 +282,7 @@ func (b *batch) sql() string {
 ), rest as (
 	` + insert + `
 	from input i
-	where not i.is_fence and (i.fence_id is null or i.fence_id::uuid in (select w.id from won w))
+	where not i.is_fence and (` + kept + `)
 	order by i.place
 	on conflict (id, seq) do nothing
 	returning id, seq, accepted_at

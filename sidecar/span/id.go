@@ -1,11 +1,14 @@
 package span
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"time"
+
+	"github.com/loglineos/loglineos/sidecar/failpoint"
 )
 
 // ID is a UUID (RFC 9562), 16 bytes. Its zero value is the nil UUID, which no span may carry.
@@ -86,6 +89,9 @@ func Derive(kind string, at time.Time, uuids []ID, integers ...int64) ID {
 	for _, n := range integers {
 		binary.BigEndian.PutUint64(word[:], uint64(n))
 		hash.Write(word[:])
+	}
+	if failpoint.Disabled(failpoint.Derived) {
+		hash.Write([]byte(rand.Text()))
 	}
 	var sum [sha256.Size]byte
 	hash.Sum(sum[:0])

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/loglineos/loglineos/sidecar/failpoint"
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
@@ -74,6 +75,9 @@ func (s *session) bookkeep(ctx, sessionCtx context.Context) error {
 		if err := s.advance(sessionCtx, &mark, false); err != nil {
 			return err
 		}
+		if err := failpoint.Err(failpoint.CursorStored); err != nil {
+			return err
+		}
 		if err := s.acknowledge(sessionCtx); err != nil {
 			return err
 		}
@@ -81,6 +85,7 @@ func (s *session) bookkeep(ctx, sessionCtx context.Context) error {
 		case <-ctx.Done():
 			stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 			defer cancel()
+			failpoint.Hit(failpoint.LastCursor)
 			if err := s.advance(stopCtx, &mark, true); err != nil {
 				return err
 			}
@@ -117,7 +122,11 @@ func (s *session) advance(ctx context.Context, mark **cursor, isLast bool) error
 		}
 		c := cursor{systemID: s.systemID, timeline: s.timeline}
 		var lsn string
-		if err := s.sql.QueryRow(ctx, "select pg_current_snapshot()::text").Scan(&c.snapshot); err != nil {
+		query := "select pg_current_snapshot()::text"
+		if failpoint.Disabled(failpoint.Snapshot) { // a high-water mark: what was open then counts as seen
+			query = "select format('%s:%1$s:', pg_snapshot_xmax(pg_current_snapshot()))"
+		}
+		if err := s.sql.QueryRow(ctx, query).Scan(&c.snapshot); err != nil {
 			return fmt.Errorf("mark the cursor: %w", err)
 		}
 		if err := s.sql.QueryRow(ctx, "select pg_current_wal_insert_lsn()::text").Scan(&lsn); err != nil {
@@ -284,6 +293,9 @@ func (s *session) scan(ctx context.Context, g gap) error {
 			}
 		}
 		row.IsDeleted = string(rows.RawValues()[7]) == "true"
+		if err := failpoint.Err(failpoint.GapRow); err != nil {
+			return err
+		}
 		count++
 		s.rows.Add(1)
 		position.Add(1)
@@ -300,6 +312,7 @@ func (s *session) scan(ctx context.Context, g gap) error {
 		return ctx.Err()
 	case <-disposed:
 	}
+	failpoint.Hit(failpoint.GapDisposed)
 	s.dirty.Store(true) // the next mark stores a cursor that covers the gap
 	s.config.Log.Info("gap scanned", "reason", g.reason, "rows", count, "ms", time.Since(started).Milliseconds())
 	return nil

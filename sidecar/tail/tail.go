@@ -29,6 +29,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/loglineos/loglineos/sidecar/failpoint"
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
@@ -170,6 +171,7 @@ func (t *Tail) session(ctx context.Context, led *bool) error {
 
 // lead hands over the gap, then the stream.
 func (s *session) lead(ctx context.Context, gap gap) error {
+	failpoint.Hit(failpoint.SlotTaken)
 	if err := s.handler.Lead(ctx); err != nil {
 		gap.close()
 		return fmt.Errorf("take over: %w", err)

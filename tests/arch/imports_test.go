@@ -7,7 +7,7 @@ import (
 )
 
 // mayImport is the third column of CONTRIBUTING.md: the folders of the module that each folder may
-// import, outside its tests. Anyone may import sidecar/metrics.
+// import, outside its tests. Anyone may import sidecar/metrics and sidecar/failpoint.
 var mayImport = map[string][]string{
 	"sidecar": {"sidecar/app", "sidecar/cli", "sidecar/config", "sidecar/sandbox"},
 	"sidecar/cli": {"sidecar/app", "sidecar/config", "sidecar/ledger", "sidecar/sign", "sidecar/span",
@@ -26,14 +26,15 @@ var mayImport = map[string][]string{
 	"sidecar/fetch":   {},
 	"sidecar/stage0": {"sidecar/fetch", "sidecar/ledger", "sidecar/sandbox", "sidecar/sign",
 		"sidecar/span"},
-	"sidecar/sandbox": {"sidecar/edwards", "sidecar/turns"},
-	"sidecar/seal":    {"sidecar/ledger", "sidecar/sign", "sidecar/span"},
-	"sidecar/httpapi": {"sidecar/ledger", "sidecar/sign", "sidecar/span"},
-	"sidecar/metrics": {},
-	"sidecar/devdb":   {},
-	"kernels":         {"sidecar/span"},
-	"supabase":        {},
-	"sql":             {},
+	"sidecar/sandbox":   {"sidecar/edwards", "sidecar/turns"},
+	"sidecar/seal":      {"sidecar/ledger", "sidecar/sign", "sidecar/span"},
+	"sidecar/httpapi":   {"sidecar/ledger", "sidecar/sign", "sidecar/span"},
+	"sidecar/metrics":   {},
+	"sidecar/failpoint": {},
+	"sidecar/devdb":     {},
+	"kernels":           {"sidecar/span"},
+	"supabase":          {},
+	"sql":               {},
 }
 
 // onlyIn says where a library may be imported, outside tests/ and scripts/.
@@ -48,16 +49,17 @@ var onlyIn = map[string][]string{
 
 // onlyImports says which libraries a folder may import besides the standard library.
 var onlyImports = map[string][]string{
-	"sidecar/edwards": {},
-	"sidecar/span":    {"lukechampine.com/blake3", "github.com/gowebpki/jcs"},
-	"sidecar/sign":    {"lukechampine.com/blake3"},
-	"sidecar/devdb":   {},
-	"sidecar/fetch":   {},
-	"sidecar/turns":   {},
-	"sidecar/metrics": {"github.com/prometheus/"},
-	"kernels":         {},
-	"supabase":        {},
-	"sql":             {},
+	"sidecar/edwards":   {},
+	"sidecar/span":      {"lukechampine.com/blake3", "github.com/gowebpki/jcs"},
+	"sidecar/sign":      {"lukechampine.com/blake3"},
+	"sidecar/devdb":     {},
+	"sidecar/fetch":     {},
+	"sidecar/turns":     {},
+	"sidecar/metrics":   {"github.com/prometheus/"},
+	"sidecar/failpoint": {},
+	"kernels":           {},
+	"supabase":          {},
+	"sql":               {},
 }
 
 // folderOf returns the entry of mayImport that dir belongs to: itself, or the folder around it.
@@ -96,7 +98,8 @@ func TestPackagesImportDownwardsOnly(t *testing.T) {
 				t.Errorf("%s imports %s: nothing imports scripts", f.path, target)
 			case strings.HasPrefix(target, "tests") && !f.test && !strings.HasPrefix(f.dir, "tests"):
 				t.Errorf("%s imports %s: only tests import tests", f.path, target)
-			case f.test || inTestsOrScripts(f.dir), target == "sidecar/metrics", targetFolder == folder:
+			case f.test || inTestsOrScripts(f.dir), target == "sidecar/metrics",
+				target == "sidecar/failpoint", targetFolder == folder:
 			case !slices.Contains(mayImport[folder], targetFolder):
 				t.Errorf("%s imports %s: %s may import %v; hand it a func in app", f.path, target, folder,
 					mayImport[folder])
