@@ -48,7 +48,14 @@ type App struct {
 }
 
 // New connects, starts the sandbox and reads the manifest. Its errors name what to mend.
-func New(ctx context.Context, c *config.Config, log *slog.Logger) (_ *App, err error) {
+func New(ctx context.Context, c *config.Config, log *slog.Logger) (*App, error) {
+	return NewWith(ctx, c, log, nil)
+}
+
+// NewWith is New with another engine: change gets what the engine would have, and alters it. nil changes
+// nothing. Benchmarks measure with it what the engine costs without JavaScript; no command calls it.
+func NewWith(ctx context.Context, c *config.Config, log *slog.Logger, change func(*engine.Config)) (
+	_ *App, err error) {
 	a := &App{config: c, log: log}
 	defer func() {
 		if err != nil {
@@ -85,14 +92,18 @@ func New(ctx context.Context, c *config.Config, log *slog.Logger) (_ *App, err e
 	if err = a.stage0.CheckSigner(); err != nil {
 		return nil, fmt.Errorf("start the sidecar: %w", err)
 	}
-	a.engine = engine.New(engine.Config{
+	engineConfig := engine.Config{
 		Ledger: a.ledger, Manifest: a.stage0.Manifest, Failure: a.stage0.Failure,
 		Cancelled: a.stage0.Cancelled,
 		Boot:      func(ctx context.Context, job engine.Job) error { return a.stage0.Boot(ctx, stage0.Job(job)) },
 		Load:      a.stage0.Load, Prefetch: a.stage0.Prefetch, Settled: a.stage0.Settled, Seal: a.signer.Seal,
 		Node:        c.Node,
 		InFlightMax: c.MaxInFlight, Log: log,
-	})
+	}
+	if change != nil {
+		change(&engineConfig)
+	}
+	a.engine = engine.New(engineConfig)
 	a.tail = tail.New(tail.Config{
 		DatabaseURL: c.DatabaseURL, ReplicationURL: c.ReplicationURL, Slot: c.Slot, Publication: c.Publication,
 		Prepare: ledger.AssumeRole, Log: log,
