@@ -24,7 +24,7 @@ func (e *Engine) admitOwn(row *span.Span, wasThere bool) {
 				e.place(r)
 				return
 			}
-			e.open[r.id] = r
+			e.hold(r, row.TenantID)
 			e.loading = append(e.loading, r)
 			return
 		}
@@ -44,13 +44,12 @@ func (e *Engine) admitRow(row *span.Published, kernel string) {
 		r.seqSeen = max(r.seqSeen, row.Seq) // sent again while its end is being committed: see finished
 		return
 	}
-	e.read(row.ID, kernel, row.Seq)
+	e.read(&request{id: row.ID, kernel: kernel, seqSeen: row.Seq}, row.TenantID)
 }
 
 // read opens a request whose body is still to be read.
-func (e *Engine) read(id span.ID, kernel string, seq int) {
-	r := &request{id: id, kernel: kernel, seqSeen: seq}
-	e.open[id] = r
+func (e *Engine) read(r *request, tenant string) {
+	e.hold(r, tenant)
 	e.loading = append(e.loading, r)
 }
 
@@ -69,15 +68,13 @@ func (e *Engine) observeRequest(row *span.Published) {
 	}
 	switch {
 	case status == "cancel_requested" && r == nil:
-		r = &request{id: row.ID, seqSeen: row.Seq}
-		e.open[row.ID] = r
-		e.loading = append(e.loading, r)
+		e.read(&request{id: row.ID, seqSeen: row.Seq}, row.TenantID)
 	case status == "cancel_requested" && r.phase == running:
 		r.isCancelled = true
 		r.cancel() // its result would lose the fence anyway
 	case status == "cancel_requested" && (r.phase == queued || r.phase == waiting):
 		e.takeOut(r)
-		e.open[row.ID] = r
+		e.hold(r, row.TenantID)
 		r.phase, r.seqSeen = reading, row.Seq
 		e.loading = append(e.loading, r)
 	}
@@ -119,7 +116,7 @@ func (e *Engine) loaded(batch []*request, found map[span.ID]*span.Span, err erro
 		}
 		// Who deletes while he cancels ends the run, too: it is cancelled, with what that leaves.
 		if span.IsTerminal(row.StatusText()) || row.IsDeleted && row.StatusText() != "cancel_requested" {
-			delete(e.open, r.id) // finished meanwhile: a late row of the stream
+			e.forget(r) // finished meanwhile: a late row of the stream
 			e.settled(r.id, false)
 			continue
 		}
@@ -134,7 +131,7 @@ func (e *Engine) place(r *request) {
 		e.remove(r)
 		return
 	}
-	e.open[r.id] = r
+	e.hold(r, r.span.TenantID)
 	switch r.span.StatusText() {
 	case "cancel_requested":
 		e.endCancelled(r)
@@ -151,11 +148,6 @@ func (e *Engine) place(r *request) {
 	if at := r.span.ScheduledAt; at != nil && at.After(now) && !r.isFreed {
 		r.span, r.phase = slim(r.span), waiting // the body is read again when it is due
 		e.due.add(at.Add(-e.clockOffset), r)
-		return
-	}
-	if manifest := e.config.Manifest(); manifest != nil && r.span.ParentID != nil && !r.isMarked &&
-		manifest.HasNetwork(*r.span.ParentID) {
-		e.mark(r, attemptOf(r.span)) // what reaches outside leaves a trace before it starts
 		return
 	}
 	e.enqueue(r)
@@ -194,7 +186,7 @@ func (e *Engine) remove(r *request) {
 }
 
 func (e *Engine) takeOut(r *request) {
-	delete(e.open, r.id)
+	e.forget(r)
 	e.queueOf(r).remove(r)
 	e.due.remove(r)
 }

@@ -16,6 +16,7 @@ import (
 type request struct {
 	id     span.ID
 	kernel string
+	tenant string
 	// span is the request as it stands: the first version's input, the latest one's seq, hash, status.
 	// It is nil while the body is being read.
 	span        *span.Span
@@ -229,7 +230,7 @@ func (e *Engine) fail(r *request, failure *span.RunError) {
 func (e *Engine) abandon(r *request, fault error) {
 	e.config.Log.Error("request cannot be moved on", "id", r.id.String(), "error", fault)
 	delete(e.inFlight, r.id)
-	delete(e.open, r.id)
+	e.forget(r)
 	e.settled(r.id, false)
 }
 
@@ -280,9 +281,9 @@ func (e *Engine) finished(r *request, group ledger.Group, outcome ledger.Outcome
 	case span.IsTerminal(status):
 		e.settled(r.id, true)
 		e.stats.Executed.Add(1)
-		delete(e.open, r.id)
+		e.forget(r)
 		if r.seqSeen > group.Fence.Seq && !e.isDeposed {
-			e.read(r.id, r.kernel, r.seqSeen)
+			e.read(&request{id: r.id, kernel: r.kernel, seqSeen: r.seqSeen}, r.tenant)
 		}
 	default:
 		e.settled(r.id, true)

@@ -130,7 +130,7 @@ func (e *Engine) adopt(ctx context.Context, page []*span.Span, seen map[span.ID]
 				continue
 			}
 			r := &request{id: row.ID, kernel: kernel, span: row}
-			e.open[row.ID] = r
+			e.hold(r, row.TenantID)
 			switch status := row.StatusText(); {
 			case status == "cancel_requested", status == "blocked", status == "retry", // nobody was running it
 				row.ScheduledAt != nil && row.ScheduledAt.After(time.Now().Add(e.clockOffset)):
@@ -143,11 +143,18 @@ func (e *Engine) adopt(ctx context.Context, page []*span.Span, seen map[span.ID]
 	})
 }
 
-// claim takes an orphan over when its turn to run has come, and keeps its place in flight until the
-// claim is committed. One that only waits costs no attempt when this sidecar is lost, too.
+// claim appends a running version when the turn of a request has come that needs one before it runs: an
+// orphan, and what reaches outside, which leaves a trace before it starts. It keeps its place in flight until
+// that is committed. One that only waits is not said to run, and costs no attempt when this sidecar is lost.
 func (e *Engine) claim(r *request) bool {
 	if !r.isOrphan {
-		return false
+		if !r.isOutward || r.isMarked {
+			return false
+		}
+		r.phase = reading
+		e.inFlight[r.id] = r
+		e.mark(r, attemptOf(r.span))
+		return true
 	}
 	failpoint.Hit(failpoint.ClaimBegun)
 	r.isOrphan, r.phase = false, reading
