@@ -108,7 +108,7 @@ func NewWith(ctx context.Context, c *config.Config, log *slog.Logger, change fun
 		DatabaseURL: c.DatabaseURL, ReplicationURL: c.ReplicationURL, Slot: c.Slot, Publication: c.Publication,
 		Prepare: ledger.AssumeRole, Log: log,
 	}, tail.Handler{
-		Lead: func(ctx context.Context) error {
+		Lead: func(ctx context.Context, _ string) error {
 			if err := a.stage0.Lead(ctx); err != nil {
 				return err
 			}

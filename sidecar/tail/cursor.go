@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/loglineos/loglineos/sidecar/failpoint"
 	"github.com/loglineos/loglineos/sidecar/span"
@@ -23,6 +25,28 @@ const cursorSQL = `create table if not exists engine.cursor (
 	snapshot pg_snapshot not null,
 	stored_at timestamptz not null default now()
 ) with (fillfactor = 50)`
+
+// makeTables makes the tail's tables, and the schema where somebody dropped it. A table that several make at
+// once is there afterwards, whoever won.
+func (s *session) makeTables(ctx context.Context) error {
+	for _, statement := range []string{"select ledger_private.make_engine()", cursorSQL} {
+		_, err := s.sql.Exec(ctx, statement)
+		var refusal *pgconn.PgError
+		if errors.As(err, &refusal) && slices.Contains([]string{"23505", "42P07", "42710"}, refusal.Code) {
+			continue // duplicate key of the catalog, duplicate table, duplicate type
+		}
+		if err != nil {
+			return fmt.Errorf("make the tables of the tail: %w", err)
+		}
+	}
+	return nil
+}
+
+// isMissing reports that a table of the schema engine, the schema, or the right to it is gone.
+func isMissing(err error) bool {
+	var refusal *pgconn.PgError
+	return errors.As(err, &refusal) && slices.Contains([]string{"42P01", "3F000", "42501"}, refusal.Code)
+}
 
 // cursor is a place in the ledger: everything that commits before lsn, and everything that snapshot
 // sees, is disposed of. Its zero value is the beginning.
@@ -53,11 +77,21 @@ func (s *session) readCursor(ctx context.Context) (cursor, error) {
 }
 
 func (s *session) storeCursor(ctx context.Context, c cursor) error {
-	_, err := s.sql.Exec(ctx, `insert into engine.cursor (slot, system_id, timeline, lsn, snapshot)
+	const statement = `insert into engine.cursor (slot, system_id, timeline, lsn, snapshot)
 		values ($1, $2, $3, $4::text::pg_lsn, $5::text::pg_snapshot)
 		on conflict (slot) do update set system_id = excluded.system_id, timeline = excluded.timeline,
-			lsn = excluded.lsn, snapshot = excluded.snapshot, stored_at = now()`,
-		s.config.Slot, c.systemID, c.timeline, c.lsn.String(), c.snapshot)
+			lsn = excluded.lsn, snapshot = excluded.snapshot, stored_at = now()`
+	store := func() error {
+		_, err := s.sql.Exec(ctx, statement, s.config.Slot, c.systemID, c.timeline, c.lsn.String(), c.snapshot)
+		return err
+	}
+	err := store()
+	if isMissing(err) {
+		s.config.Log.Warn("the tail's table is gone; making it anew", "error", err)
+		if err = s.makeTables(ctx); err == nil {
+			err = store()
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("store the cursor: %w", err)
 	}

@@ -68,9 +68,9 @@ func TestSetupErrorsNameCauseAndMend(t *testing.T) {
 			t.Errorf("%s: got %q", name, setup.Error())
 		}
 	}
-	exec(t, f.conn, "revoke create on schema engine from loglineos_sidecar")
+	exec(t, f.conn, "alter schema engine owner to plain; revoke all on schema engine from loglineos_sidecar")
 	if setup := f.refusal(t, func(*Config) {}); !strings.Contains(setup.Cause, "schema engine") {
-		t.Errorf("no right to make tables: got %q", setup.Error())
+		t.Errorf("a stranger's schema: got %q", setup.Error())
 	}
 }
 

@@ -88,7 +88,7 @@ func (s *session) preconditions(ctx context.Context) error {
 	if err := s.readEpoch(ctx); err != nil {
 		return err
 	}
-	if _, err := s.sql.Exec(ctx, cursorSQL); err != nil {
+	if err := s.makeTables(ctx); err != nil {
 		return &SetupError{"the sidecar cannot make its tables in the schema engine",
 			"run `logline migrate` again as the owner", err}
 	}

@@ -59,8 +59,10 @@ type Config struct {
 
 // Handler takes what the tail reads. Its functions are called from one goroutine.
 type Handler struct {
-	// Lead is called when this process has come to hold the slot, before the rows of the session.
-	Lead func(ctx context.Context) error
+	// Lead is called when this process has come to lead, before the rows of the session. What the snapshot
+	// since (the text of a pg_snapshot) sees is disposed of and does not come; "" is nothing, so that
+	// everything comes.
+	Lead func(ctx context.Context, since string) error
 	// Lose is called when the session ends in which Lead was called; its rows that are not disposed of
 	// come again. It may be nil.
 	Lose func(ctx context.Context)
@@ -172,7 +174,11 @@ func (t *Tail) session(ctx context.Context, led *bool) error {
 // lead hands over the gap, then the stream.
 func (s *session) lead(ctx context.Context, gap gap) error {
 	failpoint.Hit(failpoint.SlotTaken)
-	if err := s.handler.Lead(ctx); err != nil {
+	since := s.cursor.snapshot
+	if gap.conn != nil {
+		since = gap.since
+	}
+	if err := s.handler.Lead(ctx, since); err != nil {
 		gap.close()
 		return fmt.Errorf("take over: %w", err)
 	}

@@ -2253,6 +2253,57 @@ revoke all on function ledger_private.may_call(uuid, text, text)
 grant execute on function ledger_private.may_call(uuid, text, text)
     to authenticated, service_role;
 
+-- 54 engine: the schema engine anew, where somebody has dropped it. Nothing is lost with it: the sidecar makes
+-- its tables again and reads the ledger.
+
+-- Definer: the sidecar may not create schemas, and one of its own making would be no wall of the ledger's
+-- (85_guard_check asks who owns it).
+create or replace function ledger_private.make_engine()
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_owner text;
+begin
+    -- Every sidecar that misses its tables calls this at once; of two that grant, one would fail.
+    perform pg_advisory_xact_lock(hashtextextended('ledger_private.make_engine', 0));
+    select n.nspowner::regrole::text
+    into v_owner
+    from pg_catalog.pg_namespace as n
+    where n.nspname = 'engine';
+    if v_owner is null then
+        create schema engine;
+        comment on schema engine is
+            'Working memory of the sidecar: cursors, leases, counters. Disposable: rebuilt from the ledger. '
+            'Never exposed.';
+        revoke all on schema engine from public;
+    elsif v_owner <> quote_ident(current_user) then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = 'schema engine belongs to ' || v_owner || ', not to the owner of the ledger',
+            hint = format('Look what it is. If nobody needs it: drop schema engine cascade. Else: alter '
+                'schema engine owner to %I', current_user);
+    end if;
+    if not (
+        has_schema_privilege('loglineos_sidecar', 'engine', 'usage')
+        and has_schema_privilege('loglineos_sidecar', 'engine', 'create')
+    ) then
+        grant usage, create on schema engine to loglineos_sidecar;
+    end if;
+end
+$$;
+
+comment on function ledger_private.make_engine() is
+    'Makes the schema engine and its grants, whichever is gone. For the sidecar, which calls it where one of '
+    'its tables is missing. It refuses a schema of another owner.';
+
+revoke all on function ledger_private.make_engine()
+    from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
+grant execute on function ledger_private.make_engine() to loglineos_sidecar;
+
 -- 60 timeline: what is now, and what ever was. Both obey the reader's own rights.
 --
 -- Views without security_barrier: it would make the planner read and sort everything that a view holds
@@ -4445,7 +4496,7 @@ grant execute on function ledger_private.standing_walls()
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 4efa0903fdfac8c8cf3a28db680f2bb1ae5d032de6d4fc514e31a004b062cacf
+-- Sources: 243aae84f5079630ef77c11db231de6ae35c08a52418ebf54f392dd5e8f452a2
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -4556,6 +4607,7 @@ begin
         ('function', 'ledger_private.is_odd_json(jsonb)', '(p_json jsonb) returns boolean plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.is_superseded(uuid,integer,timestamp with time zone)', '(p_id uuid, p_seq integer, p_at timestamp with time zone DEFAULT ''infinity''::timestamp with time zone) returns boolean plpgsql f s u definer search_path=pg_catalog, pg_temp plan_cache_mode=force_generic_plan'),
         ('function', 'ledger_private.lock_extension()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.make_engine()', '() returns void plpgsql f v u definer search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.manifest_in_force()', '() returns jsonb sql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.manifest_seq_in_force()', '() returns integer plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.manifest_standing()', '() returns TABLE(seq integer, accepted_at timestamp with time zone, newest_seq integer) sql f s u definer search_path=pg_catalog, pg_temp'),
@@ -4677,6 +4729,7 @@ END))'),
         ('right', 'execute on function ledger_private.is_superseded(uuid,integer,timestamp with time zone) to loglineos_kernel', ''),
         ('right', 'execute on function ledger_private.is_superseded(uuid,integer,timestamp with time zone) to loglineos_sidecar', ''),
         ('right', 'execute on function ledger_private.is_superseded(uuid,integer,timestamp with time zone) to service_role', ''),
+        ('right', 'execute on function ledger_private.make_engine() to loglineos_sidecar', ''),
         ('right', 'execute on function ledger_private.manifest_standing() to authenticated', ''),
         ('right', 'execute on function ledger_private.manifest_standing() to loglineos_sidecar', ''),
         ('right', 'execute on function ledger_private.manifest_standing() to service_role', ''),
@@ -4797,7 +4850,7 @@ begin
         ('ledger.refuse_change', '2bf360cdc5893a49d2ec6393be03366bfe45c0741a961aa98218a546fa9b476c'),
         ('ledger.result', '7c40690af20085a63e66e7b8fe5261702375e67ff5cb7ed211d05dc99746b19c'),
         ('ledger.uuid7', '4f033ff8ae752da60a6f898e1fe60695a26729e2dfb29ff2d813169877ac3406'),
-        ('ledger_private.built_walls', '94f4a246a7cfd0fe13a1c569c27caf1c3d364d038e9a0806c852923c0a62eec6'),
+        ('ledger_private.built_walls', 'b84c3d20045b04f26727bb05886f3a3da60d3a0175dbed1d59ce6a22b226b80a'),
         ('ledger_private.chain_faults', 'a7c45e5f2491b294c21aa83aadb9e41386073c4a0e02216842126acfbd6ac1a1'),
         ('ledger_private.claims', '540e5581f618a3b82cdac477a9aebdda21cd3bfb0216b99bc0f97ade70523da2'),
         ('ledger_private.instant', '0acfc8d6b7d209742ba63befc5d43314bd10d230c49a251651f0b50ec5bf38ca'),
@@ -4805,6 +4858,7 @@ begin
         ('ledger_private.is_odd_json', 'b06773e0680a7afda7f964db97674daf9915077560f73e1e88bfd7a69fcfd32e'),
         ('ledger_private.is_superseded', '93f394567cea42f58200d0a813ae67278a07b7597d66bad55b6aa0fc6b72ee1c'),
         ('ledger_private.lock_extension', 'bcc6c125887a30775bb1d277467a79f1790259488cbf1cee83b98331f0eb6179'),
+        ('ledger_private.make_engine', '8cb6bb5ea71e709f7b1ea94e221659221aa5190df29a1bc2b49394a6eeccc206'),
         ('ledger_private.manifest_in_force', '6731cc554a99be2b3b4c12eed4a0bc93722197b993da33d13eb3638c1d5e7b96'),
         ('ledger_private.manifest_seq_in_force', 'b26a9b44d697529d2f2b796eab3a12a13babdb5e665d37ded7710e9b8efa060b'),
         ('ledger_private.manifest_standing', '251176d8bddd494ac1ce76d4a294002f8ac0e44369607f4fd6ef39cd9081e86e'),

@@ -1,6 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 4efa0903fdfac8c8cf3a28db680f2bb1ae5d032de6d4fc514e31a004b062cacf
+-- Sources: 243aae84f5079630ef77c11db231de6ae35c08a52418ebf54f392dd5e8f452a2
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -111,6 +111,7 @@ begin
         ('function', 'ledger_private.is_odd_json(jsonb)', '(p_json jsonb) returns boolean plpgsql f i s invoker strict search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.is_superseded(uuid,integer,timestamp with time zone)', '(p_id uuid, p_seq integer, p_at timestamp with time zone DEFAULT ''infinity''::timestamp with time zone) returns boolean plpgsql f s u definer search_path=pg_catalog, pg_temp plan_cache_mode=force_generic_plan'),
         ('function', 'ledger_private.lock_extension()', '() returns void plpgsql f v u invoker search_path=pg_catalog, pg_temp'),
+        ('function', 'ledger_private.make_engine()', '() returns void plpgsql f v u definer search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.manifest_in_force()', '() returns jsonb sql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.manifest_seq_in_force()', '() returns integer plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('function', 'ledger_private.manifest_standing()', '() returns TABLE(seq integer, accepted_at timestamp with time zone, newest_seq integer) sql f s u definer search_path=pg_catalog, pg_temp'),
@@ -232,6 +233,7 @@ END))'),
         ('right', 'execute on function ledger_private.is_superseded(uuid,integer,timestamp with time zone) to loglineos_kernel', ''),
         ('right', 'execute on function ledger_private.is_superseded(uuid,integer,timestamp with time zone) to loglineos_sidecar', ''),
         ('right', 'execute on function ledger_private.is_superseded(uuid,integer,timestamp with time zone) to service_role', ''),
+        ('right', 'execute on function ledger_private.make_engine() to loglineos_sidecar', ''),
         ('right', 'execute on function ledger_private.manifest_standing() to authenticated', ''),
         ('right', 'execute on function ledger_private.manifest_standing() to loglineos_sidecar', ''),
         ('right', 'execute on function ledger_private.manifest_standing() to service_role', ''),

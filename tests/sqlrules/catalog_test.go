@@ -145,7 +145,8 @@ func TestFunctionsAreClosed(t *testing.T) {
 	wantLines(t, lines(l, `select oid::regprocedure::text from pg_proc
 		where pronamespace = 'ledger_private'::regnamespace and prosecdef order by 1`),
 		"ledger_private.is_superseded(uuid,integer,timestamp with time zone)",
-		"ledger_private.manifest_standing()", "ledger_private.may_call(uuid,text,text)",
+		"ledger_private.make_engine()", "ledger_private.manifest_standing()",
+		"ledger_private.may_call(uuid,text,text)",
 		"ledger_private.may_publish(text,text,text)")
 	wantLines(t, lines(l, `select p.oid::regprocedure::text from pg_proc p
 		left join lateral aclexplode(p.proacl) a on true
