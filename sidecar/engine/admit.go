@@ -144,10 +144,9 @@ func (e *Engine) place(r *request) {
 		e.placeForeign(r)
 		return
 	}
-	now := time.Now().Add(e.clockOffset)
-	if at := r.span.ScheduledAt; at != nil && at.After(now) && !r.isFreed {
+	if at := r.span.ScheduledAt; at != nil && at.After(e.now()) && !r.isFreed {
 		r.span, r.phase = slim(r.span), waiting // the body is read again when it is due
-		e.due.add(at.Add(-e.clockOffset), r)
+		e.due.add(at.Time, r)
 		return
 	}
 	e.enqueue(r)
@@ -171,7 +170,7 @@ func (e *Engine) placeForeign(r *request) {
 
 // wake reads the requests that have come due.
 func (e *Engine) wake() {
-	for _, r := range e.due.take(time.Now()) {
+	for _, r := range e.due.take(e.now()) {
 		if r.phase == waiting {
 			r.phase = reading
 			e.loading = append(e.loading, r)

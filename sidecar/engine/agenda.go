@@ -1,52 +1,68 @@
 package engine
 
 import (
-	"cmp"
 	"container/heap"
 	"slices"
 	"time"
 )
 
-// agenda holds requests that are due later, with one timer for the next of them.
+// agenda holds requests that are due later, in order of that time, with one alarm for the first of them. Each
+// knows its place, so that one that is cancelled leaves at once, however many wait.
 type agenda struct {
 	entries entries
-	timer   *time.Timer
-	wake    func()
+	count   int // of all that were added: those that are due at one time come in this order
+	alarm   *alarm
 }
 
 type entry struct {
-	at time.Time
+	at time.Time // of the database's clock
+	n  int
 	r  *request
 }
 
 type entries []entry
 
-func (h entries) Len() int           { return len(h) }
-func (h entries) Less(i, j int) bool { return cmp.Compare(h[i].at.UnixNano(), h[j].at.UnixNano()) < 0 }
-func (h entries) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *entries) Push(x any)        { *h = append(*h, x.(entry)) }
+func (h entries) Len() int { return len(h) }
+func (h entries) Less(i, j int) bool {
+	if h[i].at.Equal(h[j].at) {
+		return h[i].n < h[j].n
+	}
+	return h[i].at.Before(h[j].at)
+}
+func (h entries) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].r.place, h[j].r.place = i+1, j+1
+}
+func (h *entries) Push(x any) {
+	e := x.(entry)
+	e.r.place = len(*h) + 1
+	*h = append(*h, e)
+}
 func (h *entries) Pop() any {
 	last := (*h)[len(*h)-1]
+	(*h)[len(*h)-1] = entry{}
 	*h = (*h)[:len(*h)-1]
+	last.r.place = 0
 	return last
 }
 
-func newAgenda(wake func()) *agenda { return &agenda{wake: wake} }
+func newAgenda(alarm *alarm) *agenda { return &agenda{alarm: alarm} }
 
+// add puts r on the agenda; one that is on it already gets the new time.
 func (a *agenda) add(at time.Time, r *request) {
-	heap.Push(&a.entries, entry{at, r})
+	a.remove(r)
+	a.count++
+	heap.Push(&a.entries, entry{at, a.count, r})
 	a.arm()
 }
 
 func (a *agenda) arm() {
-	if len(a.entries) == 0 {
-		return
+	if len(a.entries) > 0 {
+		a.alarm.set(a.entries[0].at)
 	}
-	a.stop()
-	a.timer = time.AfterFunc(time.Until(a.entries[0].at), a.wake)
 }
 
-// take removes and returns what is due at now.
+// take removes and returns what is due at now, in order.
 func (a *agenda) take(now time.Time) []*request {
 	var due []*request
 	for len(a.entries) > 0 && !a.entries[0].at.After(now) {
@@ -61,30 +77,25 @@ func (a *agenda) takeIf(wanted func(*request) bool) []*request {
 	var taken []*request
 	a.entries = slices.DeleteFunc(a.entries, func(e entry) bool {
 		if wanted(e.r) {
+			e.r.place = 0
 			taken = append(taken, e.r)
 			return true
 		}
 		return false
 	})
+	for i := range a.entries {
+		a.entries[i].r.place = i + 1
+	}
 	heap.Init(&a.entries)
 	a.arm()
 	return taken
 }
 
+// remove takes r off, where it is on the agenda.
 func (a *agenda) remove(r *request) {
-	if r.phase != waiting {
-		return
-	}
-	for i := range a.entries {
-		if a.entries[i].r == r {
-			heap.Remove(&a.entries, i)
-			return
-		}
+	if r.place > 0 {
+		heap.Remove(&a.entries, r.place-1)
 	}
 }
 
-func (a *agenda) stop() {
-	if a.timer != nil {
-		a.timer.Stop()
-	}
-}
+func (a *agenda) len() int { return len(a.entries) }

@@ -98,28 +98,31 @@ type Engine struct {
 	ctx    context.Context // of the work; set by Run before anything is started
 
 	// All below belongs to the loop.
-	draining    bool
-	isDeposed   bool // another sidecar may lead: start nothing
-	lanes       map[laneKey]*lane
-	kernelLanes []*lane // those of other kernels than policy_agent
-	kinds       kinds
-	backlog     backlog
-	open        map[span.ID]*request
-	ready       *fair // requests that may run
-	outward     *fair // those that may reach the network
-	inFlight    map[span.ID]*request
-	own         map[span.Key]bool // requests appended here whose row has not come back yet
-	loading     []*request
-	isLoading   bool
-	pending     []*commit
-	committing  int
-	lateArmed   bool
-	due         *agenda
-	policies    *rules
-	ticks       ticks
-	clockOffset time.Duration  // database clock minus ours
-	manifest    *span.Manifest // as dispatch saw it last
-	limits      int            // how often its limits have changed
+	draining     bool
+	isDeposed    bool // another sidecar may lead: start nothing
+	lanes        map[laneKey]*lane
+	kernelLanes  []*lane // those of other kernels than policy_agent
+	kinds        kinds
+	backlog      backlog
+	open         map[span.ID]*request
+	ready        *fair // requests that may run
+	outward      *fair // those that may reach the network
+	inFlight     map[span.ID]*request
+	own          map[span.Key]bool // requests appended here whose row has not come back yet
+	loading      []*request
+	isLoading    bool
+	pending      []*commit
+	committing   int
+	lateArmed    bool
+	due          *agenda
+	policies     *rules
+	ticks        ticks
+	clock        databaseClock
+	isClockKnown bool // it is the database's
+	isClockRead  bool // it is being looked at
+	alarms       []*alarm
+	manifest     *span.Manifest // as dispatch saw it last
+	limits       int            // how often its limits have changed
 
 	stats Stats
 }
@@ -127,7 +130,9 @@ type Engine struct {
 // Stats counts since the start. It is safe to read at any time.
 type Stats struct {
 	Rows, Boots, Executed, Commits, CommittedRows, FencesLost, Takeovers, Refused atomic.Int64
-	InFlight, Open                                                                atomic.Int64
+	// ClockSteps are the jumps of the database's clock that were seen.
+	ClockSteps     atomic.Int64
+	InFlight, Open atomic.Int64
 }
 
 // New returns an engine that is not running yet.
@@ -144,8 +149,13 @@ func New(config Config) *Engine {
 		lanes: map[laneKey]*lane{}, kinds: newKinds(), backlog: backlog{backlogMax, map[string]int{}},
 		open: map[span.ID]*request{}, ready: newFair(), outward: newFair(),
 		inFlight: map[span.ID]*request{}, own: map[span.Key]bool{}, policies: newRules(),
+		clock: newClock(),
 	}
-	e.due = newAgenda(func() { e.after(0, e.wake) })
+	e.due = newAgenda(e.newAlarm(e.wake))
+	e.ticks.alarm = e.newAlarm(func() {
+		e.tickAt(e.now())
+		e.armTicks()
+	})
 	return e
 }
 
@@ -158,7 +168,8 @@ func (e *Engine) Run(ctx context.Context, drain time.Duration) {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	e.ctx = work
-	defer e.due.stop()
+	defer e.clearAlarms()
+	e.keepClock()
 	for ctx.Err() == nil {
 		select {
 		case event := <-e.events:
@@ -284,6 +295,7 @@ func (e *Engine) Row(ctx context.Context, row *span.Published, done func()) erro
 // route finds the triggers that match row and gives it to each.
 func (e *Engine) route(row *span.Published, done func()) {
 	e.stats.Rows.Add(1)
+	e.noteTime(row.AcceptedAt.Time)
 	last := &item{left: newCount(1), done: done}
 	it := &item{row: row, left: newCount(1), done: func() {
 		<-e.slots

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/loglineos/loglineos/sidecar/span"
 )
@@ -107,49 +106,6 @@ func TestNobodyIsForgotten(t *testing.T) {
 	}
 	if len(want) > 0 {
 		t.Errorf("forgotten: %v", want)
-	}
-}
-
-func TestAgendaGivesWhatIsDueInOrder(t *testing.T) {
-	t.Parallel()
-	now := time.Now()
-	a := newAgenda(func() {})
-	defer a.stop()
-	all := map[int]*request{}
-	for _, minute := range []int{5, 1, 3, 2, 4} {
-		all[minute] = &request{id: idOf(minute), phase: waiting}
-		a.add(now.Add(time.Duration(minute)*time.Minute), all[minute])
-	}
-	a.remove(all[2])
-	all[3].phase = running
-	a.remove(all[3]) // does not wait any more: untouched
-	due := a.take(now.Add(3 * time.Minute))
-	if !slices.Equal(due, []*request{all[1], all[3]}) {
-		t.Errorf("got %v", due)
-	}
-	if due := a.take(now.Add(3 * time.Minute)); due != nil {
-		t.Errorf("again: %v", due)
-	}
-	if due := a.take(now.Add(time.Hour)); !slices.Equal(due, []*request{all[4], all[5]}) {
-		t.Errorf("the rest: %v", due)
-	}
-}
-
-func TestAgendaWakesForTheEarliest(t *testing.T) {
-	t.Parallel()
-	woken := make(chan struct{}, 10)
-	a := newAgenda(func() { woken <- struct{}{} })
-	defer a.stop()
-	now := time.Now()
-	a.add(now.Add(time.Hour), &request{phase: waiting})
-	a.add(now.Add(10*time.Millisecond), &request{phase: waiting}) // earlier than what the timer is set for
-	select {
-	case <-woken:
-	case <-time.After(patience):
-		t.Fatal("not woken")
-	}
-	if due := a.take(time.Now()); len(due) != 1 {
-		t.Errorf("%d are due", len(due))
 	}
 }
 

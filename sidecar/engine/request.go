@@ -38,6 +38,7 @@ type request struct {
 	seqSeen     int           // the version that the WAL has named; it may not be visible yet
 	limits      int           // e.limits when it was run last
 	isFreed     bool          // the limits have changed since it was blocked: it is due
+	place       int           // on the agenda, from 1; 0: it is not there
 }
 
 type phase int

@@ -232,7 +232,7 @@ func (e *Engine) passOver(l *lane, batch []*item) []*item {
 
 // tellPassedOver tells the owner of policies, once an hour, that they are not shown everything.
 func (e *Engine) tellPassedOver(l *lane, policies []*policy) {
-	now := time.Now().Add(e.clockOffset)
+	now := e.now()
 	for _, p := range policies {
 		if now.Sub(p.told) < tellEvery {
 			continue

@@ -17,25 +17,23 @@ import (
 // behind it.
 func (e *Engine) Lead(ctx context.Context) error {
 	failpoint.Hit(failpoint.LeadBegun)
-	before := time.Now()
-	databaseNow, err := e.config.Ledger.Now(ctx)
+	clock, _, err := e.readClock(ctx)
 	if err != nil {
 		return err
 	}
-	offset := databaseNow.Sub(before.Add(time.Since(before) / 2))
 	policies, err := e.config.Ledger.ActivePolicies(ctx)
 	if err != nil {
 		return fmt.Errorf("read the active policies: %w", err)
 	}
 	if err := e.tell(ctx, func() {
 		e.isDeposed = false
-		e.clockOffset = offset
+		e.setClock(clock)
 		clear(e.own) // their rows may have gone to another sidecar's stream
 		e.policies = newRules()
 		for _, row := range policies {
 			e.setPolicy(row)
 		}
-		e.tickAt(time.Now().Add(e.clockOffset)) // the last one that nobody led for
+		e.tickAt(e.now()) // the last one that nobody led for
 		e.armTicks()
 	}); err != nil {
 		return err
@@ -133,7 +131,7 @@ func (e *Engine) adopt(ctx context.Context, page []*span.Span, seen map[span.ID]
 			e.hold(r, row.TenantID)
 			switch status := row.StatusText(); {
 			case status == "cancel_requested", status == "blocked", status == "retry", // nobody was running it
-				row.ScheduledAt != nil && row.ScheduledAt.After(time.Now().Add(e.clockOffset)):
+				row.ScheduledAt != nil && row.ScheduledAt.After(e.now()):
 				e.place(r)
 				continue
 			}

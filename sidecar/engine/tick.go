@@ -25,9 +25,9 @@ const (
 
 // ticks is the state of what time brings: one question to the ledger at once.
 type ticks struct {
-	isArmed bool
-	isBusy  bool
-	queue   []dueTick
+	alarm  *alarm
+	isBusy bool
+	queue  []dueTick
 }
 
 // dueTick is a boundary that a policy is to be judged for.
@@ -103,17 +103,10 @@ func (t *timing) last(now time.Time) time.Time {
 // armTicks sees to it that the ledger's time-driven policies are looked at after each full minute of the
 // database's clock.
 func (e *Engine) armTicks() {
-	if e.ticks.isArmed || len(e.policies.timed) == 0 {
+	if e.ticks.alarm.isSet || len(e.policies.timed) == 0 {
 		return
 	}
-	e.ticks.isArmed = true
-	now := time.Now().Add(e.clockOffset)
-	next := now.Add(-tickSettle).Truncate(time.Minute).Add(time.Minute + tickSettle)
-	e.after(next.Sub(now), func() {
-		e.ticks.isArmed = false
-		e.tickAt(time.Now().Add(e.clockOffset))
-		e.armTicks()
-	})
+	e.ticks.alarm.set(e.now().Add(-tickSettle).Truncate(time.Minute).Add(time.Minute + tickSettle))
 }
 
 // tickAt queues what is due at this moment of the database's clock. Of several boundaries that were missed
