@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -35,6 +36,7 @@ const KernelRole = "loglineos_kernel"
 type Ledger struct {
 	pool  *pgxpool.Pool
 	reads readPlaces
+	gate  atomic.Pointer[markGate]
 }
 
 // Open connects to databaseURL and checks that this login can do the sidecar's work: a session
@@ -56,7 +58,7 @@ func Open(ctx context.Context, databaseURL string, connectionsMax int32) (*Ledge
 	if err != nil {
 		return nil, fmt.Errorf("open the ledger: %w", err)
 	}
-	ledger := &Ledger{pool, newReadPlaces(int(connectionsMax))}
+	ledger := &Ledger{pool: pool, reads: newReadPlaces(int(connectionsMax))}
 	if err := ledger.check(ctx); err != nil {
 		pool.Close()
 		return nil, err

@@ -97,6 +97,9 @@ $lock$;
 -- In the place of universal_registry_parent_owner_idx.
 drop index if exists ledger.universal_registry_parent_idx;
 
+-- In the place of universal_registry_open_idx and universal_registry_due_idx.
+drop index if exists ledger.universal_registry_open_request_idx;
+
 -- 1_admit does what 3_shape did.
 drop trigger if exists universal_registry_before_insert_3_shape on ledger.universal_registry;
 drop function if exists ledger.check_shape();
@@ -2922,15 +2925,30 @@ create index if not exists universal_registry_xact_idx
 comment on index ledger.universal_registry_xact_idx is
     'Catch-up: what a snapshot had not seen.';
 
--- Every version that was ever open is in here: the scan leaves out those that have a version after
--- them, an anti-join with the primary key on (id, seq + 1) in the same order.
-create index if not exists universal_registry_open_request_idx
-    on ledger.universal_registry (id, seq)
+-- Open work, in two kinds. What was ever open is in here for ever: the reader passes over what has a version
+-- after it, and marks keep it from beginning at the beginning (sidecar/ledger/open.go, which repeats the
+-- conditions word for word).
+create index if not exists universal_registry_open_idx
+    on ledger.universal_registry (tenant_id, xact, id)
     where entity_type = 'request'
-        and status in ('scheduled', 'running', 'retry', 'blocked', 'cancel_requested');
+        and status in ('scheduled', 'running', 'retry', 'blocked', 'cancel_requested')
+        and (
+            scheduled_at is null
+            or scheduled_at <= accepted_at
+            or status in ('running', 'cancel_requested')
+        );
 
-comment on index ledger.universal_registry_open_request_idx is
-    'Open work at start-up, and after an overflow.';
+comment on index ledger.universal_registry_open_idx is
+    'Requests that may run, of a tenant, in the order of their transactions.';
+
+create index if not exists universal_registry_due_idx
+    on ledger.universal_registry (scheduled_at, id)
+    where entity_type = 'request'
+        and status in ('scheduled', 'retry', 'blocked')
+        and scheduled_at > accepted_at;
+
+comment on index ledger.universal_registry_due_idx is
+    'Requests that were delayed, of all tenants, by when they are due.';
 
 -- A statement that an API has prepared is planned for any user, that is for the average one, who has few rows:
 -- fetch all, then sort. For the busiest one that is a second a page. So the planner is to believe (from the
@@ -4468,6 +4486,7 @@ grant execute on function ledger_private.standing_walls()
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
 -- Sources: 243aae84f5079630ef77c11db231de6ae35c08a52418ebf54f392dd5e8f452a2
+-- Sources: efba7d17292fd7b8d24dbfe2171495fdb0b69cb4b637a0f53c6f89d425076116
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -4604,7 +4623,8 @@ begin
         ('function', 'ledger_private.version()', '() returns text sql f i s invoker search_path=pg_catalog, pg_temp RETURN ''0.2.0''::text'),
         ('function', 'ledger_private.way_faults(oid)', '(p_table oid) returns TABLE(wall text, problem text, mend text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('index', 'ledger.universal_registry_at_idx', 'CREATE INDEX universal_registry_at_idx ON ledger.universal_registry USING btree (at DESC)'),
-        ('index', 'ledger.universal_registry_open_request_idx', 'CREATE INDEX universal_registry_open_request_idx ON ledger.universal_registry USING btree (id, seq) WHERE ((entity_type = ''request''::text) AND (status = ANY (ARRAY[''scheduled''::text, ''running''::text, ''retry''::text, ''blocked''::text, ''cancel_requested''::text])))'),
+        ('index', 'ledger.universal_registry_due_idx', 'CREATE INDEX universal_registry_due_idx ON ledger.universal_registry USING btree (scheduled_at, id) WHERE ((entity_type = ''request''::text) AND (status = ANY (ARRAY[''scheduled''::text, ''retry''::text, ''blocked''::text])) AND (scheduled_at > accepted_at))'),
+        ('index', 'ledger.universal_registry_open_idx', 'CREATE INDEX universal_registry_open_idx ON ledger.universal_registry USING btree (tenant_id, xact, id) WHERE ((entity_type = ''request''::text) AND (status = ANY (ARRAY[''scheduled''::text, ''running''::text, ''retry''::text, ''blocked''::text, ''cancel_requested''::text])) AND ((scheduled_at IS NULL) OR (scheduled_at <= accepted_at) OR (status = ANY (ARRAY[''running''::text, ''cancel_requested''::text]))))'),
         ('index', 'ledger.universal_registry_owner_at_idx', 'CREATE INDEX universal_registry_owner_at_idx ON ledger.universal_registry USING btree (owner_id, at DESC)'),
         ('index', 'ledger.universal_registry_parent_owner_idx', 'CREATE INDEX universal_registry_parent_owner_idx ON ledger.universal_registry USING btree (parent_id, owner_id, accepted_at DESC) WHERE (parent_id IS NOT NULL)'),
         ('index', 'ledger.universal_registry_public_at_idx', 'CREATE INDEX universal_registry_public_at_idx ON ledger.universal_registry USING btree (at DESC) WHERE (visibility = ''public''::text)'),
@@ -4822,6 +4842,7 @@ begin
         ('ledger.result', '7c40690af20085a63e66e7b8fe5261702375e67ff5cb7ed211d05dc99746b19c'),
         ('ledger.uuid7', '4f033ff8ae752da60a6f898e1fe60695a26729e2dfb29ff2d813169877ac3406'),
         ('ledger_private.built_walls', 'b84c3d20045b04f26727bb05886f3a3da60d3a0175dbed1d59ce6a22b226b80a'),
+        ('ledger_private.built_walls', '6a5810551bfb3432e1a1046c0f2361013d3397174697423df28529e073a8d899'),
         ('ledger_private.chain_faults', 'a7c45e5f2491b294c21aa83aadb9e41386073c4a0e02216842126acfbd6ac1a1'),
         ('ledger_private.claims', '540e5581f618a3b82cdac477a9aebdda21cd3bfb0216b99bc0f97ade70523da2'),
         ('ledger_private.instant', '0acfc8d6b7d209742ba63befc5d43314bd10d230c49a251651f0b50ec5bf38ca'),

@@ -70,15 +70,30 @@ create index if not exists universal_registry_xact_idx
 comment on index ledger.universal_registry_xact_idx is
     'Catch-up: what a snapshot had not seen.';
 
--- Every version that was ever open is in here: the scan leaves out those that have a version after
--- them, an anti-join with the primary key on (id, seq + 1) in the same order.
-create index if not exists universal_registry_open_request_idx
-    on ledger.universal_registry (id, seq)
+-- Open work, in two kinds. What was ever open is in here for ever: the reader passes over what has a version
+-- after it, and marks keep it from beginning at the beginning (sidecar/ledger/open.go, which repeats the
+-- conditions word for word).
+create index if not exists universal_registry_open_idx
+    on ledger.universal_registry (tenant_id, xact, id)
     where entity_type = 'request'
-        and status in ('scheduled', 'running', 'retry', 'blocked', 'cancel_requested');
+        and status in ('scheduled', 'running', 'retry', 'blocked', 'cancel_requested')
+        and (
+            scheduled_at is null
+            or scheduled_at <= accepted_at
+            or status in ('running', 'cancel_requested')
+        );
 
-comment on index ledger.universal_registry_open_request_idx is
-    'Open work at start-up, and after an overflow.';
+comment on index ledger.universal_registry_open_idx is
+    'Requests that may run, of a tenant, in the order of their transactions.';
+
+create index if not exists universal_registry_due_idx
+    on ledger.universal_registry (scheduled_at, id)
+    where entity_type = 'request'
+        and status in ('scheduled', 'retry', 'blocked')
+        and scheduled_at > accepted_at;
+
+comment on index ledger.universal_registry_due_idx is
+    'Requests that were delayed, of all tenants, by when they are due.';
 
 -- A statement that an API has prepared is planned for any user, that is for the average one, who has few rows:
 -- fetch all, then sort. For the busiest one that is a second a page. So the planner is to believe (from the

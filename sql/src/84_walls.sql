@@ -1,6 +1,7 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
 -- Sources: 243aae84f5079630ef77c11db231de6ae35c08a52418ebf54f392dd5e8f452a2
+-- Sources: efba7d17292fd7b8d24dbfe2171495fdb0b69cb4b637a0f53c6f89d425076116
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -137,7 +138,8 @@ begin
         ('function', 'ledger_private.version()', '() returns text sql f i s invoker search_path=pg_catalog, pg_temp RETURN ''0.2.0''::text'),
         ('function', 'ledger_private.way_faults(oid)', '(p_table oid) returns TABLE(wall text, problem text, mend text) plpgsql f s u invoker search_path=pg_catalog, pg_temp'),
         ('index', 'ledger.universal_registry_at_idx', 'CREATE INDEX universal_registry_at_idx ON ledger.universal_registry USING btree (at DESC)'),
-        ('index', 'ledger.universal_registry_open_request_idx', 'CREATE INDEX universal_registry_open_request_idx ON ledger.universal_registry USING btree (id, seq) WHERE ((entity_type = ''request''::text) AND (status = ANY (ARRAY[''scheduled''::text, ''running''::text, ''retry''::text, ''blocked''::text, ''cancel_requested''::text])))'),
+        ('index', 'ledger.universal_registry_due_idx', 'CREATE INDEX universal_registry_due_idx ON ledger.universal_registry USING btree (scheduled_at, id) WHERE ((entity_type = ''request''::text) AND (status = ANY (ARRAY[''scheduled''::text, ''retry''::text, ''blocked''::text])) AND (scheduled_at > accepted_at))'),
+        ('index', 'ledger.universal_registry_open_idx', 'CREATE INDEX universal_registry_open_idx ON ledger.universal_registry USING btree (tenant_id, xact, id) WHERE ((entity_type = ''request''::text) AND (status = ANY (ARRAY[''scheduled''::text, ''running''::text, ''retry''::text, ''blocked''::text, ''cancel_requested''::text])) AND ((scheduled_at IS NULL) OR (scheduled_at <= accepted_at) OR (status = ANY (ARRAY[''running''::text, ''cancel_requested''::text]))))'),
         ('index', 'ledger.universal_registry_owner_at_idx', 'CREATE INDEX universal_registry_owner_at_idx ON ledger.universal_registry USING btree (owner_id, at DESC)'),
         ('index', 'ledger.universal_registry_parent_owner_idx', 'CREATE INDEX universal_registry_parent_owner_idx ON ledger.universal_registry USING btree (parent_id, owner_id, accepted_at DESC) WHERE (parent_id IS NOT NULL)'),
         ('index', 'ledger.universal_registry_public_at_idx', 'CREATE INDEX universal_registry_public_at_idx ON ledger.universal_registry USING btree (at DESC) WHERE (visibility = ''public''::text)'),

@@ -93,6 +93,9 @@ $lock$;
 -- In the place of universal_registry_parent_owner_idx.
 drop index if exists ledger.universal_registry_parent_idx;
 
+-- In the place of universal_registry_open_idx and universal_registry_due_idx.
+drop index if exists ledger.universal_registry_open_request_idx;
+
 -- 1_admit does what 3_shape did.
 drop trigger if exists universal_registry_before_insert_3_shape on ledger.universal_registry;
 drop function if exists ledger.check_shape();

@@ -1,0 +1,185 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// Open requests are of two kinds, each with an index of its own (sql/src/70_indexes.sql). One that is delayed
+// (a version whose scheduled_at was still to come when it was written) is found by that time, over all
+// tenants: DueBefore. Every other one is found by tenant, in the order of the transactions that wrote them:
+// OpenRequestsOf. A row is in its index for ever, so what has ended is walked over; marks say up to where
+// there is nothing else (mark.go).
+
+const (
+	// In these words the indexes have it.
+	isDelayed = `r.entity_type = 'request' and r.status in ('scheduled', 'retry', 'blocked')
+		and r.scheduled_at > r.accepted_at`
+	isReady = `r.entity_type = 'request'
+		and r.status in ('scheduled', 'running', 'retry', 'blocked', 'cancel_requested')
+		and (r.scheduled_at is null or r.scheduled_at <= r.accepted_at
+			or r.status in ('running', 'cancel_requested'))`
+	// isCurrent leaves out what has a later version, is deleted, or came in through the import door: whoever had
+	// that ran elsewhere, and its transactions are those of another server.
+	isCurrent = `not r.is_deleted and r.accepted_at > (select u.at from until u)
+		and not exists (
+			select from ledger.universal_registry n where n.id = r.id and n.seq = r.seq + 1
+		)`
+	untilSQL = "until as materialized (select " + acceptedUntil + " as at)"
+	// readyTenants is a loose scan: one look into the index for each tenant that ever had such a request.
+	readyTenants = `tenant as (
+		(select min(r.tenant_id) as tenant_id from ledger.universal_registry r where ` + isReady + `
+			and r.tenant_id > $1)
+		union all
+		select (
+			select min(r.tenant_id) from ledger.universal_registry r where ` + isReady + `
+				and r.tenant_id > t.tenant_id
+		)
+		from tenant t where t.tenant_id is not null
+	)`
+)
+
+// OpenPlace is the place of an open request among those of its tenant. Its zero value is before all.
+type OpenPlace struct {
+	Xact uint64
+	ID   span.ID
+}
+
+// PlaceOf returns the place of a row that OpenRequestsOf gave.
+func PlaceOf(row *span.Published) OpenPlace { return OpenPlace{row.Xact, row.ID} }
+
+// DuePlace is the place of a delayed request among all. Its zero value is before all.
+type DuePlace struct {
+	At span.Time
+	ID span.ID
+}
+
+// DueOf returns the place of a row that DueBefore gave.
+func DueOf(row *span.Published) DuePlace {
+	if row.ScheduledAt == nil {
+		return DuePlace{ID: row.ID}
+	}
+	return DuePlace{*row.ScheduledAt, row.ID}
+}
+
+// OpenRequestsOf returns up to limit of a tenant's requests that stand open and are not delayed, after a
+// place, in the order of the transactions that wrote the standing versions, and of id in each. It gives what
+// the publication carries; bodies are read by Requests.
+//
+// A transaction that commits later than others may have a place before theirs: whoever has read up to
+// a place learns of such a row from the stream alone.
+func (l *Ledger) OpenRequestsOf(ctx context.Context, tenant string, after OpenPlace, limit int) (
+	[]*span.Published, error) {
+	if after == (OpenPlace{}) {
+		mark, err := l.openMark(ctx, tenant)
+		if err != nil {
+			return nil, err
+		}
+		after = mark.place
+	}
+	rows, err := queryPublished(ctx, l.pool, `with `+untilSQL+`
+		select `+publishedList+`
+		from ledger.universal_registry r
+		where `+isReady+`
+			and r.tenant_id = $1 and (r.xact, r.id) > ($2::text::xid8, $3::text::uuid)
+			and r.xact < pg_snapshot_xmax(pg_current_snapshot())
+			and `+isCurrent+`
+		order by r.xact, r.id
+		limit $4`, tenant, fmt.Sprint(after.Xact), after.ID.String(), limit)
+	if err != nil {
+		return nil, fmt.Errorf("read the open requests of a tenant: %w", err)
+	}
+	return rows, nil
+}
+
+// TenantsWithOpenRequests returns up to limit tenants, after a name and by name, that have an open request
+// which is not delayed.
+func (l *Ledger) TenantsWithOpenRequests(ctx context.Context, after string, limit int) ([]string, error) {
+	var tenants []string
+	err := l.withMarks(ctx, func(marked string) error {
+		rows, err := l.pool.Query(ctx, `with recursive `+untilSQL+`, `+readyTenants+`
+			select t.tenant_id
+			from tenant t `+marked+`
+			where t.tenant_id is not null and exists (
+				select
+				from ledger.universal_registry r
+				where `+isReady+`
+					and r.tenant_id = t.tenant_id and (r.xact, r.id) > (m.xact, m.id)
+					and r.xact < pg_snapshot_xmax(pg_current_snapshot())
+					and `+isCurrent+`
+				order by r.xact, r.id
+				limit 1
+			)
+			limit $2`, after, limit)
+		if err != nil {
+			return err
+		}
+		tenants, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the tenants with open requests: %w", err)
+	}
+	return tenants, nil
+}
+
+// DueBefore returns up to limit requests of all tenants that stand open and were delayed to a time before
+// t, after a place, by that time and id. t is the database's time. It gives what the publication carries;
+// bodies are read by Requests. What is delayed to a time that was read up to already is named by the stream.
+func (l *Ledger) DueBefore(ctx context.Context, t time.Time, after DuePlace, limit int) (
+	[]*span.Published, error) {
+	if after == (DuePlace{}) {
+		mark, err := l.openMark(ctx, dueTenant)
+		if err != nil {
+			return nil, err
+		}
+		after.At = mark.due
+	}
+	rows, err := queryPublished(ctx, l.pool, `with `+untilSQL+`
+		select `+publishedList+`
+		from ledger.universal_registry r
+		where `+isDelayed+`
+			and (r.scheduled_at, r.id) > ($1::timestamptz, $2::text::uuid)
+			and r.scheduled_at < $3::timestamptz
+			and `+isCurrent+`
+		order by r.scheduled_at, r.id
+		limit $4`, after.At.Time, after.ID.String(), t, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read the requests that are due: %w", err)
+	}
+	return rows, nil
+}
+
+const publishedList = `r.id, r.seq, r.entity_type, r.status, r.owner_id, r.tenant_id, r.visibility,
+			r.is_deleted, r.parent_id, r.at, r.accepted_at, r.scheduled_at, r.trace_id, r.xact, r.curr_hash,
+			r.prev_hash`
+
+// queryPublished runs a select of publishedList.
+func queryPublished(ctx context.Context, q querier, sql string, args ...any) ([]*span.Published, error) {
+	rows, err := q.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(found pgx.CollectableRow) (*span.Published, error) {
+		row := new(span.Published)
+		var parent pgtype.UUID
+		var scheduled *time.Time
+		err := found.Scan((*[16]byte)(&row.ID), &row.Seq, &row.EntityType, &row.Status, &row.OwnerID, &row.TenantID,
+			&row.Visibility, &row.IsDeleted, &parent, &row.At.Time, &row.AcceptedAt.Time, &scheduled, &row.TraceID,
+			&row.Xact, &row.CurrHash, &row.PrevHash)
+		row.At, row.AcceptedAt = span.NewTime(row.At.Time), span.NewTime(row.AcceptedAt.Time)
+		if parent.Valid {
+			row.ParentID = new(span.ID(parent.Bytes))
+		}
+		if scheduled != nil {
+			row.ScheduledAt = new(span.NewTime(*scheduled))
+		}
+		return row, err
+	})
+}
