@@ -4485,8 +4485,7 @@ grant execute on function ledger_private.standing_walls()
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 243aae84f5079630ef77c11db231de6ae35c08a52418ebf54f392dd5e8f452a2
--- Sources: efba7d17292fd7b8d24dbfe2171495fdb0b69cb4b637a0f53c6f89d425076116
+-- Sources: 94c3ae5dce53efa30951ad6122c80414235000d4924a6fa408e2322f8288c5da
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -4841,8 +4840,7 @@ begin
         ('ledger.refuse_change', '2bf360cdc5893a49d2ec6393be03366bfe45c0741a961aa98218a546fa9b476c'),
         ('ledger.result', '7c40690af20085a63e66e7b8fe5261702375e67ff5cb7ed211d05dc99746b19c'),
         ('ledger.uuid7', '4f033ff8ae752da60a6f898e1fe60695a26729e2dfb29ff2d813169877ac3406'),
-        ('ledger_private.built_walls', 'b84c3d20045b04f26727bb05886f3a3da60d3a0175dbed1d59ce6a22b226b80a'),
-        ('ledger_private.built_walls', '6a5810551bfb3432e1a1046c0f2361013d3397174697423df28529e073a8d899'),
+        ('ledger_private.built_walls', 'db985e5f9f050d4b169ac1e78573f4870a4f11173a62ea14b0215e3abaa7d9a6'),
         ('ledger_private.chain_faults', 'a7c45e5f2491b294c21aa83aadb9e41386073c4a0e02216842126acfbd6ac1a1'),
         ('ledger_private.claims', '540e5581f618a3b82cdac477a9aebdda21cd3bfb0216b99bc0f97ade70523da2'),
         ('ledger_private.instant', '0acfc8d6b7d209742ba63befc5d43314bd10d230c49a251651f0b50ec5bf38ca'),

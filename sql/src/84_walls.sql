@@ -1,7 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 243aae84f5079630ef77c11db231de6ae35c08a52418ebf54f392dd5e8f452a2
--- Sources: efba7d17292fd7b8d24dbfe2171495fdb0b69cb4b637a0f53c6f89d425076116
+-- Sources: 94c3ae5dce53efa30951ad6122c80414235000d4924a6fa408e2322f8288c5da
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
