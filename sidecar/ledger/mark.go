@@ -89,7 +89,7 @@ func (l *Ledger) openMark(ctx context.Context, tenant string) (openMark, error) 
 
 // AdvanceMarks notes how far requests have ended, so that nobody walks over those again: each look at a
 // tenant's open requests begins there. Whoever leads calls it every ten seconds or so while requests end; it
-// costs one look into the index for each tenant, and a microsecond or two for each request that has ended since.
+// costs one look into the index for each tenant, and a microsecond or two for each request ended since.
 // Not calling it makes a take-over slower, and nothing else.
 func (l *Ledger) AdvanceMarks(ctx context.Context) error {
 	err := l.advance(ctx)

@@ -110,8 +110,8 @@ func TestOpenRequestsAreFoundByTenantInTheOrderOfTheirTransactions(t *testing.T)
 		t.Fatal(err)
 	}
 	first := next(t, claimed, "running")
-	if got := row[0]; got.Seq != 1 || *got.Status != "running" || got.OwnerID != "alice" || got.TenantID != "t1" ||
-		got.Xact == 0 || got.CurrHash == nil || *got.PrevHash != *first.PrevHash || got.ParentID != nil ||
+	if got := row[0]; got.Seq != 1 || *got.Status != "running" || got.OwnerID != "alice" ||
+		got.TenantID != "t1" || got.Xact == 0 || got.CurrHash == nil || *got.PrevHash != *first.PrevHash || got.ParentID != nil ||
 		got.AcceptedAt.IsZero() || got.Visibility != "private" || got.IsDeleted {
 		t.Errorf("the row is %+v", got)
 	}
@@ -126,9 +126,9 @@ func TestDelayedRequestsComeByTheirTime(t *testing.T) {
 	for _, row := range []*span.Span{second, first, cancelled} {
 		mustAppend(t, l, Group{Rows: []*span.Span{row}})
 	}
-	exec(t, owner, `insert into ledger.universal_registry (id, seq, entity_type, who, owner_id, tenant_id, status,
-		scheduled_at) values ($1, 1, 'request', 'user:alice', 'alice', 't3', 'cancel_requested', now() + interval '1 h')`,
-		cancelled.ID.String())
+	exec(t, owner, `insert into ledger.universal_registry (id, seq, entity_type, who, owner_id, tenant_id,
+		status, scheduled_at) values ($1, 1, 'request', 'user:alice', 'alice', 't3', 'cancel_requested',
+		now() + interval '1 h')`, cancelled.ID.String())
 	soon := time.Now().Add(24 * time.Hour)
 	want(t, "due", dueIDs(t, l, soon), []span.ID{first.ID, second.ID})
 	want(t, "cancelled", openIDs(t, l, "t3", 2), []span.ID{cancelled.ID})
