@@ -112,7 +112,8 @@ func TestOpenRequestsAreFoundByTenantInTheOrderOfTheirTransactions(t *testing.T)
 	first := next(t, claimed, "running")
 	if got := row[0]; got.Seq != 1 || *got.Status != "running" || got.OwnerID != "alice" ||
 		got.TenantID != "t1" || got.Xact == 0 || got.CurrHash == nil ||
-		*got.PrevHash != *first.PrevHash || got.ParentID != nil || got.AcceptedAt.IsZero() || got.Visibility != "private" || got.IsDeleted {
+		*got.PrevHash != *first.PrevHash || got.ParentID != nil || got.AcceptedAt.IsZero() ||
+		got.Visibility != "private" || got.IsDeleted {
 		t.Errorf("the row is %+v", got)
 	}
 }
