@@ -23,6 +23,7 @@ import (
 	"github.com/loglineos/loglineos/sidecar/fetch"
 	"github.com/loglineos/loglineos/sidecar/httpapi"
 	"github.com/loglineos/loglineos/sidecar/ledger"
+	"github.com/loglineos/loglineos/sidecar/metrics"
 	"github.com/loglineos/loglineos/sidecar/sandbox"
 	"github.com/loglineos/loglineos/sidecar/sign"
 	"github.com/loglineos/loglineos/sidecar/span"
@@ -155,7 +156,7 @@ func (a *App) Run(ctx context.Context, listener net.Listener) error {
 	rest.Go(func() { fail(a.tail.Run(tailCtx)) })
 	rest.Go(func() { a.recordBoots(tailCtx) })
 	rest.Go(func() { a.walls.watch(tailCtx, time.Duration(a.config.WallsMs)*time.Millisecond) })
-	server := &http.Server{Handler: httpapi.New(a.Status), ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{Handler: httpapi.New(a.Status, metrics.Handler(a.measure)), ReadHeaderTimeout: 5 * time.Second}
 	if listener != nil {
 		rest.Go(func() {
 			if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {

@@ -64,7 +64,7 @@ func serveStatus(listener net.Listener, status httpapi.Status) (stop func(), err
 		return nil, fmt.Errorf("serve %s: %w", listener.Addr(), err)
 	}
 	server := &http.Server{
-		Handler:           httpapi.New(func(context.Context) httpapi.Status { return status }),
+		Handler:           httpapi.New(func(context.Context) httpapi.Status { return status }, nil),
 		ReadHeaderTimeout: 5 * time.Second,
 	}
 	ended := make(chan struct{})

@@ -50,7 +50,9 @@ func (e *Engine) flush() {
 		e.pending = e.pending[n:]
 		e.committing++
 		e.start(func(ctx context.Context) {
+			began := time.Now()
 			outcomes := e.appendBatch(ctx, batch)
+			e.stats.CommitTime.Took(time.Since(began))
 			e.do(func() { e.committed(batch, outcomes, rows) })
 		})
 	}
@@ -160,6 +162,7 @@ func (e *Engine) committed(batch []*commit, outcomes []ledger.Outcome, rows int)
 	}
 	e.stats.Commits.Add(1)
 	e.stats.CommittedRows.Add(int64(rows))
+	e.stats.CommitRows.Observe(float64(rows))
 	for i, c := range batch {
 		outcome := outcomes[i]
 		if c.group.Fence != nil && !outcome.Won {

@@ -127,14 +127,6 @@ type Engine struct {
 	stats Stats
 }
 
-// Stats counts since the start. It is safe to read at any time.
-type Stats struct {
-	Rows, Boots, Executed, Commits, CommittedRows, FencesLost, Takeovers, Refused atomic.Int64
-	// ClockSteps are the jumps of the database's clock that were seen.
-	ClockSteps     atomic.Int64
-	InFlight, Open atomic.Int64
-}
-
 // New returns an engine that is not running yet.
 func New(config Config) *Engine {
 	if config.InFlightMax <= 0 {
@@ -149,7 +141,7 @@ func New(config Config) *Engine {
 		lanes: map[laneKey]*lane{}, kinds: newKinds(), backlog: backlog{backlogMax, map[string]int{}},
 		open: map[span.ID]*request{}, ready: newFair(), outward: newFair(),
 		inFlight: map[span.ID]*request{}, own: map[span.Key]bool{}, policies: newRules(),
-		clock: newClock(),
+		clock: newClock(), stats: newStats(),
 	}
 	e.due = newAgenda(e.newAlarm(e.wake))
 	e.ticks.alarm = e.newAlarm(func() {

@@ -42,6 +42,18 @@ func (f *fair) letGo(r *request) {
 
 func (f *fair) empty() bool { return len(f.first) == 0 && len(f.turn) == 0 }
 
+// each calls see with every queued request.
+func (f *fair) each(see func(*request)) {
+	for _, r := range f.first {
+		see(r)
+	}
+	for _, queue := range f.tenants {
+		for _, r := range queue {
+			see(r)
+		}
+	}
+}
+
 // pop takes up to n requests that have the same kernel, one a tenant and turn. A tenant may hold no more
 // places than it leaves free; held says how many each has now. One without room keeps its turn.
 func (f *fair) pop(n, free int, held map[string]int) []*request {

@@ -153,6 +153,7 @@ func (e *Engine) emitted(r *request, run int, group ledger.Group, failure *span.
 		return
 	}
 	failpoint.Hit(failpoint.RunEnded)
+	e.stats.Run.Took(time.Since(r.startedAt))
 	if failure != nil || group.Fence == nil {
 		if failure == nil {
 			failure = &span.RunError{
@@ -282,12 +283,15 @@ func (e *Engine) finished(r *request, group ledger.Group, outcome ledger.Outcome
 	case span.IsTerminal(status):
 		e.settled(r.id, true)
 		e.stats.Executed.Add(1)
+		e.stats.ended(status)
+		e.stats.took(r.span, e.now())
 		e.forget(r)
 		if r.seqSeen > group.Fence.Seq && !e.isDeposed {
 			e.read(&request{id: r.id, kernel: r.kernel, seqSeen: r.seqSeen}, r.tenant)
 		}
 	default:
 		e.settled(r.id, true)
+		e.stats.ended(status)
 		e.moved(r, group.Fence)
 		e.block(r)
 	}

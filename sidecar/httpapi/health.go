@@ -36,8 +36,12 @@ type Manifest struct {
 //
 //	GET /healthz  200 while the process lives
 //	GET /readyz   200 when the slot streams, the walls stand and the kernels that run requests verify, else 503
-func New(ready func(ctx context.Context) Status) http.Handler {
+//	GET /metrics  what metrics answers: the text format of Prometheus. nil: there is none
+func New(ready func(ctx context.Context) Status, metrics http.Handler) http.Handler {
 	mux := http.NewServeMux()
+	if metrics != nil {
+		mux.Handle("GET /metrics", metrics)
+	}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, map[string]bool{"alive": true})
 	})

@@ -29,12 +29,13 @@ var errClosed = errors.New("the sandbox is closed")
 
 // Pool owns the children. Its methods may be called concurrently.
 type Pool struct {
-	options Options
-	starter *starter
-	places  *turns.Turns // one for each code worker; of three or more no tenant holds the last
-	closing context.Context
-	close   context.CancelFunc
-	running sync.WaitGroup // runs, and starts of spares
+	options  Options
+	starter  *starter
+	places   *turns.Turns // one for each code worker; of three or more no tenant holds the last
+	closing  context.Context
+	close    context.CancelFunc
+	running  sync.WaitGroup // runs, and starts of spares
+	counters poolCounters
 
 	mu       sync.Mutex
 	closed   bool
@@ -162,6 +163,7 @@ func (p *Pool) RunCode(ctx context.Context, r Run) Result {
 	}
 	w.mixed = w.mixed || w.runs > 0 && w.tenant != r.Tenant
 	w.tenant = r.Tenant
+	p.counters.runs.Add(1)
 	result, reusable := w.serve(ctx, &r, p.options.Log, lease)
 	if w.runs++; reusable && w.runs < maxRuns && w.alive() {
 		p.put(w)
@@ -171,6 +173,7 @@ func (p *Pool) RunCode(ctx context.Context, r Run) Result {
 	if reusable {
 		p.spare()
 	} else {
+		p.counters.breaches.Add(1)
 		p.owe(r.Tenant)
 	}
 	return result
@@ -423,6 +426,7 @@ func (p *Pool) startOnce(ctx context.Context, kernel bool) (*child, error) {
 		return nil, err
 	}
 	p.options.Log.Debug("sandbox child started", "pid", c.cmd.Process.Pid, "kernel", kernel)
+	p.counters.starts.Add(1)
 	p.mu.Lock()
 	p.walls = c.walls
 	p.mu.Unlock()

@@ -130,6 +130,7 @@ func (inv *invocation) reserve(ctx context.Context, raw json.RawMessage, cause,
 	defer inv.mu.Unlock()
 	group := inv.group(cause.Key())
 	if refused != nil {
+		inv.stage0.refusals.count(refused.Reason)
 		group.refused = &violation{refused.Reason, now}
 		return refused, nil
 	}

@@ -68,6 +68,7 @@ type Stage0 struct {
 	quotas   *quotas
 	rates    rates
 	circuits circuits
+	refusals refusals
 	breaker  breaker
 }
 
