@@ -156,7 +156,8 @@ func (a *App) Run(ctx context.Context, listener net.Listener) error {
 	rest.Go(func() { fail(a.tail.Run(tailCtx)) })
 	rest.Go(func() { a.recordBoots(tailCtx) })
 	rest.Go(func() { a.walls.watch(tailCtx, time.Duration(a.config.WallsMs)*time.Millisecond) })
-	server := &http.Server{Handler: httpapi.New(a.Status, metrics.Handler(a.measure)), ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{Handler: httpapi.New(a.Status, metrics.Handler(a.measure)),
+		ReadHeaderTimeout: 5 * time.Second}
 	if listener != nil {
 		rest.Go(func() {
 			if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {

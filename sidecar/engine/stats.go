@@ -24,7 +24,8 @@ type Stats struct {
 }
 
 func newStats() Stats {
-	return Stats{Latency: metrics.NewDurations(), Run: metrics.NewDurations(), CommitTime: metrics.NewDurations(),
+	return Stats{Latency: metrics.NewDurations(), Run: metrics.NewDurations(),
+		CommitTime: metrics.NewDurations(),
 		CommitRows: metrics.NewDistribution(1, 2, 3, 5, 10, 20, 50, 100, 200, 300, 400, 500)}
 }
 

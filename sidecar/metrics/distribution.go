@@ -22,8 +22,8 @@ func NewDistribution(bounds ...float64) *Distribution {
 
 // NewDurations returns one for seconds, from 0.5 ms to 2 min.
 func NewDurations() *Distribution {
-	return NewDistribution(.0005, .001, .002, .003, .005, .0075, .01, .015, .025, .05, .1, .25, .5, 1, 2.5, 5, 10,
-		30, 60, 120)
+	return NewDistribution(.0005, .001, .002, .003, .005, .0075, .01, .015, .025, .05, .1, .25, .5, 1, 2.5, 5,
+		10, 30, 60, 120)
 }
 
 // Observe counts value.

@@ -117,8 +117,8 @@ func requests() []Metric {
 		{Name: "logline_fences_lost_total", Kind: Counter, Unit: "requests",
 			Help: "Results that were dropped because somebody else had moved the request on."},
 		{Name: "logline_latency_seconds", Kind: Histogram, Unit: "seconds",
-			Help: "From the acceptance of the cause (a scheduled function, a client's request), or the time it was due, " +
-				"to the commit of its execution."},
+			Help: "From the acceptance of the cause (a scheduled function, a client's request), or when it was " +
+				"due, to the commit of its execution."},
 		{Name: "logline_run_seconds", Kind: Histogram, Unit: "seconds",
 			Help: "From the start of a request's kernel to its result: the code, and waiting for a worker."},
 	}

@@ -84,9 +84,11 @@ var moves = []string{
 	"logline_tail_rows_total", "logline_requests_ended_total{status=\"complete\"}",
 	"logline_requests_ended_total{status=\"error\"}", "logline_requests_ended_total{status=\"cancelled\"}",
 	"logline_requests_retried_total", "logline_requests_blocked_total",
-	"logline_reservations_refused_total{reason=\"tenant\"}", "logline_reservations_refused_total{reason=\"breaker\"}",
+	"logline_reservations_refused_total{reason=\"tenant\"}",
+	"logline_reservations_refused_total{reason=\"breaker\"}",
 	"logline_circuits{state=\"open\"}", "logline_latency_seconds_count", "logline_latency_seconds_sum",
-	"logline_run_seconds_count", "logline_kernel_boots_total", "logline_commits_total", "logline_commit_rows_total",
+	"logline_run_seconds_count", "logline_kernel_boots_total", "logline_commits_total",
+	"logline_commit_rows_total",
 	"logline_commit_rows_count", "logline_commit_seconds_count", "logline_sandbox_runs_total",
 	"logline_sandbox_starts_total", "logline_sandbox_breaches_total", "logline_requests_open",
 	"logline_requests_waiting", "logline_sandbox_workers{state=\"busy\"}", "logline_requests_in_flight",
@@ -163,6 +165,7 @@ func TestATakeoverIsCounted(t *testing.T) {
 	s.settled(c["trace_id"].(string), 1)
 	eventually(t, "the takeover is counted", func() bool {
 		values, _ := sidecar.scrape()
-		return values["logline_takeovers_total"] >= 1 && values["logline_requests_ended_total{status=\"complete\"}"] >= 1
+		return values["logline_takeovers_total"] >= 1 &&
+			values["logline_requests_ended_total{status=\"complete\"}"] >= 1
 	})
 }

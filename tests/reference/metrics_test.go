@@ -36,7 +36,7 @@ func TestMetricsPage(t *testing.T) {
 	golden(t, "metrics.md", p.String())
 }
 
-// A name says the unit, as Prometheus has it: a counter ends in _total, a time in seconds, and each has a help.
+// A name says the unit: a counter ends in _total, a time in seconds. Each has a help.
 func TestMetricsAreNamedByTheirUnit(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
