@@ -31,7 +31,7 @@ func (e *Engine) submit(group ledger.Group, outcome func(ledger.Outcome)) {
 			e.own[row.Key()] = true // before the commit, because its row may come back first
 		}
 	}
-	if group.Fence != nil {
+	if group.Fence != nil && group.Fence.EntityType == "request" {
 		e.own[group.Fence.Key()] = true
 	}
 	e.pending = append(e.pending, &commit{group, outcome})
@@ -41,8 +41,14 @@ func (e *Engine) submit(group ledger.Group, outcome func(ledger.Outcome)) {
 // the ledger is idle, hundreds under load. There is no timer to wait for.
 func (e *Engine) flush() {
 	for e.committing < commitsMax && len(e.pending) > 0 {
-		n, rows := 0, 0
+		n, rows, fences := 0, 0, map[span.Key]bool{}
 		for n < len(e.pending) && (n == 0 || rows+e.pending[n].rows() <= commitRowsMax) {
+			if fence := e.pending[n].group.Fence; fence != nil {
+				if fences[fence.Key()] {
+					break // a judgment that was made twice: one of them loses, in the next batch
+				}
+				fences[fence.Key()] = true
+			}
 			rows += e.pending[n].rows()
 			n++
 		}
@@ -89,14 +95,18 @@ func (e *Engine) appendBatch(ctx context.Context, batch []*commit) []ledger.Outc
 }
 
 // explainConflicts reads what stands where we wanted to write. A lost fence with our own hash is ours:
-// the commit went through and its answer was lost. An existing row of the same cause is the same
-// effect; one of another cause is an error, never silence.
+// the commit went through and its answer was lost. Of a policy's, whose content is no secret, the rest must
+// stand as well. An existing row of the same cause is the same effect; one of another cause is an error,
+// never silence.
 func (e *Engine) explainConflicts(ctx context.Context, groups []ledger.Group,
 	outcomes []ledger.Outcome) error {
 	var keys []span.Key
 	for i, outcome := range outcomes {
 		if outcome.Err == nil && !outcome.Won {
 			keys = append(keys, groups[i].Fence.Key())
+			if groups[i].Fence.Seq == 0 {
+				keys = append(keys, keysOf(groups[i].Rows)...)
+			}
 		}
 		for _, place := range outcome.Existing {
 			keys = append(keys, groups[i].Rows[place].Key())
@@ -114,13 +124,22 @@ func (e *Engine) explainConflicts(ctx context.Context, groups []ledger.Group,
 		if outcome.Err == nil && !outcome.Won {
 			there := stored[group.Fence.Key()]
 			outcome.Won = there != nil && there.CurrHash != nil && *there.CurrHash == *group.Fence.CurrHash
+			switch {
+			case group.Fence.Seq > 0:
+			case there == nil: // the group was taken back: a version of it is somebody else's
+				outcome.Err = &raceError{tornAt(group, outcome.Existing)}
+				continue
+			default:
+				repeated(outcome, group, stored)
+				continue
+			}
 		}
 		for _, place := range outcome.Existing {
 			row := group.Rows[place]
 			there := stored[row.Key()]
 			switch {
 			case sameCause(there, row):
-			case isMoving(row):
+			case ledger.IsMoving(row):
 				outcome.Err = &raceError{row}
 			default:
 				outcome.Err = fmt.Errorf("the id %s of a derived %s stands for another cause", row.ID, row.EntityType)
@@ -130,10 +149,31 @@ func (e *Engine) explainConflicts(ctx context.Context, groups []ledger.Group,
 	return nil
 }
 
-// isMoving reports whether row is a version of what others append to as well: losing its key is no fault.
-func isMoving(row *span.Span) bool {
-	meta, derived := row.Engine()
-	return row.Seq > 0 || derived && meta.Kind == "bucket"
+// repeated says what stands of a judgment whose fence was there before.
+func repeated(outcome *ledger.Outcome, group ledger.Group, stored map[span.Key]*span.Span) {
+	outcome.Existing, outcome.WasThere = nil, true
+	for place, row := range group.Rows {
+		if stored[row.Key()] != nil {
+			outcome.Existing = append(outcome.Existing, place)
+		}
+	}
+	outcome.Won = outcome.Won && len(outcome.Existing) == len(group.Rows)
+}
+
+func tornAt(group ledger.Group, existing []int) *span.Span {
+	for _, place := range existing {
+		if ledger.IsMoving(group.Rows[place]) {
+			return group.Rows[place]
+		}
+	}
+	return group.Fence
+}
+
+func keysOf(rows []*span.Span) (keys []span.Key) {
+	for _, row := range rows {
+		keys = append(keys, row.Key())
+	}
+	return keys
 }
 
 // raceError says that somebody else appended the version that row was to be.
@@ -165,29 +205,35 @@ func (e *Engine) committed(batch []*commit, outcomes []ledger.Outcome, rows int)
 	e.stats.CommitRows.Observe(float64(rows))
 	for i, c := range batch {
 		outcome := outcomes[i]
-		if c.group.Fence != nil && !outcome.Won {
-			delete(e.own, c.group.Fence.Key())
+		isWritten := outcome.Err == nil && outcome.Won
+		switch fence := c.group.Fence; {
+		case fence == nil:
+		case fence.Seq > 0 && !outcome.Won:
+			delete(e.own, fence.Key())
+		case fence.Seq == 0:
+			e.admitCommitted(fence, isWritten && !outcome.WasThere, outcome.WasThere)
 		}
 		existing := map[int]bool{}
 		for _, place := range outcome.Existing {
-			existing[place] = true
+			existing[place] = outcome.Err == nil
 		}
 		for place, row := range c.group.Rows {
-			if row.EntityType != "request" {
-				continue
-			}
-			switch {
-			case outcome.Err != nil || !outcome.Won:
-				delete(e.own, row.Key())
-			case !existing[place]:
-				failpoint.Hit(failpoint.RequestCommitted)
-				e.admitOwn(row, false)
-			case e.own[row.Key()]: // it will still come
-				delete(e.own, row.Key())
-			default: // it came while the commit was tried, and was passed over as our own
-				e.admitOwn(row, true)
-			}
+			e.admitCommitted(row, isWritten && !existing[place], existing[place])
 		}
 		c.outcome(outcome)
+	}
+}
+
+// admitCommitted opens a request that this sidecar has made, or has found in its place.
+func (e *Engine) admitCommitted(row *span.Span, isNew, isThere bool) {
+	switch {
+	case row.EntityType != "request":
+	case isNew:
+		failpoint.Hit(failpoint.RequestCommitted)
+		e.admitOwn(row, false)
+	case !isThere || e.own[row.Key()]: // it was not written, or will still come
+		delete(e.own, row.Key())
+	default: // it came while the commit was tried, and was passed over as our own
+		e.admitOwn(row, true)
 	}
 }

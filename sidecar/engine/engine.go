@@ -242,7 +242,10 @@ type item struct {
 	since   time.Duration // what its lane had worked when it came
 	tries   int
 	races   int // of what it appended, lost to other writers
-	most    int // how many such may share a run, after one that failed; 0 is no limit
+	parts   int // groups of what a run gave for it that have no fate yet
+	race    *raceError
+	raced   []*policy // whose groups were lost so
+	most    int       // how many such may share a run, after one that failed; 0 is no limit
 }
 
 func (i *item) dispose() {

@@ -204,27 +204,56 @@ func (e *Engine) laneBooted(l *lane, batch []*item, result laneResult) {
 			it.dispose()
 			continue
 		}
-		e.submit(group, func(outcome ledger.Outcome) { e.laneCommitted(l, it, group, outcome) })
+		e.settle(l, it, group)
 	}
 }
 
-// laneCommitted ends an item whose group has its fate.
-func (e *Engine) laneCommitted(l *lane, it *item, group ledger.Group, outcome ledger.Outcome) {
+// settle appends what a kernel gave for one item: one group, or one for each policy. The item is disposed of
+// when each has its fate; those that lost a version to somebody else are judged anew before that.
+func (e *Engine) settle(l *lane, it *item, group ledger.Group) {
+	parts := group.Parts
+	if group.Parts = nil; len(parts) == 0 || len(group.Rows) > 0 || group.Fence != nil {
+		parts = append([]ledger.Group{group}, parts...)
+	}
+	it.parts, it.raced, it.race = len(parts), nil, nil
+	for _, part := range parts {
+		e.submit(part, func(outcome ledger.Outcome) { e.partCommitted(l, it, part, outcome) })
+	}
+}
+
+// partCommitted takes the fate of one part of what a kernel gave for an item.
+func (e *Engine) partCommitted(l *lane, it *item, part ledger.Group, outcome ledger.Outcome) {
 	if l.places != nil {
 		failpoint.Hit(failpoint.PolicyCommitted)
 	}
+	it.parts--
 	var race *raceError
+	p := it.policyOf(part)
 	switch {
 	case errors.As(outcome.Err, &race):
-		e.laneRaced(l, it, race)
-		return
+		it.race, it.raced = race, append(it.raced, p)
+	case outcome.Err != nil && p != nil && !it.isReport(part):
+		e.report(l, it, p, outcome.Err)
 	case outcome.Err != nil:
 		e.laneFailed(l, it, &span.RunError{Code: span.RunDenied, Message: outcome.Err.Error()})
 		return
-	case group.Again:
+	case part.Again:
 		e.nextRound(it)
+	case outcome.WasThere, !outcome.Won:
+		e.stats.Repeated.Add(1)
 	}
-	it.dispose()
+	e.partEnded(l, it)
+}
+
+// partEnded ends an item of which no part is under way any more.
+func (e *Engine) partEnded(l *lane, it *item) {
+	switch {
+	case it.parts > 0:
+	case it.race != nil:
+		e.laneRaced(l, it)
+	default:
+		it.dispose()
+	}
 }
 
 // laneRetry puts a batch back in front of its lane after a fault on the way.
@@ -241,23 +270,26 @@ func (e *Engine) laneRetry(l *lane, batch []*item, fault error) {
 	e.after(delay, func() { l.isPaused = false })
 }
 
-// laneFailed records that a kernel could not deal with one span, and disposes of it.
+// laneFailed records that a kernel could not deal with one span, and disposes of it when nothing else of it
+// is under way.
 func (e *Engine) laneFailed(l *lane, it *item, failure *span.RunError) {
 	e.stats.Refused.Add(1)
 	e.config.Log.Error("kernel failed on a span", "kernel", l.kernel, "id", it.row.ID.String(), "seq",
 		it.row.Seq, "code", string(failure.Code), "error", failure.Message)
+	it.parts++
+	ended := func(err error) {
+		if err != nil {
+			e.config.Log.Error("incident not recorded", "error", err)
+		}
+		it.parts--
+		e.partEnded(l, it)
+	}
 	incident, err := e.incident(it.row, l.kernel, failure)
 	if err != nil {
-		e.config.Log.Error("incident not recorded", "error", err)
-		it.dispose()
+		ended(err)
 		return
 	}
-	e.submit(ledger.Group{Rows: []*span.Span{incident}}, func(outcome ledger.Outcome) {
-		if outcome.Err != nil {
-			e.config.Log.Error("incident not recorded", "error", outcome.Err)
-		}
-		it.dispose()
-	})
+	e.submit(ledger.Group{Rows: []*span.Span{incident}}, func(outcome ledger.Outcome) { ended(outcome.Err) })
 }
 
 // incident is a span of the engine's own, private to system, about a row that a kernel failed on.

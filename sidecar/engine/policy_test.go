@@ -31,6 +31,30 @@ func noteOf(owner, tenant, visibility string) func(*span.Span) {
 
 const ofNotes = `{"when":{"entity_type":"note"}}`
 
+// matched is a policy and the span that it is shown.
+type matched struct {
+	policy span.Key
+	cause  *span.Span
+}
+
+// matchesIn reads what a run of the policies' kernel is to judge, in its order.
+func matchesIn(t testing.TB, job Job) (list []matched) {
+	var input struct {
+		Matches []struct {
+			Span   span.Key  `json:"span"`
+			Policy policyKey `json:"policy"`
+		} `json:"matches"`
+	}
+	if err := json.Unmarshal(job.Input, &input); err != nil {
+		t.Error(err)
+	}
+	for _, m := range input.Matches {
+		place := slices.IndexFunc(job.Batch, func(s *span.Span) bool { return s.Key() == m.Span })
+		list = append(list, matched{span.Key{ID: m.Policy.ID, Seq: m.Policy.Seq}, job.Batch[place]})
+	}
+	return list
+}
+
 // judged collects which policies judged which spans, in order.
 func (b *bench) judged() (pairs []string) {
 	b.mu.Lock()
@@ -39,17 +63,8 @@ func (b *bench) judged() (pairs []string) {
 		if job.Kernel != policyKernel {
 			continue
 		}
-		var input struct {
-			Matches []struct {
-				Span   span.Key  `json:"span"`
-				Policy policyKey `json:"policy"`
-			} `json:"matches"`
-		}
-		if err := json.Unmarshal(job.Input, &input); err != nil {
-			b.t.Error(err)
-		}
-		for _, m := range input.Matches {
-			pairs = append(pairs, fmt.Sprintf("%x@%d:%x", m.Policy.ID[4:6], m.Policy.Seq, m.Span.ID[4:6]))
+		for _, m := range matchesIn(b.t, job) {
+			pairs = append(pairs, fmt.Sprintf("%x@%d:%x", m.policy.ID[4:6], m.policy.Seq, m.cause.ID[4:6]))
 		}
 	}
 	return pairs

@@ -17,6 +17,8 @@ type Stats struct {
 	Rows, Boots, Executed, Commits, CommittedRows, FencesLost, Takeovers, Refused atomic.Int64
 	Complete, Failed, Dead, Cancelled, Retried, Blocked                           atomic.Int64
 	InFlight, Open                                                                atomic.Int64
+	// Repeated are judgments of policies that had been made before: nothing of them was written.
+	Repeated atomic.Int64
 	// ClockSteps are the jumps of the database's clock that were seen.
 	ClockSteps atomic.Int64
 

@@ -16,14 +16,19 @@ import (
 
 // Group is what one cause writes, all or nothing.
 //
-// Fence, where there is one, is a version (seq > 0) whose primary key decides: if somebody else
-// holds that key, nothing of the group is written (docs/decisions.md). Rows are first versions with
-// derived ids, or later ones, whose PrevHash is set; a row that exists already stays as it is.
+// Fence, where there is one, is the span whose primary key decides: if somebody else holds that key, nothing
+// of the group is written (docs/decisions.md). It is a request's next version, or the first of what a policy
+// emits for a span. Rows are first versions with derived ids, or later ones, whose PrevHash is set; a row
+// that exists already stays as it is. But where a policy's fence is won and a version, or a bucket, of its
+// group is lost to another writer, nothing of the group is written.
 type Group struct {
 	Fence *span.Span
 	Rows  []*span.Span
 	// Again is set where a time-driven policy asks to judge its tick once more. The ledger passes it over.
 	Again bool
+	// Parts are what each policy emits for one cause, each with a fence and a fate of its own: the engine
+	// appends them one by one. The ledger passes them over.
+	Parts []Group
 }
 
 // Sealer hashes a span and, where there is a key, signs it: sign.Signer.Seal, or (*span.Span).Seal.
@@ -56,6 +61,8 @@ type Outcome struct {
 	Won bool
 	// Existing lists rows that were there before, by place in Rows.
 	Existing []int
+	// WasThere is set by a caller that finds the fence of a policy's group standing, from an earlier judgment.
+	WasThere bool
 	// Err is the database's refusal of this very group; nothing of it is written.
 	Err error
 }
@@ -72,7 +79,7 @@ type Outcome struct {
 // server may then take them back, and they come again, the same: the cursor, and every result, is committed
 // after them and waits, so the row that caused them is read once more.
 func (l *Ledger) Append(ctx context.Context, groups []Group) ([]Outcome, error) {
-	outcomes, err := appendOn(ctx, l.pool, groups)
+	outcomes, err := l.appendOnce(ctx, groups)
 	if err == nil {
 		return outcomes, nil
 	}

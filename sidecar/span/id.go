@@ -105,6 +105,13 @@ func Derive(kind string, at time.Time, uuids []ID, integers ...int64) ID {
 	return id
 }
 
+// Emission is the id of what a policy emits for a version of a span, accepted at that time: number 0 is the
+// fence of all that it emits for it. Which version of the policy judged it is no part of the id, so that two
+// of them never both have an effect.
+func Emission(policy ID, cause Key, acceptedAt time.Time, ordinal int) ID {
+	return Derive("policy", acceptedAt, []ID{policy, cause.ID}, int64(cause.Seq), int64(ordinal))
+}
+
 // The fixed ids of the system's own spans.
 var (
 	ManifestID      = MustID("00000000-0000-4000-8000-0000000000aa")

@@ -36,7 +36,7 @@ func (inv *invocation) act(ctx context.Context, s, cause *span.Span, key span.Ke
 	defer inv.mu.Unlock()
 	group := inv.group(cause.Key())
 	if report {
-		group.discard(key)
+		group.discard(key, isTick(cause))
 		group.again = false
 		inv.stage0.breaker.failed(judgeOf(policy, cause))
 	}
@@ -61,7 +61,7 @@ func (inv *invocation) act(ctx context.Context, s, cause *span.Span, key span.Ke
 	if err != nil {
 		return nil, err
 	}
-	return s, group.add(s, key)
+	return s, group.add(s, policy)
 }
 
 // policyOf returns the version of a policy that the router matched with cause.
@@ -110,24 +110,28 @@ func (inv *invocation) room(group *draft, policy span.Key) error {
 	return nil
 }
 
-// policyID derives the id of what a policy emits; its report of a failure is one, however often it is made.
-// The caller holds inv.mu.
+// policyID derives the id of what a policy emits. Of a tick, the report of a failure stands beside what is
+// kept. The caller holds inv.mu.
 func (d *draft) policyID(s, cause *span.Span, policy span.Key) span.ID {
-	ids, steps := []span.ID{policy.ID, cause.ID}, []int64{int64(policy.Seq), int64(cause.Seq)}
-	if s.EntityType == "policy_error" {
-		return span.Derive("policy_error", acceptedAt(cause), ids, steps...)
+	if isTick(cause) && s.EntityType == "policy_error" {
+		return span.Derive("policy_error", acceptedAt(cause), []span.ID{policy.ID, cause.ID}, int64(policy.Seq),
+			int64(cause.Seq))
 	}
-	ordinal := int64(d.ordinal[policy])
+	ordinal := d.ordinal[policy]
 	d.ordinal[policy]++
-	return span.Derive("policy", acceptedAt(cause), ids, append(steps, ordinal)...)
+	return span.Emission(policy.ID, cause.Key(), acceptedAt(cause), ordinal)
 }
 
 // add keeps a span that a policy has appended. The caller holds inv.mu.
-func (d *draft) add(s *span.Span, policy span.Key) error {
-	if slices.ContainsFunc(d.rows, func(row *span.Span) bool { return row.ID == s.ID }) {
-		return denied("%s has its next version already in this run", s.ID)
+func (d *draft) add(s, policy *span.Span) error {
+	key := policy.Key()
+	for i, row := range d.rows {
+		if row.ID == s.ID && d.policies[i] == key { // of others' versions the key decides
+			return denied("%s has its next version already in this run", s.ID)
+		}
 	}
-	d.rows, d.policies = append(d.rows, s), append(d.policies, policy)
+	d.rows, d.policies = append(d.rows, s), append(d.policies, key)
+	d.judges[key] = policy
 	return nil
 }
 
@@ -251,7 +255,7 @@ func (inv *invocation) versionBy(ctx context.Context, id span.ID, raw json.RawMe
 	if err := inv.room(group, key); err != nil {
 		return nil, err
 	}
-	return next, group.add(next, key)
+	return next, group.add(next, policy)
 }
 
 // again carries out {again: true}: a time-driven policy that has more to do than one turn may is judged once

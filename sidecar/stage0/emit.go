@@ -68,15 +68,18 @@ func (inv *invocation) group(cause span.Key) *draft {
 	group := inv.groups[cause]
 	if group == nil {
 		group = &draft{ordinal: map[span.Key]int{}, issued: map[span.ID]*span.Span{},
-			buckets: map[bucketKey]bool{}}
+			buckets: map[bucketKey]bool{}, judges: map[span.Key]*span.Span{}}
 		inv.groups[cause] = group
 	}
 	return group
 }
 
-// discard takes back what a policy version has inserted for this cause. The ordinal goes on, so that
-// no id is used twice.
-func (d *draft) discard(policy span.Key) {
+// discard takes back what a policy version has inserted for this cause: the report of its failure stands at
+// the fence then. For a tick, where some is inserted again, the ordinal goes on, so that no id is used twice.
+func (d *draft) discard(policy span.Key, isTick bool) {
+	if !isTick {
+		delete(d.ordinal, policy)
+	}
 	for i := len(d.rows) - 1; i >= 0; i-- {
 		if d.policies[i] == policy {
 			d.rows = slices.Delete(d.rows, i, i+1)
@@ -287,6 +290,9 @@ func (inv *invocation) emitAll(emit func(span.Key, ledger.Group, *span.RunError)
 			continue
 		}
 		sealed := ledger.Group{Fence: group.fence, Rows: group.rows, Again: group.again}
+		if cause := inv.causes[key]; !isTick(cause) {
+			sealed.Rows, sealed.Parts = group.parts(cause, inv.stage0.config.Signer.Seal)
+		}
 		if err := sealed.Seal(inv.stage0.config.Signer.Seal); err != nil {
 			emit(key, ledger.Group{}, refuse(span.RunNotSerializable, "%s", err.Error()))
 			continue

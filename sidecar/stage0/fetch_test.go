@@ -168,7 +168,7 @@ func TestAPolicyHasNoFetch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows := results[cause.Key()].group.Rows
+	rows := flat(results[cause.Key()].group).Rows
 	if len(rows) != 1 || rows[0].Name == nil || *rows[0].Name != "undefined" {
 		t.Errorf("got %+v", rows)
 	}

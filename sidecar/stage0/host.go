@@ -43,12 +43,13 @@ type draft struct {
 	hasRecord bool       // one of rows is the execution, or stands for it
 	policies  []span.Key // per row: the policy version whose action it is, or zero
 	ordinal   map[span.Key]int
-	record    *runRecord             // of the last function that ran for this cause
-	quota     *reservation           // of the execution
-	refused   *violation             // why no run was reserved
-	issued    map[span.ID]*span.Span // spans that a function emitted, complete, and not yet inserted
-	buckets   map[bucketKey]bool     // that policies have asked for
-	again     bool                   // a time-driven policy asks for one more turn
+	record    *runRecord              // of the last function that ran for this cause
+	quota     *reservation            // of the execution
+	refused   *violation              // why no run was reserved
+	issued    map[span.ID]*span.Span  // spans that a function emitted, complete, and not yet inserted
+	buckets   map[bucketKey]bool      // that policies have asked for
+	again     bool                    // a time-driven policy asks for one more turn
+	judges    map[span.Key]*span.Span // the policy versions that have acted
 }
 
 // bucketKey is a bucket, and the policy that has asked for it: nobody fills another's.

@@ -198,7 +198,9 @@ func TestPolicies(t *testing.T) {
 	}
 	var got []string
 	at := cause.AcceptedAt.Time
-	for _, row := range results[cause.Key()].group.Rows {
+	group := results[cause.Key()].group
+	rows := flat(group).Rows
+	for _, row := range rows {
 		got = append(got, fmt.Sprint(row.EntityType, " ", deref(row.Name), " ",
 			row.Who == "policy:"+row.PolicyID.String()))
 		if row.OwnerID != "bob" || row.ID == (span.ID{}) { // a stranger's policy acts in his name
@@ -212,13 +214,19 @@ func TestPolicies(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	rows := results[cause.Key()].group.Rows
-	if rows[1].ID != span.Derive("policy", at, []span.ID{emits.ID, cause.ID}, 0, 0, 1) {
+	if rows[1].ID != span.Emission(emits.ID, cause.Key(), at, 1) {
 		t.Errorf("id %s", rows[1].ID)
 	}
-	outcomes, err := b.config.Ledger.Append(t.Context(), []ledger.Group{results[cause.Key()].group})
-	if err != nil || outcomes[0].Err != nil {
-		t.Errorf("the ledger: %+v, %v", outcomes, err)
+	for turn, want := range []bool{true, false} { // of two judgments the second has no effect
+		outcomes, err := b.config.Ledger.Append(t.Context(), group.Parts)
+		if err != nil || len(outcomes) != 3 {
+			t.Fatalf("the ledger: %+v, %v", outcomes, err)
+		}
+		for i, outcome := range outcomes {
+			if outcome.Err != nil || outcome.Won != want {
+				t.Errorf("turn %d, part %d: %+v", turn, i, outcome)
+			}
+		}
 	}
 	kernel := setup(t, grants("run"), kernelOf(`return (await ctx.run({id: "`+unmatched.ID.String()+`", seq:
 		0})).error.code`))

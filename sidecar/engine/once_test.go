@@ -1,0 +1,123 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"testing"
+
+	"github.com/loglineos/loglineos/sidecar/ledger"
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// emits is a policy kernel whose policies emit so many spans for each span, as its host derives them: a part
+// for each policy, behind its fence.
+func (b *bench) emits(spans int) func(context.Context, Job) error {
+	return func(_ context.Context, job Job) error {
+		for _, m := range matchesIn(b.t, job) {
+			group, err := emission(m.policy, m.cause, spans)
+			if err != nil {
+				return err
+			}
+			job.Emit(m.cause.Key(), ledger.Group{Parts: []ledger.Group{group}}, nil)
+		}
+		return nil
+	}
+}
+
+func emission(policy span.Key, cause *span.Span, spans int) (ledger.Group, error) {
+	var rows []*span.Span
+	for i := range spans {
+		s := derived("policy", cause, span.Emission(policy.ID, cause.Key(), cause.AcceptedAt.Time, i))
+		s.EntityType, s.PolicyID, s.Name = "alert", &policy.ID, new(fmt.Sprintf("%d by %d", i, policy.Seq))
+		rows = append(rows, s)
+	}
+	group := ledger.Group{Fence: rows[0], Rows: rows[1:]}
+	return group, group.Seal((*span.Span).Seal)
+}
+
+// alerts are the names of what policies have emitted for a span, in order.
+func (b *bench) alerts(cause span.ID) (names []string) {
+	b.t.Helper()
+	rows, err := b.connect().Query(b.t.Context(), `select name from ledger.universal_registry
+		where entity_type = 'alert' and metadata->'engine'->'cause'->>0 = $1 order by name`, cause.String())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			b.t.Fatal(err)
+		}
+		names = append(names, name)
+	}
+	if err := rows.Err(); err != nil {
+		b.t.Fatal(err)
+	}
+	return names
+}
+
+// Whoever judges a span second has no effect at all, not even where he would have done more.
+func TestASpanIsJudgedOnceByEachPolicy(t *testing.T) {
+	t.Parallel()
+	one := setup(t, func(b *bench) { b.kernels[policyKernel] = b.emits(1) })
+	other := one.start(func(b *bench) { b.kernels[policyKernel] = b.emits(3) })
+	policy := one.put(1, "policy", policyOf("alice", "t1", ofNotes))
+	next := *policy
+	next.Seq, next.PrevHash = 1, policy.CurrHash
+	one.append(ledger.Group{Fence: &next})
+	note := one.put(0x10, "note", noteOf("alice", "t1", "private"))
+	eventually(t, "the first judges it", one.deliver(policy, note))
+	eventually(t, "a later version judges it, too", other.deliver(policy, &next, note))
+	eventually(t, "and the first one once more", one.deliver(note))
+	if got := one.alerts(note.ID); !slices.Equal(got, []string{"0 by 0"}) {
+		t.Errorf("got %q", got)
+	}
+	if n := one.engine.Stats().Repeated.Load() + other.engine.Stats().Repeated.Load(); n != 2 {
+		t.Errorf("%d judgments are counted as repeated, want 2", n)
+	}
+}
+
+// A version that is lost to another writer takes the fence back with it: the span is judged anew, and once.
+func TestALostVersionLeavesNoFence(t *testing.T) {
+	t.Parallel()
+	var b *bench
+	var target *span.Span
+	var tries atomic.Int64
+	b = setup(t, func(n *bench) {
+		n.kernels[policyKernel] = func(_ context.Context, job Job) error {
+			before := b.latest(target.ID)
+			if tries.Add(1) == 1 {
+				quicker := *before
+				quicker.Seq, quicker.PrevHash, quicker.Status = before.Seq+1, before.CurrHash, new("moved")
+				b.append(ledger.Group{Fence: &quicker})
+			}
+			cause := job.Batch[0]
+			group, err := emission(span.Key{ID: idOf(1)}, cause, 2)
+			if err != nil {
+				return err
+			}
+			version, err := nextOf(before, cause, idOf(1))
+			if err != nil {
+				return err
+			}
+			group.Rows = append(group.Rows, version.Rows...)
+			job.Emit(cause.Key(), ledger.Group{Parts: []ledger.Group{group}}, nil)
+			return nil
+		}
+	})
+	target = b.put(0x10, "task", noteOf("alice", "t1", "private"))
+	b.deliver(b.put(1, "policy", policyOf("alice", "t1", ofNotes)))
+	note := b.put(0x11, "note", noteOf("alice", "t1", "private"))
+	eventually(t, "the note is disposed of", b.deliver(note))
+	versions, _ := b.versions(target.ID)
+	if got := b.alerts(note.ID); versions != "open moved seen" || len(got) != 2 || tries.Load() != 2 {
+		t.Errorf("after %d tries: %s, %q", tries.Load(), versions, got)
+	}
+	eventually(t, "it is judged again", b.deliver(note))
+	if versions, _ = b.versions(target.ID); versions != "open moved seen" {
+		t.Errorf("judged twice it has the versions %s", versions)
+	}
+}
