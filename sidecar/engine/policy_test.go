@@ -202,8 +202,9 @@ func TestATenantHasAThousandPolicies(t *testing.T) {
 	if got := r.counts["t1"]; got != policiesMax {
 		t.Fatalf("%d policies, want %d", got, policiesMax)
 	}
-	e := &Engine{policies: r, config: Config{Log: slog.New(slog.DiscardHandler),
-		Seal: func(*span.Span, *string) error { return errors.New("told") }}}
+	e := New(Config{Log: slog.New(slog.DiscardHandler),
+		Seal: func(*span.Span, *string) error { return errors.New("told") }})
+	e.policies = r
 	for _, c := range []struct {
 		tenant string
 		isIn   bool

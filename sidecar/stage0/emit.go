@@ -291,7 +291,7 @@ func (inv *invocation) emitAll(emit func(span.Key, ledger.Group, *span.RunError)
 		}
 		sealed := ledger.Group{Fence: group.fence, Rows: group.rows, Again: group.again}
 		if cause := inv.causes[key]; !isTick(cause) {
-			sealed.Rows, sealed.Parts = group.parts(cause, inv.stage0.config.Signer.Seal)
+			sealed.Rows, sealed.Parts = inv.parts(group, cause)
 		}
 		if err := sealed.Seal(inv.stage0.config.Signer.Seal); err != nil {
 			emit(key, ledger.Group{}, refuse(span.RunNotSerializable, "%s", err.Error()))

@@ -18,7 +18,7 @@ import (
 
 // parts takes the draft apart: what the kernel itself inserted, and a sealed group for each policy. A group
 // that has no canonical form becomes the report of that.
-func (d *draft) parts(cause *span.Span, seal ledger.Sealer) (own []*span.Span, parts []ledger.Group) {
+func (inv *invocation) parts(d *draft, cause *span.Span) (own []*span.Span, parts []ledger.Group) {
 	var order []span.Key
 	byPolicy := map[span.Key][]*span.Span{}
 	for i, row := range d.rows {
@@ -36,12 +36,12 @@ func (d *draft) parts(cause *span.Span, seal ledger.Sealer) (own []*span.Span, p
 		policy := d.judges[key]
 		part, err := judgment(policy, cause, byPolicy[key])
 		if err == nil {
-			err = part.Seal(seal)
+			err = part.Seal(inv.stage0.config.Signer.Seal)
 		}
 		if err != nil {
 			part, err = reportOf(policy, cause, err)
 			if err == nil {
-				err = part.Seal(seal)
+				err = part.Seal(inv.stage0.config.Signer.Seal)
 			}
 		}
 		if err == nil { // a report of our own words has a form
