@@ -20,6 +20,7 @@ var mayImport = map[string][]string{
 	"sidecar/edwards": {},
 	"sidecar/sign":    {"sidecar/edwards", "sidecar/span"},
 	"sidecar/turns":   {},
+	"sidecar/cron":    {},
 	"sidecar/ledger":  {"sidecar/span", "sidecar/turns", "kernels", "supabase", "sql"},
 	"sidecar/tail":    {"sidecar/span"},
 	"sidecar/engine":  {"sidecar/span", "sidecar/ledger"},
