@@ -38,8 +38,8 @@ const fields = cron.SecondOptional | cron.Minute | cron.Hour | cron.Dom | cron.M
 	cron.Descriptor
 
 // Parse reads an expression of 5 fields (minute, hour, day of month, month, day of week), or of 6 with the
-// seconds before them, or a word such as @hourly; zone is a name of the tz database, "" is UTC. The error says
-// what is wrong with which part.
+// seconds before them, or a word such as @hourly; zone is a name of the tz database, "" is UTC. The error
+// says what is wrong with which part.
 func Parse(text, zone string) (*Schedule, error) {
 	text = strings.Join(strings.Fields(text), " ")
 	switch {

@@ -32,7 +32,8 @@ func TestSchedulesTick(t *testing.T) {
 		{"*/5 * * * *", "", "2026-11-23T10:45:00Z", "10:50:00 10:55:00 11:00:00"},
 		{"*/20 * * * * *", "UTC", "2026-11-23T10:44:00.5Z", "10:44:20 10:44:40 10:45:00"},
 		{"@hourly", "", "2026-11-23T10:44:00Z", "11:00:00 12:00:00 13:00:00"},
-		{" 30  9 * *  mon-fri ", "America/Sao_Paulo", "2026-11-20T12:30:00Z", "23T12:30:00 24T12:30:00 25T12:30:00"},
+		{" 30  9 * *  mon-fri ", "America/Sao_Paulo", "2026-11-20T12:30:00Z",
+			"23T12:30:00 24T12:30:00 25T12:30:00"},
 		{"0 0 29 2 *", "", "2026-11-23T10:44:00Z", "2028-02-29T00:00:00 2032-02-29T00:00:00 2036-02-29T00:00:00"},
 		{"0 12 1 * mon", "", "2026-11-23T12:00:00Z", "30T12:00:00 2026-12-01T12:00:00 2026-12-07T12:00:00"},
 		// New York sets its clocks from 02:00 to 03:00 (07:00 in UTC) on 8 March …
@@ -103,12 +104,12 @@ func TestMalformedSchedulesSayWhy(t *testing.T) {
 	}
 }
 
-// Next goes on, by whole seconds, and gives what the wall shows: over a year of zones with daylight saving, hour
-// by hour, against a clock that is looked at each minute.
+// Next goes on, by whole seconds, and gives what the wall shows: over a year of zones with daylight saving,
+// against a clock on the wall that is looked at each minute.
 func TestNextLeavesNothingOut(t *testing.T) {
 	t.Parallel()
-	for _, zone := range []string{"America/New_York", "Australia/Lord_Howe", "Europe/Dublin", "Africa/Casablanca",
-		"America/Sao_Paulo", "UTC"} {
+	for _, zone := range []string{"America/New_York", "Australia/Lord_Howe", "Europe/Dublin",
+		"Africa/Casablanca", "America/Sao_Paulo", "UTC"} {
 		location, err := time.LoadLocation(zone)
 		if err != nil {
 			t.Fatal(err)
@@ -163,7 +164,8 @@ func compare(t *testing.T, what string, s *Schedule, from, until time.Time, want
 
 // Whatever is written where a schedule is wanted: it is refused, or it goes on.
 func FuzzParse(f *testing.F) {
-	for _, text := range []string{"*/5 * * * *", "@hourly", "0 0 29 2 *", "1-5/2,7 * ? jan sun", "TZ=0", "* * * * * *"} {
+	for _, text := range []string{"*/5 * * * *", "@hourly", "0 0 29 2 *", "1-5/2,7 * ? jan sun", "TZ=0",
+		"* * * * * *"} {
 		f.Add(text, "America/New_York")
 	}
 	f.Fuzz(func(t *testing.T, text, zone string) {
