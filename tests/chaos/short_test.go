@@ -1,0 +1,118 @@
+package chaos_test
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/loglineos/loglineos/sidecar/failpoint"
+)
+
+// named returns the faults of these names.
+func named(names ...string) []fault {
+	var found []fault
+	for _, name := range names {
+		found = append(found, faultNamed(name))
+	}
+	return found
+}
+
+func TestNothingIsLostOrDoubledByProcessesThatDie(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{})
+	w.add("a")
+	w.add("b")
+	w.storm(150, named("kill -9 of the leader", "pg_ctl stop -m immediate", "SIGTERM of any sidecar",
+		"freeze for 2 s", "every backend of the sidecars is terminated", "kill -9 of any sidecar"))
+	w.conclude()
+}
+
+func TestNothingIsLostOrDoubledWithTheSlot(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{})
+	w.add("a")
+	w.storm(150, append(named("the slot is dropped", "the slot is made anew ahead of the cursor",
+		"the slot is advanced behind the sidecars' back", "the cursor is lost", "the walsender is terminated",
+		"the slot is dropped while a transaction stays open"), fault{"the slot is invalidated", (*world).loseSlot}))
+	w.conclude()
+}
+
+func TestNothingIsLostOrDoubledByTheNetwork(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{})
+	w.add("a")
+	w.add("b")
+	w.storm(150, named("connections are reset", "acknowledgements are lost", "answers of commits are lost",
+		"a black hole of SQL", "connections are half open", "the database refuses connections", "the network is slow"))
+	w.conclude()
+}
+
+func TestNothingIsLostOrDoubledByWhatClientsAndOwnersDo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{})
+	w.add("a")
+	w.storm(120, []fault{
+		{"a large transaction", func(w *world) { w.bulk(50_000, true) }},
+		{"a large transaction is rolled back", func(w *world) { w.bulk(50_000, false) }},
+		faultNamed("a transaction stays open"),
+		faultNamed("the table changes"),
+	})
+	w.conclude()
+}
+
+// provoke inserts one of each that some place of the code needs to be passed.
+func (w *world) provoke() {
+	w.t.Helper()
+	w.insert(alice, w.scheduled(w.random, alice, 1).rows[0], spanOf(w.random, "order", nil),
+		w.scheduled(w.random, alice, 0, columns{"code": `let n = 0; for (let i = 0; i < 3e7; i++) n += i; return {};`}).
+			rows[0], columns{"id": newID(w.random), "entity_type": "request", "status": "scheduled",
+			"parent_id": w.shared(alice.tenant), "input": columns{"n": 1}})
+}
+
+// atStop are the places that are passed when a sidecar is told to stop.
+var atStop = map[string]bool{failpoint.DrainBegun: true, failpoint.LastCursor: true}
+
+// Each place of the list is passed, and a sidecar that is killed there loses and doubles nothing.
+func TestKill9AtEachFailpoint(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{})
+	w.backdateTicks()
+	w.plan(40).start()
+	s := w.add("a")
+	for _, name := range slices.Sorted(maps.Keys(failpoint.Names())) {
+		s.kill()
+		if strings.HasPrefix(name, "gap-") {
+			w.dropEngine()
+		}
+		w.provoke()
+		s.start("LOGLINE_FAILPOINTS=" + name + "=kill")
+		switch {
+		case atStop[name]:
+			w.leader()
+			s.signal(syscall.SIGTERM)
+		case !within(t, time.Second, s.hasEnded):
+			w.provoke()
+		}
+		if !within(t, patience/3, s.hasEnded) || s.said("does=kill") == 0 {
+			t.Errorf("seed %d: nothing passes the failpoint %s:\n%s", w.seed, name, endOf(s.output.String()))
+		}
+	}
+	s.start()
+	w.conclude()
+}
+
+// backdateTicks gives alice a policy on time that is two minutes old: its last boundary is judged at once.
+func (w *world) backdateTicks() {
+	w.t.Helper()
+	w.exec(`set session_replication_role = replica;
+		insert into ledger.universal_registry (id, seq, entity_type, who, did, this, at, owner_id, tenant_id, visibility,
+			status, name, language, code, metadata, accepted_at, xact)
+		values ('` + newID(w.random).String() + `', 0, 'policy', 'user:alice', 'defined', 'policy', now() - interval '2 min',
+			'alice', 'acme', 'private', 'active', 'chaos-tick', 'javascript',
+			'function on(span, ctx) { return [{ emit_span: { entity_type: "tock", name: ctx.input.tick.to } }]; }',
+			'{"every": "minute"}', now() - interval '2 min', pg_current_xact_id());
+		set session_replication_role = origin`)
+}
