@@ -18,6 +18,7 @@ package chaos_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -41,6 +42,11 @@ var logline string
 func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
 
 func buildAndRun(m *testing.M) int {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "5"); err != nil { // scenarios wait more than they work
+		fmt.Fprintln(os.Stderr, "chaos: run tests at once:", err)
+		return 1
+	}
 	dir, err := os.MkdirTemp("", "loglineos-chaos-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "chaos: make a directory:", err)
