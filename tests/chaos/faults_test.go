@@ -23,7 +23,9 @@ var faults = []fault{
 	{"freeze for 2 s", func(w *world) { w.freeze(2 * time.Second) }},
 	{"pg_ctl stop -m immediate", (*world).crashPostgres},
 	{"the walsender is terminated", func(w *world) { w.terminate("backend_type = 'walsender'") }},
-	{"every backend of the sidecars is terminated", func(w *world) { w.terminate("usename = 'loglineos_sidecar'") }},
+	{"every backend of the sidecars is terminated", func(w *world) {
+		w.terminate("usename = 'loglineos_sidecar'")
+	}},
 	{"the slot is dropped", func(w *world) { w.dropSlot() }},
 	{"the slot is made anew ahead of the cursor", (*world).recreateSlot},
 	{"the slot is advanced behind the sidecars' back", (*world).advanceSlot},

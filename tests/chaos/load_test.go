@@ -72,7 +72,8 @@ var policies = []struct{ name, on, status, code string }{
 		return [{ emit_span: { entity_type: "digest", name: span.name } }]; }`},
 	{"chaos-run", "job", "", `function on(span) {
 		return [{ run: "run_code", span_id: span.content.function, input: { n: span.content.n } }]; }`},
-	{"chaos-version", "task", "new", `function on(span) { return [{ version: { id: span.id, status: "done" } }]; }`},
+	{"chaos-version", "task", "new", `function on(span) {
+		return [{ version: { id: span.id, status: "done" } }]; }`},
 	{"chaos-throw", "bomb", "", `function on(span) { throw new Error("meant"); }`},
 }
 
@@ -168,7 +169,8 @@ func (w *world) planOne(random *rand.Rand, u user) op {
 		o.kind = "delayed"
 		return o
 	case draw < 44:
-		o := w.scheduled(random, u, 4, columns{"metadata": columns{"retry": columns{"max_attempts": 3, "base_ms": 20}}})
+		o := w.scheduled(random, u, 4, columns{
+			"metadata": columns{"retry": columns{"max_attempts": 3, "base_ms": 20}}})
 		o.kind = "retried"
 		return o
 	case draw < 52:
@@ -177,7 +179,8 @@ func (w *world) planOne(random *rand.Rand, u user) op {
 			"trace_id": newID(random).String()}}}
 	case draw < 66:
 		visibility := []string{"tenant", "private"}[random.IntN(2)]
-		return op{kind: "order", user: u, rows: []columns{spanOf(random, "order", columns{"visibility": visibility})}}
+		return op{kind: "order", user: u, rows: []columns{
+			spanOf(random, "order", columns{"visibility": visibility})}}
 	case draw < 70:
 		return op{kind: "job", user: u, rows: []columns{spanOf(random, "job",
 			columns{"content": columns{"n": random.IntN(100), "function": w.shared(u.tenant)}})}}
@@ -222,8 +225,8 @@ func (w *world) forged(random *rand.Rand, u user) op {
 	forgeries := []columns{
 		spanOf(random, "order", columns{"xact": "3"}),
 		spanOf(random, "order", columns{"accepted_at": "1999-01-01T00:00:00Z"}),
-		spanOf(random, "order", columns{"metadata": columns{"engine": columns{"cause": []any{other, 0}, "root": other,
-			"depth": 99, "kind": "policy"}}}),
+		spanOf(random, "order", columns{"metadata": columns{"engine": columns{
+			"cause": []any{other, 0}, "root": other, "depth": 99, "kind": "policy"}}}),
 		spanOf(random, "order", columns{"seq": 7}),
 		spanOf(random, "order", past),
 		spanOf(random, "order", columns{"at": "2200-01-01T00:00:00Z"}),

@@ -5,15 +5,15 @@
 //	            └─► faults: kill, freeze, cut, crash, … ──────┴───────────┴─────────────┘
 //	then: quiet? ─► oracle.sql ─► drop schema engine, start again ─► quiet? ─► nothing new ─► oracle.sql
 //
-// The sidecars are the real binary, built with the tag failpoints. Everything random comes from one seed, which is
-// printed; CHAOS_SEED=… makes the same plan of load and faults again. What the machine does meanwhile is not
-// planned, so a race may need several runs of its seed.
+// The sidecars are the real binary, built with the tag failpoints. Everything random comes from one seed,
+// which is printed; CHAOS_SEED=… makes the same plan of load and faults again. What the machine does
+// meanwhile is not planned, so a race may need several runs of its seed.
 //
-// The short form runs in `make test`. CHAOS_MINUTES=15 (`make chaos`) adds the long one: scenarios from random
-// seeds until the time is over.
+// The short form runs in `make test`. CHAOS_MINUTES=15 (`make chaos`) adds the long one: scenarios from
+// random seeds until the time is over.
 //
-// To add a fault: one entry in faults (faults_test.go). To add an invariant: one query in oracle.sql that returns
-// a sentence for each breach, and one case in TestEachInvariantCanFail.
+// To add a fault: one entry in faults (faults_test.go). To add an invariant: one query in oracle.sql that
+// returns a sentence for each breach, and one case in TestEachInvariantCanFail.
 package chaos_test
 
 import (

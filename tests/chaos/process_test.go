@@ -42,8 +42,8 @@ func (o *output) String() string {
 	return o.text.String()
 }
 
-// launch starts the binary with this environment. It is killed at the end of the test, which prints what it said
-// if it failed.
+// launch starts the binary with this environment. It is killed at the end of the test, which prints what it
+// said if it failed.
 func launch(t testing.TB, binary, name string, env []string, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, name: name, cmd: exec.Command(binary, args...), done: make(chan struct{})}

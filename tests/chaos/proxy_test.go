@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// proxy is a TCP proxy between a sidecar and Postgres, whose behavior a test changes while connections are open.
-// What it holds back in a black hole is delivered when that ends, as the network would, unless it was reset.
+// proxy is a TCP proxy between a sidecar and Postgres, whose behavior a test changes while connections are
+// open. What it holds back in a black hole is delivered when that ends, as the network would, unless it was
+// reset.
 type proxy struct {
 	listener net.Listener
 	target   string

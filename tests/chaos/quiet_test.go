@@ -14,8 +14,9 @@ const bookkeeping = `('boot_event', 'policy_cursor', 'checkpoint', 'metric')`
 // probe is the owner of the test's own marks.
 var probe = user{"probe", "probe"}
 
-// awaitQuiet returns when everything that was committed before has been seen, no request is open that is due, and
-// nothing has been appended for a while. It does not ask whether something is missing: that is the oracle's.
+// awaitQuiet returns when everything that was committed before has been seen, no request is open that is
+// due, and nothing has been appended for a while. It does not ask whether something is missing: that is the
+// oracle's.
 func (w *world) awaitQuiet() {
 	w.t.Helper()
 	began := time.Now()
@@ -124,7 +125,10 @@ func (w *world) keys() map[string]string {
 	}
 	found := map[string]string{}
 	var key, what string
-	if _, err := pgx.ForEachRow(rows, []any{&key, &what}, func() error { found[key] = what; return nil }); err != nil {
+	if _, err := pgx.ForEachRow(rows, []any{&key, &what}, func() error {
+		found[key] = what
+		return nil
+	}); err != nil {
 		w.t.Fatal(err)
 	}
 	return found
@@ -138,7 +142,8 @@ func (w *world) dropEngine() {
 		return
 	}
 	w.exec(`do $$ declare v_table regclass; begin
-		for v_table in select c.oid from pg_class as c where c.relnamespace = 'engine'::regnamespace and c.relkind = 'r'
+		for v_table in select c.oid from pg_class as c
+			where c.relnamespace = 'engine'::regnamespace and c.relkind = 'r'
 		loop execute 'drop table ' || v_table; end loop; end $$`)
 }
 
@@ -154,6 +159,7 @@ func (w *world) mustCatchUp() {
 			Scan(&lag, &retained)
 		return err == nil && lag < lagMax && retained < retainedMax
 	}) {
-		w.t.Errorf("seed %d: I11: 10 s after the load the slot is %d bytes behind and retains %d", w.seed, lag, retained)
+		w.t.Errorf("seed %d: I11: 10 s after the load the slot is %d bytes behind and retains %d", w.seed, lag,
+			retained)
 	}
 }

@@ -46,7 +46,8 @@ func TestNothingIsLostOrDoubledByTheNetwork(t *testing.T) {
 	w.add("a")
 	w.add("b")
 	w.storm(150, named("connections are reset", "acknowledgements are lost", "answers of commits are lost",
-		"a black hole of SQL", "connections are half open", "the database refuses connections", "the network is slow"))
+		"a black hole of SQL", "connections are half open", "the database refuses connections",
+		"the network is slow"))
 	w.conclude()
 }
 
@@ -63,12 +64,15 @@ func TestNothingIsLostOrDoubledByWhatClientsAndOwnersDo(t *testing.T) {
 	w.conclude()
 }
 
+// slow runs long enough to be marked as running.
+const slow = `let n = 0; for (let i = 0; i < 3e7; i++) n += i; return {};`
+
 // provoke inserts one of each that some place of the code needs to be passed.
 func (w *world) provoke() {
 	w.t.Helper()
 	w.insert(alice, w.scheduled(w.random, alice, 1).rows[0], spanOf(w.random, "order", nil),
-		w.scheduled(w.random, alice, 0, columns{"code": `let n = 0; for (let i = 0; i < 3e7; i++) n += i; return {};`}).
-			rows[0], columns{"id": newID(w.random), "entity_type": "request", "status": "scheduled",
+		w.scheduled(w.random, alice, 0, columns{"code": slow}).rows[0],
+		columns{"id": newID(w.random), "entity_type": "request", "status": "scheduled",
 			"parent_id": w.shared(alice.tenant), "input": columns{"n": 1}})
 }
 
@@ -108,10 +112,10 @@ func TestKill9AtEachFailpoint(t *testing.T) {
 func (w *world) backdateTicks() {
 	w.t.Helper()
 	w.exec(`set session_replication_role = replica;
-		insert into ledger.universal_registry (id, seq, entity_type, who, did, this, at, owner_id, tenant_id, visibility,
-			status, name, language, code, metadata, accepted_at, xact)
-		values ('` + newID(w.random).String() + `', 0, 'policy', 'user:alice', 'defined', 'policy', now() - interval '2 min',
-			'alice', 'acme', 'private', 'active', 'chaos-tick', 'javascript',
+		insert into ledger.universal_registry (id, seq, entity_type, who, did, this, at, owner_id, tenant_id,
+			visibility, status, name, language, code, metadata, accepted_at, xact)
+		values ('` + newID(w.random).String() + `', 0, 'policy', 'user:alice', 'defined', 'policy',
+			now() - interval '2 min', 'alice', 'acme', 'private', 'active', 'chaos-tick', 'javascript',
 			'function on(span, ctx) { return [{ emit_span: { entity_type: "tock", name: ctx.input.tick.to } }]; }',
 			'{"every": "minute"}', now() - interval '2 min', pg_current_xact_id());
 		set session_replication_role = origin`)

@@ -256,7 +256,8 @@ func (s *sidecar) start(more ...string) {
 	environment := []string{
 		"DATABASE_URL=" + via(s.world.db.SidecarURL, s.sql),
 		"REPLICATION_URL=" + via(s.world.db.SidecarURL, s.replication),
-		"LOGLINE_LISTEN=127.0.0.1:0", "LOGLINE_NODE=" + s.name, "LOGLINE_WORKERS=2", "SIGNING_KEY_HEX=" + s.world.key,
+		"LOGLINE_LISTEN=127.0.0.1:0", "LOGLINE_NODE=" + s.name, "LOGLINE_WORKERS=2",
+		"SIGNING_KEY_HEX=" + s.world.key,
 	}
 	environment = append(append(append(environment, s.world.more...), s.more...), more...)
 	s.process = launch(s.world.t, s.binary, s.name, environment, "serve")
