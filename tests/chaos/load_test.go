@@ -64,11 +64,11 @@ var codes = []string{
 // policies are those of each tenant. What they are to emit, oracle.sql knows by their names (I5).
 var policies = []struct{ name, on, status, code string }{
 	{"chaos-echo", "order", "", `function on(span) {
-		return [{ emit_span: { entity_type: "alert", name: span.name, content: { n: span.content.n } } }]; }`},
+		return [{ emit_span: { entity_type: "echo", name: span.name, content: { n: span.content.n } } }]; }`},
 	{"chaos-even", "order", "", `function on(span) {
 		return span.content.n % 2 === 0 ? [{ emit_span: { entity_type: "mark", name: "a" } },
 			{ emit_span: { entity_type: "mark", name: "b" } }] : []; }`},
-	{"chaos-digest", "alert", "", `function on(span) {
+	{"chaos-digest", "echo", "", `function on(span) {
 		return [{ emit_span: { entity_type: "digest", name: span.name } }]; }`},
 	{"chaos-run", "job", "", `function on(span) {
 		return [{ run: "run_code", span_id: span.content.function, input: { n: span.content.n } }]; }`},

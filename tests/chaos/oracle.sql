@@ -157,7 +157,7 @@ from (
             where e.policy_id = p.id
                 and e.metadata -> 'engine' -> 'cause' = jsonb_build_array(s.id, s.seq)
                 and e.entity_type = case p.name
-                    when 'chaos-echo' then 'alert'
+                    when 'chaos-echo' then 'echo'
                     when 'chaos-even' then 'mark'
                     when 'chaos-digest' then 'digest'
                     when 'chaos-run' then 'request'
@@ -188,7 +188,7 @@ join ledger.universal_registry as p
 left join ledger.universal_registry as s
     on s.id = (e.metadata -> 'engine' -> 'cause' ->> 0)::uuid
     and s.seq = (e.metadata -> 'engine' -> 'cause' ->> 1)::int
-where e.entity_type in ('alert', 'mark', 'digest', 'task')
+where e.entity_type in ('echo', 'mark', 'digest', 'task')
     and e.metadata -> 'engine' ->> 'kind' = 'policy'
     and (
         s.id is null

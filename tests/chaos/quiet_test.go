@@ -113,13 +113,15 @@ func (w *world) rebuild() {
 	w.mustHold("after the schema engine was dropped")
 }
 
-// keys lists every row but bookkeeping and the probes'.
+// keys lists every row but bookkeeping, the probes', and what came of the time.
 func (w *world) keys() map[string]string {
 	w.t.Helper()
 	rows, err := w.owner.Query(w.t.Context(), `select id || '/' || seq,
 			format('%s %s of %s', entity_type, status, tenant_id)
-		from ledger.universal_registry where coalesce(trace_id, '') not like 'probe-%'
-			and entity_type not in `+bookkeeping)
+		from ledger.universal_registry as r where coalesce(trace_id, '') not like 'probe-%'
+			and entity_type not in `+bookkeeping+` and not exists (
+				select from ledger.universal_registry as p
+				where p.id = r.policy_id and p.seq = 0 and p.metadata ? 'every')`)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -111,12 +111,12 @@ func TestKill9AtEachFailpoint(t *testing.T) {
 // backdateTicks gives alice a policy on time that is two minutes old: its last boundary is judged at once.
 func (w *world) backdateTicks() {
 	w.t.Helper()
-	w.exec(`set session_replication_role = replica;
+	w.exec(`begin; ` + withoutTriggers + `;
 		insert into ledger.universal_registry (id, seq, entity_type, who, did, this, at, owner_id, tenant_id,
 			visibility, status, name, language, code, metadata, accepted_at, xact)
 		values ('` + newID(w.random).String() + `', 0, 'policy', 'user:alice', 'defined', 'policy',
 			now() - interval '2 min', 'alice', 'acme', 'private', 'active', 'chaos-tick', 'javascript',
 			'function on(span, ctx) { return [{ emit_span: { entity_type: "tock", name: ctx.input.tick.to } }]; }',
 			'{"every": "minute"}', now() - interval '2 min', pg_current_xact_id());
-		set session_replication_role = origin`)
+		` + withTriggers + ` commit`)
 }
