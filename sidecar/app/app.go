@@ -107,6 +107,7 @@ func NewWith(ctx context.Context, c *config.Config, log *slog.Logger, change fun
 	a.engine = engine.New(engineConfig)
 	a.tail = tail.New(tail.Config{
 		DatabaseURL: c.DatabaseURL, ReplicationURL: c.ReplicationURL, Slot: c.Slot, Publication: c.Publication,
+		Source: tail.Source(c.Source), Node: c.Node, Incarnation: incarnation.String(),
 		Prepare: ledger.AssumeRole, Log: log,
 	}, tail.Handler{
 		Lead: func(ctx context.Context, _ string) error {
@@ -224,8 +225,11 @@ func (a *App) Status(ctx context.Context) httpapi.Status {
 	if key, isSigned, ok := a.stage0.InForce(); ok {
 		status.Manifest = &httpapi.Manifest{Seq: key.Seq, Signed: isSigned}
 	}
-	if phase != tail.Streaming {
+	if phase != tail.Streaming && phase != tail.Polling {
 		status.Pending = true
+		return status
+	}
+	if status.Reason = a.tail.Health().Stuck; status.Reason != "" {
 		return status
 	}
 	if status.Reason = a.walls.fault(); status.Reason != "" {
@@ -236,6 +240,12 @@ func (a *App) Status(ctx context.Context) httpapi.Status {
 		return status
 	}
 	status.Degraded = a.stage0.Degraded(ctx)
+	if fault != "" { // it polls, for its slot is not there yet
+		if status.Degraded == nil {
+			status.Degraded = map[string]string{}
+		}
+		status.Degraded["tail"] = fault
+	}
 	if err := a.stage0.Verify(ctx); err != nil {
 		status.Reason = err.Error()
 		return status
