@@ -105,10 +105,17 @@ func NewWith(ctx context.Context, c *config.Config, log *slog.Logger, change fun
 		change(&engineConfig)
 	}
 	a.engine = engine.New(engineConfig)
-	a.tail = tail.New(tail.Config{
+	a.tail = a.newTail(incarnation)
+	return a, nil
+}
+
+// newTail follows the ledger for Stage-0 and the engine.
+func (a *App) newTail(incarnation span.ID) *tail.Tail {
+	c := a.config
+	return tail.New(tail.Config{
 		DatabaseURL: c.DatabaseURL, ReplicationURL: c.ReplicationURL, Slot: c.Slot, Publication: c.Publication,
-		Source: tail.Source(c.Source), Node: c.Node, Incarnation: incarnation.String(),
-		Prepare: ledger.AssumeRole, Log: log,
+		Source: tail.Source(c.Source), Node: c.Node, Incarnation: incarnation.String(), Log: a.log,
+		Prepare: ledger.AssumeRole,
 	}, tail.Handler{
 		Lead: func(ctx context.Context, _ string) error {
 			if err := a.stage0.Lead(ctx); err != nil {
@@ -124,7 +131,6 @@ func NewWith(ctx context.Context, c *config.Config, log *slog.Logger, change fun
 			return a.engine.Row(ctx, row, position.Done)
 		},
 	})
-	return a, nil
 }
 
 // newFetch is the way out for granted code, as far as the operator's lists allow.

@@ -56,10 +56,21 @@ var setters = map[string]setter{
 		m.row.Status = &m.status
 		return nil
 	},
-	"owner_id":   func(m *rowMemory, raw []byte, _ bool, w words) error { m.row.OwnerID = w.text(raw); return nil },
-	"tenant_id":  func(m *rowMemory, raw []byte, _ bool, w words) error { m.row.TenantID = w.text(raw); return nil },
-	"visibility": func(m *rowMemory, raw []byte, _ bool, w words) error { m.row.Visibility = w.text(raw); return nil },
-	"is_deleted": func(m *rowMemory, raw []byte, isText bool, _ words) error { return setDeleted(m, raw, isText) },
+	"owner_id": func(m *rowMemory, raw []byte, _ bool, w words) error {
+		m.row.OwnerID = w.text(raw)
+		return nil
+	},
+	"tenant_id": func(m *rowMemory, raw []byte, _ bool, w words) error {
+		m.row.TenantID = w.text(raw)
+		return nil
+	},
+	"visibility": func(m *rowMemory, raw []byte, _ bool, w words) error {
+		m.row.Visibility = w.text(raw)
+		return nil
+	},
+	"is_deleted": func(m *rowMemory, raw []byte, isText bool, _ words) error {
+		return setDeleted(m, raw, isText)
+	},
 	"parent_id": func(m *rowMemory, raw []byte, isText bool, _ words) error {
 		m.row.ParentID = &m.parent
 		return setID(&m.parent, "parent_id", raw, isText)

@@ -207,7 +207,7 @@ type placed struct {
 	snapshot string
 }
 
-// mark notes that every row that snapshot sees is handed over. It becomes the cursor when they are disposed of.
+// mark notes that every row that snapshot sees is handed over. When they are disposed of, it is the cursor.
 func (s *session) mark(snapshot string) {
 	s.marksMu.Lock()
 	defer s.marksMu.Unlock()

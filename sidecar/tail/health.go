@@ -16,6 +16,7 @@ const (
 	stuckAfter = 30 * time.Second // lag that grows while nothing moves for so long is told
 	stuckBytes = 1 << 20          // of at least so much
 	shedBelow  = 0.25             // of max_slot_wal_keep_size
+	firstLSN   = 1 << 20          // no place in the WAL is before its first segment ends
 	historyMax = 720              // places of the WAL's end that are kept: an hour of them
 )
 
@@ -91,8 +92,8 @@ func (t *Tail) began(s *session, o origin) {
 	t.history, t.still = nil, reach{}
 	t.health.Sessions++
 	t.mu.Unlock()
-	t.config.Log.Info("leading", "source", t.config.source(), "slot", t.config.Slot, "from", s.cursor.lsn.String(),
-		"gap_scan", o.reason)
+	t.config.Log.Info("leading", "source", t.config.source(), "slot", t.config.Slot,
+		"from", s.cursor.lsn.String(), "gap_scan", o.reason)
 }
 
 func (t *Tail) ended() {
@@ -177,8 +178,8 @@ func (s *session) shed(f figures) bool {
 	before := s.isShedding
 	s.isShedding = f.keepMB > 0 && f.safe != nil && float64(*f.safe) < shedBelow*float64(f.keepMB<<20)
 	if s.isShedding && !before {
-		s.config.Log.Warn("the slot is close to max_slot_wal_keep_size: giving up its WAL; a restart before all rows "+
-			"are disposed of scans the gap", "safe_bytes", *f.safe, "undisposed", s.progress.Undisposed())
+		s.config.Log.Warn("the slot is close to max_slot_wal_keep_size: giving up its WAL; a restart before all "+
+			"rows are disposed of scans the gap", "safe_bytes", *f.safe, "undisposed", s.progress.Undisposed())
 	}
 	return s.isShedding && !before
 }
@@ -203,7 +204,7 @@ func (s *session) note(f figures, end pglogrepl.LSN, hasShed bool) {
 	}
 	h.InactiveSlots, h.CareAt = f.inactive, now
 	h.LagBytes = h.RetainedBytes
-	if disposed > s.place { // not a place of a scan
+	if disposed >= firstLSN { // not a place of a scan
 		h.LagBytes = int64(max(end, disposed) - disposed)
 	}
 	if hasShed {

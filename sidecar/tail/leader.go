@@ -12,8 +12,8 @@ import (
 )
 
 // Who leads is who holds an advisory lock of the cell. The lock ends with its session, so a killed leader
-// frees it at once. A frozen one, or one behind a dead network, keeps it: so the leader beats each second, and
-// who stands by ends the session of one that has not beaten for staleAfter. By then the frozen one knows,
+// frees it at once. A frozen one, or one behind a dead network, keeps it: so the leader beats each second,
+// and who stands by ends the session of one that has not beaten for staleAfter. By then the frozen one knows,
 // too: it leads no longer than trustFor after its last beat, by its own clock.
 const (
 	beatEvery  = time.Second

@@ -13,15 +13,15 @@ const (
 	pollMax = 330 * time.Millisecond // idle: three questions a second, and a beat
 )
 
-// probeSQL asks for a new snapshot, and whether it sees any row that $1 did not: one look at the index for the
-// open transactions, one for the later ones. Both answers are of one snapshot.
+// probeSQL asks for a new snapshot, and whether it sees any row that $1 did not: one look at the index for
+// the open transactions, one for the later ones. Both answers are of one snapshot.
 const probeSQL = `select pg_current_snapshot()::text, $1 = ''
 	or exists (select from ledger.universal_registry where xact >= pg_snapshot_xmax(nullif($1, '')::pg_snapshot))
 	or exists (select from ledger.universal_registry
 		where xact = any(array(select pg_snapshot_xip(nullif($1, '')::pg_snapshot))))`
 
-// poll hands over what comes after the snapshot since, until ctx ends or until holds something. It returns the
-// snapshot up to which everything is handed over.
+// poll hands over what comes after the snapshot since, until ctx ends or until holds something. It returns
+// the snapshot up to which everything is handed over.
 func (s *session) poll(ctx context.Context, since string, until <-chan made) (string, *made, error) {
 	pause := pollMin
 	timer := time.NewTimer(0)
