@@ -321,9 +321,13 @@ export interface Ctx extends FunctionCtx {
    * 2 s. It calls the functions that docs/sandbox.md lists, names no pg_ relation, and writes texts as '…'.
    */
   sql(strings: TemplateStringsArray, ...values: unknown[]): Promise<{ rows: any[] }>;
-  /** Runs a function, a policy or another kernel. */
+  /**
+   * Runs a function, a policy or another kernel. A kernel that goes over `ctx.batch` can be run for several
+   * causes at once: each is complete, and committed, as soon as it has its next version. What is left undone is
+   * run again for each cause alone.
+   */
   run(
-    target: { id: string; seq?: number; input?: unknown; cause?: Key },
+    target: { id: string; seq?: number; input?: unknown; cause?: Key; causes?: Key[] },
     options?: { timeout_ms?: number; reserve?: { name: "exec"; n: 1 } },
   ): Promise<RunResult>;
   /**

@@ -1,19 +1,28 @@
 /**
  * run_code: one request is one run of its function, and one run is one execution.
  *
- * The function is pinned by the request, or its latest version. The run is reserved with the same call:
- * over a limit nothing runs. The execution, what the function emitted, the slow mark and the request's
- * next version are one transaction behind that version's (id, seq): a second worker's result vanishes as
- * a whole.
+ * The requests of a batch have nothing to do with each other. The function is pinned by the request, or its
+ * latest version. The run is reserved with the same call: over a limit nothing runs. The execution, what the
+ * function emitted, the slow mark and the request's next version are one transaction behind that version's
+ * (id, seq): a second worker's result vanishes as a whole. With that version a request is complete, so it is
+ * made last.
  *
- * @param {import("./kernel").Ctx} ctx batch: one request
+ * @param {import("./kernel").Ctx} ctx batch: requests
  */
 export default async function main(ctx) {
-  const request = ctx.batch[0];
+  await Promise.all(ctx.batch.map((request) => runOne(ctx, request)));
+}
+
+/**
+ * @param {import("./kernel").Ctx} ctx
+ * @param {import("./kernel").Span} request
+ */
+async function runOne(ctx, request) {
+  const of = { cause: { id: request.id, seq: request.seq } };
   const pinned = (request.metadata && request.metadata.function) || {};
   const id = /** @type {string} */ (request.parent_id); // the ledger takes no request without
   const result = await ctx.run(
-    { id, seq: pinned.seq, input: request.input },
+    { id, seq: pinned.seq, input: request.input, cause: of.cause },
     { reserve: { name: "exec", n: 1 } },
   );
   if (result.reserved && result.reserved.granted === 0) {
@@ -21,18 +30,21 @@ export default async function main(ctx) {
     return;
   }
   const execution = execute(ctx, request, "executed", result);
-  for (const span of result.spans) ctx.insertSpan(span);
+  for (const span of result.spans) ctx.insertSpan(span, of);
   if (result.ok && result.duration_ms > ctx.manifest.policy.slow_ms) {
-    ctx.insertSpan({
-      entity_type: "status_patch",
-      did: "labeled",
-      this: "status=slow",
-      status: "complete",
-      parent_id: execution.id,
-      trace_id: request.trace_id,
-      duration_ms: result.duration_ms,
-      metadata: { status: "slow", slow_ms: ctx.manifest.policy.slow_ms },
-    });
+    ctx.insertSpan(
+      {
+        entity_type: "status_patch",
+        did: "labeled",
+        this: "status=slow",
+        status: "complete",
+        parent_id: execution.id,
+        trace_id: request.trace_id,
+        duration_ms: result.duration_ms,
+        metadata: { status: "slow", slow_ms: ctx.manifest.policy.slow_ms },
+      },
+      of,
+    );
   }
   if (result.retry_at) {
     const reason = `attempt ${request.attempt} failed, the next one is at ${result.retry_at}`;
@@ -51,19 +63,22 @@ export default async function main(ctx) {
  * @param {import("./kernel").RunResult} result
  */
 function execute(ctx, request, did, result) {
-  return ctx.insertSpan({
-    entity_type: "execution",
-    did,
-    this: "run_code",
-    status: result.ok ? "complete" : "error",
-    parent_id: request.parent_id,
-    related_to: [request.id],
-    trace_id: request.trace_id,
-    input: result.input,
-    output: result.ok ? result.output : undefined,
-    error: result.ok ? undefined : result.error,
-    duration_ms: result.duration_ms,
-  });
+  return ctx.insertSpan(
+    {
+      entity_type: "execution",
+      did,
+      this: "run_code",
+      status: result.ok ? "complete" : "error",
+      parent_id: request.parent_id,
+      related_to: [request.id],
+      trace_id: request.trace_id,
+      input: result.input,
+      output: result.ok ? result.output : undefined,
+      error: result.ok ? undefined : result.error,
+      duration_ms: result.duration_ms,
+    },
+    { cause: { id: request.id, seq: request.seq } },
+  );
 }
 
 /**
@@ -78,15 +93,18 @@ function execute(ctx, request, did, result) {
 function refuse(ctx, request, result, reserved) {
   if (reserved.reason === "tenant" || reserved.reason === "user") {
     // One for each tenant (or user), limit and day: the host gives all of them one id.
-    ctx.insertSpan({
-      entity_type: "policy_violation",
-      did: "blocked",
-      this: `quota.exec.per_${reserved.reason}.daily`,
-      status: "error",
-      related_to: [request.id],
-      trace_id: request.trace_id,
-      metadata: { limit: reserved.limit, today: reserved.today },
-    });
+    ctx.insertSpan(
+      {
+        entity_type: "policy_violation",
+        did: "blocked",
+        this: `quota.exec.per_${reserved.reason}.daily`,
+        status: "error",
+        related_to: [request.id],
+        trace_id: request.trace_id,
+        metadata: { limit: reserved.limit, today: reserved.today },
+      },
+      { cause: { id: request.id, seq: request.seq } },
+    );
   }
   const why = REASONS[/** @type {string} */ (reserved.reason)](reserved);
   const reason = [why, reserved.note].filter(Boolean).join("; ");

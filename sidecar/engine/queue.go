@@ -62,6 +62,7 @@ func (f *fair) pop(n, free int, held map[string]int) []*request {
 	n = min(n, free)
 	for len(batch) < n && len(f.first) > 0 && (len(batch) == 0 || f.first[0].kernel == batch[0].kernel) {
 		f.letGo(f.first[0])
+		taken[f.first[0].span.TenantID]++
 		batch, f.first = append(batch, f.first[0]), f.first[1:]
 	}
 	for next := 0; len(batch) < n && next < len(f.turn); {
@@ -88,6 +89,14 @@ func (f *fair) pop(n, free int, held map[string]int) []*request {
 		f.turn = append(f.turn, tenant)
 	}
 	return batch
+}
+
+// pushBack takes back what pop gave: its turn has come, and stays.
+func (f *fair) pushBack(batch []*request) {
+	for _, r := range batch {
+		f.hold(r)
+	}
+	f.first = append(slices.Clone(batch), f.first...)
 }
 
 func (f *fair) remove(r *request) {

@@ -76,15 +76,24 @@ func (e *Engine) dispatchFrom(queue *fair, isOutward bool) {
 	if queue.empty() {
 		return
 	}
-	held, free := map[string]int{}, e.config.InFlightMax
+	free, ending := e.config.InFlightMax, 0
 	for _, r := range e.inFlight {
 		if r.isOutward == isOutward {
-			held[r.span.TenantID]++
 			free--
+			if r.phase == committing {
+				ending++
+			}
 		}
 	}
+	held := e.held(isOutward)
 	for free > 0 {
 		batch := queue.pop(requestBatch, free, held)
+		// Those that start together share a run of their kernel. Where others are about to end, more of them can
+		// soon start, and while nothing starts here, those become more.
+		if len(batch) < requestBatch && ending > 0 && !queue.empty() {
+			queue.pushBack(batch)
+			return
+		}
 		if len(batch) == 0 {
 			return
 		}
@@ -97,6 +106,17 @@ func (e *Engine) dispatchFrom(queue *fair, isOutward bool) {
 			e.bootRequests(batch)
 		}
 	}
+}
+
+// held counts the places of one queue that each tenant has.
+func (e *Engine) held(isOutward bool) map[string]int {
+	held := map[string]int{}
+	for _, r := range e.inFlight {
+		if r.isOutward == isOutward {
+			held[r.span.TenantID]++
+		}
+	}
+	return held
 }
 
 // bootAlone runs a request on its own whose run has failed before: if that was its fault, it costs no other.

@@ -37,7 +37,7 @@ func (d *deferred) look() *goja.Object {
 		return d.object
 	}
 	for d.reply == nil {
-		if t.collect(t.inbox.take()); d.reply == nil && !t.park(nil) {
+		if t.collect(t.inbox.take()); d.reply == nil && !t.parkFor(nil, d.id) {
 			return t.vm.NewObject() // stopped: no script runs any more
 		}
 	}

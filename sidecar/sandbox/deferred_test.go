@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -34,6 +35,29 @@ func TestDeferredCalls(t *testing.T) {
 				t.Fatalf("got %s, %v, want %s", result.Output, result.Err, c.output)
 			}
 		})
+	}
+}
+
+// An answer that the script does not look at is not even encoded.
+func TestOnlyAnswersThatAreSeenAreEncoded(t *testing.T) {
+	t.Parallel()
+	pool := setup(t)
+	host := &orderHost{}
+	var encoded atomic.Int32
+	later := func(ctx context.Context, name string, args json.RawMessage) (
+		func() (json.RawMessage, error), error) {
+		answer, err := host.answer(ctx, name, args)
+		return func() (json.RawMessage, error) { encoded.Add(1); return answer, nil }, err
+	}
+	source := `for (let i = 0; i < 5; i++) ctx.put(i);
+		const x = ctx.put(5); await ctx.ask(); return [x.n, x.seen]`
+	for _, run := range []func(context.Context, Run) Result{pool.RunCode, pool.RunKernel} {
+		host.seen = nil
+		result := run(t.Context(), Run{Program: Program{Source: source}, Host: host.answer, Later: later,
+			DeferredCalls: []string{"put"}, AsyncCalls: []string{"ask"}})
+		if result.Err != nil || !sameJSON(t, result.Output, `[5,[0,1,2,3,4,5]]`) || encoded.Swap(0) != 1 {
+			t.Errorf("got %s, %v", result.Output, result.Err)
+		}
 	}
 }
 

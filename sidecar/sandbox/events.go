@@ -181,9 +181,13 @@ func (t *task) await(id uint32) *reply {
 
 // park waits until answers come or until the timer is due. A code worker lends its place meanwhile: an answer
 // comes with a place, and after a timer it asks for one. It reports false when the task was stopped.
-func (t *task) park(until *timer) bool {
+func (t *task) park(until *timer) bool { return t.parkFor(until, 0) }
+
+// parkFor is park where the script looks at the answer to a deferred call.
+func (t *task) parkFor(until *timer, looks uint32) bool {
 	lends := !t.server.kernel
-	appendPark(&t.out, t.id, park{seen: t.seen, used: t.clock.turn(clockWaiting), lends: lends})
+	appendPark(&t.out, t.id,
+		park{seen: t.seen, used: t.clock.turn(clockWaiting), lends: lends, looks: looks})
 	t.flush()
 	var due <-chan time.Time
 	if until != nil && (!t.start.replay || len(t.open) == 0) {

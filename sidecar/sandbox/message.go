@@ -173,6 +173,7 @@ type park struct {
 	seen  uint64
 	used  time.Duration
 	lends bool
+	looks uint32 // the deferred call whose answer the script wants to see, or 0
 }
 
 func appendPark(e *encoder, run uint32, p park) {
@@ -180,12 +181,14 @@ func appendPark(e *encoder, run uint32, p park) {
 	e.uint(p.seen)
 	e.int(int64(p.used))
 	e.byte(flag(p.lends))
+	e.uint(uint64(p.looks))
 	e.end()
 }
 
 func decodePark(body []byte) (park, bool) {
 	d := decoder{body: body}
-	p := park{seen: d.uint(), used: time.Duration(d.int()), lends: d.byte() == 1}
+	p := park{seen: d.uint(), used: time.Duration(d.int()), lends: d.byte() == 1,
+		looks: uint32(d.uint())}
 	return p, d.done()
 }
 

@@ -158,8 +158,10 @@ type Run struct {
 	ReadCalls []string
 	// DeferredCalls answer an object that the script need not wait for: its members are fetched when the
 	// script first reads one. A refusal is thrown then, or, where the script never looks, ends the run.
-	// Host is asked for a run's deferred calls one after another, in their order.
+	// Host is asked for a run's deferred calls one after another, in their order; where there is a Later, it is
+	// asked in Host's place, and need not encode what the script does not look at.
 	DeferredCalls []string
+	Later         LaterFunc
 	Globals       map[string]json.RawMessage // extra globals, e.g. SPAN_ID
 	// Lazy are further properties of ctx that are parsed when the script first reads them: for what is
 	// large and rarely read.

@@ -52,11 +52,9 @@ type session struct {
 	timer    *time.Timer
 	lender   *time.Timer
 	lendAt   time.Time
-	lends    bool                  // the child asks before it goes on, as it said when it was parked
-	wakes    bool                  // it asks
-	unseen   []uint32              // deferred calls that the script never looked at
-	refused  map[uint32]*HostError // deferred calls that Host refused
-	before   chan struct{}         // closed when the deferred call before is answered
+	lends    bool // the child asks before it goes on, as it said when it was parked
+	wakes    bool // it asks
+	later    later
 	recorder *recorder
 	late     bool // the kill timer fired once
 	overtime bool
@@ -96,25 +94,6 @@ func (c *child) serve(ctx context.Context, r *Run, log *slog.Logger, lease *leas
 		s.timer.Stop()
 	}
 	return s.judged(), s.reusable
-}
-
-// judged is the result, after the refusals that the script did not wait to see. The caller holds s.mu.
-func (s *session) judged() Result {
-	if len(s.unseen) == 0 || s.result.Err != nil {
-		return s.result
-	}
-	s.mu.Unlock()
-	s.hosts.Wait() // they came before the outcome, so they have been started
-	s.mu.Lock()
-	s.result.Cause = s.cause
-	slices.Sort(s.unseen)
-	for _, id := range s.unseen {
-		if refusal := s.refused[id]; refusal != nil {
-			s.result.Output, s.result.Err = nil, &Error{Code: refusal.Code, Message: refusal.Message}
-			break
-		}
-	}
-	return s.result
 }
 
 // admit registers the session. It reports false if the child is gone.
@@ -188,7 +167,7 @@ func (s *session) settle(r Result, reusable bool) {
 func (s *session) ended(o outcome) {
 	s.mu.Lock()
 	s.answered = true
-	s.unseen = o.unseen
+	s.later.unseen = o.unseen
 	s.timer.Stop()
 	s.mu.Unlock()
 	r := Result{Err: o.failed, Logs: o.logs, JSTime: o.used, Calls: s.recorder.record(o.arrived)}
@@ -295,6 +274,7 @@ func (s *session) parked(p park) {
 	defer s.mu.Unlock()
 	s.used = max(s.used, p.used)
 	s.lends = p.lends
+	s.looks(p.looks)
 	if s.waits || p.seen != s.sent {
 		return
 	}
@@ -411,28 +391,15 @@ func (s *session) called(c call) bool {
 		return false
 	}
 	s.recorder.asked(c)
-	before, after := s.turn(isDeferred)
+	if isDeferred {
+		s.defers(c, crowded)
+		return true
+	}
 	go func() {
 		defer s.hosts.Done()
-		if before != nil {
-			<-before
-		}
 		s.answer(c, crowded)
-		if after != nil {
-			close(after)
-		}
 	}()
 	return true
-}
-
-// turn gives a deferred call its place behind the one before. Only the child's reader calls it.
-func (s *session) turn(isDeferred bool) (before, after chan struct{}) {
-	if !isDeferred {
-		return nil, nil
-	}
-	before, after = s.before, make(chan struct{})
-	s.before = after
-	return before, after
 }
 
 // answer asks Host and sends what it says. crowded says that the script's open calls are too large together.
@@ -446,9 +413,16 @@ func (s *session) answer(c call, crowded bool) {
 			return
 		}
 	}
-	m := reply{id: c.id}
 	value, at, err := s.ask(c, crowded)
-	if m.at = at; at >= 0 {
+	if m, isAnswer := s.replyTo(c, value, at, err); isAnswer {
+		s.reply(c, m)
+	}
+}
+
+// replyTo is what the script gets to hear. It reports false where that is nothing: the run is cancelled.
+func (s *session) replyTo(c call, value json.RawMessage, at time.Duration, err error) (reply, bool) {
+	m := reply{id: c.id, at: at}
+	if at >= 0 {
 		m.at = at.Truncate(tick)
 	}
 	var seen *HostError
@@ -456,7 +430,7 @@ func (s *session) answer(c call, crowded bool) {
 	case errors.As(err, &seen):
 		m.failed = &HostError{Code: seen.Code, Message: cut(seen.Message)}
 	case err != nil && s.ctx.Err() != nil:
-		return // the run is cancelled, and that is how it ends: not by what the host says of it
+		return m, false // the run is cancelled, and that is how it ends: not by what the host says of it
 	case err != nil:
 		m.failed = &HostError{Code: CodeCrash, Message: "host call " + c.name + " failed"}
 		s.log.Error("host call failed", "call", c.name, "program", s.run.Program.Name, "error", err)
@@ -469,14 +443,13 @@ func (s *session) answer(c call, crowded bool) {
 	default:
 		m.value = value
 	}
+	return m, true
+}
+
+// reply sends an answer as soon as the run has its place.
+func (s *session) reply(c call, m reply) {
 	if !s.placed() {
 		return
-	}
-	if m.failed != nil && slices.Contains(s.run.DeferredCalls, c.name) {
-		if s.refused == nil {
-			s.refused = map[uint32]*HostError{}
-		}
-		s.refused[c.id] = m.failed
 	}
 	if s.sent++; s.waits {
 		s.goesOn()

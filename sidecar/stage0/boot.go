@@ -101,7 +101,7 @@ func (s *Stage0) boot(ctx context.Context, manifest *governed, job Job,
 	if err := outcome(ctx, "kernel "+kernel.name, result); err != nil {
 		return nil, err
 	}
-	inv.emitAll(job.Emit)
+	inv.emitAll()
 	return &result, nil
 }
 
@@ -118,6 +118,9 @@ func (inv *invocation) kernelRun(job Job) (sandbox.Run, error) {
 	limits.IOTimeout = kernelWait
 	// Each policy that is matched may act as often as it may, twice where a round is taken back.
 	limits.HostCalls += len(inv.matched) * (2*manifest.Limits.Spans + 4)
+	if inv.parent != nil { // what one cause may, each of several may
+		limits.HostCalls *= len(job.Batch)
+	}
 	run := sandbox.Run{
 		Program: programOf(inv.kernel.span, "kernel "+inv.kernel.name),
 		Entry:   sandbox.EntryFunction,
@@ -125,7 +128,7 @@ func (inv *invocation) kernelRun(job Job) (sandbox.Run, error) {
 		DeferredCalls: []string{"insertSpan", "version", "again"},
 		AsyncCalls:    []string{"find", "summarize", "sql", "run", "reserve", "fetch"}, ReadCalls: readCalls,
 		Now: time.Now(), Seed: seedOf(inv.kernel.name, job.Batch), Limits: limits,
-		Tenant: "system", Host: inv.host,
+		Tenant: "system", Host: inv.host, Later: inv.later,
 	}
 	if len(job.Batch) > 0 {
 		run.Globals = map[string]json.RawMessage{

@@ -34,6 +34,9 @@ func (inv *invocation) insertSpan(ctx context.Context, raw, rawOrigin json.RawMe
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
 	group := inv.group(cause.Key())
+	if group.isEmitted {
+		return nil, denied("insertSpan: %s has its next version: append before it is made", cause.ID)
+	}
 	var alias span.ID
 	issued, ofFunction := group.issued[draftSpan.ID]
 	if !ofFunction {
@@ -120,7 +123,7 @@ func (inv *invocation) derive(s, cause *span.Span, group *draft) error {
 	}
 	ordinal := int64(group.ordinal[span.Key{}])
 	group.ordinal[span.Key{}]++
-	ordinal += int64(inv.nested) * nestedMax
+	ordinal += int64(inv.nested[cause.Key()]) * nestedMax
 	return inv.complete(s, cause, inv.kernel.name,
 		span.Derive(inv.kernel.name, at, []span.ID{cause.ID}, step, ordinal), who)
 }
@@ -258,6 +261,9 @@ func (inv *invocation) version(ctx context.Context, rawID, raw, rawOrigin json.R
 	if err != nil {
 		return nil, err
 	}
+	if inv.isForMany() && inv.isBroken.Load() {
+		return nil, denied("version: what this run appended was refused; %s is run again, alone", id)
+	}
 	next := cause.NextRequest("kernel:"+inv.kernel.name, changes.StatusText())
 	if changes.ScheduledAt != nil {
 		next.ScheduledAt = changes.ScheduledAt
@@ -273,32 +279,43 @@ func (inv *invocation) version(ctx context.Context, rawID, raw, rawOrigin json.R
 		return nil, denied("version: %s has its next version already", id)
 	}
 	group.fence = next
-	return next, nil
+	if !inv.isForMany() {
+		return next, nil
+	}
+	answer := *next
+	inv.emitOne(cause.Key(), group) // whoever is slower holds up nobody
+	return &answer, nil
 }
 
 // emitAll hashes what the run appended and hands it on, a group per cause.
-func (inv *invocation) emitAll(emit func(span.Key, ledger.Group, *span.RunError)) {
+func (inv *invocation) emitAll() {
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
 	for _, key := range inv.order {
 		group := inv.groups[key]
-		if group == nil || (group.fence == nil && len(group.rows) == 0 && !group.again) {
+		if group == nil || group.isEmitted || (group.fence == nil && len(group.rows) == 0 && !group.again) {
 			continue
 		}
 		if inv.parent != nil && group.fence == nil {
 			inv.parent.adopt(key, group)
 			continue
 		}
-		sealed := ledger.Group{Fence: group.fence, Rows: group.rows, Again: group.again}
-		if cause := inv.causes[key]; !isTick(cause) {
-			sealed.Rows, sealed.Parts = inv.parts(group, cause)
-		}
-		if err := sealed.Seal(inv.stage0.config.Signer.Seal); err != nil {
-			emit(key, ledger.Group{}, refuse(span.RunNotSerializable, "%s", err.Error()))
-			continue
-		}
-		emit(key, sealed, nil)
+		inv.emitOne(key, group)
 	}
+}
+
+// emitOne hands a complete group on. The caller holds inv.mu.
+func (inv *invocation) emitOne(cause span.Key, group *draft) {
+	group.isEmitted = true
+	sealed := ledger.Group{Fence: group.fence, Rows: group.rows, Again: group.again}
+	if of := inv.causes[cause]; !isTick(of) {
+		sealed.Rows, sealed.Parts = inv.parts(group, of)
+	}
+	if err := sealed.Seal(inv.stage0.config.Signer.Seal); err != nil {
+		inv.emit(cause, ledger.Group{}, refuse(span.RunNotSerializable, "%s", err.Error()))
+		return
+	}
+	inv.emit(cause, sealed, nil)
 }
 
 // adopt takes over what a nested kernel appended that did not end the request.

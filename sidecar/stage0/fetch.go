@@ -110,11 +110,10 @@ func readFetch(rawURL, rawInit json.RawMessage, ioTimeoutMs int) (fetch.Request,
 
 // fetch answers ctx.fetch of a kernel. What runs for one cause ends with it.
 func (inv *invocation) fetch(ctx context.Context, args []json.RawMessage) (*fetch.Response, error) {
-	by := caller{name: inv.kernel.name, id: inv.kernel.span.ID, tenant: inv.scope().TenantID, run: inv.calls,
-		nested: inv.nested}
+	by := caller{name: inv.kernel.name, id: inv.kernel.span.ID, tenant: inv.scope().TenantID, run: inv.calls}
 	callCtx := ctx
 	if len(inv.order) == 1 {
-		by.cause = inv.causes[inv.order[0]]
+		by.cause, by.nested = inv.causes[inv.order[0]], inv.nested[inv.order[0]]
 		var stop func()
 		callCtx, stop = inv.cancellable(ctx, by.cause.Key())
 		defer stop()

@@ -28,7 +28,9 @@ type invocation struct {
 
 	reads  atomic.Int32
 	calls  *fetch.Run
-	nested int // which of its caller's runs of this kernel it is
+	nested map[span.Key]int // by cause: which of its caller's runs of this kernel it is; nil: none is nested
+
+	isBroken atomic.Bool // what it appends was refused once
 
 	mu      sync.Mutex
 	groups  map[span.Key]*draft
@@ -50,6 +52,7 @@ type draft struct {
 	buckets   map[bucketKey]bool      // that policies have asked for
 	again     bool                    // a time-driven policy asks for one more turn
 	judges    map[span.Key]*span.Span // the policy versions that have acted
+	isEmitted bool                    // it was handed on before the run's end: nothing is added
 }
 
 // bucketKey is a bucket, and the policy that has asked for it: nobody fills another's.
@@ -64,7 +67,10 @@ func newInvocation(s *Stage0, m *governed, k *kernel, job Job, parent *invocatio
 	if parent == nil { // the engine's word; a nested kernel's input is anybody's
 		inv.matched = matchesOf(job.Input)
 	} else {
-		inv.nested = parent.numberOf(k.name, job.Batch[0])
+		inv.nested = make(map[span.Key]int, len(job.Batch))
+		for _, cause := range job.Batch {
+			inv.nested[cause.Key()] = parent.numberOf(k.name, cause)
+		}
 	}
 	for _, cause := range job.Batch {
 		inv.causes[cause.Key()] = cause
@@ -80,7 +86,7 @@ func (inv *invocation) numberOf(kernel string, cause *span.Span) int {
 	key := kernel + " " + cause.ID.String()
 	n := inv.started[key]
 	inv.started[key]++
-	return inv.nested*nestedMax + n
+	return inv.nested[cause.Key()]*nestedMax + n
 }
 
 // matchesOf reads which policy may act on which span: the router's word, not the kernel's.
@@ -118,47 +124,74 @@ type origin struct {
 
 // host answers the calls of a kernel.
 func (inv *invocation) host(ctx context.Context, name string, args json.RawMessage) (json.RawMessage, error) {
-	var list []json.RawMessage
-	if err := json.Unmarshal(args, &list); err != nil {
-		return nil, fmt.Errorf("decode the arguments of %s: %w", name, err)
-	}
-	argument := func(i int) json.RawMessage {
-		if i < len(list) {
-			return list[i]
-		}
-		return nil
+	list, err := argumentsOf(name, args)
+	if err != nil {
+		return nil, err
 	}
 	var answer any
-	var err error
 	switch name {
-	case "insertSpan":
-		answer, err = inv.insertSpan(ctx, argument(0), argument(1))
-	case "version":
-		answer, err = inv.version(ctx, argument(0), argument(1), argument(2))
-	case "again":
-		answer, err = inv.again(argument(0))
 	case "find":
 		if err = inv.countRead(); err == nil {
-			answer, err = inv.find(ctx, inv.scope(), argument(0), argument(1))
+			answer, err = inv.find(ctx, inv.scope(), list[0], list[1])
 		}
 	case "summarize":
 		if err = inv.countRead(); err == nil {
-			answer, err = inv.summarize(ctx, inv.scope(), argument(0), argument(1))
+			answer, err = inv.summarize(ctx, inv.scope(), list[0], list[1])
 		}
 	case "sql":
 		if err = inv.countRead(); err == nil {
-			answer, err = inv.sql(ctx, argument(0))
+			answer, err = inv.sql(ctx, list[0])
 		}
 	case "reserve":
-		answer, err = inv.reserveCall(ctx, argument(0), argument(1))
+		answer, err = inv.reserveCall(ctx, list[0], list[1])
 	case "run":
-		answer, err = inv.run(ctx, argument(0), argument(1))
+		answer, err = inv.run(ctx, list[0], list[1])
 	case "fetch":
-		answer, err = inv.fetch(ctx, append(list, nil, nil, nil))
+		answer, err = inv.fetch(ctx, list)
 	default:
 		err = denied("ctx.%s is not part of a kernel's ctx", name)
 	}
 	return encodeAnswer(answer, err)
+}
+
+// argumentsOf splits the arguments of a call; those that were not given are nil.
+func argumentsOf(name string, args json.RawMessage) ([]json.RawMessage, error) {
+	var list []json.RawMessage
+	if err := json.Unmarshal(args, &list); err != nil {
+		return nil, fmt.Errorf("decode the arguments of %s: %w", name, err)
+	}
+	return append(list, nil, nil, nil), nil
+}
+
+// later does what a kernel appends. The answers are seldom looked at, so they are encoded when they are: as
+// the span was then, for it is sealed and committed meanwhile.
+func (inv *invocation) later(ctx context.Context, name string, args json.RawMessage) (
+	func() (json.RawMessage, error), error) {
+	list, err := argumentsOf(name, args)
+	if err != nil {
+		return nil, err
+	}
+	var answer any
+	var appended *span.Span
+	switch name {
+	case "insertSpan":
+		appended, err = inv.insertSpan(ctx, list[0], list[1])
+	case "version":
+		appended, err = inv.version(ctx, list[0], list[1], list[2])
+	case "again":
+		answer, err = inv.again(list[0])
+	default:
+		err = denied("ctx.%s is not part of a kernel's ctx", name)
+	}
+	if err != nil {
+		inv.isBroken.Store(true)
+		return nil, explain(err)
+	}
+	if appended != nil {
+		as := *appended
+		answer = &as
+	}
+	return func() (json.RawMessage, error) { return encodeAnswer(answer, nil) }, nil
 }
 
 // wholeAnswer is an answer that the host itself has encoded: it may be large, and is not copied.

@@ -4,12 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/loglineos/loglineos/sidecar/fetch"
-	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/sandbox"
 	"github.com/loglineos/loglineos/sidecar/span"
 )
@@ -20,6 +18,8 @@ type runTarget struct {
 	Seq   *int            `json:"seq"`
 	Input json.RawMessage `json:"input"`
 	Cause *keyText        `json:"cause"`
+	// Causes, where a kernel is run for several at once.
+	Causes []keyText `json:"causes"`
 }
 
 // RunResult is what ctx.run answers (docs/contract.md §5).
@@ -52,92 +52,26 @@ func (inv *invocation) run(ctx context.Context, rawTarget, rawOptions json.RawMe
 	if err := json.Unmarshal(rawTarget, &target); err != nil {
 		return nil, denied("run: want {id, seq, input, cause}")
 	}
-	cause, err := inv.causeOf(target.Cause)
-	if err != nil {
-		return nil, err
-	}
 	var options runOptions
 	if rawOptions != nil && json.Unmarshal(rawOptions, &options) != nil {
 		return nil, denied("run: the options must be {timeout_ms, reserve}")
 	}
+	causes, err := inv.causesOf(target)
+	if err != nil {
+		return nil, err
+	}
 	for name, id := range inv.manifest.Kernels {
 		if id == target.ID {
-			return inv.runKernel(ctx, name, target, cause, options)
+			if len(causes) > 1 {
+				return inv.runForMany(ctx, name, target, causes, options)
+			}
+			return inv.runKernel(ctx, name, target, causes[0], options)
 		}
 	}
-	return inv.runCode(ctx, target, cause, options)
-}
-
-// refuseCall says why a request cannot call a kernel, or nil: only those that the manifest lists are called.
-func (inv *invocation) refuseCall(ctx context.Context, name string, cause *span.Span) (
-	*span.RunError, error) {
-	if !inv.isCalled(name, cause) {
-		return nil, nil
+	if len(causes) > 1 {
+		return nil, denied("run: a function is run for one cause")
 	}
-	if !slices.Contains(inv.manifest.Callable, name) {
-		return refuse(span.RunNotAllowed, "%s is a kernel: a request cannot call it", name), nil
-	}
-	return inv.verifyRequest(ctx, cause)
-}
-
-// isCalled reports whether cause is a request that calls the kernel of this name.
-func (inv *invocation) isCalled(name string, cause *span.Span) bool {
-	return cause.EntityType == "request" && cause.ParentID != nil &&
-		*cause.ParentID == inv.manifest.Kernels[name]
-}
-
-// runKernel boots a nested kernel for one cause. Where it ends the request, what it appends is complete when
-// it ends, and the outer kernel cannot add to it; else it goes with what the outer kernel appends.
-func (inv *invocation) runKernel(ctx context.Context, name string, target runTarget,
-	cause *span.Span, options runOptions) (*RunResult, error) {
-	if inv.depth() >= 4 {
-		return nil, denied("run: kernels are nested 4 deep at most")
-	}
-	refusal, err := inv.refuseCall(ctx, name, cause)
-	if err != nil {
-		return nil, err
-	}
-	if refusal != nil {
-		if inv.parent == nil { // nobody else will say it
-			inv.emit(cause.Key(), ledger.Group{}, refusal)
-		}
-		return &RunResult{Spans: []*span.Span{}, Error: refusal}, nil
-	}
-	if refusal := inv.overRate(name, cause); refusal != nil {
-		return &RunResult{Spans: []*span.Span{}, Error: refusal}, nil
-	}
-	answer := &RunResult{Spans: []*span.Span{}}
-	if options.Reserve != nil {
-		var err error
-		if answer.Reserved, err = inv.reserve(ctx, options.Reserve, cause, nil); err != nil ||
-			answer.Reserved.Granted == 0 {
-			return answer, err
-		}
-	}
-	started := time.Now()
-	job := Job{Kernel: name, Batch: []*span.Span{cause}, Input: target.Input, Emit: inv.emit,
-		Cancel: inv.cancel}
-	result, err := inv.stage0.boot(ctx, inv.manifest, job, inv)
-	answer.DurationMs = time.Since(started).Milliseconds()
-	if refusal, ok := err.(*span.RunError); ok {
-		if !inv.isCalled(inv.kernel.name, cause) { // who is called ends the request himself
-			inv.emit(cause.Key(), ledger.Group{}, refusal)
-		}
-		answer.Error = refusal
-		return answer, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	answer.OK, answer.Output = true, result.Output
-	return answer, nil
-}
-
-func (inv *invocation) depth() int {
-	if inv.parent == nil {
-		return 0
-	}
-	return 1 + inv.parent.depth()
+	return inv.runCode(ctx, target, causes[0], options)
 }
 
 // runCode runs a function or a policy in a code worker, with limits and as strangers' code.
