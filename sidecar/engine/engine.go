@@ -166,11 +166,20 @@ func (e *Engine) Run(ctx context.Context, drain time.Duration) {
 		select {
 		case event := <-e.events:
 			event()
+			e.catchUp()
 		case <-ctx.Done():
 		}
 		e.dispatch()
 	}
 	e.drain(drain, cancel)
+}
+
+// catchUp runs the events that wait already: what they ask for is started together.
+func (e *Engine) catchUp() {
+	for range len(e.events) {
+		event := <-e.events
+		event()
+	}
 }
 
 // Hurry ends a drain at once, or makes the next one short. It may be called at any time.
@@ -326,7 +335,7 @@ func (e *Engine) route(row *span.Published, done func()) {
 	}
 }
 
-// dispatch starts whatever can start. It is called after every event.
+// dispatch starts whatever can start. It is called after the events that have come.
 func (e *Engine) dispatch() {
 	e.noteLimits()
 	e.load()
