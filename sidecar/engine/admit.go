@@ -19,13 +19,17 @@ func (e *Engine) admitOwn(row *span.Span, wasThere bool) {
 		At: row.At, ScheduledAt: row.ScheduledAt, TraceID: row.TraceID, CurrHash: row.CurrHash}
 	for i := range manifest.Triggers {
 		if trigger := &manifest.Triggers[i]; trigger.Kernel != policyKernel && trigger.When.Matches(published) {
+			if !e.hasRoom(row.TenantID) {
+				e.passOwn(row)
+				return
+			}
 			r := &request{id: row.ID, kernel: trigger.Kernel, span: row}
 			if !wasThere {
 				e.place(r)
 				return
 			}
 			e.hold(r, row.TenantID)
-			e.loading = append(e.loading, r)
+			e.loading.push(r)
 			return
 		}
 	}
@@ -44,13 +48,36 @@ func (e *Engine) admitRow(row *span.Published, kernel string) {
 		r.seqSeen = max(r.seqSeen, row.Seq) // sent again while its end is being committed: see finished
 		return
 	}
-	e.read(&request{id: row.ID, kernel: kernel, seqSeen: row.Seq}, row.TenantID)
+	at := row.ScheduledAt
+	switch isDelayed := at != nil && at.After(row.AcceptedAt.Time); {
+	case isDelayed && at.After(e.later.target) && at.After(e.now()):
+		e.later.pass(at.Time, row.Xact)
+		e.extend()
+	case isDelayed || e.hasRoom(row.TenantID):
+		e.read(&request{id: row.ID, kernel: kernel, seqSeen: row.Seq}, row.TenantID)
+	default:
+		e.spill(row.TenantID, row.Xact)
+	}
+}
+
+// passOwn leaves a request that this sidecar has just committed to the ledger. Where its row is still to
+// come, that names the transaction.
+func (e *Engine) passOwn(row *span.Span) {
+	switch at := row.ScheduledAt; {
+	case at != nil && at.After(row.AcceptedAt.Time):
+		e.later.pass(at.Time, 0)
+		e.extend()
+	case e.own[row.Key()]:
+		delete(e.own, row.Key())
+	default:
+		e.spill(row.TenantID, 0)
+	}
 }
 
 // read opens a request whose body is still to be read.
 func (e *Engine) read(r *request, tenant string) {
 	e.hold(r, tenant)
-	e.loading = append(e.loading, r)
+	e.loading.push(r)
 }
 
 // observeRequest notes versions that others append to open requests.
@@ -67,7 +94,9 @@ func (e *Engine) observeRequest(row *span.Published) {
 		return
 	}
 	switch {
-	case status == "cancel_requested" && r == nil:
+	case status == "cancel_requested" && r == nil && e.tenantOf(row.TenantID).known > 2*openTenantMax:
+		e.spill(row.TenantID, row.Xact)
+	case status == "cancel_requested" && r == nil: // at once, room or not
 		e.read(&request{id: row.ID, seqSeen: row.Seq}, row.TenantID)
 	case status == "cancel_requested" && r.phase == running:
 		r.isCancelled = true
@@ -76,18 +105,16 @@ func (e *Engine) observeRequest(row *span.Published) {
 		e.takeOut(r)
 		e.hold(r, row.TenantID)
 		r.phase, r.seqSeen = reading, row.Seq
-		e.loading = append(e.loading, r)
+		e.loading.push(r)
 	}
 }
 
 // load reads the bodies of requests that others committed, many at once.
 func (e *Engine) load() {
-	if e.isLoading || len(e.loading) == 0 || e.draining || e.isDeposed {
+	if e.isLoading || e.loading.n == 0 || e.draining || e.isDeposed {
 		return
 	}
-	n := min(len(e.loading), loadBatchMax)
-	batch := e.loading[:n:n]
-	e.loading = e.loading[n:]
+	batch := e.loading.take(loadBatchMax)
 	e.isLoading = true
 	e.start(func(ctx context.Context) {
 		ids := make([]span.ID, len(batch))
@@ -105,13 +132,13 @@ func (e *Engine) load() {
 func (e *Engine) loaded(batch []*request, found map[span.ID]*span.Span, err error) {
 	if err != nil {
 		e.config.Log.Warn("requests not read, trying again", "error", err)
-		e.after(backoffMin, func() { e.loading = append(e.loading, batch...) })
+		e.after(backoffMin, func() { e.loading.push(batch...) })
 		return
 	}
 	for _, r := range batch {
 		row := found[r.id]
 		if row == nil || row.Seq < r.seqSeen { // committed, and not visible yet
-			e.after(time.Millisecond, func() { e.loading = append(e.loading, r) })
+			e.after(time.Millisecond, func() { e.loading.push(r) })
 			continue
 		}
 		// Who deletes while he cancels ends the run, too: it is cancelled, with what that leaves.
@@ -145,8 +172,7 @@ func (e *Engine) place(r *request) {
 		return
 	}
 	if at := r.span.ScheduledAt; at != nil && at.After(e.now()) && !r.isFreed {
-		r.span, r.phase = slim(r.span), waiting // the body is read again when it is due
-		e.due.add(at.Time, r)
+		e.waitLater(r, at.Time)
 		return
 	}
 	e.enqueue(r)
@@ -163,7 +189,7 @@ func (e *Engine) placeForeign(r *request) {
 	r.foreignSeq, r.phase = r.span.Seq, reading
 	e.after(foreignWait, func() {
 		if e.open[r.id] == r && r.phase == reading {
-			e.loading = append(e.loading, r)
+			e.loading.push(r)
 		}
 	})
 }
@@ -171,11 +197,18 @@ func (e *Engine) placeForeign(r *request) {
 // wake reads the requests that have come due.
 func (e *Engine) wake() {
 	for _, r := range e.due.take(e.now()) {
-		if r.phase == waiting {
+		switch {
+		case r.phase != waiting:
+		case e.hasRoom(r.tenant):
 			r.phase = reading
-			e.loading = append(e.loading, r)
+			e.hold(r, r.tenant)
+			e.loading.push(r)
+		default:
+			e.forget(r)
+			e.passDue(r.tenant, r.span.ScheduledAt.Time)
 		}
 	}
+	e.extend()
 }
 
 // remove forgets a request, wherever it waits.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"container/heap"
 	"slices"
 	"time"
@@ -99,3 +100,20 @@ func (a *agenda) remove(r *request) {
 }
 
 func (a *agenda) len() int { return len(a.entries) }
+
+// cut keeps the next keep entries, and removes and returns the others.
+func (a *agenda) cut(keep int) []*request {
+	slices.SortFunc(a.entries, func(x, y entry) int { // which is a heap, too
+		return cmp.Or(x.at.Compare(y.at), cmp.Compare(x.n, y.n))
+	})
+	var far []*request
+	for i := range a.entries {
+		if a.entries[i].r.place = i + 1; i >= keep {
+			a.entries[i].r.place = 0
+			far = append(far, a.entries[i].r)
+			a.entries[i] = entry{}
+		}
+	}
+	a.entries = a.entries[:min(keep, len(a.entries))]
+	return far
+}

@@ -24,8 +24,78 @@ func (e *Engine) noteLimits() {
 	}
 	e.limits++
 	for _, r := range e.due.takeIf(func(r *request) bool { return r.span.StatusText() == "blocked" }) {
+		if !e.hasRoom(r.tenant) { // the ledger gives it again, as those that memory has not
+			e.forget(r)
+			continue
+		}
 		r.isFreed, r.phase = true, reading
-		e.loading = append(e.loading, r)
+		e.hold(r, r.tenant)
+		e.loading.push(r)
+	}
+	e.free()
+}
+
+// free finds the tenants that have blocked requests in the ledger, and has a pass made through each one's.
+func (e *Engine) free() {
+	if e.isDeposed || e.lead.IsZero() {
+		return // who comes to lead reads them all
+	}
+	leads, limits := e.leads, e.limits
+	isOver := func() bool { return e.leads != leads || e.isDeposed || e.limits != limits }
+	e.start(func(ctx context.Context) {
+		snapshot, err := e.config.Ledger.Snapshot(ctx)
+		e.do(func() {
+			switch {
+			case isOver():
+			case err != nil:
+				e.config.Log.Warn("blocked requests not read, trying again", "error", err)
+				e.after(backoffMin, func() {
+					if !isOver() {
+						e.free()
+					}
+				})
+			default:
+				e.freed = snapshot
+				e.freeAfter(ledger.DuePlace{}, isOver)
+			}
+		})
+	})
+}
+
+// freeAfter looks through the requests that are due later, one page after the other.
+func (e *Engine) freeAfter(after ledger.DuePlace, isOver func() bool) {
+	until := e.now().AddDate(100, 0, 0)
+	e.start(func(ctx context.Context) {
+		rows, _, err := e.config.Ledger.DueBefore(ctx, until, "", after, laterPage)
+		e.do(func() {
+			if isOver() {
+				return
+			}
+			if err != nil {
+				e.config.Log.Warn("blocked requests not read, trying again", "error", err)
+				e.after(backoffMin, func() { e.freeAfter(after, isOver) })
+				return
+			}
+			for _, row := range rows {
+				if *row.Status != "blocked" || e.open[row.ID] != nil {
+					continue
+				}
+				if t := e.tenantOf(row.TenantID); t.due == nil || !t.due.isFreed {
+					e.mergeDue(t, duePass{ledger.DuePlace{At: *row.ScheduledAt}, true})
+					e.want(t)
+				}
+			}
+			if len(rows) == laterPage {
+				e.freeAfter(ledger.DueOf(rows[len(rows)-1]), isOver)
+			}
+		})
+	})
+}
+
+// foundFreed takes a blocked request that is not due, and may run because the limits have changed.
+func (e *Engine) foundFreed(row *span.Published) {
+	if kernel, ok := e.kernelOf(row.Span()); ok && e.open[row.ID] == nil {
+		e.read(&request{id: row.ID, kernel: kernel, seqSeen: row.Seq, isFreed: true}, row.TenantID)
 	}
 }
 

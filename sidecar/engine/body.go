@@ -68,7 +68,7 @@ func (e *Engine) bodiesRead(batch []*request, found map[span.ID]*span.Span, err 
 			})
 		case row.Seq > r.span.Seq: // somebody else has moved it on
 			r.isSlim, r.isMarked = false, false
-			e.loading = append(e.loading, r)
+			e.loading.push(r)
 		default:
 			r.span, r.isSlim, r.phase = row, false, queued
 			e.queueOf(r).pushFirst(r)

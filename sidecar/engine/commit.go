@@ -27,11 +27,11 @@ func (c *commit) rows() int {
 // submit queues a group. outcome is called by the loop when its fate is known.
 func (e *Engine) submit(group ledger.Group, outcome func(ledger.Outcome)) {
 	for _, row := range group.Rows {
-		if row.EntityType == "request" {
+		if row.EntityType == "request" && len(e.own) < ownMax {
 			e.own[row.Key()] = true // before the commit, because its row may come back first
 		}
 	}
-	if group.Fence != nil && group.Fence.EntityType == "request" {
+	if group.Fence != nil && group.Fence.EntityType == "request" && len(e.own) < ownMax {
 		e.own[group.Fence.Key()] = true
 	}
 	e.pending = append(e.pending, &commit{group, outcome})

@@ -98,18 +98,19 @@ type Engine struct {
 	ctx    context.Context // of the work; set by Run before anything is started
 
 	// All below belongs to the loop.
-	draining     bool
-	isDeposed    bool // another sidecar may lead: start nothing
-	lanes        map[laneKey]*lane
-	kernelLanes  []*lane // those of other kernels than policy_agent
-	kinds        kinds
-	backlog      backlog
-	open         map[span.ID]*request
-	ready        *fair // requests that may run
-	outward      *fair // those that may reach the network
-	inFlight     map[span.ID]*request
-	own          map[span.Key]bool // requests appended here whose row has not come back yet
-	loading      []*request
+	draining    bool
+	isDeposed   bool // another sidecar may lead: start nothing
+	lanes       map[laneKey]*lane
+	kernelLanes []*lane // those of other kernels than policy_agent
+	kinds       kinds
+	backlog     backlog
+	open        map[span.ID]*request
+	ready       *fair // requests that may run
+	outward     *fair // those that may reach the network
+	inFlight    map[span.ID]*request
+	own         map[span.Key]bool // requests appended here whose row has not come back yet
+	loading     loads
+	memory
 	isLoading    bool
 	pending      []*commit
 	committing   int
@@ -141,7 +142,7 @@ func New(config Config) *Engine {
 		lanes: map[laneKey]*lane{}, kinds: newKinds(), backlog: backlog{backlogMax, map[string]int{}},
 		open: map[span.ID]*request{}, ready: newFair(), outward: newFair(),
 		inFlight: map[span.ID]*request{}, own: map[span.Key]bool{}, policies: newRules(),
-		clock: newClock(), stats: newStats(),
+		clock: newClock(), memory: newMemory(), stats: newStats(),
 	}
 	e.due = newAgenda(e.newAlarm(e.wake))
 	e.ticks.alarm = e.newAlarm(func() {
@@ -162,6 +163,7 @@ func (e *Engine) Run(ctx context.Context, drain time.Duration) {
 	e.ctx = work
 	defer e.clearAlarms()
 	e.keepClock()
+	e.keepMarks()
 	for ctx.Err() == nil {
 		select {
 		case event := <-e.events:
@@ -339,6 +341,7 @@ func (e *Engine) route(row *span.Published, done func()) {
 func (e *Engine) dispatch() {
 	e.noteLimits()
 	e.load()
+	e.refill()
 	e.dispatchLanes()
 	e.dispatchRequests()
 	e.flush()

@@ -355,7 +355,8 @@ func (b *bench) quiet() {
 	eventually(b.t, "nothing is under way", func() bool {
 		idle := false
 		if err := b.engine.tell(b.t.Context(), func() {
-			idle = b.engine.idle() && len(b.engine.loading) == 0 && b.engine.ready.empty() && b.engine.outward.empty()
+			idle = b.engine.idle() && b.engine.loading.n == 0 && !b.engine.isRefilling() &&
+				b.engine.ready.empty() && b.engine.outward.empty()
 		}); err != nil {
 			b.t.Fatal(err)
 		}
@@ -393,4 +394,14 @@ func eventually(t testing.TB, what string, yes func() bool) {
 			t.Fatalf("not within %s: %s", patience, what)
 		}
 	}
+}
+
+// isRefilling reports whether pages of open requests are read, or wanted.
+func (e *Engine) isRefilling() bool {
+	for _, t := range e.tenants {
+		if t.isSpilled || t.due != nil {
+			return true
+		}
+	}
+	return e.refills > 0 || e.later.isReading || len(e.wanting) > 0
 }

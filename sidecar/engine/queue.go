@@ -99,6 +99,46 @@ func (f *fair) pushBack(batch []*request) {
 	f.first = append(slices.Clone(batch), f.first...)
 }
 
+// loads is the queue of requests whose bodies are to be read: tenants take turns here, too.
+type loads struct {
+	tenants map[string][]*request
+	turn    []string
+	n       int
+}
+
+func (l *loads) push(requests ...*request) {
+	if l.tenants == nil {
+		l.tenants = map[string][]*request{}
+	}
+	for _, r := range requests {
+		if len(l.tenants[r.tenant]) == 0 {
+			l.turn = append(l.turn, r.tenant)
+		}
+		l.tenants[r.tenant] = append(l.tenants[r.tenant], r)
+		l.n++
+	}
+}
+
+// take takes up to n, one a tenant and turn.
+func (l *loads) take(n int) []*request {
+	var batch []*request
+	for len(batch) < n && len(l.turn) > 0 {
+		tenant := l.turn[0]
+		l.turn = l.turn[1:]
+		queue := l.tenants[tenant]
+		batch = append(batch, queue[0])
+		queue[0] = nil
+		l.n--
+		if queue = queue[1:]; len(queue) == 0 {
+			delete(l.tenants, tenant)
+			continue
+		}
+		l.tenants[tenant] = queue
+		l.turn = append(l.turn, tenant)
+	}
+	return batch
+}
+
 func (f *fair) remove(r *request) {
 	if r.phase != queued {
 		return

@@ -34,6 +34,7 @@ type request struct {
 	cancel      context.CancelFunc
 	held        *ledger.Group // result that waits for the mark
 	tries       int           // runs that failed for no fault of the request
+	isCounted   bool          // it is one of its tenant's share
 	runs        int           // tells a late result of an earlier run from that of this one
 	seqSeen     int           // the version that the WAL has named; it may not be visible yet
 	limits      int           // e.limits when it was run last
@@ -233,7 +234,7 @@ func (e *Engine) again(r *request, fault error) {
 	r.phase = reading
 	e.config.Log.Warn("request failed for no fault of its own, trying again", "id", r.id.String(), "error",
 		fault)
-	e.after(backoff(r.tries), func() { e.loading = append(e.loading, r) })
+	e.after(backoff(r.tries), func() { e.loading.push(r) })
 }
 
 // fail ends a request without its kernel.
@@ -337,5 +338,5 @@ func (e *Engine) lost(r *request) {
 		return
 	}
 	r.isMarked, r.phase = false, reading
-	e.loading = append(e.loading, r)
+	e.loading.push(r)
 }

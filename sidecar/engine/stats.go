@@ -19,6 +19,8 @@ type Stats struct {
 	InFlight, Open                                                                atomic.Int64
 	// Repeated are judgments of policies that had been made before: nothing of them was written.
 	Repeated atomic.Int64
+	// PassedOver counts requests that memory had no room for, Refills the pages that gave them again.
+	PassedOver, Refills atomic.Int64
 	// ClockSteps are the jumps of the database's clock that were seen.
 	ClockSteps atomic.Int64
 
@@ -102,7 +104,7 @@ func (e *Engine) Depths(ctx context.Context, tenantsMax int) (Depths, error) {
 
 func (e *Engine) depths(tenantsMax int) Depths {
 	now := e.now()
-	d := Depths{Undisposed: len(e.slots), Waiting: len(e.due.entries)}
+	d := Depths{Undisposed: len(e.slots), Waiting: e.due.len()}
 	byTenant := map[string]*TenantDepth{}
 	for _, queue := range []*fair{e.ready, e.outward} {
 		queue.each(func(r *request) {

@@ -11,10 +11,10 @@ import (
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
-// Lead makes the engine the one that works: it reads the database clock, the policies in force and
-// every open request. Requests that were open under a sidecar before are claimed with a visible running
-// version when their turn comes, and the attempt counts. It returns when all are known; their runs go on
-// behind it.
+// Lead makes the engine the one that works: it reads the database clock and the policies in force, and
+// begins to read the open requests, page by page, however many there are. Those that were open under a
+// sidecar before are claimed with a visible running version when their turn comes, and the attempt counts. It
+// returns when the policies are known.
 func (e *Engine) Lead(ctx context.Context) error {
 	failpoint.Hit(failpoint.LeadBegun)
 	clock, _, err := e.readClock(ctx)
@@ -25,7 +25,11 @@ func (e *Engine) Lead(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the active policies: %w", err)
 	}
-	if err := e.tell(ctx, func() {
+	snapshot, err := e.config.Ledger.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	err = e.tell(ctx, func() {
 		e.isDeposed = false
 		e.setClock(clock)
 		clear(e.own) // their rows may have gone to another sidecar's stream
@@ -35,32 +39,16 @@ func (e *Engine) Lead(ctx context.Context) error {
 		}
 		e.tickAt(e.now()) // the last one that nobody led for
 		e.armTicks()
-	}); err != nil {
-		return err
-	}
-	seen := map[span.ID]bool{}
-	for after := (span.ID{}); ; {
-		page, err := e.config.Ledger.OpenRequests(ctx, after, loadBatchMax)
-		if err != nil {
-			return fmt.Errorf("read open requests: %w", err)
-		}
-		if len(page) == 0 {
-			break
-		}
-		after = page[len(page)-1].ID
-		if err := e.adopt(ctx, page, seen); err != nil {
-			return err
-		}
-	}
-	failpoint.Hit(failpoint.LeadEnding)
-	// After a lost connection: what is no longer open was finished by another sidecar meanwhile.
-	return e.tell(ctx, func() {
-		for id, r := range e.open {
-			if !seen[id] && (r.phase == queued || r.phase == waiting) && !e.own[r.span.Key()] {
+		// Where it stands now, the ledger says: another sidecar may have ended it meanwhile.
+		for _, r := range e.open {
+			if r.phase == queued || r.phase == waiting {
 				e.remove(r)
 			}
 		}
+		e.restart(snapshot)
 	})
+	failpoint.Hit(failpoint.LeadEnding)
+	return err
 }
 
 // Lose is called when the slot is lost: another sidecar may lead from now on. What runs goes on, and the
@@ -75,7 +63,8 @@ func (e *Engine) Lose(ctx context.Context) {
 				e.remove(r)
 			}
 		}
-		e.loading, e.ticks.queue = nil, nil
+		e.loading, e.ticks.queue, e.wanting = loads{}, nil, nil
+		e.leads++
 		for _, l := range e.lanes {
 			waiting := l.waiting
 			l.waiting = nil
@@ -100,45 +89,6 @@ func (e *Engine) tell(ctx context.Context, event func()) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// adopt opens a page of requests that stand open in the ledger.
-func (e *Engine) adopt(ctx context.Context, page []*span.Span, seen map[span.ID]bool) error {
-	var ids []span.ID
-	for _, row := range page {
-		seen[row.ID] = true
-		if row.Seq > 0 {
-			ids = append(ids, row.ID)
-		}
-	}
-	whole, err := e.config.Ledger.Requests(ctx, ids) // later versions carry no input
-	if err != nil {
-		return fmt.Errorf("read open requests: %w", err)
-	}
-	return e.tell(ctx, func() {
-		for _, row := range page {
-			if e.open[row.ID] != nil {
-				continue
-			}
-			if full := whole[row.ID]; full != nil {
-				row = full
-			}
-			kernel, ok := e.kernelOf(row)
-			if !ok && row.StatusText() != "cancel_requested" {
-				continue
-			}
-			r := &request{id: row.ID, kernel: kernel, span: row}
-			e.hold(r, row.TenantID)
-			switch status := row.StatusText(); {
-			case status == "cancel_requested", status == "blocked", status == "retry", // nobody was running it
-				row.ScheduledAt != nil && row.ScheduledAt.After(e.now()):
-				e.place(r)
-				continue
-			}
-			r.isOrphan = true
-			e.enqueue(r)
-		}
-	})
 }
 
 // claim appends a running version when the turn of a request has come that needs one before it runs: an

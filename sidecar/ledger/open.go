@@ -73,17 +73,17 @@ func DueOf(row *span.Published) DuePlace {
 // the publication carries; bodies are read by Requests.
 //
 // A transaction that commits later than others may have a place before theirs: whoever has read up to
-// a place learns of such a row from the stream alone.
+// a place learns of such a row from the stream alone. What the snapshot sees, the page has seen.
 func (l *Ledger) OpenRequestsOf(ctx context.Context, tenant string, after OpenPlace, limit int) (
-	[]*span.Published, error) {
+	[]*span.Published, span.Snapshot, error) {
 	if after == (OpenPlace{}) {
 		mark, err := l.openMark(ctx, tenant)
 		if err != nil {
-			return nil, err
+			return nil, span.Snapshot{}, err
 		}
 		after = mark.place
 	}
-	rows, err := queryPublished(ctx, l.pool, `with `+untilSQL+`
+	rows, snapshot, err := l.queryPublished(ctx, `with `+untilSQL+`
 		select `+publishedList+`
 		from ledger.universal_registry r
 		where `+isReady+`
@@ -93,9 +93,9 @@ func (l *Ledger) OpenRequestsOf(ctx context.Context, tenant string, after OpenPl
 		order by r.xact, r.id
 		limit $4`, tenant, fmt.Sprint(after.Xact), after.ID.String(), limit)
 	if err != nil {
-		return nil, fmt.Errorf("read the open requests of a tenant: %w", err)
+		return nil, snapshot, fmt.Errorf("read the open requests of a tenant: %w", err)
 	}
-	return rows, nil
+	return rows, snapshot, nil
 }
 
 // TenantsWithOpenRequests returns up to limit tenants, after a name and by name, that have an open request
@@ -129,57 +129,91 @@ func (l *Ledger) TenantsWithOpenRequests(ctx context.Context, after string, limi
 	return tenants, nil
 }
 
-// DueBefore returns up to limit requests of all tenants that stand open and were delayed to a time before
-// t, after a place, by that time and id. t is the database's time. It gives what the publication carries;
-// bodies are read by Requests. What is delayed to a time that was read up to already is named by the stream.
-func (l *Ledger) DueBefore(ctx context.Context, t time.Time, after DuePlace, limit int) (
-	[]*span.Published, error) {
+// DueBefore returns up to limit requests of a tenant ("": of all) that stand open and were delayed to a time
+// before t, after a place, by that time and id. t is the database's time. It gives what the publication
+// carries; bodies are read by Requests. What is delayed to a time that was read up to already is named by the
+// stream. What the snapshot sees, the page has seen.
+func (l *Ledger) DueBefore(ctx context.Context, t time.Time, tenant string, after DuePlace, limit int) (
+	[]*span.Published, span.Snapshot, error) {
 	if after == (DuePlace{}) {
 		mark, err := l.openMark(ctx, dueTenant)
 		if err != nil {
-			return nil, err
+			return nil, span.Snapshot{}, err
 		}
 		after.At = mark.due
 	}
-	rows, err := queryPublished(ctx, l.pool, `with `+untilSQL+`
+	rows, snapshot, err := l.queryPublished(ctx, `with `+untilSQL+`
 		select `+publishedList+`
 		from ledger.universal_registry r
 		where `+isDelayed+`
 			and (r.scheduled_at, r.id) > ($1::timestamptz, $2::text::uuid)
 			and r.scheduled_at < $3::timestamptz
+			and ($5 = '' or r.tenant_id = $5)
 			and `+isCurrent+`
 		order by r.scheduled_at, r.id
-		limit $4`, after.At.Time, after.ID.String(), t, limit)
+		limit $4`, after.At.Time, after.ID.String(), t, limit, tenant)
 	if err != nil {
-		return nil, fmt.Errorf("read the requests that are due: %w", err)
+		return nil, snapshot, fmt.Errorf("read the requests that are due: %w", err)
 	}
-	return rows, nil
+	return rows, snapshot, nil
 }
 
 const publishedList = `r.id, r.seq, r.entity_type, r.status, r.owner_id, r.tenant_id, r.visibility,
 			r.is_deleted, r.parent_id, r.at, r.accepted_at, r.scheduled_at, r.trace_id, r.xact, r.curr_hash,
 			r.prev_hash`
 
-// queryPublished runs a select of publishedList.
-func queryPublished(ctx context.Context, q querier, sql string, args ...any) ([]*span.Published, error) {
-	rows, err := q.Query(ctx, sql, args...)
+// queryPublished runs a select of publishedList, and takes a snapshot just before, in one round trip.
+func (l *Ledger) queryPublished(ctx context.Context, sql string, args ...any) (
+	_ []*span.Published, _ span.Snapshot, err error) {
+	batch := &pgx.Batch{}
+	batch.Queue(snapshotSQL)
+	batch.Queue(sql, args...)
+	results := l.pool.SendBatch(ctx, batch)
+	defer func() {
+		if closed := results.Close(); err == nil {
+			err = closed
+		}
+	}()
+	snapshot, err := scanSnapshot(results.QueryRow())
 	if err != nil {
-		return nil, err
+		return nil, snapshot, err
 	}
-	return pgx.CollectRows(rows, func(found pgx.CollectableRow) (*span.Published, error) {
-		row := new(span.Published)
-		var parent pgtype.UUID
-		var scheduled *time.Time
-		err := found.Scan((*[16]byte)(&row.ID), &row.Seq, &row.EntityType, &row.Status, &row.OwnerID, &row.TenantID,
-			&row.Visibility, &row.IsDeleted, &parent, &row.At.Time, &row.AcceptedAt.Time, &scheduled, &row.TraceID,
-			&row.Xact, &row.CurrHash, &row.PrevHash)
-		row.At, row.AcceptedAt = span.NewTime(row.At.Time), span.NewTime(row.AcceptedAt.Time)
-		if parent.Valid {
-			row.ParentID = new(span.ID(parent.Bytes))
-		}
-		if scheduled != nil {
-			row.ScheduledAt = new(span.NewTime(*scheduled))
-		}
-		return row, err
-	})
+	rows, err := results.Query()
+	if err != nil {
+		return nil, snapshot, err
+	}
+	found, err := pgx.CollectRows(rows, scanPublished)
+	return found, snapshot, err
+}
+
+const snapshotSQL = "select pg_current_snapshot()::text"
+
+func scanSnapshot(row pgx.Row) (span.Snapshot, error) {
+	var text string
+	if err := row.Scan(&text); err != nil {
+		return span.Snapshot{}, fmt.Errorf("read the snapshot: %w", err)
+	}
+	return span.ParseSnapshot(text)
+}
+
+// Snapshot returns what a statement that begins now sees.
+func (l *Ledger) Snapshot(ctx context.Context) (span.Snapshot, error) {
+	return scanSnapshot(l.pool.QueryRow(ctx, snapshotSQL))
+}
+
+func scanPublished(found pgx.CollectableRow) (*span.Published, error) {
+	row := new(span.Published)
+	var parent pgtype.UUID
+	var scheduled *time.Time
+	err := found.Scan((*[16]byte)(&row.ID), &row.Seq, &row.EntityType, &row.Status, &row.OwnerID, &row.TenantID,
+		&row.Visibility, &row.IsDeleted, &parent, &row.At.Time, &row.AcceptedAt.Time, &scheduled, &row.TraceID,
+		&row.Xact, &row.CurrHash, &row.PrevHash)
+	row.At, row.AcceptedAt = span.NewTime(row.At.Time), span.NewTime(row.AcceptedAt.Time)
+	if parent.Valid {
+		row.ParentID = new(span.ID(parent.Bytes))
+	}
+	if scheduled != nil {
+		row.ScheduledAt = new(span.NewTime(*scheduled))
+	}
+	return row, err
 }

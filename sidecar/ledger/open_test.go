@@ -27,7 +27,7 @@ func openIDs(t *testing.T, l *Ledger, tenant string, limit int) []span.ID {
 	t.Helper()
 	var ids []span.ID
 	for after := (OpenPlace{}); ; {
-		page, err := l.OpenRequestsOf(t.Context(), tenant, after, limit)
+		page, _, err := l.OpenRequestsOf(t.Context(), tenant, after, limit)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -61,7 +61,7 @@ func dueIDs(t *testing.T, l *Ledger, before time.Time) []span.ID {
 	t.Helper()
 	var ids []span.ID
 	for after := (DuePlace{}); ; {
-		page, err := l.DueBefore(t.Context(), before, after, 2)
+		page, _, err := l.DueBefore(t.Context(), before, "", after, 2)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -105,7 +105,7 @@ func TestOpenRequestsAreFoundByTenantInTheOrderOfTheirTransactions(t *testing.T)
 	want(t, "due", dueIDs(t, l, time.Now().Add(2*time.Hour)), []span.ID{delayed.ID})
 	want(t, "due before", dueIDs(t, l, time.Now().Add(time.Minute)), nil)
 
-	row, err := l.OpenRequestsOf(t.Context(), "t1", OpenPlace{}, 9)
+	row, _, err := l.OpenRequestsOf(t.Context(), "t1", OpenPlace{}, 9)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -55,19 +55,6 @@ func (s Snapshot) Sees(xact uint64) bool {
 	return !isUnderWay
 }
 
-// Until returns the text of the snapshot that sees what s sees of the transactions up to xact, and no later
-// one.
-func (s Snapshot) Until(xact uint64) string {
-	xmax := min(s.xmax, xact+1)
-	var xip []string
-	for _, open := range s.xip {
-		if open < xmax {
-			xip = append(xip, strconv.FormatUint(open, 10))
-		}
-	}
-	return fmt.Sprintf("%d:%d:%s", min(s.xmin, xmax), xmax, strings.Join(xip, ","))
-}
-
 // Min returns the transaction below which s sees all; 0 for the zero value.
 func (s Snapshot) Min() uint64 { return s.xmin }
 
@@ -87,4 +74,10 @@ func (s Snapshot) String() string {
 		text = strconv.AppendUint(text, xact, 10)
 	}
 	return string(text)
+}
+
+// SeesAll reports whether s sees every transaction from first to last.
+func (s Snapshot) SeesAll(first, last uint64) bool {
+	place, isUnderWay := slices.BinarySearch(s.xip, first)
+	return last < s.xmin || last < s.xmax && !isUnderWay && (place == len(s.xip) || s.xip[place] > last)
 }
