@@ -11,8 +11,9 @@ UP_FLAGS ?=
 # make test PACKAGES=./sidecar/span TEST_FLAGS="-run Canonical"
 PACKAGES ?= ./...
 TEST_FLAGS ?=
-# make bench PACKAGES=./tests/bench BENCH=Latency
+# make bench PACKAGES=./tests/bench BENCH=Latency; QUICK=1 only shows that it works
 BENCH ?= .
+QUICK ?=
 
 # Packages that are tested with the race detector: all that share state between goroutines, but for
 # those that start children of the sandbox, whose memory limits the detector alone exceeds.
@@ -39,7 +40,7 @@ test: lint .fresh ## run everything that CI checks
 bench: .needs-go ## run the benchmarks; those of tests/bench once each
 	@whole=$$(go list $(PACKAGES) | grep /tests/bench || true); \
 	parts=$$(go list $(PACKAGES) | grep -v /tests/bench || true); \
-	[ -z "$$whole" ] || go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 60m $$whole; \
+	[ -z "$$whole" ] || go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 60m $$whole $(if $(QUICK),-quick); \
 	[ -z "$$parts" ] || go test -run '^$$' -bench '$(BENCH)' -timeout 60m $$parts
 
 lint: .needs-go ## check with gofmt, go vet and staticcheck

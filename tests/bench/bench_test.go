@@ -6,6 +6,7 @@ package bench
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -34,12 +35,18 @@ import (
 	"github.com/loglineos/loglineos/sidecar/sandbox"
 )
 
-var binary string // built once by TestMain
+var (
+	binary string // logline as it is shipped, built once by TestMain
+	noop   string // the same with a worker in Go (tests/bench/noop), built with it
+
+	isQuick = flag.Bool("quick", false, "a tenth of everything, to see that it works: the figures mean little")
+)
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == sandbox.ChildArg {
 		sandbox.Main()
 	}
+	flag.Parse()
 	os.Exit(run(m))
 }
 
@@ -50,16 +57,17 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "logline")
-	source := "../../sidecar"
-	if os.Getenv("LOGLINE_BENCH_NOOP") != "" {
-		source = "./noop"
+	binary, noop = filepath.Join(dir, "logline"), filepath.Join(dir, "noop")
+	for path, source := range map[string]string{binary: "../../sidecar", noop: "./noop"} {
+		build := exec.Command("go", "build", "-o", path, source)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is shipped
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", source, err, out)
+			return 1
+		}
 	}
-	build := exec.Command("go", "build", "-o", binary, source)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is shipped
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build logline: %v\n%s", err, out)
-		return 1
+	if os.Getenv("LOGLINE_BENCH_NOOP") != "" {
+		binary = noop
 	}
 	return m.Run()
 }
@@ -85,7 +93,7 @@ func prepare(b *testing.B) *system {
 	b.Helper()
 	ctx := b.Context()
 	server, err := devdb.Start(ctx, devdb.Options{Dir: openDir(b), DieWithParent: true,
-		Settings: map[string]string{"shared_buffers": "512MB"}})
+		Settings: map[string]string{"shared_buffers": "512MB", "max_wal_size": "4GB"}})
 	must(b, err)
 	b.Cleanup(func() { must(b, server.Stop(context.Background())) })
 	s := &system{owner: server.URL("postgres"), postgres: server.Pid(), sidecar: os.Getpid()}
@@ -122,30 +130,73 @@ func (s *system) serve(b *testing.B, databaseURL string) {
 		s.serveHere(b, databaseURL)
 		return
 	}
+	attached := s.attach(b, binary, databaseURL)
+	b.Cleanup(attached.stop)
+}
+
+// attached is a sidecar that streams.
+type attached struct {
+	address string
+	command *exec.Cmd
+	stop    func() // by SIGTERM; waits
+}
+
+// attach starts executable as a sidecar and waits until it is ready; it is stopped by its stop alone, or
+// dies with this process.
+func (s *system) attach(b *testing.B, executable, databaseURL string, env ...string) *attached {
+	b.Helper()
+	a := s.spawn(b, executable, databaseURL, env...)
+	await(b, 60*time.Second, func() bool { return a.isReady() })
+	return a
+}
+
+// spawn is attach without the waiting.
+func (s *system) spawn(b *testing.B, executable, databaseURL string, env ...string) *attached {
+	b.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(b, err)
-	address := listener.Addr().String()
+	a := &attached{address: "http://" + listener.Addr().String()}
 	must(b, listener.Close())
-	command := exec.Command(binary, "serve")
-	command.Env = append(os.Environ(), "DATABASE_URL="+databaseURL, "LOGLINE_LISTEN="+address,
-		"LOGLINE_LOG_LEVEL=warn")
-	command.Stderr = os.Stderr
-	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	must(b, command.Start())
-	s.sidecar = command.Process.Pid
-	b.Cleanup(func() {
-		must(b, command.Process.Signal(syscall.SIGTERM))
-		must(b, command.Wait())
-	})
-	await(b, 30*time.Second, func() bool {
-		response, err := http.Get("http://" + address + "/readyz")
-		if err != nil {
-			return false
-		}
-		defer response.Body.Close()
-		_, _ = io.Copy(io.Discard, response.Body)
-		return response.StatusCode == http.StatusOK
-	})
+	a.command = exec.Command(executable, "serve")
+	a.command.Env = append(append(os.Environ(), "DATABASE_URL="+databaseURL,
+		"LOGLINE_LISTEN="+strings.TrimPrefix(a.address, "http://"), "LOGLINE_LOG_LEVEL=warn"), env...)
+	a.command.Stderr = os.Stderr
+	a.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	must(b, a.command.Start())
+	s.sidecar = a.command.Process.Pid
+	a.stop = func() {
+		must(b, a.command.Process.Signal(syscall.SIGTERM))
+		must(b, a.command.Wait())
+	}
+	return a
+}
+
+func (a *attached) isReady() bool {
+	response, err := http.Get(a.address + "/readyz")
+	if err != nil {
+		return false
+	}
+	defer response.Body.Close()
+	_, _ = io.Copy(io.Discard, response.Body)
+	return response.StatusCode == http.StatusOK
+}
+
+// ended reads from /metrics how many requests have ended as status.
+func (a *attached) ended(b *testing.B, status string) int {
+	b.Helper()
+	response, err := http.Get(a.address + "/metrics")
+	must(b, err)
+	defer response.Body.Close()
+	raw, err := io.ReadAll(response.Body)
+	must(b, err)
+	_, rest, found := strings.Cut(string(raw), "logline_requests_ended_total{status=\""+status+"\"} ")
+	if !found {
+		b.Fatal("/metrics does not say how many requests have ended")
+	}
+	text, _, _ := strings.Cut(rest, "\n")
+	value, err := strconv.ParseFloat(text, 64)
+	must(b, err)
+	return int(value)
 }
 
 func (s *system) serveHere(b *testing.B, databaseURL string) {
@@ -212,13 +263,20 @@ type arrival struct {
 	at                        time.Time
 }
 
-// watch streams the publication through a temporary slot.
+// watch streams the publication through a temporary slot, as long as the benchmark lasts.
 func (s *system) watch(b *testing.B) <-chan arrival {
+	b.Helper()
+	arrivals, stop := s.reader(b)
+	b.Cleanup(stop)
+	return arrivals
+}
+
+// reader is watch with an end.
+func (s *system) reader(b *testing.B) (<-chan arrival, func()) {
 	b.Helper()
 	ctx := b.Context()
 	conn, err := pgconn.Connect(ctx, s.owner+"&replication=database")
 	must(b, err)
-	b.Cleanup(func() { _ = conn.Close(context.Background()) })
 	_, err = pglogrepl.CreateReplicationSlot(ctx, conn, "bench_reader", "pgoutput",
 		pglogrepl.CreateReplicationSlotOptions{Temporary: true, Mode: pglogrepl.LogicalReplication})
 	must(b, err)
@@ -226,17 +284,25 @@ func (s *system) watch(b *testing.B) <-chan arrival {
 		Mode:       pglogrepl.LogicalReplication,
 		PluginArgs: []string{"proto_version '1'", "publication_names 'loglineos'"}}))
 	arrivals := make(chan arrival, 100_000)
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
 	go func() {
+		defer close(ended)
 		defer close(arrivals)
 		follow(ctx, conn, arrivals)
 	}()
-	return arrivals
+	return arrivals, func() {
+		cancel()
+		<-ended
+		_ = conn.Close(context.Background())
+	}
 }
 
 // follow ends when the connection does.
 func follow(ctx context.Context, conn *pgconn.PgConn, arrivals chan<- arrival) {
 	var names []string
 	var open []arrival
+	var received pglogrepl.LSN
 	for {
 		message, err := conn.ReceiveMessage(ctx)
 		if err != nil {
@@ -247,13 +313,21 @@ func follow(ctx context.Context, conn *pgconn.PgConn, arrivals chan<- arrival) {
 			continue
 		}
 		if data.Data[0] == pglogrepl.PrimaryKeepaliveMessageByteID {
-			_ = pglogrepl.SendStandbyStatusUpdate(ctx, conn, pglogrepl.StandbyStatusUpdate{WALWritePosition: 1})
+			keepalive, err := pglogrepl.ParsePrimaryKeepaliveMessage(data.Data[1:])
+			if err != nil {
+				return
+			}
+			// A server that has heard of less than it has sent asks again and again.
+			received = max(received, keepalive.ServerWALEnd)
+			_ = pglogrepl.SendStandbyStatusUpdate(ctx, conn, pglogrepl.StandbyStatusUpdate{
+				WALWritePosition: received, WALFlushPosition: 1, WALApplyPosition: 1})
 			continue
 		}
 		payload, err := pglogrepl.ParseXLogData(data.Data[1:])
 		if err != nil {
 			return
 		}
+		received = max(received, payload.WALStart+pglogrepl.LSN(len(payload.WALData)))
 		parsed, err := pglogrepl.Parse(payload.WALData)
 		if err != nil {
 			return
