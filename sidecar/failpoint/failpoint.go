@@ -64,7 +64,7 @@ const (
 	Fence = "fence"
 	// Derived: ids of what the engine appends are random.
 	Derived = "derived"
-	// Sorted: a batch is written in the order in which its groups came.
+	// Sorted: a batch is written in any order.
 	Sorted = "sorted"
 	// Snapshot: the cursor is the newest accepted_at that was seen.
 	Snapshot = "snapshot"

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 
@@ -208,10 +209,11 @@ func newBatch(groups []Group) *batch {
 			b.isRelaxed = b.isRelaxed && row.EntityType == "request"
 		}
 	}
-	if !failpoint.Disabled(failpoint.Sorted) {
-		slices.SortStableFunc(b.rows, func(x, y batchRow) int {
-			return cmp.Or(slices.Compare(x.span.ID[:], y.span.ID[:]), cmp.Compare(x.span.Seq, y.span.Seq))
-		})
+	slices.SortStableFunc(b.rows, func(x, y batchRow) int {
+		return cmp.Or(slices.Compare(x.span.ID[:], y.span.ID[:]), cmp.Compare(x.span.Seq, y.span.Seq))
+	})
+	if failpoint.Disabled(failpoint.Sorted) {
+		rand.Shuffle(len(b.rows), func(i, j int) { b.rows[i], b.rows[j] = b.rows[j], b.rows[i] })
 	}
 	for _, column := range span.Columns {
 		if column.Name == "xact" || column.Name == "accepted_at" {

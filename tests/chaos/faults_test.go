@@ -308,6 +308,7 @@ func (w *world) alterTable() {
 func (w *world) storm(transactions int, planned []fault) {
 	w.t.Helper()
 	l := w.plan(transactions)
+	l.release(0)
 	l.start()
 	parts := float64(len(planned) + 1)
 	for i, f := range planned {

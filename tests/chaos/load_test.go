@@ -107,6 +107,7 @@ func (w *world) shared(tenant string) span.ID {
 func (w *world) plan(n int) *load {
 	random := rand.New(rand.NewPCG(w.seed, 2))
 	l := &load{world: w, clients: make([][]op, 4), total: n}
+	l.open.Store(10_000)
 	bombs, hangs := map[string]int{}, 0
 	for i := range n {
 		u := users[random.IntN(len(users))]

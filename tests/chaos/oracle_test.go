@@ -103,7 +103,7 @@ func faultOf(row *span.Span) string {
 }
 
 // judge holds the ledger against every invariant, and returns what is broken.
-func (w *world) judge(when string) map[string][]string {
+func (w *world) judge() map[string][]string {
 	w.t.Helper()
 	found, err := breaches(w.t.Context(), w.owner)
 	if err != nil {
@@ -115,7 +115,7 @@ func (w *world) judge(when string) map[string][]string {
 // mustHold fails the test where an invariant is broken.
 func (w *world) mustHold(when string) {
 	w.t.Helper()
-	report(w.t, w.seed, when, w.judge(when))
+	report(w.t, w.seed, when, w.judge())
 }
 
 func report(t *testing.T, seed uint64, when string, found map[string][]string) {
