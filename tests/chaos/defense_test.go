@@ -3,7 +3,6 @@ package chaos_test
 import (
 	"context"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -125,7 +124,7 @@ func twoLead(w *world) {
 	w.add("a")
 	w.add("b", "LOGLINE_SLOT=other")
 	eventually(w.t, "both lead", func() bool {
-		return !slices.ContainsFunc(w.sidecars, func(s *sidecar) bool { return s.readiness().Phase != "streaming" })
+		return w.sidecars[0].leads() && w.sidecars[1].leads()
 	})
 	w.plan(60).start()
 	for range 3 {
@@ -135,8 +134,8 @@ func twoLead(w *world) {
 	w.awaitEnded(150)
 }
 
-// anOldTransactionCommitsLate: a transaction is older than what the cursor has seen, and commits when the slot
-// is gone.
+// anOldTransactionCommitsLate: a transaction is older than what the cursor has seen, and commits when the
+// slot is gone.
 func anOldTransactionCommitsLate(w *world) {
 	w.plan(0)
 	s := w.add("a")
@@ -186,7 +185,7 @@ func TestAFrozenLeaderLosesEveryFence(t *testing.T) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	for ctx.Err() == nil && !w.leads(frozen) {
+	for ctx.Err() == nil && !w.isLedWithout(frozen) {
 		pass(ctx, pollEvery)
 	}
 	t.Logf("taken over from a frozen leader in %d ms", time.Since(began).Milliseconds())
@@ -195,9 +194,7 @@ func TestAFrozenLeaderLosesEveryFence(t *testing.T) {
 	w.conclude()
 }
 
-// leads reports whether a sidecar other than this one streams.
-func (w *world) leads(but *sidecar) bool {
-	return slices.ContainsFunc(w.sidecars, func(s *sidecar) bool {
-		return s != but && strings.HasPrefix(s.readiness().Phase, "streaming")
-	})
+// isLedWithout reports whether a sidecar other than this one leads.
+func (w *world) isLedWithout(but *sidecar) bool {
+	return slices.ContainsFunc(w.sidecars, func(s *sidecar) bool { return s != but && s.leads() })
 }

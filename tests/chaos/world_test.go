@@ -286,13 +286,19 @@ func (w *world) heal() {
 	}
 }
 
+// leads reports whether the sidecar works, by either source.
+func (s *sidecar) leads() bool {
+	phase := s.readiness().Phase
+	return phase == "streaming" || phase == "polling"
+}
+
 // leader returns the sidecar that streams.
 func (w *world) leader() *sidecar {
 	w.t.Helper()
 	var leading *sidecar
 	eventually(w.t, "a sidecar leads", func() bool {
 		for _, s := range w.sidecars {
-			if !s.hasEnded() && s.readiness().Phase == "streaming" {
+			if !s.hasEnded() && s.leads() {
 				leading = s
 				return true
 			}
