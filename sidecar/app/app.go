@@ -105,9 +105,17 @@ func NewWith(ctx context.Context, c *config.Config, log *slog.Logger, change fun
 		change(&engineConfig)
 	}
 	a.engine = engine.New(engineConfig)
-	a.tail = tail.New(tail.Config{
+	a.tail = a.newTail(incarnation)
+	return a, nil
+}
+
+// newTail follows the ledger for Stage-0 and the engine.
+func (a *App) newTail(incarnation span.ID) *tail.Tail {
+	c := a.config
+	return tail.New(tail.Config{
 		DatabaseURL: c.DatabaseURL, ReplicationURL: c.ReplicationURL, Slot: c.Slot, Publication: c.Publication,
-		Prepare: ledger.AssumeRole, Log: log,
+		Source: tail.Source(c.Source), Node: c.Node, Incarnation: incarnation.String(), Log: a.log,
+		Prepare: ledger.AssumeRole,
 	}, tail.Handler{
 		Lead: func(ctx context.Context, _ string) error {
 			if err := a.stage0.Lead(ctx); err != nil {
@@ -123,7 +131,6 @@ func NewWith(ctx context.Context, c *config.Config, log *slog.Logger, change fun
 			return a.engine.Row(ctx, row, position.Done)
 		},
 	})
-	return a, nil
 }
 
 // newFetch is the way out for granted code, as far as the operator's lists allow.
@@ -224,8 +231,11 @@ func (a *App) Status(ctx context.Context) httpapi.Status {
 	if key, isSigned, ok := a.stage0.InForce(); ok {
 		status.Manifest = &httpapi.Manifest{Seq: key.Seq, Signed: isSigned}
 	}
-	if phase != tail.Streaming {
+	if phase != tail.Streaming && phase != tail.Polling {
 		status.Pending = true
+		return status
+	}
+	if status.Reason = a.tail.Health().Stuck; status.Reason != "" {
 		return status
 	}
 	if status.Reason = a.walls.fault(); status.Reason != "" {
@@ -236,6 +246,12 @@ func (a *App) Status(ctx context.Context) httpapi.Status {
 		return status
 	}
 	status.Degraded = a.stage0.Degraded(ctx)
+	if fault != "" { // it polls, for its slot is not there yet
+		if status.Degraded == nil {
+			status.Degraded = map[string]string{}
+		}
+		status.Degraded["tail"] = fault
+	}
 	if err := a.stage0.Verify(ctx); err != nil {
 		status.Reason = err.Error()
 		return status

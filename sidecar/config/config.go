@@ -30,7 +30,8 @@ type Config struct {
 	DatabaseURL    string `envconfig:"DATABASE_URL" needed:"true" secret:"url" desc:"Where the ledger is: a Postgres URL, in production of the role loglineos_sidecar. A pooler in transaction mode does not do."`
 	ReplicationURL string `envconfig:"REPLICATION_URL" secret:"url" desc:"A Postgres URL that may replicate, for the tail alone. Default: DATABASE_URL. On Supabase with Postgres 15 or 16 it must be the role postgres; a pooler does not do."`
 	Listen         string `envconfig:"LOGLINE_LISTEN" default:"127.0.0.1:8787" unit:"host:port" desc:"Where API and console listen. An empty host is every interface."`
-	Slot           string `envconfig:"LOGLINE_SLOT" default:"loglineos" desc:"Name of the replication slot. One for each cell."`
+	Source         string `envconfig:"LOGLINE_SOURCE" default:"wal" values:"wal poll" desc:"Where new spans come from: wal, the replication slot (fastest), or poll, questions to the table, for hosts that allow no replication: then REPLICATION_URL and wal_level do not matter. One for all sidecars of a cell."`
+	Slot           string `envconfig:"LOGLINE_SLOT" default:"loglineos" desc:"Name of the replication slot, and of the leader's lock, also where LOGLINE_SOURCE is poll. One for each cell."`
 	Publication    string `envconfig:"LOGLINE_PUBLICATION" default:"loglineos" desc:"Name of the publication that the migrations made."`
 	Node           string `envconfig:"LOGLINE_NODE" desc:"Name of this sidecar in spans, leases and logs. Default: the host's name."`
 	Workers        int    `envconfig:"LOGLINE_WORKERS" default:"0" unit:"processes" desc:"Code workers for strangers' functions and policies: how many run at once. Four times as many processes may be alive, the others waiting for hosts. 0: two for each core, at least four, so that a few that run long hold up nobody."`

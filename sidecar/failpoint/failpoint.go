@@ -51,9 +51,9 @@ var names = map[string]string{
 	PolicyJudged:     "engine/lane.go: policies have answered; nothing of it is committed",
 	PolicyCommitted:  "engine/lane.go: what a policy emits is committed; its span is not disposed of",
 	TickJudged:       "engine/lane.go: policies have answered to a tick; nothing of it is committed",
-	SlotTaken:        "tail/tail.go: replication has started; the engine has not been told to lead",
-	GapRow:           "tail/cursor.go: a row of the gap is about to be handed over",
-	GapDisposed:      "tail/cursor.go: every row of the gap is disposed of; the cursor does not say so",
+	SlotTaken:        "tail/session.go: this process leads; the engine has not been told to",
+	GapRow:           "tail/gap.go: a row of the gap is about to be handed over",
+	GapDisposed:      "tail/gap.go: every row of the gap is handed over; the cursor does not say so",
 	CursorStored:     "tail/cursor.go: the cursor is stored; the slot is not told",
 	LastCursor:       "tail/cursor.go: the process stops; the last cursor is not stored",
 }

@@ -55,6 +55,19 @@ func (s Snapshot) Sees(xact uint64) bool {
 	return !isUnderWay
 }
 
+// Until returns the text of the snapshot that sees what s sees of the transactions up to xact, and no later
+// one.
+func (s Snapshot) Until(xact uint64) string {
+	xmax := min(s.xmax, xact+1)
+	var xip []string
+	for _, open := range s.xip {
+		if open < xmax {
+			xip = append(xip, strconv.FormatUint(open, 10))
+		}
+	}
+	return fmt.Sprintf("%d:%d:%s", min(s.xmin, xmax), xmax, strings.Join(xip, ","))
+}
+
 // Min returns the transaction below which s sees all; 0 for the zero value.
 func (s Snapshot) Min() uint64 { return s.xmin }
 

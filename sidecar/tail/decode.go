@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 
 	"github.com/jackc/pglogrepl"
 
@@ -30,75 +29,58 @@ type event struct {
 // decoder turns pgoutput messages (protocol version 1,
 // https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html) into events. It
 // keys columns by name: one that is added to the publication is passed over, one that is missing
-// stops the stream loudly.
+// stops the stream loudly. It allocates once for a row, and again for each text that it has not seen lately.
 type decoder struct {
-	relations map[uint32][]string // column names by relation; nil for a foreign relation
+	relations map[uint32]*table // nil for a foreign relation
+	words     words
 }
 
-func newDecoder() *decoder { return &decoder{relations: map[uint32][]string{}} }
+// table is what the server announced of the table: its columns, and who sets each; nil for none of ours.
+type table struct {
+	names   []string
+	setters []setter
+}
 
+func newDecoder() *decoder { return &decoder{relations: map[uint32]*table{}, words: words{}} }
+
+// decode reads one message. Origins, types, truncations and logical messages carry nothing for us; a message
+// of a kind that is still to be invented does not, either.
 func (d *decoder) decode(raw []byte) (event, error) {
-	message, err := parse(raw)
-	if err != nil {
-		return event{}, fmt.Errorf("decode pgoutput message: %w", err)
+	if len(raw) == 0 {
+		return event{}, errors.New("decode pgoutput message: it has 0 bytes")
 	}
-	switch m := message.(type) {
-	case *pglogrepl.BeginMessage:
+	switch pglogrepl.MessageType(raw[0]) {
+	case pglogrepl.MessageTypeInsert:
+		return d.insert(raw)
+	case pglogrepl.MessageTypeBegin:
 		return event{kind: eventBegin}, nil
-	case *pglogrepl.CommitMessage:
-		return event{kind: eventCommit, end: m.TransactionEndLSN}, nil
-	case *pglogrepl.RelationMessage:
-		return event{}, d.relation(m)
-	case *pglogrepl.InsertMessage:
-		return d.insert(m)
+	case pglogrepl.MessageTypeCommit: // kind, flags, LSN of the commit, LSN of its end, time
+		if len(raw) < 26 {
+			return event{}, fmt.Errorf("decode commit: %d bytes are cut off", len(raw))
+		}
+		return event{kind: eventCommit, end: pglogrepl.LSN(binary.BigEndian.Uint64(raw[10:]))}, nil
+	case pglogrepl.MessageTypeRelation:
+		message, err := parseRelation(raw)
+		if err != nil {
+			return event{}, fmt.Errorf("decode relation: %w", err)
+		}
+		return event{}, d.relation(message)
 	}
 	return event{}, nil
 }
 
-// parse is pglogrepl.Parse for the messages that matter; nil for the others. Parse itself reads past the
-// end of a message that is cut off, and believes every length in it.
-func parse(raw []byte) (message pglogrepl.Message, err error) {
+// parseRelation is pglogrepl.Parse, which reads past the end of a message that is cut off.
+func parseRelation(raw []byte) (message *pglogrepl.RelationMessage, err error) {
 	defer func() {
 		if fault := recover(); fault != nil {
 			err = fmt.Errorf("message of %d bytes: %v", len(raw), fault)
 		}
 	}()
-	if len(raw) == 0 {
-		return nil, errors.New("message of 0 bytes")
+	parsed, err := pglogrepl.Parse(raw)
+	if err != nil {
+		return nil, err
 	}
-	switch pglogrepl.MessageType(raw[0]) {
-	case pglogrepl.MessageTypeInsert:
-		if !isWholeInsert(raw) {
-			return nil, fmt.Errorf("insert of %d bytes is cut off", len(raw))
-		}
-	case pglogrepl.MessageTypeBegin, pglogrepl.MessageTypeCommit, pglogrepl.MessageTypeRelation:
-	default: // origins, types, truncations and messages carry nothing for us
-		return nil, nil
-	}
-	return pglogrepl.Parse(raw)
-}
-
-// isWholeInsert walks the tuple: kind and relation (5 bytes), 'N', the number of columns (2 bytes), and of
-// each column its form and, where it has a value, a length of 4 bytes and the value.
-func isWholeInsert(raw []byte) bool {
-	if len(raw) < 8 {
-		return false
-	}
-	rest := raw[8:]
-	for range binary.BigEndian.Uint16(raw[6:8]) {
-		if len(rest) == 0 {
-			return false
-		}
-		form := rest[0]
-		rest = rest[1:]
-		if form == pglogrepl.TupleDataTypeText || form == pglogrepl.TupleDataTypeBinary {
-			if len(rest) < 4 || uint64(len(rest)-4) < uint64(binary.BigEndian.Uint32(rest)) {
-				return false
-			}
-			rest = rest[4+binary.BigEndian.Uint32(rest):]
-		}
-	}
-	return true
+	return parsed.(*pglogrepl.RelationMessage), nil
 }
 
 func (d *decoder) relation(m *pglogrepl.RelationMessage) error {
@@ -106,87 +88,63 @@ func (d *decoder) relation(m *pglogrepl.RelationMessage) error {
 		d.relations[m.RelationID] = nil
 		return nil
 	}
-	names := make([]string, len(m.Columns))
-	for i, column := range m.Columns {
-		names[i] = column.Name
+	r := &table{}
+	for _, column := range m.Columns {
+		r.names = append(r.names, column.Name)
+		r.setters = append(r.setters, setters[column.Name])
 	}
 	for _, name := range span.PublishedColumns {
-		if !slices.Contains(names, name) {
-			return fmt.Errorf("the publication lacks the column %s: run `logline migrate`; the slot is kept", name)
+		if !slices.Contains(r.names, name) {
+			return &SetupError{fmt.Sprintf("the publication lacks the column %s; the slot is kept", name),
+				"run `logline migrate` as the owner", nil}
 		}
 	}
-	d.relations[m.RelationID] = names
+	d.relations[m.RelationID] = r
 	return nil
 }
 
-func (d *decoder) insert(m *pglogrepl.InsertMessage) (event, error) {
-	names, known := d.relations[m.RelationID]
-	if !known {
-		return event{}, fmt.Errorf("decode insert: relation %d was not announced", m.RelationID)
+// insert walks the message: kind, relation (4 bytes), 'N', the number of columns (2 bytes), and of each
+// column its form and, where it has a value, a length (4 bytes) and the value.
+func (d *decoder) insert(raw []byte) (event, error) {
+	if len(raw) < 8 || raw[5] != 'N' {
+		return event{}, fmt.Errorf("decode insert: %d bytes without a new row", len(raw))
 	}
-	if names == nil {
+	id := binary.BigEndian.Uint32(raw[1:])
+	r, known := d.relations[id]
+	if !known {
+		return event{}, fmt.Errorf("decode insert: relation %d was not announced", id)
+	}
+	if r == nil {
 		return event{}, nil
 	}
-	if m.Tuple == nil || len(m.Tuple.Columns) != len(names) {
-		return event{}, fmt.Errorf("decode insert: want %d columns", len(names))
+	if int(binary.BigEndian.Uint16(raw[6:])) != len(r.setters) {
+		return event{}, fmt.Errorf("decode insert: want %d columns", len(r.setters))
 	}
-	row := new(span.Published)
-	for i, column := range m.Tuple.Columns {
-		switch column.DataType {
-		case pglogrepl.TupleDataTypeText:
-			if err := setColumn(row, names[i], string(column.Data)); err != nil {
-				return event{}, fmt.Errorf("decode insert: %w", err)
-			}
-		case pglogrepl.TupleDataTypeNull:
-		default:
-			return event{}, fmt.Errorf("decode insert: column %s has the unknown form %q", names[i], column.DataType)
+	memory := new(rowMemory)
+	rest := raw[8:]
+	for i, set := range r.setters {
+		if len(rest) == 0 {
+			return event{}, fmt.Errorf("decode insert: %d bytes are cut off", len(raw))
+		}
+		form := rest[0]
+		rest = rest[1:]
+		if form == pglogrepl.TupleDataTypeNull {
+			continue
+		}
+		if form != pglogrepl.TupleDataTypeText && form != pglogrepl.TupleDataTypeBinary {
+			return event{}, fmt.Errorf("decode insert: column %s has the unknown form %q", r.names[i], form)
+		}
+		if len(rest) < 4 || uint64(len(rest)-4) < uint64(binary.BigEndian.Uint32(rest)) {
+			return event{}, fmt.Errorf("decode insert: %d bytes are cut off", len(raw))
+		}
+		value := rest[4 : 4+binary.BigEndian.Uint32(rest)]
+		rest = rest[4+len(value):]
+		if set == nil {
+			continue
+		}
+		if err := set(memory, value, form == pglogrepl.TupleDataTypeText, d.words); err != nil {
+			return event{}, fmt.Errorf("decode insert: %w", err)
 		}
 	}
-	return event{kind: eventRow, row: row}, nil
-}
-
-// setColumn sets one published column from the text that Postgres prints.
-func setColumn(row *span.Published, name, text string) (err error) {
-	switch name {
-	case "id":
-		row.ID, err = span.ParseID(text)
-	case "seq":
-		row.Seq, err = strconv.Atoi(text)
-	case "entity_type":
-		row.EntityType = text
-	case "status":
-		row.Status = &text
-	case "owner_id":
-		row.OwnerID = text
-	case "tenant_id":
-		row.TenantID = text
-	case "visibility":
-		row.Visibility = text
-	case "is_deleted":
-		row.IsDeleted = text == "t"
-	case "parent_id":
-		var id span.ID
-		id, err = span.ParseID(text)
-		row.ParentID = &id
-	case "at":
-		row.At, err = span.ParseTime(text)
-	case "accepted_at":
-		row.AcceptedAt, err = span.ParseTime(text)
-	case "scheduled_at":
-		var at span.Time
-		at, err = span.ParseTime(text)
-		row.ScheduledAt = &at
-	case "trace_id":
-		row.TraceID = &text
-	case "xact":
-		row.Xact, err = strconv.ParseUint(text, 10, 64)
-	case "curr_hash":
-		row.CurrHash = &text
-	case "prev_hash":
-		row.PrevHash = &text
-	}
-	if err != nil {
-		return fmt.Errorf("column %s: %w", name, err)
-	}
-	return nil
+	return event{kind: eventRow, row: &memory.row}, nil
 }

@@ -7,7 +7,9 @@ import (
 	"encoding/hex"
 	"flag"
 	"fmt"
+	"math"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -44,21 +46,27 @@ func stream(t testing.TB) [][]byte {
 func TestDecodesARealStream(t *testing.T) {
 	t.Parallel()
 	f := setup(t, nil)
-	exec(t, f.conn, "select pg_create_logical_replication_slot('peek', 'pgoutput')")
+	for _, form := range []string{"false", "true"} {
+		exec(t, f.conn, "select pg_create_logical_replication_slot('binary_' || $1, 'pgoutput')", form)
+	}
 	exec(t, f.conn, "begin")
 	id := insert(t, f.conn, "with nulls")
 	exec(t, f.conn, `insert into ledger.universal_registry (entity_type, who, owner_id, tenant_id, visibility,
 		status, parent_id, scheduled_at, trace_id) values ('note', 'user:a', 'a', 't', 'tenant', 'open',
 		$1::text::uuid, '2026-01-02 03:04:05.678901+02', E'\\\\ \' \u2028')`, id)
 	exec(t, f.conn, "commit")
-	rows, err := f.conn.Query(t.Context(), `select data from pg_logical_slot_get_binary_changes('peek', null, null,
-		'proto_version', '1', 'publication_names', 'loglineos')`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	messages, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
-	if err != nil {
-		t.Fatal(err)
+	var messages [][]byte
+	for _, form := range []string{"false", "true"} {
+		rows, err := f.conn.Query(t.Context(), `select data from pg_logical_slot_get_binary_changes(
+			'binary_' || $1, null, null, 'proto_version', '1', 'publication_names', 'loglineos', 'binary', $1)`, form)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
+		if err != nil {
+			t.Fatal(err)
+		}
+		messages = append(messages, found...)
 	}
 	if *update {
 		var text strings.Builder
@@ -88,9 +96,33 @@ func TestDecodesARealStream(t *testing.T) {
 	if now != seeds {
 		t.Errorf("the server sends %s, the seeds are %s: run go test -run RealStream -update", now, seeds)
 	}
-	if len(decoded) != 2 || decoded[0].ID.String() != id ||
+	if len(decoded) != 4 || decoded[0].ID.String() != id ||
 		decoded[1].ScheduledAt.String() != "2026-01-02T01:04:05.678901Z" {
 		t.Errorf("got %+v", decoded)
+	}
+	for i, text := range decoded[:2] {
+		if binary := decoded[i+2]; !reflect.DeepEqual(text, binary) {
+			t.Errorf("row %d is %+v as text, %+v in binary form", i, text, binary)
+		}
+	}
+}
+
+// One odd row must not stop the stream: infinity is the last time that a span can have.
+func TestInfinityIsFarAway(t *testing.T) {
+	t.Parallel()
+	for raw, want := range map[int64]string{
+		math.MaxInt64: "9999-12-31T23:59:59.999999Z", math.MinInt64: "0001-01-01T00:00:00.000000Z",
+		0: "2000-01-01T00:00:00.000000Z",
+	} {
+		var at span.Time
+		if err := setTime(&at, "at", binary.BigEndian.AppendUint64(nil, uint64(raw)), false); err != nil ||
+			at.String() != want {
+			t.Errorf("%d is %s, %v; want %s", raw, at, err, want)
+		}
+	}
+	var at span.Time
+	if err := setTime(&at, "at", []byte{1}, false); err == nil {
+		t.Error("a time of one byte is one")
 	}
 }
 
@@ -178,19 +210,21 @@ func TestForeignRelationsArePassedOver(t *testing.T) {
 func TestRefusesMalformedInserts(t *testing.T) {
 	t.Parallel()
 	for name, raw := range map[string][]byte{
-		"relation 9 was not announced":  inserted(9, "x"),
-		"want 16 columns":               inserted(1, "x"),
-		"column seq":                    inserted(1, values(map[string]string{"seq": "one"})...),
-		"column id":                     inserted(1, values(map[string]string{"id": "{}"})...),
-		"column parent_id":              inserted(1, values(map[string]string{"parent_id": ""})...),
-		"column at":                     inserted(1, values(map[string]string{"at": "infinity"})...),
-		"column scheduled_at":           inserted(1, values(map[string]string{"scheduled_at": "now"})...),
-		"column xact":                   inserted(1, values(map[string]string{"xact": "-1"})...),
-		"column status has":             inserted(1, values(map[string]string{"status": "\x00u"})...),
-		"insert of 2 bytes is cut off":  {'I', 0},
-		"insert of 13 bytes is cut off": {'I', 0, 0, 0, 1, 'N', 0, 1, 't', 0xff, 0xff, 0xff, 0xff},
-		"message of 0 bytes":            {},
-		"decode pgoutput message":       {'B', 0},
+		"relation 9 was not announced": inserted(9, "x"),
+		"want 16 columns":              inserted(1, "x"),
+		"column seq":                   inserted(1, values(map[string]string{"seq": "one"})...),
+		"column id":                    inserted(1, values(map[string]string{"id": "{}"})...),
+		"column parent_id":             inserted(1, values(map[string]string{"parent_id": ""})...),
+		"column at":                    inserted(1, values(map[string]string{"at": "infinity"})...),
+		"column scheduled_at":          inserted(1, values(map[string]string{"scheduled_at": "now"})...),
+		"column xact":                  inserted(1, values(map[string]string{"xact": "-1"})...),
+		"column status has":            inserted(1, values(map[string]string{"status": "\x00u"})...),
+		"2 bytes without a new row":    {'I', 0},
+		"13 bytes are cut off":         {'I', 0, 0, 0, 1, 'N', 0, 16, 't', 0xff, 0xff, 0xff, 0xff},
+		"8 bytes are cut off":          {'I', 0, 0, 0, 1, 'N', 0, 16},
+		"it has 0 bytes":               {},
+		"decode commit":                {'C', 0},
+		"decode relation":              {'R', 0},
 	} {
 		d := newDecoder()
 		if _, err := d.decode(relation(1, "ledger", "universal_registry", span.PublishedColumns...)); err != nil {

@@ -60,6 +60,7 @@ func connect(t testing.TB, url string) *pgx.Conn {
 func (f *fixture) config(t testing.TB) Config {
 	return Config{
 		DatabaseURL: f.db.SidecarURL, ReplicationURL: f.db.SidecarURL, Slot: f.db.Name, Publication: "loglineos",
+		Node: "leader", Incarnation: f.db.Name,
 		Prepare: func(ctx context.Context, conn *pgx.Conn) error {
 			_, err := conn.Exec(ctx, "set role loglineos_sidecar")
 			return err

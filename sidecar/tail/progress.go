@@ -52,6 +52,23 @@ func (p *Progress) Disposed() (end pglogrepl.LSN, quiet bool) {
 	return p.disposed, len(p.open) == 0
 }
 
+// isQuiet reports whether nothing is outstanding.
+func (p *Progress) isQuiet() bool {
+	_, quiet := p.Disposed()
+	return quiet
+}
+
+// Undisposed returns how many things are handed over and not disposed of. It walks what is open.
+func (p *Progress) Undisposed() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var n int64
+	for _, position := range p.open {
+		n += position.pending.Load()
+	}
+	return n
+}
+
 // Add notes n more things to dispose of at this position, each with its own Done.
 func (p *Position) Add(n int64) { p.pending.Add(n) }
 

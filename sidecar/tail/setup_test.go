@@ -106,6 +106,7 @@ func TestOpenWriteTransactionDelaysTheSlotAndIsNamed(t *testing.T) {
 		_, fault := w.tail.State()
 		return strings.Contains(fault, "waits for open write transactions") && strings.Contains(fault, "pid "+pid)
 	})
+	w.reaches(t, Polling)
 	exec(t, f.conn, "commit")
 	w.streams(t)
 }
@@ -129,7 +130,7 @@ func TestExplainsPoolersAndNoSecrets(t *testing.T) {
 		}
 	}
 	s := &session{Tail: New(Config{ReplicationURL: "postgres://me:hunter2@h/d"}, Handler{}), user: "me"}
-	err := s.explainCreate(t.Context(), &pgconn.PgError{Code: "42501"})
+	err := s.explainCreate(&pgconn.PgError{Code: "42501"})
 	if strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), `"me"`) {
 		t.Errorf("creating a slot without the right: got %q", err)
 	}

@@ -24,31 +24,15 @@ func (e *SetupError) Error() string { return e.Cause + ": " + e.Mend }
 // Unwrap returns the server's own words, where there are any.
 func (e *SetupError) Unwrap() error { return e.Err }
 
-// open makes both connections and checks what replication needs.
-func (s *session) open(ctx context.Context) error {
-	s.replyNow = make(chan struct{}, 1)
-	config, err := pgx.ParseConfig(s.config.DatabaseURL)
-	if err != nil {
-		return &SetupError{"DATABASE_URL is malformed", "use postgres://user:password@host:port/database", err}
-	}
-	config.RuntimeParams["application_name"] = "loglineos-tail"
-	config.RuntimeParams["timezone"], config.RuntimeParams["datestyle"] = "UTC", "ISO"
-	if s.sql, err = pgx.ConnectConfig(ctx, config); err != nil {
-		return fmt.Errorf("connect to DATABASE_URL: %w", err)
-	}
-	if err := s.config.Prepare(ctx, s.sql); err != nil {
-		return &SetupError{"this login cannot do the sidecar's work", err.Error(), err}
-	}
-	if err := s.preconditions(ctx); err != nil {
-		return err
-	}
+// connectReplication makes the replication connection, which names the cluster.
+func (s *session) connectReplication(ctx context.Context) error {
 	replication, err := pgconn.ParseConfig(s.config.ReplicationURL)
 	if err != nil {
 		return &SetupError{"REPLICATION_URL is malformed", "use postgres://user:password@host:port/database", err}
 	}
 	for name, value := range map[string]string{
 		"replication": "database", "application_name": "loglineos-replication", "timezone": "UTC",
-		"datestyle": "ISO", "wal_sender_timeout": "5s",
+		"datestyle": "ISO", "wal_sender_timeout": "4s",
 	} {
 		replication.RuntimeParams[name] = value
 	}
@@ -63,7 +47,38 @@ func (s *session) open(ctx context.Context) error {
 	return nil
 }
 
+// identifyBySQL names the cluster as far as this login may ask.
+func (s *session) identifyBySQL(ctx context.Context) error {
+	var mayAsk bool
+	err := s.sql.QueryRow(ctx, `select has_function_privilege('pg_catalog.pg_control_system()', 'execute')
+		and has_function_privilege('pg_catalog.pg_control_checkpoint()', 'execute')`).Scan(&mayAsk)
+	if err == nil && mayAsk {
+		err = s.sql.QueryRow(ctx, `select s.system_identifier::text, c.timeline_id
+			from pg_control_system() s, pg_control_checkpoint() c`).Scan(&s.systemID, &s.timeline)
+	}
+	if err != nil {
+		return fmt.Errorf("identify the system: %w", err)
+	}
+	return nil
+}
+
 func (s *session) preconditions(ctx context.Context) error {
+	if s.config.source() == WAL {
+		if err := s.checkWAL(ctx); err != nil {
+			return err
+		}
+	}
+	if err := s.readEpoch(ctx); err != nil {
+		return err
+	}
+	if err := makeTables(ctx, s.sql); err != nil {
+		return &SetupError{"the sidecar cannot make its tables in the schema engine: " + err.Error(),
+			"run `logline migrate` again as the owner", err}
+	}
+	return nil
+}
+
+func (s *session) checkWAL(ctx context.Context) error {
 	var walLevel string
 	var published bool
 	err := s.sql.QueryRow(ctx, `select current_setting('wal_level'), exists (
@@ -76,7 +91,7 @@ func (s *session) preconditions(ctx context.Context) error {
 	if walLevel != "logical" {
 		return &SetupError{fmt.Sprintf("the server runs with wal_level=%s, the sidecar needs logical", walLevel),
 			"set `wal_level = logical` in postgresql.conf (`alter system set wal_level = 'logical'`) " +
-				"and restart the server", nil}
+				"and restart the server, or set LOGLINE_SOURCE=poll", nil}
 	}
 	if !published {
 		return &SetupError{
@@ -84,13 +99,6 @@ func (s *session) preconditions(ctx context.Context) error {
 			"run `logline migrate` as the owner, or set LOGLINE_PUBLICATION to the publication that does",
 			nil,
 		}
-	}
-	if err := s.readEpoch(ctx); err != nil {
-		return err
-	}
-	if err := s.makeTables(ctx); err != nil {
-		return &SetupError{"the sidecar cannot make its tables in the schema engine",
-			"run `logline migrate` again as the owner", err}
 	}
 	return nil
 }
@@ -149,15 +157,21 @@ func explainReplication(user string, err error) error {
 type slot struct {
 	exists, lost bool
 	confirmed    pglogrepl.LSN
+	pid          int // who streams from it; 0 nobody
+	silentMs     int // since that one's last word, where we may see it
 }
 
 func (s *session) readSlot(ctx context.Context) (slot, error) {
 	var plugin, database, confirmed, status *string
 	var current string
-	err := s.sql.QueryRow(ctx, `select plugin, database, confirmed_flush_lsn::text, wal_status,
-			current_database()
-		from pg_replication_slots where slot_name = $1`, s.config.Slot).
-		Scan(&plugin, &database, &confirmed, &status, &current)
+	result := slot{exists: true}
+	err := s.sql.QueryRow(ctx, `select s.plugin, s.database, s.confirmed_flush_lsn::text, s.wal_status,
+			current_database(), coalesce(s.active_pid, 0),
+			coalesce(extract(epoch from clock_timestamp() - r.reply_time) * 1000, 0)::bigint
+		from pg_replication_slots s
+		left join pg_stat_replication r on r.pid = s.active_pid
+		where s.slot_name = $1`, s.config.Slot).
+		Scan(&plugin, &database, &confirmed, &status, &current, &result.pid, &result.silentMs)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return slot{}, nil
 	}
@@ -168,7 +182,7 @@ func (s *session) readSlot(ctx context.Context) (slot, error) {
 		return slot{}, &SetupError{fmt.Sprintf("the replication slot %q belongs to another use", s.config.Slot),
 			"set LOGLINE_SLOT to a name that is free", nil}
 	}
-	result := slot{exists: true, lost: status != nil && *status == "lost"}
+	result.lost = status != nil && *status == "lost"
 	if confirmed != nil {
 		if result.confirmed, err = pglogrepl.ParseLSN(*confirmed); err != nil {
 			return slot{}, fmt.Errorf("read the replication slot: %w", err)
@@ -177,109 +191,115 @@ func (s *session) readSlot(ctx context.Context) (slot, error) {
 	return result, nil
 }
 
-// start comes to hold the slot, waiting while another sidecar does, and says which rows the stream
-// will not bring.
-func (s *session) start(ctx context.Context) (gap, error) {
-	for {
-		stored, err := s.readCursor(ctx)
-		if err != nil {
-			return gap{}, err
-		}
-		slot, err := s.readSlot(ctx)
-		if err != nil {
-			return gap{}, err
-		}
-		found := gap{}
-		if slot.lost {
-			s.config.Log.Warn("the replication slot was invalidated by the server; making a new one", "slot",
-				s.config.Slot)
-			if err := pglogrepl.DropReplicationSlot(ctx, s.replication, s.config.Slot,
-				pglogrepl.DropReplicationSlotOptions{}); err != nil {
-				return gap{}, fmt.Errorf("drop the lost slot: %w", err)
-			}
-			slot.exists = false
-		}
-		if !slot.exists {
-			found, err = s.create(ctx, stored)
-		} else {
-			found, err = s.gapOf(ctx, stored, slot)
-		}
-		if err != nil {
-			return gap{}, err
-		}
-		err = pglogrepl.StartReplication(ctx, s.replication, s.config.Slot, 0, pglogrepl.StartReplicationOptions{
-			Mode: pglogrepl.LogicalReplication,
-			PluginArgs: []string{"proto_version '1'",
-				"publication_names '" + strings.ReplaceAll(s.config.Publication, "'", "''") + "'"},
-		})
-		if err == nil {
-			if found.conn == nil {
-				s.cursor = stored
-			} // else it says nothing about this slot, and may even be of another cluster
-			return found, nil
-		}
-		found.close()
-		var refusal *pgconn.PgError
-		if !errors.As(err, &refusal) || refusal.Code != "55006" { // object_in_use
-			return gap{}, fmt.Errorf("start replication: %w", err)
-		}
-		s.phase.Store(Standby)
-		s.fault.Store("another sidecar holds the slot " + s.config.Slot)
-		if !wait(ctx, standbyEvery) {
-			return gap{}, ctx.Err()
-		}
+// distrust says why the slot does not bring everything since the cursor; "" where it does. One that somebody
+// else moved on is made anew: a transaction may have its commit before the slot's place, and still be seen by
+// no snapshot (it waits for a synchronous standby), so that neither stream nor scan would bring it.
+func (s slot) distrust(stored cursor) string {
+	switch {
+	case !s.exists && stored.snapshot == "":
+		return "the slot is new"
+	case !s.exists:
+		return "the slot was gone"
+	case s.lost:
+		return "the server has invalidated the slot"
+	case stored.snapshot == "":
+		return "there is no cursor"
+	case stored.lsn == 0:
+		return "the cursor has no place in this slot"
+	case s.confirmed > stored.lsn:
+		return "the slot is ahead of the cursor"
+	}
+	return ""
+}
+
+// disinherit ends the stream of a leader that was ended, or that says nothing any more.
+func (s *session) disinherit(ctx context.Context, slot slot) {
+	if slot.pid != 0 && (s.isHeir || slot.silentMs > int(staleAfter.Milliseconds())) {
+		s.config.Log.Warn("the slot's holder says nothing; ending its stream", "pid", slot.pid, "silent_ms",
+			slot.silentMs)
+		s.terminate(ctx, s.sql, slot.pid)
 	}
 }
 
-// create makes the slot with an exported snapshot, so that the gap ends exactly where the stream
-// starts.
-func (s *session) create(ctx context.Context, stored cursor) (gap, error) {
-	createCtx, cancel := context.WithTimeout(ctx, slotWait)
-	defer cancel()
-	result, err := pglogrepl.CreateReplicationSlot(
-		createCtx,
-		s.replication,
-		s.config.Slot,
-		"pgoutput",
-		pglogrepl.CreateReplicationSlotOptions{
-			Mode:           pglogrepl.LogicalReplication,
-			SnapshotAction: "EXPORT_SNAPSHOT",
-		},
-	)
+// createSlot makes the slot. That waits for every write transaction of the cluster that is open, so after
+// slotWait it goes on by itself, while polling serves.
+func (s *session) createSlot(ctx context.Context, o origin, everLed bool) (origin, error) {
+	results := make(chan made, 1)
+	o.slot = results
+	s.creator.Go(func() {
+		for {
+			snapshot, err := s.create(ctx)
+			var refusal *pgconn.PgError
+			if err != nil && everLed && errors.As(err, &refusal) && !s.replication.IsClosed() {
+				s.slotFault.Store(err.Error())
+				s.config.Log.Warn("the slot can not be made; polling meanwhile", "error", err)
+				if wait(ctx, createEvery) {
+					continue
+				}
+			}
+			results <- made{snapshot, err}
+			return
+		}
+	})
+	select {
+	case m := <-results:
+		if m.err != nil {
+			return origin{}, m.err
+		}
+		results <- m
+	case <-time.After(slotWait):
+		s.config.Log.Warn("the slot waits for open write transactions; polling meanwhile", "slot", s.config.Slot)
+	case <-ctx.Done():
+		return origin{}, ctx.Err()
+	}
+	return o, nil
+}
+
+// create makes the slot with an exported snapshot, so that the gap ends exactly where the stream starts, and
+// starts the stream.
+func (s *session) create(ctx context.Context) (snapshot string, err error) {
+	result, err := pglogrepl.CreateReplicationSlot(ctx, s.replication, s.config.Slot, "pgoutput",
+		pglogrepl.CreateReplicationSlotOptions{Mode: pglogrepl.LogicalReplication,
+			SnapshotAction: "EXPORT_SNAPSHOT"})
 	if err != nil {
-		return gap{}, s.explainCreate(createCtx, err)
+		return "", s.explainCreate(err)
 	}
 	s.config.Log.Info("replication slot made", "slot", s.config.Slot, "at", result.ConsistentPoint)
-	reason := "the slot is new"
-	if stored.lsn != 0 {
-		reason = "the slot was gone"
+	conn, err := s.connect(ctx, "loglineos-reader")
+	if err != nil {
+		return "", err
 	}
-	return s.openGap(ctx, stored, result.SnapshotName, reason)
+	defer func() {
+		_ = conn.Close(context.WithoutCancel(ctx)) // read-only: the server rolls back by itself
+	}()
+	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	if err != nil {
+		return "", fmt.Errorf("read the slot's snapshot: %w", err)
+	}
+	if _, err = tx.Exec(ctx, "set transaction snapshot '"+result.SnapshotName+"'"); err != nil {
+		return "", fmt.Errorf("import the slot's snapshot: %w", err)
+	}
+	if err = tx.QueryRow(ctx, "select pg_current_snapshot()::text").Scan(&snapshot); err != nil {
+		return "", fmt.Errorf("read the slot's snapshot: %w", err)
+	}
+	if err := s.startStream(ctx, 0); err != nil {
+		return "", err
+	}
+	s.streams.Store(true)
+	return snapshot, nil
 }
 
-func (s *session) explainCreate(ctx context.Context, err error) error {
+func (s *session) explainCreate(err error) error {
 	var refusal *pgconn.PgError
 	if errors.As(err, &refusal) {
 		switch refusal.Code {
 		case "53400":
 			return &SetupError{"every replication slot of the server is in use",
-				"drop one that is no longer needed (select slot_name, active from pg_replication_slots) " +
-					"or raise max_replication_slots", err}
+				"drop one that is no longer needed (select slot_name, active from pg_replication_slots), " +
+					"raise max_replication_slots, or set LOGLINE_SOURCE=poll", err}
 		case "42501":
 			return explainReplication(s.user, err)
 		}
-	}
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		var blockers string
-		lookCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-		defer cancel()
-		// The list only makes the message better: without it the message still stands.
-		_ = s.sql.QueryRow(lookCtx, `select coalesce(
-				string_agg(format('pid %s (%s, since %s)', pid, datname, xact_start), '; '), '')
-			from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()`).
-			Scan(&blockers)
-		return fmt.Errorf(
-			"create the replication slot: it waits for open write transactions of the cluster: %s: %w", blockers, err)
 	}
 	return fmt.Errorf("create the replication slot: %w", err)
 }

@@ -18,32 +18,33 @@ package tail
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgproto3"
 
-	"github.com/loglineos/loglineos/sidecar/failpoint"
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
 // Bounds of the tail.
 const (
-	bookkeepEvery = time.Second            // standby status and cursor
-	standbyEvery  = 500 * time.Millisecond // how often a standby tries to take the slot
-	askAfter      = 3 * time.Second        // no message for so long: ask for one
-	silenceMax    = 15 * time.Second       // no message for so long: the connection is dead
-	backoffMin    = 100 * time.Millisecond
-	backoffMax    = 5 * time.Second
-	slotWait      = 5 * time.Second // creating a slot waits for open write transactions
-	idleEvery     = 5 * time.Second // how often the cursor moves over WAL without rows of ours,
-	idleBytes     = 64 << 10        // and over how much of it at least
+	bookkeepEvery  = time.Second            // standby status and cursor
+	careTurns      = 5                      // look after the slot at every fifth of them
+	standbyEvery   = 200 * time.Millisecond // how often a standby tries to lead
+	slotEvery      = 20 * time.Millisecond  // how often the leader tries to take a slot that is in use,
+	slotEveryMax   = 250 * time.Millisecond // later
+	askAfter       = 2 * time.Second        // no message for so long: ask for one
+	silenceMax     = 15 * time.Second       // no message for so long: the connection is dead
+	backoffMin     = 100 * time.Millisecond
+	backoffMax     = 5 * time.Second
+	slotWait       = time.Second     // creating a slot waits for open write transactions; then polling serves
+	createEvery    = 5 * time.Second // how often a slot is tried again that could not be made
+	idleEvery      = 5 * time.Second // how often the cursor moves over WAL without rows of ours,
+	idleBytes      = 64 << 10        // and over how much of it at least
+	pollStoreEvery = time.Minute     // how often polling stores a cursor while no row comes
+	leaveWait      = 2 * time.Second // how long a stop waits for the slot to show the last cursor
+	leaveEvery     = 10 * time.Millisecond
 )
 
 // Config says where to read from.
@@ -52,9 +53,29 @@ type Config struct {
 	// login has the REPLICATION attribute. Both must reach the same server without a pooler.
 	DatabaseURL, ReplicationURL string
 	Slot, Publication           string
+	// Source is where rows come from; "" is WAL. Polling needs no ReplicationURL, no slot and no wal_level.
+	Source Source
+	// Node and Incarnation name this process to others, in engine.leader.
+	Node, Incarnation string
 	// Prepare readies a SQL session: its settings and its role.
 	Prepare func(ctx context.Context, conn *pgx.Conn) error
 	Log     *slog.Logger
+}
+
+// Source is where rows come from.
+type Source string
+
+// The sources.
+const (
+	WAL  Source = "wal"
+	Poll Source = "poll"
+)
+
+func (c *Config) source() Source {
+	if c.Source == "" {
+		return WAL
+	}
+	return c.Source
 }
 
 // Handler takes what the tail reads. Its functions are called from one goroutine.
@@ -77,9 +98,10 @@ type Phase string
 // The phases of a tail.
 const (
 	Connecting Phase = "connecting"
-	Standby    Phase = "standby" // another sidecar holds the slot
+	Standby    Phase = "standby" // another sidecar leads, or holds the slot
 	CatchingUp Phase = "catching up"
 	Streaming  Phase = "streaming"
+	Polling    Phase = "polling" // by choice, or while the slot can not be made: then there is a fault, too
 )
 
 // Tail is one follower. Make it with New, run it once with Run.
@@ -90,6 +112,7 @@ type Tail struct {
 	fault   atomic.Value // string: the last error, "" when streaming
 	rows    atomic.Int64
 	waiting atomic.Int64 // since when it waits for a message, in Unix nanoseconds; 0 while it does not
+	watch
 }
 
 // New returns a tail that is not running yet.
@@ -97,6 +120,8 @@ func New(config Config, handler Handler) *Tail {
 	t := &Tail{config: config, handler: handler}
 	t.phase.Store(Connecting)
 	t.fault.Store("")
+	t.slotFault.Store("")
+	t.health.LagBytes, t.health.RetainedBytes, t.health.SafeBytes = -1, -1, -1
 	return t
 }
 
@@ -110,20 +135,20 @@ func (t *Tail) Rows() int64 { return t.rows.Load() }
 // fault that no waiting mends (wal_level, rights, a pooler, a missing publication) met before the
 // first session is returned at once, with its mend; later it is logged and retried.
 func (t *Tail) Run(ctx context.Context) error {
-	backoff, led := backoffMin, false
+	backoff, everLed := backoffMin, false
 	for {
-		err := t.session(ctx, &led)
+		hasLed, err := t.session(ctx, everLed)
 		if ctx.Err() != nil {
 			return nil
 		}
 		var setup *SetupError
-		if errors.As(err, &setup) && !led {
+		if everLed = everLed || hasLed; errors.As(err, &setup) && !everLed {
 			return err
 		}
 		t.phase.Store(Connecting)
 		t.fault.Store(err.Error())
-		t.config.Log.Warn("replication session ended", "error", err, "retry_in_ms", backoff.Milliseconds())
-		if led {
+		t.config.Log.Warn("the tail's session ended", "error", err, "retry_in_ms", backoff.Milliseconds())
+		if hasLed {
 			backoff = backoffMin
 		}
 		if !wait(ctx, backoff) {
@@ -131,172 +156,6 @@ func (t *Tail) Run(ctx context.Context) error {
 		}
 		backoff = min(2*backoff, backoffMax)
 	}
-}
-
-// session is one pair of connections, from connect to the first fault.
-func (t *Tail) session(ctx context.Context, led *bool) error {
-	s := &session{Tail: t, progress: &Progress{}}
-	sessionCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	defer s.close()
-	if err := s.open(ctx); err != nil {
-		return err
-	}
-	gap, err := s.start(ctx)
-	if err != nil {
-		return err
-	}
-	*led = true
-	t.fault.Store("")
-	t.phase.Store(CatchingUp)
-	t.waiting.Store(0)
-	t.config.Log.Info("replication slot taken", "slot", t.config.Slot, "from", s.cursor.lsn.String(), "gap_scan",
-		gap.reason)
-
-	var bookkeeper sync.WaitGroup
-	var bookErr error
-	bookkeeper.Go(func() {
-		bookErr = s.bookkeep(ctx, sessionCtx)
-		cancel()
-	})
-	err = s.lead(sessionCtx, gap)
-	cancel()
-	bookkeeper.Wait() // after the last cursor: nothing that is forgotten now counts as disposed of
-	if t.handler.Lose != nil && ctx.Err() == nil {
-		t.handler.Lose(ctx)
-	}
-	if bookErr != nil {
-		return bookErr
-	}
-	return err
-}
-
-// lead hands over the gap, then the stream.
-func (s *session) lead(ctx context.Context, gap gap) error {
-	failpoint.Hit(failpoint.SlotTaken)
-	since := s.cursor.snapshot
-	if gap.conn != nil {
-		since = gap.since
-	}
-	if err := s.handler.Lead(ctx, since); err != nil {
-		gap.close()
-		return fmt.Errorf("take over: %w", err)
-	}
-	if err := s.scan(ctx, gap); err != nil {
-		return err
-	}
-	s.phase.Store(Streaming)
-	return s.read(ctx)
-}
-
-// session holds the connections of one turn as leader or standby.
-type session struct {
-	*Tail
-	replication *pgconn.PgConn
-	sql         *pgx.Conn // used by start, then by the bookkeeper alone
-	systemID    string
-	timeline    int32
-	user        string // of the replication connection
-	cursor      cursor // as stored; after start owned by the bookkeeper
-	storedAt    time.Time
-	progress    *Progress
-	dirty       atomic.Bool // rows came since the last mark
-	replyNow    chan struct{}
-	imported    time.Time // rows accepted until then came through the import door: not handed over
-}
-
-func (s *session) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	// The server ends both sessions by itself when the sockets close; there is nothing to do about
-	// an error here.
-	if s.replication != nil {
-		_ = s.replication.Close(ctx)
-	}
-	if s.sql != nil {
-		_ = s.sql.Close(ctx)
-	}
-}
-
-// read decodes the stream until a fault or the end of ctx. The status goes out from the
-// bookkeeper, so that a long transaction or a blocked handler never starves it.
-func (s *session) read(ctx context.Context) error {
-	decoder := newDecoder()
-	var transaction *Position
-	for {
-		s.waiting.Store(time.Now().UnixNano())
-		message, err := s.replication.ReceiveMessage(ctx)
-		s.waiting.Store(0) // a handler that blocks is no silence of the server
-		if err != nil {
-			return fmt.Errorf("receive from the slot: %w", err)
-		}
-		data, ok := message.(*pgproto3.CopyData)
-		if !ok {
-			if refusal, ok := message.(*pgproto3.ErrorResponse); ok {
-				return fmt.Errorf("stream from the slot: %w", pgconn.ErrorResponseToPgError(refusal))
-			}
-			continue
-		}
-		switch data.Data[0] {
-		case pglogrepl.PrimaryKeepaliveMessageByteID:
-			if err := s.keepalive(data.Data[1:], transaction == nil); err != nil {
-				return err
-			}
-		case pglogrepl.XLogDataByteID:
-			payload, err := pglogrepl.ParseXLogData(data.Data[1:])
-			if err != nil {
-				return fmt.Errorf("decode WAL data: %w", err)
-			}
-			if transaction, err = s.apply(ctx, decoder, payload.WALData, transaction); err != nil {
-				return err
-			}
-		}
-	}
-}
-
-func (s *session) keepalive(raw []byte, outside bool) error {
-	message, err := pglogrepl.ParsePrimaryKeepaliveMessage(raw)
-	if err != nil {
-		return fmt.Errorf("decode keepalive: %w", err)
-	}
-	if outside {
-		s.progress.Idle(message.ServerWALEnd)
-	}
-	if message.ReplyRequested {
-		select {
-		case s.replyNow <- struct{}{}:
-		default: // one is waiting already
-		}
-	}
-	return nil
-}
-
-// apply takes one pgoutput message and returns the transaction that is open after it.
-func (s *session) apply(ctx context.Context, d *decoder, raw []byte, open *Position) (*Position, error) {
-	event, err := d.decode(raw)
-	if err != nil {
-		return nil, err
-	}
-	switch event.kind {
-	case eventBegin:
-		return s.progress.Begin(), nil
-	case eventCommit:
-		if open != nil {
-			open.close(event.end)
-		}
-		return nil, nil
-	case eventRow:
-		s.dirty.Store(true)
-		if !event.row.AcceptedAt.After(s.imported) {
-			return open, nil
-		}
-		s.rows.Add(1)
-		open.Add(1)
-		if err := s.handler.Row(ctx, event.row, open); err != nil {
-			return nil, fmt.Errorf("hand over a row: %w", err)
-		}
-	}
-	return open, nil
 }
 
 // wait returns false when ctx ends first.
