@@ -145,8 +145,8 @@ export interface FetchInit {
   method?: string;
   /**
    * A value may hold `{{NAME}}`, for which the host fills in the secret of that name, where it is granted to this
-   * code and bound to that host; and `{{idempotency_key}}`, a UUID that is the same whenever this call of this
-   * request is made again.
+   * code and bound to that host; and `{{idempotency_key}}`, which is the same whenever this call of this request is
+   * made again. Without a header Idempotency-Key of your own the call has one with it, and X-LogLine-Attempt.
    */
   headers?: Record<string, string>;
   /** Text, or a value that is sent as JSON; 256 KiB. */

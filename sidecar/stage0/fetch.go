@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,11 +21,35 @@ const nestedMax = 10_000
 // caller is who makes a run's calls of ctx.fetch.
 type caller struct {
 	name   string     // as the manifest's grants name it
-	id     span.ID    // of the kernel or the function
 	cause  *span.Span // nil where there are several
 	tenant string
 	run    *fetch.Run
 	nested int // which of its caller's runs of this kernel it is
+
+	isKernel bool
+}
+
+// key names the n-th call of a run to the server that is asked: the same in each attempt of the request, though
+// each sees another version of it. Whatever else is a cause has a key for each version.
+func (c caller) key(n int) string {
+	key := c.cause.ID.String()
+	if c.cause.EntityType != "request" {
+		key += "." + strconv.Itoa(c.cause.Seq)
+	}
+	if c.isKernel {
+		key += ":" + strings.TrimPrefix(c.name, "kernel:")
+	}
+	return key + ":" + strconv.Itoa(c.nested*nestedMax+n)
+}
+
+// addHeader states a header that the code does not.
+func addHeader(headers map[string]string, name, value string) {
+	for stated := range headers {
+		if strings.EqualFold(stated, name) {
+			return
+		}
+	}
+	headers[name] = value
 }
 
 // fetchInit is the second argument of ctx.fetch.
@@ -48,9 +73,11 @@ func (s *Stage0) fetch(ctx context.Context, manifest *span.Manifest, by caller, 
 		return nil, denied("fetch: the call has no number")
 	}
 	if by.cause != nil {
-		// Without a time: each attempt sees another version of the request.
-		request.IdempotencyKey = span.Derive("fetch", time.UnixMilli(0), []span.ID{by.cause.ID, by.id},
-			int64(by.nested*nestedMax+n)).String()
+		request.IdempotencyKey = by.key(n)
+		addHeader(request.Headers, "Idempotency-Key", request.IdempotencyKey)
+		if by.cause.Attempt != nil {
+			addHeader(request.Headers, "X-LogLine-Attempt", strconv.Itoa(*by.cause.Attempt))
+		}
 	}
 	holder := fetch.Holder{Name: by.name, Tenant: by.tenant,
 		Host:   func(host string) bool { return manifest.Allows(by.name, span.ActionFetch, host) },
@@ -99,18 +126,13 @@ func readFetch(rawURL, rawInit json.RawMessage, ioTimeoutMs int) (fetch.Request,
 		text, contentType = string(body), "application/json"
 	}
 	request.Body = []byte(text)
-	for name := range request.Headers {
-		if strings.EqualFold(name, "content-type") {
-			return request, nil
-		}
-	}
-	request.Headers["Content-Type"] = contentType
+	addHeader(request.Headers, "Content-Type", contentType)
 	return request, nil
 }
 
 // fetch answers ctx.fetch of a kernel. What runs for one cause ends with it.
 func (inv *invocation) fetch(ctx context.Context, args []json.RawMessage) (*fetch.Response, error) {
-	by := caller{name: inv.kernel.name, id: inv.kernel.span.ID, tenant: inv.scope().TenantID, run: inv.calls}
+	by := caller{name: inv.kernel.name, isKernel: true, tenant: inv.scope().TenantID, run: inv.calls}
 	callCtx := ctx
 	if len(inv.order) == 1 {
 		by.cause, by.nested = inv.causes[inv.order[0]], inv.nested[inv.order[0]]
@@ -127,6 +149,6 @@ func (inv *invocation) fetch(ctx context.Context, args []json.RawMessage) (*fetc
 
 // fetch answers ctx.fetch of a function. The grant is the function's: whoever may run it has the use of it.
 func (c *codeRun) fetch(ctx context.Context, args []json.RawMessage) (*fetch.Response, error) {
-	return c.inv.stage0.fetch(ctx, c.inv.manifest.Manifest, caller{name: c.row.ID.String(), id: c.row.ID,
+	return c.inv.stage0.fetch(ctx, c.inv.manifest.Manifest, caller{name: c.row.ID.String(),
 		cause: c.cause, tenant: c.cause.TenantID, run: c.calls}, args)
 }

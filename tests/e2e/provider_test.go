@@ -160,8 +160,9 @@ func TestARequestCallsAProvider(t *testing.T) {
 		if value := strings.TrimPrefix(last.Header.Get(c.header), "Bearer "); value != apiKey {
 			t.Errorf("%s: the provider gets the key %q", c.kind, value)
 		}
-		if _, err := span.ParseID(last.Header.Get("Idempotency-Key")); err != nil {
-			t.Errorf("%s: the key of the call is %q", c.kind, last.Header.Get("Idempotency-Key"))
+		if key := last.Header.Get("Idempotency-Key"); key != got.versions[0].ID.String()+":provider_exec:0" ||
+			last.Header.Get("X-LogLine-Attempt") != "1" {
+			t.Errorf("%s: the key of the call is %q", c.kind, key)
 		}
 		sameJSON(t, json.RawMessage(bodies[len(bodies)-1]), c.body)
 		var output struct{ Text, Reply string }
@@ -346,8 +347,9 @@ func TestKill9DuringAProvidersCallIsOneCall(t *testing.T) {
 		t.Errorf("attempt %d, %s: %s", *x.Attempt, x.Error, describe([]run{got}))
 	}
 	asked, _ := v.calls()
-	if len(asked) != 2 || asked[0].Header.Get("Idempotency-Key") != asked[1].Header.Get("Idempotency-Key") {
-		t.Errorf("asked %d times, with different keys", len(asked))
+	if key := asked[0].Header.Get("Idempotency-Key"); len(asked) != 2 || key == "" ||
+		key != asked[1].Header.Get("Idempotency-Key") || asked[1].Header.Get("X-LogLine-Attempt") != "2" {
+		t.Errorf("asked %d times: %v", len(asked), asked[len(asked)-1].Header)
 	}
 	judge(t, s)
 }
