@@ -29,8 +29,8 @@ type caller struct {
 	isKernel bool
 }
 
-// key names the n-th call of a run to the server that is asked: the same in each attempt of the request, though
-// each sees another version of it. Whatever else is a cause has a key for each version.
+// key names the n-th call of a run to the server that is asked: the same in each attempt of the request,
+// though each sees another version of it. Whatever else is a cause has a key for each version.
 func (c caller) key(n int) string {
 	key := c.cause.ID.String()
 	if c.cause.EntityType != "request" {
