@@ -48,8 +48,31 @@ func (e *Engine) setClock(c databaseClock) {
 		e.stats.ClockSteps.Add(1)
 		e.config.Log.Warn("the database's clock has jumped, or this machine slept", "by_ms", step.Milliseconds())
 	}
+	if step < -tickLate {
+		e.goBack()
+	}
 	for _, a := range e.alarms {
 		a.adjust()
+	}
+}
+
+// goBack has what ticks begin again from now on, where the clock was ahead: what comes a second time then has
+// the ids of the first.
+func (e *Engine) goBack() {
+	now := e.now()
+	for _, s := range e.schedules.byID {
+		if s.last.After(now) {
+			s.last = now
+			if s.place > 0 {
+				e.plan(s)
+			}
+		}
+	}
+	e.armSchedules()
+	for _, p := range e.policies.timed {
+		if before := p.timing.last(now); p.judged.After(before) {
+			p.judged = before
+		}
 	}
 }
 

@@ -118,6 +118,7 @@ type Engine struct {
 	due          *agenda
 	policies     *rules
 	ticks        ticks
+	schedules    *schedules
 	clock        databaseClock
 	isClockKnown bool // it is the database's
 	isClockRead  bool // it is being looked at
@@ -145,6 +146,7 @@ func New(config Config) *Engine {
 		clock: newClock(), memory: newMemory(), stats: newStats(),
 	}
 	e.due = newAgenda(e.newAlarm(e.wake))
+	e.schedules = newSchedules(e.newAlarm(e.ringSchedules))
 	e.ticks.alarm = e.newAlarm(func() {
 		e.tickAt(e.now())
 		e.armTicks()
@@ -308,8 +310,11 @@ func (e *Engine) route(row *span.Published, done func()) {
 		last.dispose()
 	}}
 	defer it.dispose()
-	if row.EntityType == "request" {
+	switch row.EntityType {
+	case "request":
 		e.observeRequest(row)
+	case "function":
+		e.observeFunction(row)
 	}
 	manifest := e.config.Manifest()
 	if manifest == nil {

@@ -201,6 +201,7 @@ func (e *Engine) laneBooted(l *lane, batch []*item, result laneResult) {
 		}
 		group, emitted := result.groups[key]
 		if !emitted {
+			e.noteSkipped(it)
 			it.dispose()
 			continue
 		}
@@ -303,11 +304,15 @@ func (e *Engine) incident(row *span.Published, kernel string, failure *span.RunE
 	if err != nil {
 		return nil, err
 	}
+	about := &row.ID
+	if row.EntityType == "tick" && row.ParentID != nil {
+		about = row.ParentID // a tick of a function stands in no ledger
+	}
 	incident := &span.Span{
 		ID:         span.Derive("incident:"+kernel, row.AcceptedAt.Time, []span.ID{row.ID}, int64(row.Seq)),
 		EntityType: "incident", Who: "sidecar:" + e.config.Node, Did: new("failed"), This: &kernel,
 		At: row.At, OwnerID: "system", TenantID: "system", Visibility: "private", Status: new("open"),
-		ParentID: &row.ID, TraceID: row.TraceID, Error: encoded, Metadata: metadata,
+		ParentID: about, TraceID: row.TraceID, Error: encoded, Metadata: metadata,
 	}
 	return incident, e.config.Seal(incident, nil)
 }

@@ -156,6 +156,9 @@ func (b *bench) observe(_ context.Context, job Job) error {
 }
 
 func requestOf(function *span.Span) *span.Span {
+	if function.EntityType == "tick" {
+		return requestOfTick(function)
+	}
 	at := function.AcceptedAt.Time
 	s := derived("request", function, span.Derive("request", at, []span.ID{function.ID}, int64(function.Seq)))
 	s.Status, s.ParentID, s.At, s.ScheduledAt = new("scheduled"), &function.ID, function.At, function.ScheduledAt

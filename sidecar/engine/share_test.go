@@ -237,7 +237,7 @@ func TestATicksPolicyHoldsUpNoOther(t *testing.T) {
 	const perTenant = `{"every":"hour","when":{"entity_type":"execution"}}`
 	release := make(chan struct{})
 	b := setup(t, slowFor(release, func(job Job) bool { return job.Batch[0].OwnerID == "mallory" }))
-	b.execution(0x100, "alice", "t1", "2026-11-23T09:30:00Z")
+	b.execution(0x100, "alice", "t1", "2026-03-02T09:30:00Z")
 	b.deliver(b.put(1, "policy", policyOf("mallory", "t1", `{"every":"hour"}`)),
 		b.put(2, "policy", policyOf("alice", "t1", `{"every":"hour"}`)),
 		b.put(3, "policy", policyOf("system", "system", perTenant)))
@@ -245,7 +245,7 @@ func TestATicksPolicyHoldsUpNoOther(t *testing.T) {
 		for _, p := range b.engine.policies.timed {
 			p.judged = time.Time{}
 		}
-		b.engine.tickAt(clock(t, "2026-11-23T10:00:05Z"))
+		b.engine.tickAt(clock(t, "2026-03-02T10:00:05Z"))
 	}); err != nil {
 		t.Fatal(err)
 	}

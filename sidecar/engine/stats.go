@@ -21,6 +21,9 @@ type Stats struct {
 	Repeated atomic.Int64
 	// PassedOver counts requests that memory had no room for, Refills the pages that gave them again.
 	PassedOver, Refills atomic.Int64
+	// Schedules are in force. Ticks of functions were handed over; TicksMissed are not made up for, and of
+	// TicksSkipped no kernel made anything.
+	Schedules, Ticks, TicksMissed, TicksSkipped atomic.Int64
 	// ClockSteps are the jumps of the database's clock that were seen.
 	ClockSteps atomic.Int64
 

@@ -25,6 +25,10 @@ func (e *Engine) Lead(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the active policies: %w", err)
 	}
+	schedules, lastTicks, err := e.readSchedules(ctx)
+	if err != nil {
+		return err
+	}
 	snapshot, err := e.config.Ledger.Snapshot(ctx)
 	if err != nil {
 		return err
@@ -39,6 +43,7 @@ func (e *Engine) Lead(ctx context.Context) error {
 		}
 		e.tickAt(e.now()) // the last one that nobody led for
 		e.armTicks()
+		e.leadSchedules(schedules, lastTicks)
 		// Where it stands now, the ledger says: another sidecar may have ended it meanwhile.
 		for _, r := range e.open {
 			if r.phase == queued || r.phase == waiting {
@@ -64,6 +69,7 @@ func (e *Engine) Lose(ctx context.Context) {
 			}
 		}
 		e.loading, e.ticks.queue, e.wanting = loads{}, nil, nil
+		e.schedules = newSchedules(e.schedules.alarm)
 		e.leads++
 		for _, l := range e.lanes {
 			waiting := l.waiting

@@ -25,13 +25,13 @@ func clock(t testing.TB, text string) time.Time {
 func TestTimingsHaveTheirBoundaries(t *testing.T) {
 	t.Parallel()
 	for metadata, want := range map[string]string{
-		`{"every":"minute"}`:             "2026-11-23T10:44:00Z",
-		`{"every":"hour"}`:               "2026-11-23T10:00:00Z",
-		`{"every":"day"}`:                "2026-11-23T00:00:00Z",
-		`{"every":"day","at":"02:00"}`:   "2026-11-23T02:00:00Z",
-		`{"every":"day","at":"10:45"}`:   "2026-11-22T10:45:00Z",
-		`{"every":"day","at":"00:00"}`:   "2026-11-23T00:00:00Z",
-		`{"every":"minute","at":""}`:     "2026-11-23T10:44:00Z",
+		`{"every":"minute"}`:             "2026-03-02T10:44:00Z",
+		`{"every":"hour"}`:               "2026-03-02T10:00:00Z",
+		`{"every":"day"}`:                "2026-03-02T00:00:00Z",
+		`{"every":"day","at":"02:00"}`:   "2026-03-02T02:00:00Z",
+		`{"every":"day","at":"10:45"}`:   "2026-03-01T10:45:00Z",
+		`{"every":"day","at":"00:00"}`:   "2026-03-02T00:00:00Z",
+		`{"every":"minute","at":""}`:     "2026-03-02T10:44:00Z",
 		`{}`:                             "",
 		`{"every":"week"}`:               "want minute",
 		`{"every":"hour","at":"02:00"}`:  "of every day",
@@ -46,7 +46,7 @@ func TestTimingsHaveTheirBoundaries(t *testing.T) {
 		case err != nil:
 			got = err.Error()
 		case timing != nil:
-			got = timing.last(clock(t, "2026-11-23T10:44:59Z")).Format(time.RFC3339)
+			got = timing.last(clock(t, "2026-03-02T10:44:59Z")).Format(time.RFC3339)
 		}
 		if want == "" && got != "" || !strings.Contains(got, want) {
 			t.Errorf("%s: got %q, want %q", metadata, got, want)
@@ -132,12 +132,12 @@ func TestATickIsJudgedOncePerSubject(t *testing.T) {
 	const perOwner = `{"every":"minute","per":"owner","when":{"entity_type":"execution","status":"complete"}}`
 	b := setup(t, func(b *bench) { b.kernels[policyKernel] = silent })
 	for i, at := range []string{"10:43:59", "10:44:00", "10:44:59", "10:45:00"} {
-		b.execution(0x100+i, "alice", fmt.Sprint("t", i), "2026-11-23T"+at+"Z")
+		b.execution(0x100+i, "alice", fmt.Sprint("t", i), "2026-03-02T"+at+"Z")
 	}
-	b.execution(0x110, "bob", "t1", "2026-11-23T10:44:30Z")
-	b.execution(0x111, "carol", "t1", "2026-11-23T10:44:30Z", func(s *span.Span) { s.Status = new("error") })
+	b.execution(0x110, "bob", "t1", "2026-03-02T10:44:30Z")
+	b.execution(0x111, "carol", "t1", "2026-03-02T10:44:30Z", func(s *span.Span) { s.Status = new("error") })
 	b.put(0x112, "note", noteOf("alice", "t9", "private"), func(s *span.Span) {
-		s.At = span.NewTime(clock(t, "2026-11-23T10:44:30Z"))
+		s.At = span.NewTime(clock(t, "2026-03-02T10:44:30Z"))
 	})
 	b.deliver(
 		b.put(1, "policy", policyOf("system", "system", perTenant)),
@@ -150,18 +150,18 @@ func TestATickIsJudgedOncePerSubject(t *testing.T) {
 		"t1/alice/private/10:45/0", "t1/bob/private/10:45/0", "t1/system/tenant/10:45/0",
 		"t2/alice/private/10:45/0", "t2/system/tenant/10:45/0", "t5/dave/tenant/10:45/0", "t5/dave/tenant/10:45/0",
 	}
-	b.tick(clock(t, "2026-11-23T10:45:04Z")) // within the time of settling it is another minute's
+	b.tick(clock(t, "2026-03-02T10:45:04Z")) // within the time of settling it is another minute's
 	if got := b.ticked(); slices.ContainsFunc(got, func(s string) bool { return strings.Contains(s, "10:45") }) {
 		t.Errorf("before its commits have settled: %v", got)
 	}
 	b.mu.Lock()
 	b.boots = nil
 	b.mu.Unlock()
-	b.tick(clock(t, "2026-11-23T10:45:05Z"))
+	b.tick(clock(t, "2026-03-02T10:45:05Z"))
 	if got := b.ticked(); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	b.tick(clock(t, "2026-11-23T10:45:55Z"))
+	b.tick(clock(t, "2026-03-02T10:45:55Z"))
 	if got := b.ticked(); !slices.Equal(got, want) {
 		t.Errorf("a boundary is judged twice: %v", got)
 	}
@@ -171,7 +171,7 @@ func TestATickIsJudgedOncePerSubject(t *testing.T) {
 func TestATicksIDIsDerived(t *testing.T) {
 	t.Parallel()
 	p := &policy{id: idOf(1), seq: 3, owner: "system", tenant: "system", timing: &timing{per: "owner"}}
-	at := clock(t, "2026-11-23T10:45:00Z")
+	at := clock(t, "2026-03-02T10:45:00Z")
 	seen := map[span.ID]string{}
 	for name, s := range map[string]*span.Span{
 		"it":            p.tickSpan(at, ledger.Subject{TenantID: "t", OwnerID: "o"}, 0),
@@ -208,7 +208,7 @@ func TestAPolicyMayAskForMoreTurns(t *testing.T) {
 		}
 	})
 	b.deliver(b.put(1, "policy", policyOf("dave", "t5", `{"every":"hour"}`)))
-	b.tick(clock(t, "2026-11-23T10:00:05Z"))
+	b.tick(clock(t, "2026-03-02T10:00:05Z"))
 	want := []string{"t5/dave/tenant/10:00/0", "t5/dave/tenant/10:00/1", "t5/dave/tenant/10:00/2",
 		"t5/dave/tenant/10:00/3"}
 	if got := b.ticked(); !slices.Equal(got, want) {
@@ -234,7 +234,7 @@ func TestATickHoldsUpNoRow(t *testing.T) {
 		for _, p := range b.engine.policies.timed {
 			p.judged = time.Time{}
 		}
-		b.engine.tickAt(clock(t, "2026-11-23T10:00:05Z"))
+		b.engine.tickAt(clock(t, "2026-03-02T10:00:05Z"))
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -302,9 +302,9 @@ func TestBookkeepingIsForPoliciesThatNameIt(t *testing.T) {
 	)
 	request := b.put(0x20, "request")
 	eventually(t, "all are disposed of", b.deliver(
-		b.execution(0x11, "alice", "t1", "2026-11-23T10:44:00Z"),
-		b.execution(0x12, "alice", "t1", "2026-11-23T10:44:00Z", deep(span.MaxDepth-1)),
-		b.execution(0x13, "alice", "t1", "2026-11-23T10:44:00Z", deep(span.MaxDepth)),
+		b.execution(0x11, "alice", "t1", "2026-03-02T10:44:00Z"),
+		b.execution(0x12, "alice", "t1", "2026-03-02T10:44:00Z", deep(span.MaxDepth-1)),
+		b.execution(0x13, "alice", "t1", "2026-03-02T10:44:00Z", deep(span.MaxDepth)),
 		b.put(0x14, "metric", noteOf("alice", "t1", "private")),
 		request))
 	b.becomes(request.ID, "complete")

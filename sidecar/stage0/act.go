@@ -369,6 +369,11 @@ func isTick(cause *span.Span) bool {
 	return cause.EntityType == tickType && cause.Xact == nil && cause.PolicyID != nil
 }
 
+// isFunctionTick reports whether a cause is no span of the ledger, but a time of a function's schedule.
+func isFunctionTick(cause *span.Span) bool {
+	return cause.EntityType == tickType && cause.Xact == nil && cause.PolicyID == nil && cause.ParentID != nil
+}
+
 // sameContent compares two versions in all that their author states: not who, at, trace and engine's marks.
 func sameContent(a, b *span.Span) bool {
 	first, err := contentOf(a)

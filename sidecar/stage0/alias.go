@@ -43,7 +43,7 @@ func (s *Stage0) bootEach(ctx context.Context, manifest *governed, job Job) erro
 func (s *Stage0) awaitReadable(ctx context.Context, causes []*span.Span) error {
 	keys := make([]span.Key, 0, len(causes))
 	for _, cause := range causes {
-		if !isTick(cause) { // no row
+		if !isTick(cause) && !isFunctionTick(cause) { // no row
 			keys = append(keys, cause.Key())
 		}
 	}
@@ -110,6 +110,12 @@ func (inv *invocation) unalias(id span.ID) span.ID {
 // older style lists all that it can read, and inserts what is there already without effect; the version
 // that it found makes its own request.
 func (inv *invocation) isAnothers(s, cause *span.Span) bool {
-	return s.EntityType == "request" && cause.EntityType == "function" && inv.kernel.isOlder() &&
-		s.ParentID != nil && *s.ParentID != cause.ID
+	function := cause.ID
+	switch {
+	case isFunctionTick(cause):
+		function = *cause.ParentID
+	case cause.EntityType != "function":
+		return false
+	}
+	return s.EntityType == "request" && inv.kernel.isOlder() && s.ParentID != nil && *s.ParentID != function
 }

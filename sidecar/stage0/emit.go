@@ -100,6 +100,8 @@ func (inv *invocation) derive(s, cause *span.Span, group *draft) error {
 		step = int64(*cause.Attempt)
 	}
 	switch {
+	case s.EntityType == "request" && isFunctionTick(cause):
+		return inv.deriveTick(s, cause, who)
 	case s.EntityType == "request" && cause.EntityType == "function":
 		s.At = cause.At
 		id := span.Derive("request", at, []span.ID{cause.ID}, int64(cause.Seq))
@@ -126,6 +128,15 @@ func (inv *invocation) derive(s, cause *span.Span, group *draft) error {
 	ordinal += int64(inv.nested[cause.Key()]) * nestedMax
 	return inv.complete(s, cause, inv.kernel.name,
 		span.Derive(inv.kernel.name, at, []span.ID{cause.ID}, step, ordinal), who)
+}
+
+// deriveTick makes the request of a function's tick. It has the tick's id: there is one, whoever makes it.
+func (inv *invocation) deriveTick(s, cause *span.Span, who string) error {
+	if s.ParentID == nil || *s.ParentID != *cause.ParentID {
+		return denied("a tick of the function %s becomes a request of that function, or nothing", *cause.ParentID)
+	}
+	s.At = cause.At
+	return inv.complete(s, cause, tickType, cause.ID, who)
 }
 
 // isRecord reports whether s says what ran.
@@ -198,8 +209,11 @@ func complete(s, cause *span.Span, kind string, id span.ID, who string) error {
 	if above, derived := cause.Engine(); derived {
 		meta.Root, meta.Depth = above.Root, above.Depth+1
 	}
-	if isTick(cause) {
+	switch { // a tick stands in no ledger: whose it is caused what is made of it
+	case isTick(cause):
 		meta.Cause = span.Key{ID: *cause.PolicyID, Seq: cause.Seq}
+	case isFunctionTick(cause):
+		meta.Cause = span.Key{ID: *cause.ParentID, Seq: cause.Seq}
 	}
 	if meta.Depth > span.MaxDepth && !isReport(s, kind) {
 		return denied("the chain of causes is %d deep, at most %d: something triggers itself", meta.Depth,

@@ -95,6 +95,14 @@ create index if not exists universal_registry_due_idx
 comment on index ledger.universal_registry_due_idx is
     'Requests that were delayed, of all tenants, by when they are due.';
 
+create index if not exists universal_registry_schedule_idx
+    on ledger.universal_registry (id, seq)
+    where entity_type = 'function'
+        and metadata ? 'schedule';
+
+comment on index ledger.universal_registry_schedule_idx is
+    'Functions that recur: read when a sidecar takes over.';
+
 -- A statement that an API has prepared is planned for any user, that is for the average one, who has few rows:
 -- fetch all, then sort. For the busiest one that is a second a page. So the planner is to believe (from the
 -- next analyze on) that there are few users and tenants, with many rows each; then it walks the index in order.

@@ -1,6 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 94c3ae5dce53efa30951ad6122c80414235000d4924a6fa408e2322f8288c5da
+-- Sources: c53accbdab13a759fd007a09105369ded2f88bf496c1ca7e7e60660a4d55522a
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -142,6 +142,7 @@ begin
         ('index', 'ledger.universal_registry_owner_at_idx', 'CREATE INDEX universal_registry_owner_at_idx ON ledger.universal_registry USING btree (owner_id, at DESC)'),
         ('index', 'ledger.universal_registry_parent_owner_idx', 'CREATE INDEX universal_registry_parent_owner_idx ON ledger.universal_registry USING btree (parent_id, owner_id, accepted_at DESC) WHERE (parent_id IS NOT NULL)'),
         ('index', 'ledger.universal_registry_public_at_idx', 'CREATE INDEX universal_registry_public_at_idx ON ledger.universal_registry USING btree (at DESC) WHERE (visibility = ''public''::text)'),
+        ('index', 'ledger.universal_registry_schedule_idx', 'CREATE INDEX universal_registry_schedule_idx ON ledger.universal_registry USING btree (id, seq) WHERE ((entity_type = ''function''::text) AND (metadata ? ''schedule''::text))'),
         ('index', 'ledger.universal_registry_shared_at_idx', 'CREATE INDEX universal_registry_shared_at_idx ON ledger.universal_registry USING btree (tenant_id, at DESC) WHERE (visibility = ''tenant''::text)'),
         ('index', 'ledger.universal_registry_tenant_at_idx', 'CREATE INDEX universal_registry_tenant_at_idx ON ledger.universal_registry USING btree (tenant_id, at DESC)'),
         ('index', 'ledger.universal_registry_tenant_type_at_idx', 'CREATE INDEX universal_registry_tenant_type_at_idx ON ledger.universal_registry USING btree (tenant_id, entity_type, at DESC)'),

@@ -23,7 +23,7 @@ var mayImport = map[string][]string{
 	"sidecar/cron":    {},
 	"sidecar/ledger":  {"sidecar/span", "sidecar/turns", "kernels", "supabase", "sql"},
 	"sidecar/tail":    {"sidecar/span"},
-	"sidecar/engine":  {"sidecar/span", "sidecar/ledger"},
+	"sidecar/engine":  {"sidecar/cron", "sidecar/span", "sidecar/ledger"},
 	"sidecar/fetch":   {},
 	"sidecar/stage0": {"sidecar/fetch", "sidecar/ledger", "sidecar/sandbox", "sidecar/sign",
 		"sidecar/span"},
