@@ -113,9 +113,9 @@ func (w *world) backdateTicks() {
 	w.t.Helper()
 	w.exec(`begin; ` + withoutTriggers + `;
 		insert into ledger.universal_registry (id, seq, entity_type, who, did, this, at, owner_id, tenant_id,
-			visibility, status, name, language, code, metadata, accepted_at, xact)
+			visibility, is_deleted, status, name, language, code, metadata, accepted_at, xact)
 		values ('` + newID(w.random).String() + `', 0, 'policy', 'user:alice', 'defined', 'policy',
-			now() - interval '2 min', 'alice', 'acme', 'private', 'active', 'chaos-tick', 'javascript',
+			now() - interval '2 min', 'alice', 'acme', 'private', false, 'active', 'chaos-tick', 'javascript',
 			'function on(span, ctx) { return [{ emit_span: { entity_type: "tock", name: ctx.input.tick.to } }]; }',
 			'{"every": "minute"}', now() - interval '2 min', pg_current_xact_id());
 		` + withTriggers + ` commit`)
