@@ -137,8 +137,13 @@ func (l *Ledger) check(ctx context.Context) error {
 	if err := RefusePooler(ctx, conn.Conn()); err != nil {
 		return err
 	}
+	return checkLedger(ctx, conn.Conn())
+}
+
+// checkLedger refuses a database without a ledger, or with one that this sidecar can not work on.
+func checkLedger(ctx context.Context, conn *pgx.Conn) error {
 	var table, canInsert bool
-	err = conn.QueryRow(ctx, `select to_regclass('ledger.universal_registry') is not null,
+	err := conn.QueryRow(ctx, `select to_regclass('ledger.universal_registry') is not null,
 		coalesce(has_table_privilege(to_regclass('ledger.universal_registry'), 'insert'), false)`).
 		Scan(&table, &canInsert)
 	switch {
@@ -150,7 +155,7 @@ func (l *Ledger) check(ctx context.Context) error {
 	case !canInsert:
 		return fmt.Errorf("%s may not insert into the ledger: run `logline migrate` again as the owner", Role)
 	}
-	return checkSchema(ctx, conn.Conn())
+	return checkSchema(ctx, conn)
 }
 
 func explainConnect(err error) error {

@@ -29,6 +29,14 @@ left join pg_catalog.pg_proc as p on p.oid = to_regprocedure(g.name)`
 // migration that this program knows, as far as it is of the ledger's version. At most limit walls are
 // returned, and how many there are.
 func (l *Ledger) Walls(ctx context.Context, migration string, limit int) (walls []Wall, n int, err error) {
+	return fallen(ctx, l.pool, migration, limit)
+}
+
+type batcher interface {
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+}
+
+func fallen(ctx context.Context, on batcher, migration string, limit int) (walls []Wall, n int, err error) {
 	batch := &pgx.Batch{}
 	batch.Queue(guardsSQL).Query(func(rows pgx.Rows) error {
 		var name, body, version string
@@ -47,7 +55,7 @@ func (l *Ledger) Walls(ctx context.Context, migration string, limit int) (walls 
 		walls = append(walls, found...)
 		return err
 	})
-	if err := l.pool.SendBatch(ctx, batch).Close(); err != nil {
+	if err := on.SendBatch(ctx, batch).Close(); err != nil {
 		return nil, 0, fmt.Errorf("check the walls of the ledger: %w", err)
 	}
 	return walls[:min(len(walls), limit)], len(walls), nil
