@@ -20,7 +20,7 @@ QUICK ?=
 RACE := ./sidecar/config ./sidecar/engine ./sidecar/fetch ./sidecar/ledger ./sidecar/sign ./sidecar/span ./sidecar/tail \
 	./sidecar/turns
 
-.PHONY: help build up test bench lint gen migrate bootstrap .needs-go .fresh
+.PHONY: help build up test bench chaos lint gen migrate bootstrap .needs-go .fresh
 
 help: ## list these commands
 	@printf 'LogLineOS. Start with: make up\n\n'
@@ -42,6 +42,10 @@ bench: .needs-go ## run the benchmarks; those of tests/bench once each
 	parts=$$(go list $(PACKAGES) | grep -v /tests/bench || true); \
 	[ -z "$$whole" ] || go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 60m $$whole $(if $(QUICK),-quick); \
 	[ -z "$$parts" ] || go test -run '^$$' -bench '$(BENCH)' -timeout 60m $$parts
+
+chaos: .needs-go ## break a running ledger in random ways for CHAOS_MINUTES (15), and judge it
+	@CHAOS_MINUTES='$(CHAOS_MINUTES)' go test -count=1 -v -timeout $$(( 2 * $(CHAOS_MINUTES) + 30 ))m \
+		$(TEST_FLAGS) ./tests/chaos
 
 lint: .needs-go ## check with gofmt, go vet and staticcheck
 	@echo 'lint       gofmt, go vet, staticcheck (about half a minute the first time)'

@@ -11,7 +11,7 @@
 //	delay:50ms the goroutine waits
 //
 // @3 is the third time that the place is passed, and only that one; without it the first one. @1+ is each
-// time from the first on. LOGLINE_DISABLE, a list with commas, switches a defence off (Disabled).
+// time from the first on. LOGLINE_DISABLE, a list with commas, switches a defense off (Disabled).
 //
 // To add a place: a name below, with where it stands, and one line there. A name that is not in the list
 // panics, and tests/chaos fails where no scenario passes it.
@@ -58,7 +58,7 @@ var names = map[string]string{
 	LastCursor:       "tail/cursor.go: the process stops; the last cursor is not stored",
 }
 
-// The defences that LOGLINE_DISABLE can switch off, to show that the tests notice.
+// The defenses that LOGLINE_DISABLE can switch off, to show that the tests notice.
 const (
 	// Fence: what a request's run gives is written though somebody else has moved the request on.
 	Fence = "fence"
@@ -66,7 +66,7 @@ const (
 	Derived = "derived"
 	// Sorted: a batch is written in any order.
 	Sorted = "sorted"
-	// Snapshot: the cursor is the newest accepted_at that was seen.
+	// Snapshot: the cursor is a high-water mark of transaction ids.
 	Snapshot = "snapshot"
 )
 

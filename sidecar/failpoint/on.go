@@ -27,8 +27,8 @@ func Hit(name string) { _ = Err(name) }
 // Err passes a place that can fail, and does there what is planned.
 func Err(name string) error { return planned().pass(name) }
 
-// Disabled reports whether a defence is switched off.
-func Disabled(defence string) bool { return planned().disabled[defence] }
+// Disabled reports whether a defense is switched off.
+func Disabled(defense string) bool { return planned().disabled[defense] }
 
 // plan counts the passes of each place.
 type plan struct {
@@ -110,12 +110,12 @@ func parse(actions, disabled string) (*plan, error) {
 		}
 		p.actions[name] = a
 	}
-	for _, defence := range strings.FieldsFunc(disabled, func(r rune) bool { return r == ',' }) {
-		switch defence {
+	for _, defense := range strings.FieldsFunc(disabled, func(r rune) bool { return r == ',' }) {
+		switch defense {
 		case Fence, Derived, Sorted, Snapshot:
-			p.disabled[defence] = true
+			p.disabled[defense] = true
 		default:
-			return nil, fmt.Errorf("read LOGLINE_DISABLE: there is no defence %q", defence)
+			return nil, fmt.Errorf("read LOGLINE_DISABLE: there is no defense %q", defense)
 		}
 	}
 	return p, nil

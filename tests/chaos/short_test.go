@@ -36,6 +36,7 @@ func TestNothingIsLostOrDoubledWithTheSlot(t *testing.T) {
 	w.add("a")
 	w.storm(150, append(named("the slot is dropped", "the slot is made anew ahead of the cursor",
 		"the slot is advanced behind the sidecars' back", "the cursor is lost", "the walsender is terminated",
+		"the schema engine is dropped while the leader works",
 		"the slot is dropped while a transaction stays open"), fault{"the slot is invalidated", (*world).loseSlot}))
 	w.conclude()
 }
@@ -61,6 +62,16 @@ func TestNothingIsLostOrDoubledByWhatClientsAndOwnersDo(t *testing.T) {
 		faultNamed("a transaction stays open"),
 		faultNamed("the table changes"),
 	})
+	w.conclude()
+}
+
+func TestNothingIsLostOrDoubledByPolling(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{more: []string{"LOGLINE_SOURCE=poll"}})
+	w.add("a")
+	w.add("b")
+	w.storm(120, named("kill -9 of the leader", "a transaction stays open", "answers of commits are lost",
+		"pg_ctl stop -m immediate", "the cursor is lost", "the schema engine is dropped while the leader works"))
 	w.conclude()
 }
 
