@@ -92,12 +92,14 @@ type Engine struct {
 	config Config
 	events chan func()
 	slots  chan struct{} // one per item that is not disposed of
+	inbox  inbox
 	hurry  chan struct{} // closed by Hurry
 	once   sync.Once
 	work   sync.WaitGroup
 	ctx    context.Context // of the work; set by Run before anything is started
 
 	// All below belongs to the loop.
+	spare       []arrival // of inbox
 	draining    bool
 	isDeposed   bool // another sidecar may lead: start nothing
 	lanes       map[laneKey]*lane
@@ -240,106 +242,6 @@ func (e *Engine) do(event func()) {
 // start runs f in a goroutine that Run waits for. It is called from the loop.
 func (e *Engine) start(f func(ctx context.Context)) {
 	e.work.Go(func() { f(e.ctx) })
-}
-
-// item is one row on its way through its triggers.
-type item struct {
-	row     *span.Published
-	span    *span.Span // the whole span, where it was loaded
-	matches []*policy
-	left    *atomic.Int32 // triggers that have not disposed of it
-	done    func()
-	tick    json.RawMessage // ctx.input.tick, where it is no row but the time of a policy
-	round   int             // of that tick
-	again   func(round int)
-	since   time.Duration // what its lane had worked when it came
-	tries   int
-	races   int // of what it appended, lost to other writers
-	parts   int // groups of what a run gave for it that have no fate yet
-	race    *raceError
-	raced   []*policy // whose groups were lost so
-	most    int       // how many such may share a run, after one that failed; 0 is no limit
-}
-
-func (i *item) dispose() {
-	if i.left.Add(-1) == 0 {
-		i.done()
-	}
-}
-
-// Row takes one row in commit order. It blocks while too many are undisposed. done is called when the
-// slot may move past the row.
-func (e *Engine) Row(ctx context.Context, row *span.Published, done func()) error {
-	select {
-	case e.slots <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	route := func() { e.route(row, done) }
-	switch {
-	case row.EntityType == "policy":
-		// Read here, in order: the rows after it are judged by this version.
-		found, err := e.config.Load(ctx, []span.Key{row.Key()})
-		if err != nil {
-			<-e.slots
-			return err
-		}
-		route = func() {
-			e.setPolicy(found[0])
-			e.route(row, done)
-		}
-	case row.EntityType == "function" && row.Status != nil && *row.Status == "scheduled":
-		e.config.Prefetch(ctx, []span.Key{row.Key()})
-	}
-	select {
-	case e.events <- route:
-		return nil
-	case <-ctx.Done():
-		<-e.slots
-		return ctx.Err()
-	}
-}
-
-// route finds the triggers that match row and gives it to each.
-func (e *Engine) route(row *span.Published, done func()) {
-	e.stats.Rows.Add(1)
-	e.noteTime(row.AcceptedAt.Time)
-	last := &item{left: newCount(1), done: done}
-	it := &item{row: row, left: newCount(1), done: func() {
-		<-e.slots
-		last.dispose()
-	}}
-	defer it.dispose()
-	switch row.EntityType {
-	case "request":
-		e.observeRequest(row)
-	case "function":
-		e.observeFunction(row)
-	}
-	manifest := e.config.Manifest()
-	if manifest == nil {
-		return
-	}
-	for i := range manifest.Triggers {
-		trigger := &manifest.Triggers[i]
-		if !trigger.When.Matches(row) {
-			continue
-		}
-		switch {
-		case trigger.Kernel == policyKernel:
-			if it.matches != nil { // by another trigger
-				continue
-			}
-			if it.matches = e.policies.match(row); len(it.matches) > 0 {
-				e.judge(row, it.matches, it, last)
-			}
-		case row.EntityType == "request":
-			e.admitRow(row, trigger.Kernel)
-		default:
-			it.left.Add(1)
-			e.lane(laneKey{kernel: trigger.Kernel}).add(it)
-		}
-	}
 }
 
 // dispatch starts whatever can start. It is called after the events that have come.
