@@ -94,7 +94,7 @@ func TestARowThatWasGivenUpHoldsNoPlace(t *testing.T) {
 	running.Wait()
 }
 
-// BenchmarkRow is what a row costs that no trigger and no policy wants, beside one event of the loop for each.
+// BenchmarkRow is what a row costs that no trigger and no policy wants, beside an event of the loop for each.
 func BenchmarkRow(b *testing.B) {
 	e, stop := routing(b)
 	defer stop()
