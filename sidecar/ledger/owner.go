@@ -40,7 +40,7 @@ func (o *Owner) Close(ctx context.Context) error { return o.conn.Close(ctx) }
 
 // Latest is Ledger.Latest under the owner's rights.
 func (o *Owner) Latest(ctx context.Context, ids []span.ID) (map[span.ID]*span.Span, error) {
-	spans, err := querySpans(ctx, o.conn, latestSQL, texts(ids))
+	spans, err := querySpans(ctx, o.conn, latestSQL, uuids(ids))
 	if err != nil {
 		return nil, err
 	}

@@ -9,19 +9,25 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
 // Load reads versions by key in one round trip. A key that does not exist is absent from the map.
 func (l *Ledger) Load(ctx context.Context, keys []span.Key) (map[span.Key]*span.Span, error) {
-	ids, seqs := make([]string, len(keys)), make([]int32, len(keys))
+	return l.versions.get(ctx, keys)
+}
+
+const loadSQL = ` from unnest($1::uuid[], $2::int4[]) as k(id, seq)
+	join ledger.universal_registry r on r.id = k.id and r.seq = k.seq`
+
+func (l *Ledger) load(ctx context.Context, keys []span.Key) (map[span.Key]*span.Span, error) {
+	ids, seqs := make([]pgtype.UUID, len(keys)), make([]int32, len(keys))
 	for i, key := range keys {
-		ids[i], seqs[i] = key.ID.String(), int32(key.Seq)
+		ids[i], seqs[i] = pgtype.UUID{Bytes: key.ID, Valid: true}, int32(key.Seq)
 	}
-	spans, err := querySpans(ctx, l.pool, `select `+selectList+`
-		from unnest($1::text[]::uuid[], $2::int4[]) as k(id, seq)
-		join ledger.universal_registry r on r.id = k.id and r.seq = k.seq`, ids, seqs)
+	spans, err := querySpans(ctx, l.pool, "select "+selectList+loadSQL, ids, seqs)
 	if err != nil {
 		return nil, err
 	}
@@ -60,14 +66,18 @@ func (l *Ledger) LoadVisible(ctx context.Context, keys []span.Key) (map[span.Key
 }
 
 var latestSQL = `select ` + selectList + `
-	from unnest($1::text[]::uuid[]) as k(id)
+	from unnest($1::uuid[]) as k(id)
 	cross join lateral (
 		select * from ledger.universal_registry v where v.id = k.id order by v.seq desc limit 1
 	) r`
 
 // Latest reads the latest version of each id in one round trip. An id without a row is absent.
 func (l *Ledger) Latest(ctx context.Context, ids []span.ID) (map[span.ID]*span.Span, error) {
-	spans, err := querySpans(ctx, l.pool, latestSQL, texts(ids))
+	return l.newest.get(ctx, ids)
+}
+
+func (l *Ledger) latest(ctx context.Context, ids []span.ID) (map[span.ID]*span.Span, error) {
+	spans, err := querySpans(ctx, l.pool, latestSQL, uuids(ids))
 	if err != nil {
 		return nil, err
 	}
@@ -324,7 +334,8 @@ func (l *Ledger) within(ctx context.Context, scope Scope, read func(pgx.Tx) erro
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
 	if _, err := tx.Exec(ctx, `select set_config('app.user_id', $1, true),
 			set_config('app.tenant_id', $2, true), set_config('statement_timeout', '2000', true),
-			set_config('search_path', 'pg_catalog', true), set_config('standard_conforming_strings', 'on', true)`,
+			set_config('search_path', 'pg_catalog', true), set_config('standard_conforming_strings', 'on', true),
+			set_config('plan_cache_mode', 'auto', true)`,
 		scope.UserID, scope.TenantID); err != nil {
 		return fmt.Errorf("set the scope: %w", err)
 	}
@@ -339,6 +350,14 @@ func (l *Ledger) within(ctx context.Context, scope Scope, read func(pgx.Tx) erro
 		return ErrStatementTimeout
 	}
 	return err
+}
+
+func uuids(ids []span.ID) []pgtype.UUID {
+	list := make([]pgtype.UUID, len(ids))
+	for i, id := range ids {
+		list[i] = pgtype.UUID{Bytes: id, Valid: true}
+	}
+	return list
 }
 
 func texts(ids []span.ID) []string {
