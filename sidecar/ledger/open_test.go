@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/pgtest"
 )
 
 // of drafts a request of a tenant, due at a time from now (0: at once).
@@ -146,7 +147,14 @@ func TestDelayedRequestsComeByTheirTime(t *testing.T) {
 // A mark never passes what is open, nor what may still commit.
 func TestMarksPassNothingThatIsOpen(t *testing.T) {
 	t.Parallel()
-	l, owner := setup(t, 3)
+	// A server of its own: of another test's open transaction the marks keep clear, too.
+	db := pgtest.NewCluster(t, nil).New(t)
+	l, err := Open(t.Context(), db.SidecarURL, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.Close)
+	owner := connect(t, db.URL)
 	state := func() string {
 		t.Helper()
 		return fmt.Sprint(openIDs(t, l, "t1", 3), openIDs(t, l, "t2", 3), tenantsOpen(t, l),

@@ -160,27 +160,6 @@ func (l *Ledger) CountRetries(ctx context.Context, id span.ID) (int, error) {
 	return count, nil
 }
 
-// OpenStatuses are the states of a request that somebody must still act on.
-var OpenStatuses = []string{"scheduled", "retry", "running", "blocked", "cancel_requested"}
-
-// OpenRequests returns up to limit requests whose latest version is open, in id order, after the
-// id given (the nil UUID for the first page). Those that came in through the import door are left out:
-// whoever had them ran elsewhere. It is read when a sidecar takes over, never in steady state.
-func (l *Ledger) OpenRequests(ctx context.Context, after span.ID, limit int) ([]*span.Span, error) {
-	return querySpans(ctx, l.pool, `select `+selectList+`
-		from ledger.universal_registry r
-		where r.entity_type = 'request'
-			and r.status in ('scheduled', 'retry', 'running', 'blocked', 'cancel_requested')
-			and not r.is_deleted
-			and r.id > $1::text::uuid
-			and r.accepted_at > `+acceptedUntil+`
-			and not exists (
-				select 1 from ledger.universal_registry n where n.id = r.id and n.seq = r.seq + 1
-			)
-		order by r.id
-		limit $2`, after.String(), limit)
-}
-
 // ActivePolicies returns the latest version of every policy that is active.
 func (l *Ledger) ActivePolicies(ctx context.Context) ([]*span.Span, error) {
 	return querySpans(ctx, l.pool, `select `+selectList+`

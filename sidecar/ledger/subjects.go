@@ -58,7 +58,8 @@ func (l *Ledger) Subjects(ctx context.Context, search SubjectSearch) ([]Subject,
 	}
 	var subjects []Subject
 	err := pgx.BeginTxFunc(ctx, l.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "set local statement_timeout = '20s'; set local plan_cache_mode = auto"); err != nil {
+		_, err := tx.Exec(ctx, "set local statement_timeout = '20s'; set local plan_cache_mode = auto")
+		if err != nil {
 			return err
 		}
 		rows, err := tx.Query(ctx, `with recursive tenant as (
