@@ -14,6 +14,7 @@ var laws = []struct{ name, breaches string }{
 		from ledger.universal_registry f
 		left join ledger.universal_registry r on r.entity_type = 'request' and r.seq = 0
 			and r.metadata -> 'engine' -> 'cause' = jsonb_build_array(f.id, f.seq)
+			and r.metadata -> 'engine' ->> 'kind' = 'request'
 		where f.entity_type = 'function' and f.status = 'scheduled'
 		group by f.id, f.seq having count(r.id) <> 1`},
 	{"each request has exactly one terminal version, its last", `
