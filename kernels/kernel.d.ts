@@ -296,6 +296,8 @@ export interface Tick {
   round: number;
   /** How many actions a turn may have. */
   limit: number;
+  /** How many boundaries before this one are passed over (metadata.fill). */
+  missed?: number;
 }
 
 /** What a kernel gets. */

@@ -59,9 +59,9 @@ func (e *Engine) leadSchedules(stated []ledger.Schedule, last map[span.ID]time.T
 	e.armSchedules()
 }
 
-// readSchedules reads what leadSchedules takes.
-func (e *Engine) readSchedules(ctx context.Context) (stated []ledger.Schedule, last map[span.ID]time.Time,
-	err error) {
+// readSchedules reads what leadSchedules takes, and when each of them and of the policies has ticked last.
+func (e *Engine) readSchedules(ctx context.Context, policies []*span.Span) (stated []ledger.Schedule,
+	last map[span.ID]time.Time, err error) {
 	for after := (span.ID{}); ; {
 		page, err := e.config.Ledger.Schedules(ctx, after, schedulesAt)
 		if err != nil {
@@ -72,9 +72,12 @@ func (e *Engine) readSchedules(ctx context.Context) (stated []ledger.Schedule, l
 		}
 		stated, after = append(stated, page...), page[len(page)-1].ID
 	}
-	ids := make([]span.ID, len(stated))
+	ids := make([]span.ID, 0, len(stated)+len(policies))
 	for i := range stated {
-		ids[i] = stated[i].ID
+		ids = append(ids, stated[i].ID)
+	}
+	for _, policy := range policies {
+		ids = append(ids, policy.ID)
 	}
 	last, err = e.config.Ledger.LastTicks(ctx, ids)
 	return stated, last, err

@@ -25,6 +25,7 @@ type policy struct {
 	when          span.When
 	timing        *timing // nil: it is shown spans
 	judged        time.Time
+	isNoted       bool      // that is what has been judged; else only when it began
 	open          int       // ticks that are not disposed of
 	told          time.Time // that it passes spans over
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // policyKeys are the keys of a policy's metadata that the engine reads.
-var policyKeys = []string{"when", "every", "at", "per", "window"}
+var policyKeys = []string{"when", "every", "at", "per", "window", "fill", "fill_max"}
 
 // checkPolicyForm refuses what would be passed over in silence, and so make a policy that judges more, or
 // other moments, than its author believes: a key that is a slip of one that is read, and a key that has no
@@ -32,7 +32,7 @@ func checkPolicyForm(raw json.RawMessage, isOfSystem bool) error {
 	}
 	states := func(key string) bool { return metadata[key] != nil && string(metadata[key]) != "null" }
 	if !states("every") {
-		for _, key := range []string{"at", "per", "window"} {
+		for _, key := range []string{"at", "per", "window", "fill", "fill_max"} {
 			if states(key) {
 				return fmt.Errorf("%s is of policies on time: state every (minute, hour or day), too, or leave it out",
 					key)

@@ -37,6 +37,12 @@ func TestNothingOfAPolicyIsPassedOverInSilence(t *testing.T) {
 		{`{"at":"02:00"}`, "state every", "state every"},
 		{`{"per":"owner"}`, "state every", "state every"},
 		{`{"window":"none"}`, "state every", "state every"},
+		{`{"fill":"all"}`, "state every", "state every"},
+		{`{"every":"hour","fill":"all","fill_max":5}`, "names entity_type", ""},
+		{`{"every":"hour","fill":"some"}`, "want none, last or all", "want none, last or all"},
+		{`{"every":"hour","fill_max":5}`, "is of fill all", "is of fill all"},
+		{`{"every":"hour","fill":"all","fill_max":0}`, "want 1 to 1000", "want 1 to 1000"},
+		{`{"every":"hour","fil":"all"}`, looks + "fill", looks + "fill"},
 		{`{"every":""}`, "want minute", "want minute"},
 		{`[]`, "decode", "decode"},
 	} {

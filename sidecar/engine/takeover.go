@@ -25,7 +25,7 @@ func (e *Engine) Lead(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the active policies: %w", err)
 	}
-	schedules, lastTicks, err := e.readSchedules(ctx)
+	schedules, lastTicks, err := e.readSchedules(ctx, policies)
 	if err != nil {
 		return err
 	}
@@ -41,9 +41,10 @@ func (e *Engine) Lead(ctx context.Context) error {
 		for _, row := range policies {
 			e.setPolicy(row)
 		}
-		e.tickAt(e.now()) // the last one that nobody led for
-		e.armTicks()
 		e.leadSchedules(schedules, lastTicks)
+		e.resumeTicks(lastTicks)
+		e.tickAt(e.now()) // what nobody led for
+		e.armTicks()
 		// Where it stands now, the ledger says: another sidecar may have ended it meanwhile.
 		for _, r := range e.open {
 			if r.phase == queued || r.phase == waiting {

@@ -21,6 +21,7 @@ const (
 	subjectsPer  = 1000            // of one tenant
 	timersMax    = 100             // time-driven policies of one tenant
 	timersPer    = 25              // and of one owner in it
+	subjectTries = 3               // to find whom a tick is about
 )
 
 // ticks is the state of what time brings: one question to the ledger at once.
@@ -34,7 +35,9 @@ type ticks struct {
 type dueTick struct {
 	policy   *policy
 	from, to time.Time
-	isFill   bool // it was missed: nobody led, or the one before took too long
+	isFill   bool // it was missed, or one before it: nobody led, or the one before took too long
+	missed   int  // boundaries before it that are passed over
+	tries    int
 }
 
 // timing says when a policy is judged.
@@ -44,18 +47,20 @@ type timing struct {
 	name   string        // of every, as the policy states it
 	per    string        // tenant or owner
 	window string        // at, ttl_at or none: which spans make a subject
+	fill   fill          // what becomes of boundaries that nobody judged
 }
 
 // readTiming reads metadata of a policy; nil where it is not time-driven.
 func readTiming(raw json.RawMessage, when span.When, isOfSystem bool) (*timing, error) {
 	var stated struct {
-		Every, At, Per, Window string
+		Every, At, Per, Window, Fill string
+		FillMax                      *int `json:"fill_max"`
 	}
 	if raw == nil {
 		return nil, nil
 	}
 	if err := json.Unmarshal(raw, &stated); err != nil {
-		return nil, fmt.Errorf("decode every, at, per and window: %w", err)
+		return nil, fmt.Errorf("decode every, at, per, window, fill and fill_max: %w", err)
 	}
 	if stated.Every == "" {
 		return nil, nil
@@ -77,6 +82,10 @@ func readTiming(raw json.RawMessage, when span.When, isOfSystem bool) (*timing, 
 			return nil, fmt.Errorf("at is %.40q: want a time such as 02:00 (UTC), of every day", stated.At)
 		}
 		t.at = time.Duration(at.Hour())*time.Hour + time.Duration(at.Minute())*time.Minute
+	}
+	var err error
+	if t.fill, err = readFill(fillLast, stated.Fill, stated.FillMax); err != nil {
+		return nil, err
 	}
 	if t.per == "" {
 		t.per = "tenant"
@@ -109,8 +118,7 @@ func (e *Engine) armTicks() {
 	e.ticks.alarm.set(e.now().Add(-tickSettle).Truncate(time.Minute).Add(time.Minute + tickSettle))
 }
 
-// tickAt queues what is due at this moment of the database's clock. Of several boundaries that were missed
-// the last one is judged.
+// tickAt queues what is due at this moment of the database's clock.
 func (e *Engine) tickAt(now time.Time) {
 	if e.isDeposed || e.draining {
 		return
@@ -120,12 +128,91 @@ func (e *Engine) tickAt(now time.Time) {
 		if !to.After(p.judged) || p.open > 0 {
 			continue
 		}
-		from := to.Add(-p.timing.every)
-		e.ticks.queue = append(e.ticks.queue, dueTick{p, from, to, p.judged.Before(from)})
-		p.judged = to
-		p.open++
+		e.queueTicks(p, to, now)
 	}
 	e.askSubjects()
+}
+
+// queueTicks queues the boundaries up to one, as many as the policy is to make up for, in order.
+func (e *Engine) queueTicks(p *policy, to, now time.Time) {
+	count, judged := int(to.Sub(p.judged)/p.timing.every), 1
+	switch {
+	case p.timing.fill.rule == fillAll:
+		judged = min(count, p.timing.fill.most)
+	case p.timing.fill.rule == fillNone && now.Sub(to) > tickSettle+tickLate:
+		judged = 0
+	}
+	missed := 0
+	if p.isNoted { // else they may have been judged by somebody
+		missed = count - judged
+	}
+	if missed > 0 {
+		last := to.Add(-time.Duration(judged) * p.timing.every)
+		e.tellTicks(p, last, missed, fmt.Sprintf("%d boundaries up to %s are passed over: nobody was there, or "+
+			"the one before took too long; fill is %s", missed, span.NewTime(last), p.timing.fill.rule))
+	}
+	for n := judged - 1; n >= 0; n-- {
+		at := to.Add(-time.Duration(n) * p.timing.every)
+		e.ticks.queue = append(e.ticks.queue,
+			dueTick{policy: p, from: at.Add(-p.timing.every), to: at, isFill: count > 1, missed: missed})
+		p.open++
+		missed = 0
+	}
+	p.judged = to
+}
+
+// tickEnded notes that a policy has one tick less to judge.
+func (e *Engine) tickEnded(p *policy) {
+	p.open--
+	if p.open == 0 && !e.isDeposed && e.policies.byID[p.id] == p {
+		p.isNoted = true
+		e.keepTick(p.id, p.judged)
+	}
+}
+
+// resumeTicks goes on where a sidecar before has noted that it was.
+func (e *Engine) resumeTicks(last map[span.ID]time.Time) {
+	now := e.now()
+	for _, p := range e.policies.timed {
+		if at, isNoted := last[p.id]; isNoted {
+			p.isNoted = true
+			if at = p.timing.last(minTime(at, now)); at.After(p.judged) {
+				p.judged = at
+			}
+		}
+	}
+}
+
+// tellTicks tells the owner of a policy that it is not judged for all that it should be: one policy_error.
+func (e *Engine) tellTicks(p *policy, at time.Time, missed int, fault string) {
+	e.stats.TicksMissed.Add(int64(missed))
+	e.config.Log.Warn("a time-driven policy is passed over", "policy", p.id.String(), "to", at, "boundaries",
+		missed, "why", fault)
+	failure, err := json.Marshal(&span.RunError{Code: span.RunTimeout, Message: fault})
+	var metadata json.RawMessage
+	if err == nil {
+		metadata, err = span.SetEngine(nil, span.EngineMeta{Cause: span.Key{ID: p.id, Seq: p.seq}, Root: p.id,
+			Depth: 1, Kind: "policy_error"})
+	}
+	report := &span.Span{
+		ID:         span.Derive("policy_error:ticks", at, []span.ID{p.id}, int64(p.seq)),
+		EntityType: "policy_error", Who: "sidecar:" + e.config.Node, Did: new("failed"), This: new("policy.ticks"),
+		At: span.NewTime(at), OwnerID: p.owner, TenantID: p.tenant, Visibility: "private",
+		Status: new("error"), ParentID: &p.id, PolicyID: &p.id, RelatedTo: []span.ID{p.id}, Error: failure,
+		Metadata: metadata,
+	}
+	if err == nil {
+		err = e.config.Seal(report, nil)
+	}
+	if err != nil {
+		e.config.Log.Error("policy_error not recorded", "policy", p.id.String(), "error", err)
+		return
+	}
+	e.submit(ledger.Group{Rows: []*span.Span{report}}, func(outcome ledger.Outcome) {
+		if outcome.Err != nil {
+			e.config.Log.Error("policy_error not recorded", "policy", p.id.String(), "error", outcome.Err)
+		}
+	})
 }
 
 // askSubjects finds whom the next tick of the queue is about.
@@ -135,7 +222,7 @@ func (e *Engine) askSubjects() {
 		e.ticks.queue = e.ticks.queue[1:]
 		if e.ticks.isBusy = due.policy.isOfSystem(); !e.ticks.isBusy { // a user's is about himself
 			e.judgeTick(due, []ledger.Subject{{TenantID: due.policy.tenant, OwnerID: due.policy.owner}})
-			due.policy.open--
+			e.tickEnded(due.policy)
 		} else {
 			e.searchSubjects(due)
 		}
@@ -154,19 +241,34 @@ func (e *Engine) searchSubjects(due dueTick) {
 		subjects, err := e.config.Ledger.Subjects(ctx, search)
 		e.do(func() {
 			e.ticks.isBusy = false
-			due.policy.open--
-			if err != nil {
-				e.config.Log.Error("a time-driven policy is passed over", "policy", due.policy.id.String(), "to",
-					due.to, "error", err)
-			}
-			if len(subjects) == subjectsMax {
-				e.config.Log.Warn("a time-driven policy has too many subjects; the rest is passed over", "policy",
-					due.policy.id.String(), "subjects", subjectsMax)
-			}
-			e.judgeTick(due, subjects)
+			e.subjectsFound(due, subjects, err)
 			e.askSubjects()
 		})
 	})
+}
+
+// subjectsFound judges a tick for those that it is about. Where they are not known it asks again.
+func (e *Engine) subjectsFound(due dueTick, subjects []ledger.Subject, err error) {
+	p := due.policy
+	due.tries++
+	switch {
+	case err != nil && due.tries < subjectTries:
+		e.config.Log.Warn("whom a tick is about is not known, trying again", "policy", p.id.String(), "error", err)
+		e.after(backoffMax, func() {
+			if e.policies.byID[p.id] == p && !e.isDeposed {
+				e.ticks.queue = append(e.ticks.queue, due)
+				e.askSubjects()
+			}
+		})
+		return
+	case err != nil:
+		e.tellTicks(p, due.to, 1, fmt.Sprintf("whom the boundary is about is not known: %s", err))
+	case len(subjects) == subjectsMax:
+		e.tellTicks(p, due.to, 0, fmt.Sprintf("the boundary is about more than %d, and judged for so many",
+			subjectsMax))
+	}
+	e.judgeTick(due, subjects)
+	e.tickEnded(p)
 }
 
 // judgeTick queues one item for each subject.
@@ -187,8 +289,12 @@ func (e *Engine) addTick(due dueTick, subject ledger.Subject, round int) {
 	if manifest := e.config.Manifest(); manifest != nil {
 		limit = manifest.Limits.Spans
 	}
-	tick, err := json.Marshal(map[string]any{"every": p.timing.name, "from": span.NewTime(due.from),
-		"to": span.NewTime(due.to), "round": round, "limit": limit})
+	told := map[string]any{"every": p.timing.name, "from": span.NewTime(due.from), "to": span.NewTime(due.to),
+		"round": round, "limit": limit}
+	if due.missed > 0 {
+		told["missed"] = due.missed
+	}
+	tick, err := json.Marshal(told)
 	if err != nil {
 		panic(err) // of texts and numbers: never
 	}
@@ -197,7 +303,7 @@ func (e *Engine) addTick(due dueTick, subject ledger.Subject, round int) {
 		TenantID: s.TenantID, Visibility: s.Visibility, At: s.At, AcceptedAt: s.At}
 	e.queue(e.policyLane(tickLane, subject.TenantID, p), &item{row: row, span: s, matches: []*policy{p},
 		tick: tick, round: round, left: newCount(1),
-		again: func(next int) { e.addTick(due, subject, next) }, done: func() { p.open-- }})
+		again: func(next int) { e.addTick(due, subject, next) }, done: func() { e.tickEnded(p) }})
 }
 
 // tickSpan is what p is shown when its time has come: no span of the ledger. Its id is derived, so what p

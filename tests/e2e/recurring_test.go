@@ -46,7 +46,8 @@ func TestARecurringFunctionOutlivesItsSidecars(t *testing.T) {
 	s := setup(t)
 	first := s.serve()
 	c := function(`return { n: input.n + 1 };`, columns{"status": "active", "visibility": "tenant",
-		"metadata": columns{"schedule": columns{"cron": "* * * * * *", "tz": "Europe/Lisbon", "input": columns{"n": 1}}}})
+		"metadata": columns{"schedule": columns{"cron": "* * * * * *", "tz": "Europe/Lisbon",
+			"input": columns{"n": 1}}}})
 	key := s.insert(alice, c)
 	await := func(n int) {
 		t.Helper()
