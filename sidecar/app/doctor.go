@@ -83,8 +83,12 @@ func Doctor(ctx context.Context, databaseURL string, configuration *config.Confi
 	defer func() { _ = d.session.Close(context.WithoutCancel(ctx)) }()
 	d.pooler(ctx)
 	if d.examineServer(ctx) {
-		d.replication(ctx)
-		d.slots(ctx)
+		if d.polls() {
+			d.skip("replication", "LOGLINE_SOURCE is poll: neither wal_level nor a slot is needed")
+		} else {
+			d.replication(ctx)
+			d.slots(ctx)
+		}
 		d.transactions(ctx)
 		d.clock()
 	}
@@ -136,6 +140,8 @@ func (d *doctor) replicationURL() string {
 	}
 	return d.database
 }
+
+func (d *doctor) polls() bool { return d.config != nil && d.config.Source == "poll" }
 
 func (d *doctor) slotName() string {
 	if d.config != nil {

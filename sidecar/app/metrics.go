@@ -2,9 +2,12 @@ package app
 
 import (
 	"context"
+	"math"
 	"sync/atomic"
+	"time"
 
 	"github.com/loglineos/loglineos/sidecar/metrics"
+	"github.com/loglineos/loglineos/sidecar/tail"
 )
 
 // measure puts what every part has counted into r. What does not answer within ctx is left out.
@@ -16,8 +19,41 @@ func (a *App) measure(ctx context.Context, r *metrics.Reading) {
 		r.Set("logline_tail_phase", flag(name == string(phase)), name)
 	}
 	r.Set("logline_tail_rows_total", float64(a.tail.Rows()))
+	measureSlot(a.tail.Health(), r)
 	a.measureEngine(ctx, r)
 	a.measureRuns(r)
+}
+
+func measureSlot(h tail.Health, r *metrics.Reading) {
+	r.Set("logline_leading", flag(h.Leads))
+	r.Set("logline_tail_undisposed_rows", float64(h.Undisposed))
+	r.Set("logline_tail_lag_bytes", float64(h.LagBytes))
+	r.Set("logline_tail_lag_seconds", h.LagSeconds)
+	r.Set("logline_tail_stuck", flag(h.Stuck != ""))
+	age, safe := math.NaN(), math.Inf(1)
+	if !h.CursorAt.IsZero() {
+		age = time.Since(h.CursorAt).Seconds()
+	}
+	if h.SafeBytes >= 0 && !h.CareAt.IsZero() {
+		safe = float64(h.SafeBytes)
+	}
+	r.Set("logline_cursor_age_seconds", age)
+	r.Set("logline_wal_retained_bytes", float64(h.RetainedBytes))
+	r.Set("logline_wal_safe_bytes", safe)
+	for _, status := range metrics.Statuses {
+		r.Set("logline_slot_status", flag(status == h.WALStatus), status)
+	}
+	r.Set("logline_slots_inactive", float64(len(h.InactiveSlots)))
+	r.Set("logline_wal_sheds_total", float64(h.Sheds))
+	r.Set("logline_leader_sessions_total", float64(h.Sessions))
+	r.Set("logline_leaders_ended_total", float64(h.Takeovers))
+	r.Set("logline_polls_total", float64(h.Polls))
+	for reason, scans := range h.GapScans {
+		r.Set("logline_gap_scans_total", float64(scans), reason)
+	}
+	for reason, rows := range h.GapRows {
+		r.Set("logline_gap_rows_total", float64(rows), reason)
+	}
 }
 
 func (a *App) measureEngine(ctx context.Context, r *metrics.Reading) {
@@ -34,6 +70,13 @@ func (a *App) measureEngine(ctx context.Context, r *metrics.Reading) {
 	count("logline_requests_ended_total", &stats.Cancelled, "cancelled")
 	count("logline_requests_retried_total", &stats.Retried)
 	count("logline_requests_blocked_total", &stats.Blocked)
+	count("logline_requests_passed_over_total", &stats.PassedOver)
+	count("logline_request_refills_total", &stats.Refills)
+	count("logline_policy_repeated_total", &stats.Repeated)
+	count("logline_schedules", &stats.Schedules)
+	count("logline_schedule_ticks_total", &stats.Ticks)
+	count("logline_schedule_missed_total", &stats.TicksMissed)
+	count("logline_schedule_skipped_total", &stats.TicksSkipped)
 	count("logline_requests_refused_total", &stats.Refused)
 	count("logline_takeovers_total", &stats.Takeovers)
 	count("logline_fences_lost_total", &stats.FencesLost)
@@ -50,7 +93,6 @@ func (a *App) measureEngine(ctx context.Context, r *metrics.Reading) {
 		a.log.Warn("the engine does not say what waits", "error", err)
 		return
 	}
-	r.Set("logline_tail_undisposed_rows", float64(depths.Undisposed))
 	r.Set("logline_requests_queued", float64(depths.Queued))
 	r.Set("logline_requests_waiting", float64(depths.Waiting))
 	r.Set("logline_queue_oldest_seconds", depths.Oldest.Seconds())

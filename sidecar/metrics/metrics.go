@@ -44,7 +44,8 @@ func (m Metric) labels() []string {
 
 // The values of labels.
 var (
-	Phases    = []string{"connecting", "standby", "catching up", "streaming"}
+	Phases    = []string{"connecting", "standby", "catching up", "streaming", "polling"}
+	Statuses  = []string{"reserved", "extended", "unreserved", "lost"}
 	Endings   = []string{"complete", "error", "dead", "cancelled"}
 	Refusals  = []string{"tenant", "user", "rate", "breaker"}
 	Circuits  = []string{"open", "half_open"}
@@ -56,7 +57,8 @@ var (
 // All returns the list, in the order of the reference page.
 func All() []Metric {
 	var all []Metric
-	for _, part := range [][]Metric{health(), tail(), requests(), commits(), policies(), sandbox(), pool()} {
+	for _, part := range [][]Metric{health(), tail(), slot(), requests(),
+		commits(), policies(), schedules(), sandbox(), pool()} {
 		all = append(all, part...)
 	}
 	return all
@@ -84,6 +86,39 @@ func tail() []Metric {
 	}
 }
 
+// slot is empty of meaning where LOGLINE_SOURCE is poll.
+func slot() []Metric {
+	return []Metric{
+		{Name: "logline_leading", Kind: Gauge, Unit: "0 or 1",
+			Help: "1 where this sidecar leads: of one cell exactly one does."},
+		{Name: "logline_tail_lag_bytes", Kind: Gauge, Unit: "bytes", Help: "WAL whose rows are not disposed of."},
+		{Name: "logline_tail_lag_seconds", Kind: Gauge, Unit: "seconds", Help: "How old the oldest of it is."},
+		{Name: "logline_tail_stuck", Kind: Gauge, Unit: "0 or 1",
+			Help: "1 where that lag grows and nothing has moved for half a minute."},
+		{Name: "logline_cursor_age_seconds", Kind: Gauge, Unit: "seconds",
+			Help: "Since the leader stored its cursor; NaN before the first time. Idle, it stores none."},
+		{Name: "logline_wal_retained_bytes", Kind: Gauge, Unit: "bytes", Help: "WAL that the slot holds back."},
+		{Name: "logline_wal_safe_bytes", Kind: Gauge, Unit: "bytes",
+			Help: "WAL that may still be written before the server gives the slot up; +Inf without a bound."},
+		{Name: "logline_slot_status", Kind: Gauge, Unit: "0 or 1", Label: "status", Values: Statuses,
+			Help: "1 for the slot's wal_status."},
+		{Name: "logline_slots_inactive", Kind: Gauge, Unit: "slots",
+			Help: "Slots of the server that nobody uses: each keeps WAL."},
+		{Name: "logline_wal_sheds_total", Kind: Counter, Unit: "times",
+			Help: "How often WAL was given up before the server would have taken the slot."},
+		{Name: "logline_leader_sessions_total", Kind: Counter, Unit: "times",
+			Help: "How often this sidecar has come to lead."},
+		{Name: "logline_leaders_ended_total", Kind: Counter, Unit: "sessions",
+			Help: "Sessions of leaders that did not beat any more, and were ended by this sidecar."},
+		{Name: "logline_polls_total", Kind: Counter, Unit: "questions",
+			Help: "Questions to the table for new rows, without a slot."},
+		{Name: "logline_gap_scans_total", Kind: Counter, Unit: "scans", Label: "reason", Values: []string{},
+			Help: "Times that rows were read from the table which no stream brings, and why."},
+		{Name: "logline_gap_rows_total", Kind: Counter, Unit: "rows", Label: "reason", Values: []string{},
+			Help: "Rows of those scans."},
+	}
+}
+
 func requests() []Metric {
 	return []Metric{
 		{Name: "logline_requests_open", Kind: Gauge, Unit: "requests",
@@ -93,7 +128,7 @@ func requests() []Metric {
 		{Name: "logline_requests_queued", Kind: Gauge, Unit: "requests",
 			Help: "Requests that may run and wait for a place."},
 		{Name: "logline_requests_waiting", Kind: Gauge, Unit: "requests",
-			Help: "Requests that are due later: delayed, to be retried, or blocked."},
+			Help: "Requests that are due within minutes: delayed, to be retried, or blocked."},
 		{Name: "logline_queue_oldest_seconds", Kind: Gauge, Unit: "seconds",
 			Help: "How long the oldest queued request of all tenants has waited since it was accepted, or due."},
 		{Name: "logline_tenant_requests_queued", Kind: Gauge, Unit: "requests", Label: "tenant",
@@ -106,6 +141,10 @@ func requests() []Metric {
 			Help: "Attempts that failed and are to be tried again (metadata.retry)."},
 		{Name: "logline_requests_blocked_total", Kind: Counter, Unit: "requests",
 			Help: "Requests that met a limit and wait, each time."},
+		{Name: "logline_requests_passed_over_total", Kind: Counter, Unit: "requests",
+			Help: "Requests that memory had no room for: they are read again from the ledger in their turn."},
+		{Name: "logline_request_refills_total", Kind: Counter, Unit: "pages",
+			Help: "Pages of requests that were read again so."},
 		{Name: "logline_requests_refused_total", Kind: Counter, Unit: "requests",
 			Help: "Requests that ended without their kernel: it could not be booted, or did not answer."},
 		{Name: "logline_reservations_refused_total", Kind: Counter, Unit: "requests", Label: "reason",
@@ -145,6 +184,20 @@ func policies() []Metric {
 			Help: "Spans that wait for policies, in all lanes."},
 		{Name: "logline_policy_oldest_seconds", Kind: Gauge, Unit: "seconds",
 			Help: "How long the oldest of them has waited since it was accepted."},
+		{Name: "logline_policy_repeated_total", Kind: Counter, Unit: "judgments",
+			Help: "Judgments that had been made before: nothing of them was written."},
+	}
+}
+
+func schedules() []Metric {
+	return []Metric{
+		{Name: "logline_schedules", Kind: Gauge, Unit: "functions", Help: "Functions with a schedule in force."},
+		{Name: "logline_schedule_ticks_total", Kind: Counter, Unit: "ticks",
+			Help: "Ticks that were handed to their kernel."},
+		{Name: "logline_schedule_missed_total", Kind: Counter, Unit: "ticks",
+			Help: "Ticks that came while nobody led, and are not made up for."},
+		{Name: "logline_schedule_skipped_total", Kind: Counter, Unit: "ticks",
+			Help: "Ticks of which the kernel made nothing."},
 	}
 }
 

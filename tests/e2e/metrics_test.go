@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/loglineos/loglineos/sidecar/metrics"
 )
@@ -94,6 +95,7 @@ var moves = []string{
 	"logline_requests_waiting", "logline_sandbox_workers{state=\"busy\"}", "logline_requests_in_flight",
 	"logline_requests_queued", "logline_queue_oldest_seconds", "logline_tenant_requests_queued{tenant=\"acme\"}",
 	"logline_tenant_oldest_seconds{tenant=\"acme\"}", "logline_tail_phase{phase=\"streaming\"}", "logline_ready",
+	"logline_leading", "logline_leader_sessions_total", "logline_wal_retained_bytes",
 }
 
 func TestMetricsMoveUnderLoad(t *testing.T) {
@@ -105,7 +107,8 @@ func TestMetricsMoveUnderLoad(t *testing.T) {
 	})
 	sidecar := s.serve("LOGLINE_MAX_IN_FLIGHT=2")
 	before, _ := sidecar.scrape()
-	for _, name := range []string{"logline_tail_phase{phase=\"streaming\"}", "logline_ready"} {
+	for _, name := range []string{"logline_tail_phase{phase=\"streaming\"}", "logline_ready", "logline_leading",
+		"logline_leader_sessions_total"} {
 		before[name]-- // it has moved already
 	}
 
@@ -119,6 +122,7 @@ func TestMetricsMoveUnderLoad(t *testing.T) {
 	s.stands(s.callMany(alice, broken, 1), "error 1, error 1") // the circuit is open
 	slow := s.insert(alice, function(`await new Promise((done) => setTimeout(done, 50)); return 1;`,
 		columns{"status": "active"})).ID
+	s.insert(alice, function(`return 1;`, columns{"scheduled_at": time.Now().Add(2 * time.Minute)}))
 	trace := s.callMany(alice, slow, 60)
 	missing := append([]string(nil), moves...)
 	risen := func() bool {
