@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -31,10 +32,14 @@ func long(t *testing.T) time.Duration {
 var longFaults = []fault{
 	{"freeze for 10 s", func(w *world) { w.freeze(10 * time.Second) }},
 	{"freeze of two at once", func(w *world) {
-		other := w.any()
-		other.signal(sigstop)
-		w.freeze(5 * time.Second)
-		other.signal(sigcont)
+		both := []*sidecar{w.leader(), w.any()}
+		for _, s := range both {
+			s.signal(syscall.SIGSTOP)
+		}
+		w.pass(5 * time.Second)
+		for _, s := range both {
+			s.signal(syscall.SIGCONT)
+		}
 	}},
 	{"a black hole for longer than anybody waits", func(w *world) {
 		w.weather(weather{holdUp: true, holdDown: true}, 20*time.Second)

@@ -7,11 +7,6 @@ import (
 	"time"
 )
 
-const (
-	sigstop = syscall.SIGSTOP
-	sigcont = syscall.SIGCONT
-)
-
 // A rolling restart of three sidecars under load loses nothing, and the work goes on: how long nobody led is
 // measured.
 func TestARollingRestartLosesNothing(t *testing.T) {

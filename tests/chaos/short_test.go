@@ -2,6 +2,7 @@ package chaos_test
 
 import (
 	"maps"
+	"os/exec"
 	"slices"
 	"strings"
 	"syscall"
@@ -73,6 +74,16 @@ func TestNothingIsLostOrDoubledByPolling(t *testing.T) {
 	w.storm(120, named("kill -9 of the leader", "a transaction stays open", "answers of commits are lost",
 		"pg_ctl stop -m immediate", "the cursor is lost", "the schema engine is dropped while the leader works"))
 	w.conclude()
+}
+
+// The places themselves, which exist in binaries of the tag alone.
+func TestFailpointsDoWhatIsPlanned(t *testing.T) {
+	t.Parallel()
+	out, err := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-tags", "failpoints",
+		"github.com/loglineos/loglineos/sidecar/failpoint").CombinedOutput()
+	if err != nil {
+		t.Errorf("%v:\n%s", err, out)
+	}
 }
 
 // slow runs long enough to be marked as running.
