@@ -37,6 +37,7 @@ func commands() []command {
 		{"bootstrap", "publish kernels, policies and manifest into the ledger", bootstrapHelp, runBootstrap},
 		{"manifest", "print the manifest, or append its next version", manifestHelp, runManifest},
 		{"keys", "make, publish, list, rotate and revoke the keys that sign spans", keysHelp, runKeys},
+		{"schedule", "print when a cron expression ticks next", scheduleHelp, runSchedule},
 		{"replay", "run an execution again from its record", replayHelp, runReplay},
 		{"doctor", "say what keeps a sidecar from working, and the mend", doctorHelp, runDoctor},
 		{"version", "print the version", versionHelp, runVersion},

@@ -199,10 +199,9 @@ func (e *Engine) wake() {
 	for _, r := range e.due.take(e.now()) {
 		switch {
 		case r.phase != waiting:
-		case e.hasRoom(r.tenant):
-			r.phase = reading
+		case e.hasRoom(r.tenant): // nobody need ask whether it stands as it stood: the fence will tell
 			e.hold(r, r.tenant)
-			e.loading.push(r)
+			e.enqueue(r)
 		default:
 			e.forget(r)
 			e.passDue(r.tenant, r.span.ScheduledAt.Time)

@@ -14,6 +14,7 @@ import (
 const (
 	laterMax     = 20_000 // requests in the agenda
 	laterPage    = 1000
+	laterBody    = 1 << 10 // bytes of a body that is kept in the agenda: it costs no read when it is due
 	laterHorizon = 5 * time.Minute
 )
 
@@ -48,7 +49,9 @@ func (e *Engine) waitLater(r *request, at time.Time) {
 		e.extend()
 		return
 	}
-	r.span, r.phase = slim(r.span), waiting // the body is read again when it is due
+	if r.phase = waiting; !r.isSlim && bodyBytes(r.span) > laterBody {
+		r.span, r.isSlim = slim(r.span), true // it is read again in its turn
+	}
 	e.uncount(r)
 	e.due.add(at, r)
 	if e.due.len() > laterMax {

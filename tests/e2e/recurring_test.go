@@ -1,6 +1,8 @@
 package e2e_test
 
 import (
+	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -111,4 +113,30 @@ func TestAMalformedScheduleIsToldToItsOwner(t *testing.T) {
 	s.insert(carol, columns{"entity_type": "request", "status": "scheduled", "parent_id": bad.ID,
 		"trace_id": "call"})
 	s.settled("call", 1)[0].execution(t)
+}
+
+// Authors see beforehand when a schedule ticks, and what is wrong with it.
+func TestScheduleCheckPrintsTheNextTicks(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		args, want string
+		code       int
+	}{
+		{"30 2 * * *|--tz|America/New_York|--after|2026-03-07T12:00:00Z|-n|2",
+			"Sun 2026-03-08 03:00:00 -04:00  2026-03-08T07:00:00Z\n" +
+				"Mon 2026-03-09 02:30:00 -04:00  2026-03-09T06:30:00Z\n", 0},
+		{"@daily|--after|2026-11-23T10:00:00Z|-n|1|--json", `"utc": "2026-11-24T00:00:00Z"`, 0},
+		{"0 25 * * *", `cron "0 25 * * *": end of range (25) above maximum (23)`, 2},
+		{"@daily|--tz|Mars", `tz "Mars" is not in the tz database`, 2},
+		{"@daily|-n|0", "want 1 to 1000", 2},
+		{"@daily|--after|soon", "want a time such as", 2},
+		{"|--help", "Usage: logline schedule check", 0},
+	} {
+		args := append([]string{"schedule", "check"}, strings.Split(c.args, "|")...)
+		command := exec.Command(logline, args...)
+		out, err := command.CombinedOutput()
+		if code := command.ProcessState.ExitCode(); code != c.code || !strings.Contains(string(out), c.want) {
+			t.Errorf("%v: exit %d, %v\n%s", args, code, err, out)
+		}
+	}
 }
