@@ -62,10 +62,6 @@ func (a *App) measureEngine(ctx context.Context, r *metrics.Reading) {
 		r.Set(name, float64(value.Load()), label...)
 	}
 	count("logline_clock_steps_total", &stats.ClockSteps)
-	count("logline_schedules", &stats.Schedules)
-	count("logline_ticks_total", &stats.Ticks)
-	count("logline_ticks_missed_total", &stats.TicksMissed)
-	count("logline_ticks_skipped_total", &stats.TicksSkipped)
 	count("logline_requests_open", &stats.Open)
 	count("logline_requests_in_flight", &stats.InFlight)
 	count("logline_requests_ended_total", &stats.Complete, "complete")
