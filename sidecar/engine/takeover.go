@@ -148,9 +148,9 @@ func (e *Engine) kernelOf(row *span.Span) (string, bool) {
 // request that has outlived too many is dead.
 func (e *Engine) takeOver(r *request) {
 	e.stats.Takeovers.Add(1)
-	attempt := 1
-	if r.span.Attempt != nil {
-		attempt = *r.span.Attempt + 1
+	attempt := attemptOf(r.span)
+	if r.span.StatusText() == "running" && r.span.Attempt != nil {
+		attempt++
 	}
 	if attempt > span.AttemptsMax {
 		e.countLosses(r, attempt)
@@ -159,11 +159,11 @@ func (e *Engine) takeOver(r *request) {
 	e.claimAs(r, attempt)
 }
 
-// countLosses ends a request that has outlived too many sidecars, or claims it: attempts that ended as retry
-// were no losses.
+// countLosses ends a request that has outlived too many sidecars, or claims it. Attempts that ended as retry or
+// blocked were no losses, and a redrive begins anew.
 func (e *Engine) countLosses(r *request, attempt int) {
 	e.start(func(ctx context.Context) {
-		retries, err := e.config.Ledger.CountRetries(ctx, r.id)
+		losses, err := e.config.Ledger.CountLosses(ctx, r.id)
 		e.do(func() {
 			switch {
 			case e.isDeposed:
@@ -171,7 +171,7 @@ func (e *Engine) countLosses(r *request, attempt int) {
 				e.remove(r)
 			case err != nil:
 				e.again(r, err)
-			case attempt-retries > span.AttemptsMax:
+			case losses >= span.AttemptsMax:
 				e.advance(r, "dead", fmt.Sprintf("%d sidecars were lost while it ran", span.AttemptsMax))
 			default:
 				e.claimAs(r, attempt)

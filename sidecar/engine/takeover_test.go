@@ -283,3 +283,41 @@ func TestRowBlocksWhenTooMuchIsUndisposed(t *testing.T) {
 	}
 	t.Errorf("%d rows are taken", itemsMax+1)
 }
+
+// Its attempts have begun anew: it may outlive as many sidecars as a new one.
+func TestARedrivenRequestIsNotDeadAtTheNextLoss(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	s := b.put(1, "request")
+	for n := range 3 {
+		s = b.follow(s, "running", attempt(n+1))
+	}
+	b.follow(s, "dead", attempt(3))
+	b.sendAgain(s.ID)
+	for n := range 2 {
+		sidecar := b.start(func(n *bench) {
+			n.kernels["request_worker"] = stuck
+			n.drain = time.Nanosecond
+		})
+		sidecar.lead()
+		eventually(t, "it runs as the next attempt", func() bool {
+			now := sidecar.latest(s.ID)
+			return now.StatusText() == "running" && *now.Attempt == 4+n
+		})
+		eventually(t, "it runs", func() bool { return sidecar.booted("request_worker", s.ID) == 1 })
+		sidecar.end()
+	}
+	last := b.start()
+	last.lead()
+	last.becomes(s.ID, "complete")
+	b.want(s.ID, "scheduled running running running dead scheduled running running running complete", "complete6")
+}
+
+// sendAgain appends the owner's wish to run a dead request once more.
+func (b *bench) sendAgain(id span.ID) {
+	b.t.Helper()
+	exec(b.t, b.connect(), `insert into ledger.universal_registry (id, seq, entity_type, who, owner_id, tenant_id,
+			visibility, status)
+		select id, seq + 1, entity_type, 'user:alice', owner_id, tenant_id, visibility, 'scheduled'
+		from ledger.universal_registry where id = $1::text::uuid order by seq desc limit 1`, id.String())
+}

@@ -149,13 +149,22 @@ func (l *Ledger) countAttempts(ctx context.Context, latest map[span.ID]*span.Spa
 	return nil
 }
 
-// CountRetries returns how many attempts of a request have failed and were to be tried again.
-func (l *Ledger) CountRetries(ctx context.Context, id span.ID) (int, error) {
+// CountLosses returns how many attempts of a request were running, since its owner scheduled it last, and
+// came to no end.
+func (l *Ledger) CountLosses(ctx context.Context, id span.ID) (int, error) {
 	var count int
-	err := l.pool.QueryRow(ctx, `select count(*) from ledger.universal_registry
-		where id = $1::text::uuid and status = 'retry'`, id.String()).Scan(&count)
+	err := l.pool.QueryRow(ctx, `with version as (
+			select r.seq, r.status, r.attempt from ledger.universal_registry r where r.id = $1::text::uuid
+		)
+		select count(distinct v.attempt)
+		from version v
+		where v.status = 'running'
+			and v.seq > (select max(s.seq) from version s where s.status = 'scheduled')
+			and not exists (
+				select from version e where e.attempt = v.attempt and e.status in ('retry', 'blocked')
+			)`, id.String()).Scan(&count)
 	if err != nil {
-		return 0, fmt.Errorf("count the retries of request %s: %w", id, err)
+		return 0, fmt.Errorf("count the lost attempts of request %s: %w", id, err)
 	}
 	return count, nil
 }

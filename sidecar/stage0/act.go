@@ -163,7 +163,7 @@ func (inv *invocation) settleRequest(ctx context.Context, s, cause, behalf, poli
 	if s.ParentID == nil {
 		return denied("run: state span_id, the id of a function")
 	}
-	function, err := inv.stage0.versions.current(ctx, *s.ParentID)
+	function, err := inv.current(ctx, *s.ParentID)
 	if err != nil {
 		return err
 	}
