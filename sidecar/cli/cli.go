@@ -38,6 +38,7 @@ func commands() []command {
 		{"manifest", "print the manifest, or append its next version", manifestHelp, runManifest},
 		{"keys", "make, publish, list, rotate and revoke the keys that sign spans", keysHelp, runKeys},
 		{"schedule", "print when a cron expression ticks next", scheduleHelp, runSchedule},
+		{"requests", "list, show, redrive and cancel requests", requestsHelp, runRequests},
 		{"replay", "run an execution again from its record", replayHelp, runReplay},
 		{"doctor", "say what keeps a sidecar from working, and the mend", doctorHelp, runDoctor},
 		{"version", "print the version", versionHelp, runVersion},

@@ -106,7 +106,19 @@ func (e *Engine) observeRequest(row *span.Published) {
 		e.hold(r, row.TenantID)
 		r.phase, r.seqSeen = reading, row.Seq
 		e.loading.push(r)
+	case status == "cancel_requested": // its body, or its mark, is on the way
+		r.wishedSeq = row.Seq
 	}
+}
+
+// readWish reads a request whose owner wants it to end, in the place of running it.
+func (e *Engine) readWish(r *request) bool {
+	if r.wishedSeq <= r.span.Seq {
+		return false
+	}
+	r.phase, r.seqSeen = reading, r.wishedSeq
+	e.loading.push(r)
+	return true
 }
 
 // load reads the bodies of requests that others committed, many at once.

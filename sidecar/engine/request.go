@@ -36,6 +36,7 @@ type request struct {
 	tries       int           // runs that failed for no fault of the request
 	isCounted   bool          // it is one of its tenant's share
 	runs        int           // tells a late result of an earlier run from that of this one
+	wishedSeq   int           // the version by which its owner wants it to end, noted on the way to a run
 	seqSeen     int           // the version that the WAL has named; it may not be visible yet
 	limits      int           // e.limits when it was run last
 	isFreed     bool          // the limits have changed since it was blocked: it is due
@@ -102,7 +103,7 @@ func (e *Engine) dispatchFrom(queue *fair, isOutward bool) {
 			held[r.span.TenantID]++
 			free--
 		}
-		batch = e.readBodies(batch)
+		batch = e.readBodies(slices.DeleteFunc(batch, e.readWish))
 		if batch = slices.DeleteFunc(slices.DeleteFunc(batch, e.claim), e.bootAlone); len(batch) > 0 {
 			e.bootRequests(batch)
 		}

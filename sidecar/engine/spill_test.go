@@ -171,16 +171,15 @@ func TestAFloodOfOwnRequestsIsReadFromTheLedger(t *testing.T) {
 
 func TestCancelOfARequestThatMemoryHasNotWorksAtOnce(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(b *bench) { b.kernels["request_worker"] = stuck })
-	b.drain = time.Millisecond
+	b := setup(t, func(b *bench) { b.kernels["request_worker"], b.drain = stuck, time.Millisecond })
 	b.flood(2*openTenantMax, 1, "")
+	rows := b.rows("t1")
+	last := rows[len(rows)-1]
 	b.lead()
 	eventually(t, "memory is full", func() bool {
 		known, _, _ := b.inMemory()
 		return known >= openTenantMax
 	})
-	rows := b.rows("t1")
-	last := rows[len(rows)-1]
 	b.deliver(b.cancelRequested(b.latest(last.ID)))
 	b.becomes(last.ID, "cancelled")
 }

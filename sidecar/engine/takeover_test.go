@@ -321,3 +321,26 @@ func (b *bench) sendAgain(id span.ID) {
 		select id, seq + 1, entity_type, 'user:alice', owner_id, tenant_id, visibility, 'scheduled'
 		from ledger.universal_registry where id = $1::text::uuid order by seq desc limit 1`, id.String())
 }
+
+// The wish comes when the running version is committed, and the run has not begun.
+func TestAWishToCancelThatMeetsTheMarkIsHeard(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(b *bench) { b.kernels["request_worker"], b.drain = stuck, time.Millisecond })
+	first := b.put(1, "request")
+	wish := b.cancelRequested(b.follow(first, "running", attempt(1)))
+	if err := b.engine.tell(t.Context(), func() {
+		marking := *first
+		r := &request{id: first.ID, kernel: "request_worker", span: &marking, phase: reading}
+		b.engine.hold(r, first.TenantID)
+		b.engine.observeRequest(published(wish))
+		marking.Seq, marking.Status, marking.Attempt = 1, new("running"), new(1) // now the mark is known
+		r.isMarked, r.markSeq = true, 1
+		b.engine.enqueue(r)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	b.becomes(first.ID, "cancelled")
+	if n := b.booted("request_worker", first.ID); n != 0 {
+		t.Errorf("it ran %d times", n)
+	}
+}
