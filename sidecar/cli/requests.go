@@ -336,7 +336,9 @@ func (c *requestsCall) wish(ctx context.Context, owner *ledger.Owner, wish app.R
 				status)
 		}
 	}
-	c.filter.Statuses = slices.DeleteFunc(c.filter.Statuses, func(s string) bool { return s == "cancel_requested" })
+	c.filter.Statuses = slices.DeleteFunc(c.filter.Statuses, func(status string) bool {
+		return status == "cancel_requested"
+	})
 	if !c.isSure {
 		return c.wouldDo(ctx, owner, wish)
 	}

@@ -159,8 +159,8 @@ func (e *Engine) takeOver(r *request) {
 	e.claimAs(r, attempt)
 }
 
-// countLosses ends a request that has outlived too many sidecars, or claims it. Attempts that ended as retry or
-// blocked were no losses, and a redrive begins anew.
+// countLosses ends a request that has outlived too many sidecars, or claims it. Attempts that ended as retry
+// or blocked were no losses, and a redrive begins anew.
 func (e *Engine) countLosses(r *request, attempt int) {
 	e.start(func(ctx context.Context) {
 		losses, err := e.config.Ledger.CountLosses(ctx, r.id)

@@ -161,7 +161,8 @@ type RequestCount struct {
 }
 
 // FollowRequests appends a version with this status to every request that f chooses, as its owner may, page
-// by page, and tells after each how many it has done of how many. Whose state changes meanwhile is passed over.
+// by page, and tells after each how many it has done of how many. Whose state changes meanwhile is passed
+// over.
 func (o *Owner) FollowRequests(ctx context.Context, f RequestFilter, next RequestVersion,
 	tell func(done, all int)) (done int, err error) {
 	const chosen = "logline_chosen_requests"

@@ -96,7 +96,8 @@ func TestLoglineRequestsListsShowsRedrivesAndCancels(t *testing.T) {
 		t.Errorf("cancel prints %q", said)
 	}
 	redriven := s.latest(span.MustID(ids[0]))
-	if redriven.StatusText() != "scheduled" || redriven.Seq != 3 || !strings.HasPrefix(redriven.Who, "operator:") ||
+	if redriven.StatusText() != "scheduled" || redriven.Seq != 3 ||
+		!strings.HasPrefix(redriven.Who, "operator:") ||
 		*redriven.Reason != "the host is back" || redriven.OwnerID != alice.sub || *redriven.ParentID != f {
 		t.Errorf("redriven: %+v", redriven)
 	}
@@ -110,9 +111,9 @@ func TestLoglineRequestsListsShowsRedrivesAndCancels(t *testing.T) {
 func TestLoglineRequestsRefusesWrongUse(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
-	for _, args := range []string{"lsit", "show", "show x", "list 01890000-0000-7000-8000-000000000000", "redrive",
-		"redrive --status complete --yes", "cancel --dead --yes", "--status odd", "--limit 0", "--yes", "--since -1h",
-		"redrive 01890000-0000-7000-8000-000000000000 --dead", "--function f"} {
+	for _, args := range []string{"lsit", "show", "show x", "list 01890000-0000-7000-8000-000000000000",
+		"redrive", "redrive --status complete --yes", "cancel --dead --yes", "--status odd", "--limit 0", "--yes",
+		"--since -1h", "redrive 01890000-0000-7000-8000-000000000000 --dead", "--function f"} {
 		if said := s.requests(2, strings.Fields(args)...); !strings.Contains(said, "logline help requests") {
 			t.Errorf("requests %s says %q", args, said)
 		}
