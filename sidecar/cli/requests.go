@@ -156,12 +156,13 @@ func wrongRequests(format string, args ...any) error {
 
 // check refuses what makes no sense together.
 func (c *requestsCall) check(status string) error {
-	known := append(slices.Clone(ledger.OpenStatuses), "dead", "error", "complete", "cancelled")
+	open := []string{"scheduled", "retry", "running", "blocked", "cancel_requested"}
+	known := append(slices.Clone(open), "dead", "error", "complete", "cancelled")
 	for name := range strings.SplitSeq(status, ",") {
 		switch {
 		case name == "":
 		case name == "open":
-			c.filter.Statuses = append(c.filter.Statuses, ledger.OpenStatuses...)
+			c.filter.Statuses = append(c.filter.Statuses, open...)
 		case !slices.Contains(known, name):
 			return wrongRequests("--status: %q is no state of a request", name)
 		default:
