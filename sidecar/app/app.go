@@ -117,13 +117,13 @@ func (a *App) newTail(incarnation span.ID) *tail.Tail {
 		Source: tail.Source(c.Source), Node: c.Node, Incarnation: incarnation.String(), Log: a.log,
 		Prepare: ledger.AssumeRole,
 	}, tail.Handler{
-		Lead: func(ctx context.Context, _ string) error {
+		Lead: func(ctx context.Context, since string) error {
 			if err := a.stage0.Lead(ctx); err != nil {
 				return err
 			}
-			return a.engine.Lead(ctx)
+			return a.engine.Lead(ctx, since)
 		},
-		Lose: a.engine.Lose,
+		Lose: a.engine.Lose, Stored: a.engine.Stored,
 		Row: func(ctx context.Context, row *span.Published, position *tail.Position) error {
 			if err := a.stage0.Observe(ctx, row); err != nil {
 				return err
@@ -180,6 +180,9 @@ func (a *App) Run(ctx context.Context, listener net.Listener) error {
 		a.log.Warn("http server did not stop in time", "error", err)
 	}
 	rest.Wait()
+	if err := a.engine.AppendCursor(stopCtx); err != nil {
+		a.log.Warn("the last policy_cursor is not recorded", "error", err)
+	}
 	if err := a.stage0.AppendBoots(stopCtx, true); err != nil {
 		a.log.Warn("boot events not recorded", "error", err)
 	}

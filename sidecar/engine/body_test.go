@@ -88,7 +88,7 @@ func TestRequestsThatAreTakenOverHoldBoundedBodies(t *testing.T) {
 		s := b.put(i+1, "request", large)
 		b.follow(s, "running", attempt(1))
 	}
-	if err := b.engine.Lead(t.Context()); err != nil {
+	if err := b.engine.Lead(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
 	if counted, held := b.queuedBytes(count); counted < held || held > queuedBytesMax {

@@ -119,6 +119,7 @@ type Engine struct {
 	lateArmed    bool
 	due          *agenda
 	policies     *rules
+	judging      judging
 	ticks        ticks
 	schedules    *schedules
 	clock        databaseClock
@@ -168,6 +169,7 @@ func (e *Engine) Run(ctx context.Context, drain time.Duration) {
 	defer e.clearAlarms()
 	e.keepClock()
 	e.keepMarks()
+	e.keepPolicies()
 	for ctx.Err() == nil {
 		select {
 		case event := <-e.events:

@@ -26,11 +26,11 @@ type lane struct {
 	isPaused bool // after a fault on the way; nothing overtakes what failed
 
 	// Of policies.
-	places *places       // nil: of another kernel
-	open   int           // items that are not disposed of
-	fits   int           // matches that make a run of runTarget, by the last one
-	worked time.Duration // in runs
-	turn   int           // when it ran last
+	places *places // nil: of another kernel
+	open   int     // items that are not disposed of
+	fits   int     // matches that make a run of runTarget, by the last one
+	turn   int     // when it ran last
+	behind *behind // nil: it judges what the tail brings
 }
 
 func (e *Engine) lane(key laneKey) *lane {

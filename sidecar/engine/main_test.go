@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -279,6 +280,7 @@ func (b *bench) cancelRequested(s *span.Span) *span.Span {
 func (b *bench) deliver(rows ...*span.Span) func() bool {
 	b.t.Helper()
 	var left atomic.Int64
+	b.stampXacts(rows)
 	for _, s := range rows {
 		var calls atomic.Int64
 		left.Add(1)
@@ -295,13 +297,50 @@ func (b *bench) deliver(rows ...*span.Span) func() bool {
 			b.t.Fatal(err)
 		}
 	}
+	eventually(b.t, "the policies among them are read", func() bool {
+		arrivals := 0
+		if err := b.engine.tell(b.t.Context(), func() { arrivals = len(b.engine.judging.arrivals) }); err != nil {
+			b.t.Fatal(err)
+		}
+		return arrivals == 0
+	})
 	return func() bool { return left.Load() == 0 }
 }
 
+// stampXacts gives rows the transactions that appended them; those that the ledger does not have are of a
+// later one.
+func (b *bench) stampXacts(rows []*span.Span) {
+	b.t.Helper()
+	var keys []span.Key
+	for _, s := range rows {
+		if s.Xact == nil {
+			keys = append(keys, s.Key())
+		}
+	}
+	found, err := b.ledger.Load(b.t.Context(), keys)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, s := range rows {
+		if there := found[s.Key()]; there != nil {
+			s.Xact = there.Xact
+		} else if s.Xact == nil {
+			s.Xact = new("9000000000")
+		}
+	}
+}
+
 func published(s *span.Span) *span.Published {
+	var xact uint64
+	if s.Xact != nil {
+		var err error
+		if xact, err = strconv.ParseUint(*s.Xact, 10, 64); err != nil {
+			panic(err)
+		}
+	}
 	return &span.Published{ID: s.ID, Seq: s.Seq, EntityType: s.EntityType, Status: s.Status, OwnerID: s.OwnerID,
 		TenantID: s.TenantID, Visibility: s.Visibility, IsDeleted: s.IsDeleted, ParentID: s.ParentID, At: s.At,
-		AcceptedAt: *s.AcceptedAt, ScheduledAt: s.ScheduledAt, TraceID: s.TraceID, Xact: 1, CurrHash: s.CurrHash,
+		AcceptedAt: *s.AcceptedAt, ScheduledAt: s.ScheduledAt, TraceID: s.TraceID, Xact: xact, CurrHash: s.CurrHash,
 		PrevHash: s.PrevHash}
 }
 

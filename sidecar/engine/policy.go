@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/loglineos/loglineos/sidecar/ledger"
@@ -16,7 +17,7 @@ const policyKernel = "policy_agent"
 
 const policiesMax = 1000 // of one tenant: each row of its is compared with them
 
-// policy is the version of a policy that is in force.
+// policy is a version of a policy.
 type policy struct {
 	id            span.ID
 	seq           int
@@ -25,9 +26,15 @@ type policy struct {
 	when          span.When
 	timing        *timing // nil: it is shown spans
 	judged        time.Time
-	isNoted       bool      // that is what has been judged; else only when it began
-	open          int       // ticks that are not disposed of
-	told          time.Time // that it passes spans over
+	isNoted       bool // that is what has been judged; else only when it began
+	open          int  // ticks that are not disposed of
+
+	// Its place: what is before it is an earlier version's to judge, or nobody's.
+	xact           uint64
+	acceptedAt     time.Time
+	isOut          bool // it ends the one before: archived, a draft, deleted or malformed
+	previous, next *policy
+	versions       int // kept before it
 }
 
 func (p *policy) isOfSystem() bool { return p.tenant == "system" && p.owner == "system" }
@@ -37,12 +44,14 @@ func (e *Engine) setPolicy(row *span.Span) {
 	if row == nil {
 		return
 	}
-	known := e.policies.byID[row.ID]
-	if known != nil && known.seq >= row.Seq {
+	newest, known := e.policies.byID[row.ID], e.policies.inForce(row.ID)
+	if newest != nil && newest.seq >= row.Seq {
 		return
 	}
 	if row.StatusText() != "active" || row.IsDeleted {
-		e.policies.drop(row.ID)
+		if newest != nil {
+			e.endPolicy(row)
+		}
 		return
 	}
 	p, err := readPolicy(row)
@@ -59,11 +68,32 @@ func (e *Engine) setPolicy(row *span.Span) {
 		err = fmt.Errorf("you have %d time-driven policies already: archive one", timersPer)
 	}
 	if err != nil {
+		e.endPolicy(row)
 		e.policyFault(row, err)
 		return
 	}
 	e.policies.set(p)
 	e.armTicks()
+}
+
+// endPolicy takes a policy out of force, from this version on.
+func (e *Engine) endPolicy(row *span.Span) {
+	p := placed(row)
+	p.isOut = true
+	e.policies.set(p)
+}
+
+// placed is a version of a policy that is known by its place alone.
+func placed(row *span.Span) *policy {
+	p := &policy{id: row.ID, seq: row.Seq, owner: row.OwnerID, tenant: row.TenantID, visibility: row.Visibility,
+		acceptedAt: row.At.Time}
+	if row.AcceptedAt != nil {
+		p.acceptedAt = row.AcceptedAt.Time
+	}
+	if row.Xact != nil {
+		p.xact, _ = strconv.ParseUint(*row.Xact, 10, 64) // the database's own number
+	}
+	return p
 }
 
 // readPolicy reads when a version of a policy is to judge what.
@@ -84,22 +114,16 @@ func readPolicy(row *span.Span) (*policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &policy{id: row.ID, seq: row.Seq, owner: row.OwnerID, tenant: row.TenantID,
-		visibility: row.Visibility, when: when}
+	p := placed(row)
+	p.when = when
 	if p.timing, err = readTiming(row.Metadata, when, p.isOfSystem()); p.timing != nil {
-		at := row.At.Time
-		if row.AcceptedAt != nil {
-			at = row.AcceptedAt.Time
-		}
-		p.judged = p.timing.last(at) // what was before it is not its affair
+		p.judged = p.timing.last(p.acceptedAt) // what was before it is not its affair
 	}
 	return p, err
 }
 
-// policyFault takes a policy with a malformed condition out, and tells its owner: one policy_error for
-// each version.
+// policyFault tells the owner of a malformed policy: one policy_error for each version.
 func (e *Engine) policyFault(row *span.Span, fault error) {
-	e.policies.drop(row.ID)
 	at := row.At
 	if row.AcceptedAt != nil {
 		at = *row.AcceptedAt

@@ -121,39 +121,47 @@ func TestAStatedPolicyIsNoShield(t *testing.T) {
 	}
 }
 
-// A span is judged by the version that is in force at its place in the stream.
-func TestPolicyVersionsTakeForceInOrder(t *testing.T) {
+// A span is judged by the version that is in force at its own place, whenever it comes.
+func TestTheVersionAtASpansPlaceJudgesIt(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(b *bench) { b.kernels[policyKernel] = silent })
-	first := b.put(1, "policy", policyOf("alice", "t1", ofNotes))
-	version := func(seq int, status, when string) *span.Span {
-		s := *b.latest(first.ID)
-		s.Seq, s.PrevHash, s.Status, s.Metadata = seq, s.CurrHash, &status, json.RawMessage(when)
+	var policy *span.Span
+	version := func(status, when string) *span.Span {
+		s := *b.latest(policy.ID)
+		s.Seq, s.PrevHash, s.Status, s.Metadata = s.Seq+1, s.CurrHash, &status, json.RawMessage(when)
 		b.append(ledger.Group{Fence: &s})
 		return &s
 	}
-	own := b.put(0x15, "note", noteOf("alice", "t1", "private"), func(s *span.Span) {
-		s.PolicyID, s.Metadata = &first.ID, madeBy(t, "policy", first)
-	})
-	notes := make([]*span.Span, 6)
-	for i := range notes {
-		notes[i] = b.put(0x20+i, "note", noteOf("alice", "t1", "private"))
-	}
-	second := version(1, "active", ofNotes)
-	broken := version(2, "active", `{"when":{"nonsense":1}}`)
-	third := version(3, "active", ofNotes)
-	archived := version(4, "archived", ofNotes)
-	eventually(t, "all are disposed of", b.deliver(notes[0], first, notes[1], second, notes[2], first, notes[3],
-		broken,
-		notes[4], third, own, archived, notes[5]))
-	want := []string{"0001@0:0021", "0001@1:0022", "0001@1:0023"}
+	note := func(n int) *span.Span { return b.put(0x20+n, "note", noteOf("alice", "t1", "private")) }
+	notes := []*span.Span{note(0)}
+	policy = b.put(1, "policy", policyOf("alice", "t1", ofNotes))
+	notes = append(notes, note(1))
+	versions := []*span.Span{policy, version("active", ofNotes)}
+	notes = append(notes, note(2), b.put(0x15, "note", noteOf("alice", "t1", "private"), func(s *span.Span) {
+		s.PolicyID, s.Metadata = &policy.ID, madeBy(t, "policy", policy)
+	}))
+	versions = append(versions, version("active", `{"when":{"nonsense":1}}`))
+	notes = append(notes, note(3))
+	versions = append(versions, version("active", ofNotes))
+	notes = append(notes, note(4))
+	versions = append(versions, version("archived", ofNotes))
+	notes = append(notes, note(5))
+	want := []string{"0001@0:0021", "0001@1:0022", "0001@3:0024"}
+
+	eventually(t, "all are disposed of", b.deliver(append(versions, notes...)...))
 	if got := b.judged(); !slices.Equal(got, want) {
-		t.Errorf("got %v, want %v", got, want)
+		t.Errorf("the versions came first: got %v, want %v", got, want)
+	}
+	b.lead() // with all versions, too
+	eventually(t, "all are disposed of", b.deliver(notes...))
+	if got := b.judged()[len(want):]; !slices.Equal(got, want) {
+		t.Errorf("read again by the next leader: got %v, want %v", got, want)
 	}
 	b.quiet()
 	var fault string
 	if err := b.connect().QueryRow(t.Context(), `select error->>'message' from ledger.universal_registry
-		where entity_type = 'policy_error' and owner_id = 'alice'`).Scan(&fault); err != nil || !strings.Contains(fault, "nonsense") {
+		where entity_type = 'policy_error' and owner_id = 'alice'`).Scan(&fault); err != nil ||
+		!strings.Contains(fault, "nonsense") {
 		t.Errorf("the malformed condition: got %q, %v", fault, err)
 	}
 }
@@ -174,13 +182,13 @@ func TestPolicyLaneKeepsCommitOrder(t *testing.T) {
 		}
 	})
 	var rows, bookkeeping []*span.Span
+	b.deliver(b.put(0xa, "policy", policyOf("alice", "t1", `{}`)))
 	for i := range 150 {
 		rows = append(rows, b.put(0x100+i, "note", noteOf("alice", "t1", "private")))
 	}
 	for i, entityType := range []string{"execution", "incident", "metric", "policy_error"} {
 		bookkeeping = append(bookkeeping, b.put(i, entityType, noteOf("alice", "t1", "private")))
 	}
-	b.deliver(b.put(0xa, "policy", policyOf("alice", "t1", `{}`)))
 	eventually(t, "all are disposed of", b.deliver(append(bookkeeping, rows...)...))
 	var want []string
 	for i := range rows {
@@ -198,7 +206,7 @@ func TestATenantHasAThousandPolicies(t *testing.T) {
 	for i := range policiesMax {
 		r.set(&policy{id: idOf(i), tenant: "t1"})
 	}
-	r.set(&policy{id: idOf(0), seq: 1, tenant: "t1"})
+	r.set(&policy{id: idOf(0), seq: 1, tenant: "t1", xact: 7})
 	if got := r.counts["t1"]; got != policiesMax {
 		t.Fatalf("%d policies, want %d", got, policiesMax)
 	}
@@ -211,9 +219,9 @@ func TestATenantHasAThousandPolicies(t *testing.T) {
 	}{{"t1", false}, {"t2", true}} {
 		row := &span.Span{ID: idOf(policiesMax), EntityType: "policy", OwnerID: "dave", TenantID: c.tenant,
 			Status: new("active"), At: span.NewTime(time.Now())}
-		if e.setPolicy(row); (r.byID[row.ID] != nil) != c.isIn {
+		row.ID[15] = c.tenant[1]
+		if e.setPolicy(row); (r.inForce(row.ID) != nil) != c.isIn {
 			t.Errorf("one more of %s: in force %v, want %v", c.tenant, !c.isIn, c.isIn)
 		}
-		r.drop(row.ID)
 	}
 }

@@ -20,7 +20,8 @@ type item struct {
 	tick    json.RawMessage // ctx.input.tick, where it is no row but the time of a policy
 	round   int             // of that tick
 	again   func(round int)
-	since   time.Duration // what its lane had worked when it came
+	came    time.Time // by this machine's clock
+	isRead  bool      // by its lane, from the ledger: the tail does not wait for it
 	tries   int
 	races   int // of what it appended, lost to other writers
 	parts   int // groups of what a run gave for it that have no fate yet
@@ -37,9 +38,8 @@ func (i *item) dispose() {
 
 // arrival is a row on its way to the loop.
 type arrival struct {
-	row    *span.Published
-	policy *span.Span // the row's whole span, where it is a policy: the rows after it are judged by it
-	done   func()
+	row  *span.Published
+	done func()
 }
 
 // inbox hands rows to the loop, as many at once as have come: of a million rows that match nothing, none
@@ -79,16 +79,7 @@ func (e *Engine) Row(ctx context.Context, row *span.Published, done func()) erro
 		}
 	}
 	a := arrival{row: row, done: done}
-	switch {
-	case row.EntityType == "policy":
-		// Read here, in order: the rows after it are judged by this version.
-		found, err := e.config.Load(ctx, []span.Key{row.Key()})
-		if err != nil {
-			<-e.slots
-			return err
-		}
-		a.policy = found[0]
-	case row.EntityType == "function" && row.Status != nil && *row.Status == "scheduled":
+	if row.EntityType == "function" && row.Status != nil && *row.Status == "scheduled" {
 		e.config.Prefetch(ctx, []span.Key{row.Key()})
 	}
 	if !e.inbox.put(a) {
@@ -108,10 +99,7 @@ func (e *Engine) Row(ctx context.Context, row *span.Published, done func()) erro
 func (e *Engine) takeRows() {
 	rows := e.inbox.take(e.spare)
 	for i := range rows {
-		if rows[i].policy != nil {
-			e.setPolicy(rows[i].policy)
-		}
-		e.route(rows[i].row, rows[i].done)
+		e.arrive(rows[i].row, rows[i].done)
 	}
 	clear(rows)
 	e.spare = rows[:0]
@@ -121,6 +109,7 @@ func (e *Engine) takeRows() {
 func (e *Engine) route(row *span.Published, done func()) {
 	e.stats.Rows.Add(1)
 	e.noteTime(row.AcceptedAt.Time)
+	e.noteRow(row)
 	switch row.EntityType {
 	case "request":
 		e.observeRequest(row)
@@ -136,8 +125,8 @@ func (e *Engine) route(row *span.Published, done func()) {
 			}
 			switch {
 			case trigger.Kernel == policyKernel:
-				if it != nil && it.matches != nil { // by another trigger
-					continue
+				if it != nil && it.matches != nil || e.judging.start.Sees(row.Xact) {
+					continue // by another trigger, or before this sidecar led
 				}
 				if matches := e.policies.match(row); len(matches) > 0 {
 					last, it = e.items(row, done, last, it)

@@ -485,7 +485,7 @@ func TestSchedulesAreReadAtATakeOver(t *testing.T) {
 			t.Errorf("%d: since %s, accepted at %s", i, since, w.version.AcceptedAt)
 		}
 	}
-	if err := b.engine.Lead(t.Context()); err != nil {
+	if err := b.engine.Lead(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
 	b.settledSchedules()

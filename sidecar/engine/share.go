@@ -1,26 +1,21 @@
 package engine
 
 import (
-	"encoding/json"
-	"fmt"
 	"slices"
 	"time"
 
-	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
 // Bounds of what policies may have under way and waiting.
 const (
-	policyRunsMax = 16               // runs of one kind of policies' work at once
-	matchesMax    = 20               // policies that one run shows a span to
-	runTarget     = time.Second      // what a run of policies should take: the next lane's turn comes then
-	runFirst      = 8                // matches in the first run of a lane, whose pace nobody knows yet
-	backlogMax    = 100_000          // spans that wait for tenants' policies, in all
-	backlogFloor  = 100              // of one lane, whatever the others have
-	backlogWork   = 10 * time.Minute // that a lane has spent since a span came, after which it is passed over
-	backlogSlow   = time.Minute      // likewise, where there is no room for one more
-	tellEvery     = time.Hour        // that a policy has passed spans over
+	policyRunsMax = 16              // runs of one kind of policies' work at once
+	matchesMax    = 20              // policies that one run shows a span to
+	runTarget     = time.Second     // what a run of policies should take: the next lane's turn comes then
+	runFirst      = 8               // matches in the first run of a lane, whose pace nobody knows yet
+	backlogMax    = 100_000         // spans that wait for policies, in all
+	backlogFloor  = 100             // of one lane, whatever the others have
+	backlogAge    = 5 * time.Second // that a span may wait, and the cursor for it; then its lane goes behind
 )
 
 // laneKey names a lane. The policies of each owner have one of their own in each tenant: what one owner's
@@ -67,10 +62,14 @@ const systemLane = "\x00system"
 
 // policyLane is the lane of p for work in a tenant.
 func (e *Engine) policyLane(kernel, tenant string, p *policy) *lane {
+	return e.lane(laneKey{kernel, tenant, p.laneOwner()})
+}
+
+func (p *policy) laneOwner() string {
 	if p.isOfSystem() {
-		return e.lane(laneKey{kernel, tenant, systemLane})
+		return systemLane
 	}
-	return e.lane(laneKey{kernel, tenant, p.owner})
+	return p.owner
 }
 
 // next takes the lane whose turn it is, or nil.
@@ -104,10 +103,7 @@ func (e *Engine) dispatchLanes() {
 	}
 	for _, p := range e.kinds.all() {
 		for l := p.next(); l != nil; l = p.next() {
-			batch := e.passOver(l, l.take())
-			if len(batch) == 0 {
-				continue
-			}
+			batch := l.take()
 			p.turn++
 			l.turn = p.turn
 			p.free--
@@ -130,7 +126,6 @@ func (l *lane) leave(batch []*item, took time.Duration, isJudged bool) {
 	if !isJudged {
 		return
 	}
-	l.worked += took
 	matches := 0
 	for _, it := range batch {
 		matches += len(it.matches)
@@ -139,7 +134,7 @@ func (l *lane) leave(batch []*item, took time.Duration, isJudged bool) {
 	l.fits = max(min(fits, 2*l.fits), 1)
 }
 
-// backlog counts the spans that wait for tenants' policies.
+// backlog counts the spans that wait for policies.
 type backlog struct {
 	free int
 	held map[string]int // by tenant
@@ -147,8 +142,10 @@ type backlog struct {
 
 // hasRoom reports whether one more span may wait in l. A tenant may have no more than it leaves free.
 func (b *backlog) hasRoom(l *lane) bool {
-	return l.open < backlogFloor || b.held[l.key.tenant] < b.free
+	return l.open < backlogFloor || b.hasShare(l)
 }
+
+func (b *backlog) hasShare(l *lane) bool { return b.held[l.key.tenant] < b.free }
 
 func (b *backlog) add(tenant string, n int) {
 	b.free -= n
@@ -157,9 +154,9 @@ func (b *backlog) add(tenant string, n int) {
 	}
 }
 
-// judge gives row to the lanes of the policies that match it. For the system's it keeps its place among the
-// rows that are taken from the tail, by it; tenants' have a backlog, and last counts when it is disposed of.
-// Where that is full, quick policies hold up the tail like the system's, and slow ones are not shown the row.
+// judge gives row to the lanes of the policies that match it. Rows that wait for policies hold no place among
+// those taken from the tail, but a backlog, and last counts when they are disposed of; a lane that finds no room
+// in it goes behind (behind.go).
 func (e *Engine) judge(row *span.Published, matches []*policy, it, last *item) {
 	byLane := map[*lane][]*policy{}
 	for _, p := range matches {
@@ -167,32 +164,56 @@ func (e *Engine) judge(row *span.Published, matches []*policy, it, last *item) {
 		byLane[l] = append(byLane[l], p)
 	}
 	for l, mine := range byLane {
-		slices.SortFunc(mine, comparePolicies)
-		for part := range slices.Chunk(mine, matchesMax) {
-			one := &item{row: row, matches: part, left: newCount(1), since: l.worked}
-			switch {
-			case l.key.owner == systemLane, !e.backlog.hasRoom(l) && !l.isSlow():
-				it.left.Add(1)
-				one.done = it.dispose
-			case !e.backlog.hasRoom(l):
-				e.tellPassedOver(l, part)
-				continue
-			default:
-				e.backlog.add(row.TenantID, 1)
-				last.left.Add(1)
-				one.done = func() {
-					e.backlog.add(row.TenantID, -1)
-					last.dispose()
-				}
-			}
-			e.queue(l, one)
+		for _, one := range itemsOf(row, mine) {
+			e.show(l, one, it, last)
 		}
 		e.dropIdle(l)
 	}
 }
 
-// isSlow reports whether what waits longest in l has waited for more of its work than others need wait for.
-func (l *lane) isSlow() bool { return len(l.waiting) > 0 && l.worked-l.waiting[0].since > backlogSlow }
+// itemsOf shares out the policies of a lane that judge row, so that none of its runs is too long.
+func itemsOf(row *span.Published, matches []*policy) (items []*item) {
+	slices.SortFunc(matches, comparePolicies)
+	for part := range slices.Chunk(matches, matchesMax) {
+		items = append(items, &item{row: row, matches: part, left: newCount(1), came: time.Now()})
+	}
+	return items
+}
+
+// show has a lane judge what the tail has brought, or read it later.
+func (e *Engine) show(l *lane, one, it, last *item) {
+	if l.behind == nil && !e.backlog.hasRoom(l) {
+		e.fallBehind(l)
+	}
+	b := l.behind
+	switch {
+	case b == nil:
+		e.enlist(l, one, last)
+		e.queue(l, one)
+	case b.phase == leaving: // the tail waits a moment, until it is written down that the lane is behind
+		it.left.Add(1)
+		one.done = it.dispose
+		b.held = append(b.held, one)
+	case b.phase == joining && (len(b.joining) < backlogFloor || e.backlog.hasShare(l)):
+		e.enlist(l, one, last)
+		b.joining = append(b.joining, one)
+	case b.phase == joining:
+		e.stopJoining(l)
+		fallthrough
+	default:
+		b.drop(one.row.Xact)
+	}
+}
+
+// enlist gives an item its place in the backlog.
+func (e *Engine) enlist(l *lane, one, last *item) {
+	e.backlog.add(l.key.tenant, 1)
+	last.left.Add(1)
+	one.done = func() {
+		e.backlog.add(l.key.tenant, -1)
+		last.dispose()
+	}
+}
 
 // queue adds an item to a lane of policies, which stays until it is disposed of.
 func (e *Engine) queue(l *lane, it *item) {
@@ -208,69 +229,8 @@ func (e *Engine) queue(l *lane, it *item) {
 
 // dropIdle forgets a lane of policies that has nothing to do.
 func (e *Engine) dropIdle(l *lane) {
-	if l.places != nil && l.open == 0 && e.lanes[l.key] == l {
+	if l.places != nil && l.open == 0 && l.behind == nil && e.lanes[l.key] == l {
 		delete(e.lanes, l.key)
 		l.places.lanes = slices.DeleteFunc(l.places.lanes, func(other *lane) bool { return other == l })
 	}
-}
-
-// passOver disposes of the spans of a batch that have waited for too much work of tenants' policies: the
-// cursor waits for them, and the log of the database with it.
-func (e *Engine) passOver(l *lane, batch []*item) []*item {
-	if l.places != e.kinds.rows {
-		return batch
-	}
-	return slices.DeleteFunc(batch, func(it *item) bool {
-		isOld := l.worked-it.since > backlogWork
-		if isOld {
-			e.tellPassedOver(l, it.matches)
-			it.dispose()
-		}
-		return isOld
-	})
-}
-
-// tellPassedOver tells the owner of policies, once an hour, that they are not shown everything.
-func (e *Engine) tellPassedOver(l *lane, policies []*policy) {
-	now := e.now()
-	for _, p := range policies {
-		if now.Sub(p.told) < tellEvery {
-			continue
-		}
-		p.told = now
-		report, err := e.passedOver(p, l.open, now)
-		if err != nil {
-			e.config.Log.Error("policy_error not recorded", "policy", p.id.String(), "error", err)
-			continue
-		}
-		e.config.Log.Warn("a policy is too slow: spans are passed over", "policy", p.id.String(), "tenant",
-			p.tenant, "waiting", l.open)
-		e.submit(ledger.Group{Rows: []*span.Span{report}}, func(outcome ledger.Outcome) {
-			if outcome.Err != nil {
-				e.config.Log.Error("policy_error not recorded", "policy", p.id.String(), "error", outcome.Err)
-			}
-		})
-	}
-}
-
-func (e *Engine) passedOver(p *policy, waiting int, now time.Time) (*span.Span, error) {
-	failure, err := json.Marshal(&span.RunError{Code: span.RunTimeout, Message: fmt.Sprintf("%d spans wait for "+
-		"your policies, which take too long for them: those that have waited for %s of their work, or find "+
-		"no place, are passed over: make them faster, or name fewer spans in when", waiting, backlogWork)})
-	if err != nil {
-		return nil, err
-	}
-	metadata, err := span.SetEngine(nil, span.EngineMeta{Cause: span.Key{ID: p.id, Seq: p.seq}, Root: p.id,
-		Depth: 1, Kind: "policy_error"})
-	if err != nil {
-		return nil, err
-	}
-	report := &span.Span{
-		ID:         span.Derive("policy_error:passed", now, []span.ID{p.id}, int64(p.seq)),
-		EntityType: "policy_error", Who: "sidecar:" + e.config.Node, Did: new("failed"), This: new("policy.eval"),
-		At: span.NewTime(now), OwnerID: p.owner, TenantID: p.tenant, Visibility: "private",
-		Status: new("error"), ParentID: &p.id, PolicyID: &p.id, RelatedTo: []span.ID{p.id}, Error: failure,
-		Metadata: metadata,
-	}
-	return report, e.config.Seal(report, nil)
 }

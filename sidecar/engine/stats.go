@@ -24,6 +24,8 @@ type Stats struct {
 	// Schedules are in force. Ticks of functions were handed over; TicksMissed are not made up for, and of
 	// TicksSkipped no kernel made anything.
 	Schedules, Ticks, TicksMissed, TicksSkipped atomic.Int64
+	// LanesBehind are those of policies that read the ledger, because they are slower than their spans come.
+	LanesBehind atomic.Int64
 	// ClockSteps are the jumps of the database's clock that were seen.
 	ClockSteps atomic.Int64
 

@@ -15,15 +15,17 @@ import (
 // begins to read the open requests, page by page, however many there are. Those that were open under a
 // sidecar before are claimed with a visible running version when their turn comes, and the attempt counts. It
 // returns when the policies are known.
-func (e *Engine) Lead(ctx context.Context) error {
+//
+// since is the text of the snapshot up to which the tail has disposed of everything; "" is nothing.
+func (e *Engine) Lead(ctx context.Context, since string) error {
 	failpoint.Hit(failpoint.LeadBegun)
 	clock, _, err := e.readClock(ctx)
 	if err != nil {
 		return err
 	}
-	policies, err := e.config.Ledger.ActivePolicies(ctx)
+	policies, startPolicies, err := e.leadPolicies(ctx, since)
 	if err != nil {
-		return fmt.Errorf("read the active policies: %w", err)
+		return err
 	}
 	schedules, lastTicks, err := e.readSchedules(ctx, policies)
 	if err != nil {
@@ -37,10 +39,7 @@ func (e *Engine) Lead(ctx context.Context) error {
 		e.isDeposed = false
 		e.setClock(clock)
 		clear(e.own) // their rows may have gone to another sidecar's stream
-		e.policies = newRules()
-		for _, row := range policies {
-			e.setPolicy(row)
-		}
+		startPolicies()
 		e.leadSchedules(schedules, lastTicks)
 		e.resumeTicks(lastTicks)
 		e.tickAt(e.now()) // what nobody led for
@@ -72,6 +71,8 @@ func (e *Engine) Lose(ctx context.Context) {
 		e.loading, e.ticks.queue, e.wanting = loads{}, nil, nil
 		e.schedules = newSchedules(e.schedules.alarm)
 		e.leads++
+		e.forgetArrivals()
+		e.forgetBehind()
 		for _, l := range e.lanes {
 			waiting := l.waiting
 			l.waiting = nil

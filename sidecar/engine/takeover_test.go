@@ -13,7 +13,7 @@ import (
 
 func (b *bench) lead() {
 	b.t.Helper()
-	if err := b.engine.Lead(b.t.Context()); err != nil {
+	if err := b.engine.Lead(b.t.Context(), ""); err != nil {
 		b.t.Fatal(err)
 	}
 }

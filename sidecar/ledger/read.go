@@ -23,11 +23,15 @@ const loadSQL = ` from unnest($1::uuid[], $2::int4[]) as k(id, seq)
 	join ledger.universal_registry r on r.id = k.id and r.seq = k.seq`
 
 func (l *Ledger) load(ctx context.Context, keys []span.Key) (map[span.Key]*span.Span, error) {
+	return l.loadBy(ctx, "select "+selectList+loadSQL, keys)
+}
+
+func (l *Ledger) loadBy(ctx context.Context, sql string, keys []span.Key) (map[span.Key]*span.Span, error) {
 	ids, seqs := make([]pgtype.UUID, len(keys)), make([]int32, len(keys))
 	for i, key := range keys {
 		ids[i], seqs[i] = pgtype.UUID{Bytes: key.ID, Valid: true}, int32(key.Seq)
 	}
-	spans, err := querySpans(ctx, l.pool, "select "+selectList+loadSQL, ids, seqs)
+	spans, err := querySpans(ctx, l.pool, sql, ids, seqs)
 	if err != nil {
 		return nil, err
 	}
@@ -45,10 +49,15 @@ const visibleMax = 30 * time.Second
 // readers of it, before its rows are visible to others (with a synchronous standby: until that one has
 // answered), so what is missing is asked for again until it is there.
 func (l *Ledger) LoadVisible(ctx context.Context, keys []span.Key) (map[span.Key]*span.Span, error) {
+	return l.loadVisible(ctx, keys, l.Load)
+}
+
+func (l *Ledger) loadVisible(ctx context.Context, keys []span.Key,
+	load func(context.Context, []span.Key) (map[span.Key]*span.Span, error)) (map[span.Key]*span.Span, error) {
 	ctx, cancel := context.WithTimeout(ctx, visibleMax)
 	defer cancel()
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
-		found, err := l.Load(ctx, keys)
+		found, err := load(ctx, keys)
 		if err != nil {
 			return nil, err
 		}
@@ -167,17 +176,6 @@ func (l *Ledger) CountLosses(ctx context.Context, id span.ID) (int, error) {
 		return 0, fmt.Errorf("count the lost attempts of request %s: %w", id, err)
 	}
 	return count, nil
-}
-
-// ActivePolicies returns the latest version of every policy that is active.
-func (l *Ledger) ActivePolicies(ctx context.Context) ([]*span.Span, error) {
-	return querySpans(ctx, l.pool, `select `+selectList+`
-		from ledger.universal_registry r
-		where r.entity_type = 'policy' and r.status = 'active' and not r.is_deleted
-			and not exists (
-				select 1 from ledger.universal_registry n where n.id = r.id and n.seq = r.seq + 1
-			)
-		order by r.id`)
 }
 
 // Keys returns every version of every key span of the system.

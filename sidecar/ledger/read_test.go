@@ -210,26 +210,6 @@ func TestOpenRequestsComeInPagesAndOnlyOpenOnes(t *testing.T) {
 	want(t, "open", openIDs(t, l, "t1", 2), seen)
 }
 
-func TestActivePoliciesAreTheLatestVersions(t *testing.T) {
-	t.Parallel()
-	l, _ := setup(t, 2)
-	var rows []*span.Span
-	for i, status := range []string{"active", "draft", "active"} {
-		rows = append(rows, note(t, idOf(i+1), func(s *span.Span) { s.EntityType, s.Status = "policy", &status }))
-	}
-	mustAppend(t, l, Group{Rows: rows})
-	archived := *rows[2]
-	archived.Seq, archived.Status = 1, new("archived")
-	if err := archived.Seal(rows[2].CurrHash); err != nil {
-		t.Fatal(err)
-	}
-	mustAppend(t, l, Group{Fence: &archived})
-	got, err := l.ActivePolicies(t.Context())
-	if err != nil || len(got) != 1 || got[0].ID != rows[0].ID {
-		t.Fatalf("got %v, %v", got, err)
-	}
-}
-
 func TestFindSeesWhatItsScopeMayRead(t *testing.T) {
 	t.Parallel()
 	l, _ := setup(t, 2)

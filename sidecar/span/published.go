@@ -97,6 +97,16 @@ func (w When) Names(column string) []string {
 	return nil
 }
 
+// TakesNull reports whether w lets a column that it names be NULL.
+func (w When) TakesNull(column string) bool {
+	for i := range w.conditions {
+		if c := &w.conditions[i]; c.column == column && !c.negated && c.null {
+			return true
+		}
+	}
+	return false
+}
+
 // NamesOnly reports whether w demands texts of these columns and nothing else.
 func (w When) NamesOnly(columns ...string) bool {
 	for i := range w.conditions {

@@ -71,6 +71,32 @@ func (s Snapshot) Until(xact uint64) string {
 // Min returns the transaction below which s sees all; 0 for the zero value.
 func (s Snapshot) Min() uint64 { return s.xmin }
 
+// Max returns the transaction from which on s sees none; 0 for the zero value.
+func (s Snapshot) Max() uint64 { return s.xmax }
+
+// Before is what s sees of the transactions below xact.
+func (s Snapshot) Before(xact uint64) Snapshot {
+	if xact >= s.xmax || xact == 0 {
+		return s
+	}
+	cut := Snapshot{xmin: min(s.xmin, xact), xmax: xact}
+	for _, underWay := range s.xip {
+		if underWay < xact {
+			cut.xip = append(cut.xip, underWay)
+		}
+	}
+	return cut
+}
+
+// Unseen returns the transactions up to one below Max that s does not see.
+func (s Snapshot) Unseen(upTo uint64) []uint64 {
+	end, isThere := slices.BinarySearch(s.xip, upTo)
+	if isThere {
+		end++
+	}
+	return s.xip[:end:end]
+}
+
 // IsZero reports whether s sees nothing.
 func (s Snapshot) IsZero() bool { return s.xmax == 0 }
 

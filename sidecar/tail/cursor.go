@@ -90,6 +90,9 @@ func (s *session) storeCursor(ctx context.Context, c cursor) error {
 	}
 	s.cursor, s.storedAt = c, time.Now()
 	s.stored(s.storedAt)
+	if s.handler.Stored != nil {
+		s.handler.Stored(c.snapshot)
+	}
 	return nil
 }
 

@@ -87,6 +87,9 @@ type Handler struct {
 	// Lose is called when the session ends in which Lead was called; its rows that are not disposed of
 	// come again. It may be nil.
 	Lose func(ctx context.Context)
+	// Stored is called when a cursor has been stored: what its snapshot sees is disposed of. It may be nil, and
+	// is called from another goroutine than the others.
+	Stored func(snapshot string)
 	// Row takes one row. It may block: that is back-pressure. It must see to it that position.Done
 	// is called once, when the row is disposed of.
 	Row func(ctx context.Context, row *span.Published, position *Position) error
