@@ -52,7 +52,7 @@ func TestAPolicyActsOncePerSpanInItsOwnersName(t *testing.T) {
 	}
 	sameJSON(t, alert.Content, `{"amount": 7}`)
 	accepted := s.latest(cause.ID).AcceptedAt.Time
-	want := span.Derive("policy", accepted, []span.ID{key.ID, cause.ID}, int64(key.Seq), int64(cause.Seq), 0)
+	want := span.Emission(key.ID, cause, accepted, 0)
 	meta, _ := alert.Engine()
 	if alert.ID != want || meta == nil || meta.Cause != cause || meta.Root != cause.ID {
 		t.Errorf("the alert is %s with metadata.engine %+v, derived is %s of %v", alert.ID, meta, want, cause)
