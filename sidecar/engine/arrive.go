@@ -9,7 +9,8 @@ import (
 // policiesRead is how many versions of policies are read at once.
 const policiesRead = 500
 
-// heldRow is a row that waits because a version of a policy is being read: the rows after that are judged by it.
+// heldRow is a row that waits because a version of a policy is being read: the rows after that are judged
+// by it.
 type heldRow struct {
 	arrival
 	body   *span.Span // of a policy

@@ -18,9 +18,9 @@ import (
 //	  └────── all that it let go is seen, and so judged ◄──────────────────── joining ───────────────────┘
 //
 // A pass goes up to the cursor that the tail has stored: all that its snapshot sees has gone by, versions of
-// policies, too, so the same version judges a row here as there. What the lane has let go since then is left. So
-// it holds on to what comes from now on (joining), and reads what it has let go, transaction by transaction, until a
-// snapshot sees them all: the tail may bring a row before any session sees it. Then it is live.
+// policies, too, so the same version judges a row here as there. What the lane has let go since then is left.
+// So it holds on to what comes from now on (joining), and reads what it has let go by its transactions,
+// until a snapshot sees them all: the tail may bring a row before any session sees it. Then it is live.
 type behind struct {
 	lane  *lane
 	phase behindPhase
@@ -123,7 +123,8 @@ func (b *behind) upTo() span.Snapshot {
 	return b.target.Before(b.reached)
 }
 
-// fallBehind lets a lane go behind that judges what the tail brings. What waits goes when that is written down.
+// fallBehind lets a lane go behind that judges what the tail brings. What waits goes when that is written
+// down.
 func (e *Engine) fallBehind(l *lane) {
 	b := &behind{lane: l, since: time.Now(), judged: e.judgedUpTo(), dropped: map[uint64]bool{},
 		window: windowMax, held: l.waiting}
@@ -318,7 +319,9 @@ func (e *Engine) judgeRows(b *behind, rows []*span.Published, then func()) {
 		}
 	}
 	for _, row := range rows {
-		mine := slices.DeleteFunc(e.policies.match(row), func(p *policy) bool { return p.laneOwner() != l.key.owner })
+		mine := slices.DeleteFunc(e.policies.match(row), func(p *policy) bool {
+			return p.laneOwner() != l.key.owner
+		})
 		for _, one := range itemsOf(row, mine) {
 			b.left++
 			one.isRead, one.done = true, judged
@@ -337,8 +340,8 @@ func (e *Engine) passJudged(b *behind) {
 	e.join(b)
 }
 
-// judgeDropped judges what the lane has let go since the tail's cursor. isWhole says that rows are all that the
-// snapshot sees of it.
+// judgeDropped judges what the lane has let go since the tail's cursor. isWhole says that rows are all that
+// the snapshot sees of it.
 func (e *Engine) judgeDropped(b *behind, to span.Snapshot, rows []*span.Published, isWhole bool) {
 	if !isWhole {
 		e.stopJoining(b.lane)

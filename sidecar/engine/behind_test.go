@@ -81,7 +81,9 @@ func (s *source) bring(ctx context.Context, from, to span.Snapshot, tenants []st
 		if err != nil {
 			return // the test is over: what is open stays so
 		}
-		slices.SortStableFunc(rows, func(a, b *span.Published) int { return a.AcceptedAt.Compare(b.AcceptedAt.Time) })
+		slices.SortStableFunc(rows, func(a, b *span.Published) int {
+			return a.AcceptedAt.Compare(b.AcceptedAt.Time)
+		})
 		for _, row := range rows {
 			s.mu.Lock()
 			one.open++
@@ -231,8 +233,8 @@ func TestALaneJoinsTheStreamWithoutLossWhileRowsCome(t *testing.T) {
 	}
 }
 
-// Who takes over goes on where a lane that is behind has judged up to; also where engine.lane is gone, and then
-// by the newest policy_cursor.
+// Who takes over goes on where a lane that is behind has judged up to; also where engine.lane is gone, and
+// then by the newest policy_cursor.
 func TestALaneThatIsBehindIsTakenOver(t *testing.T) {
 	t.Parallel()
 	for _, loss := range []string{"", "drop table engine.lane", "drop schema engine cascade"} {

@@ -83,8 +83,8 @@ func (e *Engine) readVersions(ctx context.Context, horizon uint64) (versions []*
 	}
 }
 
-// leadPolicies reads the policies, and from where on they are to judge. It returns their versions, and what the
-// loop has to do.
+// leadPolicies reads the policies, and from where on they are to judge. It returns their versions, and what
+// the loop has to do.
 func (e *Engine) leadPolicies(ctx context.Context, since string) (versions []*span.Span, start func(),
 	err error) {
 	judged, err := e.readJudged(ctx, since)

@@ -155,8 +155,8 @@ func (b *backlog) add(tenant string, n int) {
 }
 
 // judge gives row to the lanes of the policies that match it. Rows that wait for policies hold no place among
-// those taken from the tail, but a backlog, and last counts when they are disposed of; a lane that finds no room
-// in it goes behind (behind.go).
+// those taken from the tail, but in a backlog, and last counts when they are disposed of; a lane that finds
+// no room in it goes behind (behind.go).
 func (e *Engine) judge(row *span.Published, matches []*policy, it, last *item) {
 	byLane := map[*lane][]*policy{}
 	for _, p := range matches {

@@ -70,8 +70,8 @@ type Lane struct {
 	Owner  string `json:"owner"`
 }
 
-// Judged is up to where policies have judged: what Snapshot sees, all have, but for those of Behind, each up to
-// its own.
+// Judged is up to where policies have judged: what Snapshot sees, all have, but for those of Behind, each up
+// to its own.
 type Judged struct {
 	Snapshot span.Snapshot
 	Behind   map[Lane]span.Snapshot
@@ -143,7 +143,8 @@ func (l *Ledger) LastPolicyCursor(ctx context.Context) (Judged, error) {
 	return judged, json.Unmarshal(raw, &judged)
 }
 
-// laneSQL makes the table of the lanes that are behind. Where it is gone, the newest policy_cursor names them.
+// laneSQL makes the table of the lanes that are behind. Where it is gone, the newest policy_cursor names
+// them.
 const laneSQL = `create table if not exists engine.lane (
 	tenant text not null,
 	owner text not null,

@@ -30,7 +30,9 @@ func TestPolicyVersionsAreThoseThatMayJudge(t *testing.T) {
 	l, _ := setup(t, 2)
 	var xacts []uint64
 	put := func(id int, seq int, status string, before *span.Span) *span.Span {
-		s := note(t, idOf(id), func(s *span.Span) { s.EntityType, s.Status, s.Code = "policy", &status, new("code") })
+		s := note(t, idOf(id), func(s *span.Span) {
+			s.EntityType, s.Status, s.Code = "policy", &status, new("code")
+		})
 		if s.Seq = seq; before != nil {
 			if err := s.Seal(before.CurrHash); err != nil {
 				t.Fatal(err)
@@ -92,7 +94,8 @@ func TestDeltaIsWhatIsNew(t *testing.T) {
 	var want []span.ID
 	for i := range 7 {
 		s := note(t, idOf(i+1))
-		mustAppend(t, l, Group{Rows: []*span.Span{s, note(t, idOf(0x100+i), func(s *span.Span) { s.TenantID = "t2" })}})
+		other := note(t, idOf(0x100+i), func(s *span.Span) { s.TenantID = "t2" })
+		mustAppend(t, l, Group{Rows: []*span.Span{s, other}})
 		want = append(want, s.ID)
 	}
 	open := connect(t, conn.Config().ConnString())
@@ -146,7 +149,8 @@ func TestJudgedIsReadAsItWasWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	judged := Judged{snapshot, map[Lane]span.Snapshot{{Tenant: "t1", Owner: "alice"}: snapshot, {Tenant: "t2"}: {}}}
+	judged := Judged{snapshot, map[Lane]span.Snapshot{{Tenant: "t1", Owner: "alice"}: snapshot,
+		{Tenant: "t2"}: {}}}
 	encoded, err := json.Marshal(judged)
 	if err != nil {
 		t.Fatal(err)
