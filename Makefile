@@ -41,6 +41,7 @@ bench: .needs-go ## run the benchmarks; those of tests/bench once each
 	@whole=$$(go list $(PACKAGES) | grep /tests/bench || true); \
 	parts=$$(go list $(PACKAGES) | grep -v /tests/bench || true); \
 	[ -z "$$whole" ] || go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 60m $$whole $(if $(QUICK),-quick); \
+	[ -z "$$whole" ] || [ -n "$(QUICK)" ] || go run ./scripts/benchtable; \
 	[ -z "$$parts" ] || go test -run '^$$' -bench '$(BENCH)' -timeout 60m $$parts
 
 chaos: .needs-go ## break a running ledger in random ways for CHAOS_MINUTES (15), and judge it

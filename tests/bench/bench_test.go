@@ -6,6 +6,7 @@ package bench
 
 import (
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -139,6 +141,7 @@ type attached struct {
 	address string
 	command *exec.Cmd
 	stop    func() // by SIGTERM; waits
+	once    sync.Once
 }
 
 // attach starts executable as a sidecar and waits until it is ready; it is stopped by its stop alone, or
@@ -166,9 +169,18 @@ func (s *system) spawn(b *testing.B, executable, databaseURL string, env ...stri
 	s.sidecar = a.command.Process.Pid
 	a.stop = func() {
 		must(b, a.command.Process.Signal(syscall.SIGTERM))
-		must(b, a.command.Wait())
+		a.once.Do(func() { must(b, a.command.Wait()) })
 	}
+	b.Cleanup(a.kill) // a benchmark that failed leaves none behind
 	return a
+}
+
+// kill ends it, if it has not ended yet.
+func (a *attached) kill() {
+	a.once.Do(func() {
+		_ = a.command.Process.Kill() // it may have ended by itself
+		_ = a.command.Wait()
+	})
 }
 
 func (a *attached) isReady() bool {
@@ -181,22 +193,43 @@ func (a *attached) isReady() bool {
 	return response.StatusCode == http.StatusOK
 }
 
-// ended reads from /metrics how many requests have ended as status.
+// ended reads how many requests have ended as status.
 func (a *attached) ended(b *testing.B, status string) int {
 	b.Helper()
+	return int(a.metric(b, "logline_requests_ended_total{status=\""+status+"\"}"))
+}
+
+// phase is what the tail does.
+func (a *attached) phase(b *testing.B) string {
+	b.Helper()
+	response, err := http.Get(a.address + "/readyz")
+	if err != nil {
+		return ""
+	}
+	defer response.Body.Close()
+	var status struct{ Phase string }
+	must(b, json.NewDecoder(response.Body).Decode(&status))
+	return status.Phase
+}
+
+// metric reads one value from /metrics; 0 while nobody answers yet.
+func (a *attached) metric(b *testing.B, name string) float64 {
+	b.Helper()
 	response, err := http.Get(a.address + "/metrics")
-	must(b, err)
+	if err != nil {
+		return 0
+	}
 	defer response.Body.Close()
 	raw, err := io.ReadAll(response.Body)
 	must(b, err)
-	_, rest, found := strings.Cut(string(raw), "logline_requests_ended_total{status=\""+status+"\"} ")
+	_, rest, found := strings.Cut(string(raw), "\n"+name+" ")
 	if !found {
-		b.Fatal("/metrics does not say how many requests have ended")
+		b.Fatalf("/metrics has no %s", name)
 	}
 	text, _, _ := strings.Cut(rest, "\n")
 	value, err := strconv.ParseFloat(text, 64)
 	must(b, err)
-	return int(value)
+	return value
 }
 
 func (s *system) serveHere(b *testing.B, databaseURL string) {

@@ -32,6 +32,7 @@ type cells struct {
 	server *devdb.Server
 	admin  *pgx.Conn
 	count  int
+	hold   bool // a transaction stays open in each database, from before its first row
 }
 
 func newCells(b *testing.B) *cells {
@@ -84,7 +85,12 @@ func (c *cells) create(template string) (databaseURL string, drop func()) {
 	c.count++
 	name := fmt.Sprintf("cell%d", c.count)
 	c.exec("create database " + name + template)
+	release := func() {}
+	if c.hold {
+		release = c.holdOpen(c.server.URL(name))
+	}
 	return c.server.URL(name), func() {
+		release()
 		await(c.b, 30*time.Second, func() bool { // the walsender of a sidecar that has just stopped
 			var isActive bool
 			must(c.b, c.admin.QueryRow(c.b.Context(), `select exists (
@@ -94,6 +100,16 @@ func (c *cells) create(template string) (databaseURL string, drop func()) {
 		c.exec("select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = '" + name + "'")
 		c.exec("drop database " + name + " with (force)")
 	}
+}
+
+// holdOpen leaves a transaction open that sees what was before: what dies after it is not vacuumed.
+func (c *cells) holdOpen(databaseURL string) (release func()) {
+	c.b.Helper()
+	conn, err := pgx.Connect(c.b.Context(), databaseURL)
+	must(c.b, err)
+	_, err = conn.Exec(c.b.Context(), "begin isolation level repeatable read; select count(*) from pg_class")
+	must(c.b, err)
+	return func() { must(c.b, conn.Close(context.Background())) }
 }
 
 // ledger makes a system of a bootstrapped ledger. drop removes it; no sidecar may be attached any more.
