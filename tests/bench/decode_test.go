@@ -86,8 +86,8 @@ func (s *system) receive(b *testing.B, program, slot, end string) time.Duration 
 	target, err := url.Parse(s.owner)
 	must(b, err)
 	password, _ := target.User.Password()
-	command := exec.Command(program, "--start", "--slot", slot, "--file", os.DevNull, "--endpos", end, "--no-loop",
-		"-o", "proto_version=1", "-o", "publication_names=loglineos", "--host", target.Hostname(),
+	command := exec.Command(program, "--start", "--slot", slot, "--file", os.DevNull, "--endpos", end,
+		"--no-loop", "-o", "proto_version=1", "-o", "publication_names=loglineos", "--host", target.Hostname(),
 		"--port", target.Port(), "--username", target.User.Username(),
 		"--dbname", strings.TrimPrefix(target.Path, "/"))
 	command.Env = append(os.Environ(), "PGPASSWORD="+password)
