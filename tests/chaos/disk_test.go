@@ -46,7 +46,7 @@ func (w *world) smallDisk(size string) string {
 	}
 	w.t.Cleanup(func() {
 		_ = w.cluster.Server.Kill() // it holds files there
-		if err := exec.Command("umount", dir).Run(); err != nil {
+		if err := exec.Command("umount", "--lazy", dir).Run(); err != nil {
 			w.t.Errorf("unmount %s: %v", dir, err)
 		}
 	})

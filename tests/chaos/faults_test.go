@@ -307,6 +307,7 @@ func (w *world) alterTable() {
 // storm runs a load, and the faults in it: a part of the load before each, and a part during it.
 func (w *world) storm(transactions int, planned []fault) {
 	w.t.Helper()
+	w.recur()
 	l := w.plan(transactions)
 	l.release(0)
 	l.start()

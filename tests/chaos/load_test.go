@@ -98,6 +98,35 @@ func (w *world) furnish() {
 	}
 }
 
+// recur inserts a function of two tenants that runs every two seconds, whoever leads then, and makes up for
+// what was missed.
+func (w *world) recur() {
+	w.t.Helper()
+	for _, u := range []user{alice, bob} {
+		c := columns{"id": newID(w.random), "entity_type": "function", "status": "active",
+			"name": "chaos-recurring", "language": "javascript", "code": codes[1],
+			"metadata": columns{"schedule": columns{"cron": "*/2 * * * * *", "fill": "all", "fill_max": 1000}}}
+		w.insert(u, c)
+		w.recurring = append(w.recurring, recurring{u, c})
+	}
+}
+
+// recurring is one that is in force.
+type recurring struct {
+	user    user
+	columns columns
+}
+
+// endRecurring archives what recurs: the ledger comes to rest.
+func (w *world) endRecurring() {
+	w.t.Helper()
+	for _, r := range w.recurring {
+		r.columns["seq"], r.columns["status"] = 1, "archived"
+		w.insert(r.user, r.columns)
+	}
+	w.recurring = nil
+}
+
 // shared is the function of a tenant that requests name.
 func (w *world) shared(tenant string) span.ID {
 	return newID(rand.New(rand.NewPCG(w.seed, uint64(len(tenant)))))

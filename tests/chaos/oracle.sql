@@ -16,6 +16,43 @@ where f.entity_type = 'function'
 group by f.id, f.seq, f.tenant_id
 having count(r.id) <> 1;
 
+-- @ I1 each tick of a function that recurs has exactly one request
+select format('function %s of %s has %s requests for %s', f.id, f.tenant_id, r.requests, tick)
+from (
+    select
+        id,
+        tenant_id,
+        min(accepted_at) as since,
+        max(accepted_at) filter (where status = 'archived') as until
+    from ledger.universal_registry
+    where entity_type = 'function' and name = 'chaos-recurring'
+    group by id, tenant_id
+) as f
+cross join lateral generate_series(date_trunc('minute', f.since), f.until, interval '2 s') as tick
+cross join lateral (
+    select count(*) as requests
+    from ledger.universal_registry as r
+    where r.entity_type = 'request'
+        and r.seq = 0
+        and r.parent_id = f.id
+        and r.at = tick
+) as r
+where r.requests > 1
+    -- What is due while the function is archived may come or not.
+    or r.requests = 0 and tick > f.since and tick < f.until - interval '5 s';
+
+-- @ I1 a function that recurs has no request but its ticks'
+select format('request %s of %s is of %s', r.id, f.id, r.at)
+from ledger.universal_registry as f
+join ledger.universal_registry as r
+    on r.entity_type = 'request'
+    and r.seq = 0
+    and r.parent_id = f.id
+where f.entity_type = 'function'
+    and f.name = 'chaos-recurring'
+    and f.seq = 0
+    and (r.at <= f.accepted_at or extract(epoch from r.at)::numeric % 2 <> 0);
+
 -- @ I1 no effect is without its cause
 select format('%s %s is of %s, which is not there', r.entity_type, r.id, r.metadata -> 'engine' -> 'cause')
 from ledger.universal_registry as r

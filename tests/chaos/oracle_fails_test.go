@@ -149,6 +149,12 @@ func TestEachInvariantCanFail(t *testing.T) {
 				l.rows["twin"] = another(l.rows["request"], "twin")
 				l.rows["twin end"] = nextOf(l.rows["twin"], "cancelled", 105)
 			}},
+		{"a tick that was missed", "I1 each tick of a function that recurs has exactly one request",
+			func(l *small) { l.recur(0, 2, 4, 8, 10) }},
+		{"a tick that came twice", "I1 each tick of a function that recurs has exactly one request",
+			func(l *small) { l.recur(0, 2, 4, 4, 6, 8, 10) }},
+		{"a tick at another time", "I1 a function that recurs has no request but its ticks'",
+			func(l *small) { l.recur(0, 2, 4, 5, 6, 8, 10) }},
 		{"an effect without cause", "I1 no effect is without its cause",
 			func(l *small) { l.rows["effect"] = derived("x", "metric", "new", plain(9, "order", "new", 1), 1, 105) }},
 		{"a request that never ends", "I2 each request ends once, or waits for a time that is still to come",
@@ -263,6 +269,21 @@ func TestEachInvariantCanFail(t *testing.T) {
 		if !covered[i.name] {
 			t.Errorf("no case breaks %q", i.name)
 		}
+	}
+}
+
+// recur adds a function that recurs for twenty seconds, and requests so many seconds after it began.
+func (l *small) recur(seconds ...int) {
+	function := plain(200, "function", "active", 199)
+	function.Name = new("chaos-recurring")
+	l.rows["recurring"], l.rows["recurring end"] = function, nextOf(function, "archived", 216)
+	for i, second := range seconds {
+		request := derived("tick", "request", "scheduled", function, 1, 200+second+1)
+		request.ID = span.Derive("tick", smallEpoch, []span.ID{function.ID}, int64(i))
+		request.ParentID = &function.ID
+		request.At = span.NewTime(smallEpoch.Add(time.Duration(201+second) * time.Second))
+		l.rows[fmt.Sprint("tick", i)] = request
+		l.rows[fmt.Sprint("tick end", i)] = nextOf(request, "cancelled", 300)
 	}
 }
 

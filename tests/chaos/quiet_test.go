@@ -82,6 +82,7 @@ func (w *world) conclude() {
 	w.t.Helper()
 	w.heal()
 	w.load.wait()
+	w.endRecurring()
 	w.awaitQuiet()
 	w.mustHold("after the faults")
 	w.mustCatchUp()

@@ -25,18 +25,19 @@ import (
 
 // world is one ledger in a Postgres of its own, its sidecars, and what stands between them.
 type world struct {
-	t        *testing.T
-	seed     uint64
-	random   *rand.Rand // of the plan of faults; the load has its own
-	cluster  *pgtest.Cluster
-	db       *pgtest.Database
-	owner    *pgxpool.Pool // the superuser
-	api      *pgxpool.Pool // PostgREST's login
-	key      string        // signs what the sidecars append
-	more     []string      // environment of every sidecar
-	sidecars []*sidecar
-	load     *load
-	kills    int // that may have cost each request an attempt
+	t         *testing.T
+	seed      uint64
+	random    *rand.Rand // of the plan of faults; the load has its own
+	cluster   *pgtest.Cluster
+	db        *pgtest.Database
+	owner     *pgxpool.Pool // the superuser
+	api       *pgxpool.Pool // PostgREST's login
+	key       string        // signs what the sidecars append
+	more      []string      // environment of every sidecar
+	sidecars  []*sidecar
+	load      *load
+	recurring []recurring // functions that tick until the end of the scenario
+	kills     int         // that may have cost each request an attempt
 }
 
 // sidecar is one of them: its proxies stay when its process is killed and started again.
