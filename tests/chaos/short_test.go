@@ -87,7 +87,7 @@ func TestFailpointsDoWhatIsPlanned(t *testing.T) {
 }
 
 // slow runs long enough to be marked as running.
-const slow = `let n = 0; for (let i = 0; i < 3e7; i++) n += i; return {};`
+const slow = `let n = 0; for (let i = 0; i < 6e6; i++) n += i; return {};`
 
 // provoke inserts one of each that some place of the code needs to be passed.
 func (w *world) provoke() {
