@@ -12,7 +12,7 @@ UP_FLAGS ?=
 PACKAGES ?= ./...
 TEST_FLAGS ?=
 # make bench PACKAGES=./tests/bench BENCH=Latency; QUICK=1 only shows that it works
-BENCH ?= .
+BENCH ?= Peers|Takeover|CatchUp|Decode|Insert|Attached|Idle|Held|Fairness|Thousand
 QUICK ?=
 
 # Packages that are tested with the race detector: all that share state between goroutines, but for

@@ -72,6 +72,7 @@ func (a *App) measureEngine(ctx context.Context, r *metrics.Reading) {
 	count("logline_requests_blocked_total", &stats.Blocked)
 	count("logline_requests_passed_over_total", &stats.PassedOver)
 	count("logline_request_refills_total", &stats.Refills)
+	count("logline_policy_lanes_behind", &stats.LanesBehind)
 	count("logline_policy_repeated_total", &stats.Repeated)
 	count("logline_schedules", &stats.Schedules)
 	count("logline_schedule_ticks_total", &stats.Ticks)

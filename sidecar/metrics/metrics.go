@@ -184,6 +184,8 @@ func policies() []Metric {
 			Help: "Spans that wait for policies, in all lanes."},
 		{Name: "logline_policy_oldest_seconds", Kind: Gauge, Unit: "seconds",
 			Help: "How long the oldest of them has waited since it was accepted."},
+		{Name: "logline_policy_lanes_behind", Kind: Gauge, Unit: "lanes",
+			Help: "Lanes that have fallen behind, and read their spans again from the ledger."},
 		{Name: "logline_policy_repeated_total", Kind: Counter, Unit: "judgments",
 			Help: "Judgments that had been made before: nothing of them was written."},
 	}

@@ -29,6 +29,7 @@ var appendVariants = []struct{ name, statement string }{
 // executions (250 of each a statement); microseconds of CPU for each row, of the whole server.
 // LOGLINE_BENCH_HOLD=1 waits before it ends, for a profiler.
 func BenchmarkAppend(b *testing.B) {
+	notQuick(b)
 	const runs, batch = 20_000, 100
 	s := prepare(b)
 	for _, variant := range appendVariants {

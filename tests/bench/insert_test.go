@@ -62,6 +62,7 @@ type contender struct {
 // rows. ratio/walled is the ledger's throughput over that of a bare table with row level security, ratio/bare
 // over one without; ratio/without_X is the throughput of a ledger without X over the ledger's.
 func BenchmarkInsert(b *testing.B) {
+	notQuick(b)
 	contenders := startContenders(b)
 	for _, clients := range []int{1, 16} {
 		for _, rows := range []int{1, 100} {

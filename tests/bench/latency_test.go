@@ -10,6 +10,7 @@ import (
 // return of the client's COMMIT to the arrival of the execution's commit at a second reader of the WAL.
 // The baseline is the same client's transaction alone: one commit with fsync.
 func BenchmarkIdleLatency(b *testing.B) {
+	notQuick(b)
 	const rounds, warmup = 200, 20
 	s := start(b)
 	arrivals := s.watch(b)

@@ -43,8 +43,8 @@ func measures() []measure {
 		return []measure{{"latency", 1, 30, 0, 2 * time.Second}, {"sustained", 1, 0, 1, 4 * time.Second},
 			{"drain", 1, 2000, 10, 5 * time.Second}}
 	}
-	return []measure{{"latency", 3, 200, 0, 5 * time.Second}, {"sustained", 3, 0, 4, 8 * time.Second},
-		{"drain", 1, 100_000, 30, 30 * time.Second}}
+	return []measure{{"latency", 3, 200, 0, 4 * time.Second}, {"sustained", 3, 0, 3, 6 * time.Second},
+		{"drain", 1, 100_000, 20, 20 * time.Second}}
 }
 
 // BenchmarkPeers measures LogLineOS, with JavaScript and with a worker in Go that does nothing, beside River,
@@ -53,7 +53,7 @@ func measures() []measure {
 //
 // Latency goes from the client's commit, at 100 a second, for ours to the commit of the execution, for peers
 // to the start of the job. Sustained is what is worked off while it is inserted, at most 5,000 waiting. Drain
-// is 100,000 that wait when the process starts, or what of them is done after 30 s.
+// is 100,000 that wait when the process starts, or what of them is done after 20 s.
 func BenchmarkPeers(b *testing.B) {
 	all := rivals(b)
 	tenants := []int{1, 50, 1000}

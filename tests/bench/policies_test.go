@@ -56,6 +56,7 @@ func lay(b *testing.B, conn *pgx.Conn, n int) {
 // What a minute of five hundred busy tenants costs, and of one that is as busy as all of them: the questions
 // to the ledger, and all eight policies through the sidecar.
 func BenchmarkTicks(b *testing.B) {
+	notQuick(b)
 	rows := 1_000_000
 	if text := os.Getenv(ticksVariable); text != "" {
 		var err error
@@ -142,6 +143,7 @@ func busiest(b *testing.B, l *ledger.Ledger, to time.Time) {
 
 // Requests with the eight policies and the trigger on bookkeeping against requests without, in turns.
 func BenchmarkPolicies(b *testing.B) {
+	notQuick(b)
 	const functions, batch = 3000, 100
 	s := start(b)
 	arrivals := s.watch(b)

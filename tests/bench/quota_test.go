@@ -15,6 +15,7 @@ import (
 // meanwhile). quota/bare is the ratio of the two; cpu_quota/bare that of the processor time of sidecar and
 // children a run, which other work on the machine disturbs less.
 func BenchmarkQuota(b *testing.B) {
+	notQuick(b)
 	const functions, batch, turns = 2000, 100, 4
 	s := start(b)
 	arrivals := s.watch(b)

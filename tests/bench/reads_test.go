@@ -309,6 +309,7 @@ func touched(t testing.TB, conn *pgx.Conn, r read, s sample) (found, fetched, sc
 // BenchmarkReads prints p50 and p99 of each read, as an authenticated user with claims, in PostgREST's
 // transaction shape; the time is that of the statement alone.
 func BenchmarkReads(b *testing.B) {
+	notQuick(b)
 	rows := rowsDefault
 	if given := os.Getenv(rowsVariable); given != "" {
 		var err error

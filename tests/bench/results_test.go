@@ -92,6 +92,14 @@ func scaled(n int) int {
 	return n
 }
 
+// notQuick skips a benchmark with -quick: it has no shorter form.
+func notQuick(b *testing.B) {
+	b.Helper()
+	if *isQuick {
+		b.Skip("skipped with -quick: it has no shorter form")
+	}
+}
+
 // commit is what is checked out, with a + where something is changed.
 func commit() string {
 	out, err := exec.Command("git", "rev-parse", "--short=12", "HEAD").Output()

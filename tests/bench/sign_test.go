@@ -10,6 +10,7 @@ import (
 // BenchmarkSigning runs the same load on two systems in turn, one of which signs all that its sidecar
 // appends, and measures the CPU of each for a run: one request, one execution, one terminal version.
 func BenchmarkSigning(b *testing.B) {
+	notQuick(b)
 	const functions, batch, rounds = 1000, 100, 6
 	key, err := sign.Generate()
 	must(b, err)

@@ -9,6 +9,7 @@ import (
 // execution has arrived. The baseline is the insert of as many functions with status draft, which run
 // nothing.
 func BenchmarkThroughput(b *testing.B) {
+	notQuick(b)
 	const functions, batch = 5000, 100
 	s := start(b)
 	arrivals := s.watch(b)
