@@ -88,7 +88,7 @@ func (b *bench) awaitStarts(s *starts, n int) {
 	})
 }
 
-// Requests that come due start in the order of their times, none of them early, and tenants beside each other.
+// Requests that come due start in the order of their times, none of them early, tenants beside each other.
 func TestWhatIsDueStartsInOrderAndNotEarly(t *testing.T) {
 	t.Parallel()
 	var s starts
@@ -144,8 +144,8 @@ func BenchmarkTimers(b *testing.B) {
 	}
 }
 
-// BenchmarkSchedules: from the moment that ten thousand schedules share to their requests, all of them, and to
-// that of one alone.
+// BenchmarkSchedules: from the moment that ten thousand schedules share to all their requests, and to that of
+// one alone.
 func BenchmarkSchedules(b *testing.B) {
 	since := clock(b, noon)
 	for b.Loop() {
