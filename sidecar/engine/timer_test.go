@@ -93,7 +93,7 @@ func TestWhatIsDueStartsInOrderAndNotEarly(t *testing.T) {
 	t.Parallel()
 	var s starts
 	b := setup(t, func(n *bench) { n.kernels["request_worker"] = s.kernel(n) })
-	if err := b.engine.Lead(t.Context()); err != nil {
+	if err := b.engine.Lead(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
 	b.deliver(b.delayed(1000, 4, 2*time.Second)...)
@@ -127,14 +127,14 @@ func BenchmarkTimers(b *testing.B) {
 	for b.Loop() {
 		var alone, all starts
 		e := setup(b, func(n *bench) { n.kernels["request_worker"] = alone.kernel(n) })
-		if err := e.engine.Lead(b.Context()); err != nil {
+		if err := e.engine.Lead(b.Context(), ""); err != nil {
 			b.Fatal(err)
 		}
 		e.deliver(e.delayed(20, 20, time.Second)...)
 		e.awaitStarts(&alone, 20)
 		e.end()
 		e = setup(b, func(n *bench) { n.kernels["request_worker"] = all.kernel(n) })
-		if err := e.engine.Lead(b.Context()); err != nil {
+		if err := e.engine.Lead(b.Context(), ""); err != nil {
 			b.Fatal(err)
 		}
 		e.deliver(e.delayed(10_000, 50, 15*time.Second)...)
