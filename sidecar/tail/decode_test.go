@@ -47,14 +47,14 @@ func TestDecodesARealStream(t *testing.T) {
 	t.Parallel()
 	f := setup(t, nil)
 	for _, form := range []string{"false", "true"} {
-		exec(t, f.conn, "select pg_create_logical_replication_slot('binary_' || $1, 'pgoutput')", form)
+		execute(t, f.conn, "select pg_create_logical_replication_slot('binary_' || $1, 'pgoutput')", form)
 	}
-	exec(t, f.conn, "begin")
+	execute(t, f.conn, "begin")
 	id := insert(t, f.conn, "with nulls")
-	exec(t, f.conn, `insert into ledger.universal_registry (entity_type, who, owner_id, tenant_id, visibility,
+	execute(t, f.conn, `insert into ledger.universal_registry (entity_type, who, owner_id, tenant_id, visibility,
 		status, parent_id, scheduled_at, trace_id) values ('note', 'user:a', 'a', 't', 'tenant', 'open',
 		$1::text::uuid, '2026-01-02 03:04:05.678901+02', E'\\\\ \' \u2028')`, id)
-	exec(t, f.conn, "commit")
+	execute(t, f.conn, "commit")
 	var messages [][]byte
 	for _, form := range []string{"false", "true"} {
 		rows, err := f.conn.Query(t.Context(), `select data from pg_logical_slot_get_binary_changes(

@@ -15,9 +15,9 @@ func TestDroppedSchemaCostsNoRow(t *testing.T) {
 	for round := range 5 {
 		want = append(want, insert(t, f.conn, "row"))
 		if round%2 == 0 {
-			exec(t, admin, "drop schema engine cascade")
+			execute(t, admin, "drop schema engine cascade")
 		} else {
-			exec(t, admin, "drop table engine.cursor")
+			execute(t, admin, "drop table engine.cursor")
 		}
 		f.settled(t)
 	}
@@ -26,7 +26,7 @@ func TestDroppedSchemaCostsNoRow(t *testing.T) {
 	}
 	// And while it is down.
 	w.end()
-	exec(t, admin, "drop schema engine cascade")
+	execute(t, admin, "drop schema engine cascade")
 	missed := insert(t, f.conn, "missed")
 	again := f.follow(t).streams(t)
 	eventually(t, "the row comes", func() bool { return slices.Contains(again.ids(), missed) })

@@ -102,7 +102,7 @@ func ask[T any](t testing.TB, conn *pgx.Conn, query string, args ...any) T {
 	return value
 }
 
-func exec(t testing.TB, conn *pgx.Conn, statement string, args ...any) {
+func execute(t testing.TB, conn *pgx.Conn, statement string, args ...any) {
 	t.Helper()
 	if _, err := conn.Exec(t.Context(), statement, args...); err != nil {
 		t.Fatalf("%s: %v", statement, err)
@@ -133,13 +133,14 @@ type follower struct {
 	ended  chan struct{}
 	err    error
 
-	mu    sync.Mutex
-	rows  []*span.Published
-	leads int
-	since string                     // of the last Lead
-	hold  func(*span.Published) bool // rows whose Done waits for release
-	held  []*Position
-	onRow func(*span.Published)
+	mu     sync.Mutex
+	rows   []*span.Published
+	leads  int
+	since  string                     // of the last Lead
+	leadOf []int                      // in which session each row came
+	hold   func(*span.Published) bool // rows whose Done waits for release
+	held   []*Position
+	onRow  func(*span.Published)
 }
 
 // follow starts a tail; change may set hold and onRow, or the config.
@@ -180,6 +181,7 @@ func (w *follower) row(_ context.Context, row *span.Published, position *Positio
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.rows = append(w.rows, row)
+	w.leadOf = append(w.leadOf, w.leads)
 	if w.hold != nil && w.hold(row) {
 		w.held = append(w.held, position)
 		return nil

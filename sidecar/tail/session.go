@@ -127,8 +127,10 @@ func (s *session) open(ctx context.Context) (err error) {
 	if s.reader, err = s.connect(ctx, "loglineos-reader"); err != nil {
 		return err
 	}
-	for _, setting := range []string{"statement_timeout", "idle_in_transaction_session_timeout"} {
-		if _, err = s.reader.Exec(ctx, "set "+setting+" = 0"); err != nil {
+	// A page is a walk along the index on xact, whatever the statistics say, or whether there are any yet.
+	for _, setting := range []string{"statement_timeout = 0", "idle_in_transaction_session_timeout = 0",
+		"enable_seqscan = off", "enable_bitmapscan = off", "enable_sort = off", "jit = off"} {
+		if _, err = s.reader.Exec(ctx, "set "+setting); err != nil {
 			return fmt.Errorf("prepare the gap scan: %w", err)
 		}
 	}

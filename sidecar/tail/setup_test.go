@@ -34,8 +34,8 @@ func (f *fixture) refusal(t *testing.T, change func(*Config)) *SetupError {
 func TestSetupErrorsNameCauseAndMend(t *testing.T) {
 	t.Parallel()
 	f := setup(t, nil)
-	exec(t, f.conn, "create role plain login password 'hunter2'; grant loglineos_sidecar to plain")
-	exec(t, f.conn, "select pg_create_physical_replication_slot('physical')")
+	execute(t, f.conn, "create role plain login password 'hunter2'; grant loglineos_sidecar to plain")
+	execute(t, f.conn, "select pg_create_physical_replication_slot('physical')")
 	plain, err := url.Parse(f.db.URL)
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +68,7 @@ func TestSetupErrorsNameCauseAndMend(t *testing.T) {
 			t.Errorf("%s: got %q", name, setup.Error())
 		}
 	}
-	exec(t, f.conn, "alter schema engine owner to plain; revoke all on schema engine from loglineos_sidecar")
+	execute(t, f.conn, "alter schema engine owner to plain; revoke all on schema engine from loglineos_sidecar")
 	if setup := f.refusal(t, func(*Config) {}); !strings.Contains(setup.Cause, "schema engine") {
 		t.Errorf("a stranger's schema: got %q", setup.Error())
 	}
@@ -87,7 +87,7 @@ func TestSetupErrorForWALLevel(t *testing.T) {
 func TestSetupErrorForSlots(t *testing.T) {
 	t.Parallel()
 	f := setup(t, map[string]string{"max_replication_slots": "1"})
-	exec(t, f.conn, "select pg_create_physical_replication_slot('the_only_one')")
+	execute(t, f.conn, "select pg_create_physical_replication_slot('the_only_one')")
 	setup := f.refusal(t, func(*Config) {})
 	if !strings.Contains(setup.Cause, "every replication slot") || !strings.Contains(setup.Mend,
 		"max_replication_slots") {
@@ -99,7 +99,7 @@ func TestSetupErrorForSlots(t *testing.T) {
 func TestOpenWriteTransactionDelaysTheSlotAndIsNamed(t *testing.T) {
 	t.Parallel()
 	f := setup(t, nil)
-	exec(t, f.conn, "begin; select pg_current_xact_id()")
+	execute(t, f.conn, "begin; select pg_current_xact_id()")
 	pid := ask[string](t, f.conn, "select pg_backend_pid()::text")
 	w := f.follow(t)
 	eventually(t, "the tail names who is in its way", func() bool {
@@ -107,7 +107,7 @@ func TestOpenWriteTransactionDelaysTheSlotAndIsNamed(t *testing.T) {
 		return strings.Contains(fault, "waits for open write transactions") && strings.Contains(fault, "pid "+pid)
 	})
 	w.reaches(t, Polling)
-	exec(t, f.conn, "commit")
+	execute(t, f.conn, "commit")
 	w.streams(t)
 }
 

@@ -1,15 +1,18 @@
 package tail
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // SetupError is a fault that waiting does not mend: it names the cause and what to do.
@@ -35,6 +38,10 @@ func (s *session) connectReplication(ctx context.Context) error {
 		"datestyle": "ISO", "wal_sender_timeout": "4s",
 	} {
 		replication.RuntimeParams[name] = value
+	}
+	// A backlog comes faster than one message at a time.
+	replication.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		return pgproto3.NewFrontend(bufio.NewReaderSize(r, readBytes), w)
 	}
 	if s.replication, err = pgconn.ConnectConfig(ctx, replication); err != nil {
 		return explainReplication(replication.User, err)

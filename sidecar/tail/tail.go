@@ -45,6 +45,7 @@ const (
 	pollStoreEvery = time.Minute     // how often polling stores a cursor while no row comes
 	leaveWait      = 2 * time.Second // how long a stop waits for the slot to show the last cursor
 	leaveEvery     = 10 * time.Millisecond
+	readBytes      = 256 << 10 // of the stream, at once
 )
 
 // Config says where to read from.

@@ -38,25 +38,25 @@ func TestAbortedWorkIsInvisible(t *testing.T) {
 	t.Parallel()
 	f := setup(t, nil)
 	w := f.follow(t).streams(t)
-	exec(t, f.conn, "begin")
+	execute(t, f.conn, "begin")
 	insert(t, f.conn, "rolled back")
-	exec(t, f.conn, "rollback")
-	exec(t, f.conn, "begin")
+	execute(t, f.conn, "rollback")
+	execute(t, f.conn, "begin")
 	kept := insert(t, f.conn, "kept")
-	exec(t, f.conn, "savepoint a")
+	execute(t, f.conn, "savepoint a")
 	insert(t, f.conn, "in a savepoint rolled back")
-	exec(t, f.conn, "savepoint b")
+	execute(t, f.conn, "savepoint b")
 	insert(t, f.conn, "deeper")
-	exec(t, f.conn, "rollback to a")
-	exec(t, f.conn, "savepoint c")
+	execute(t, f.conn, "rollback to a")
+	execute(t, f.conn, "savepoint c")
 	also := insert(t, f.conn, "in a savepoint released")
-	exec(t, f.conn, "release c")
-	exec(t, f.conn, "commit")
-	exec(t, f.conn, "create table public.other (n int); insert into public.other values (1)")
+	execute(t, f.conn, "release c")
+	execute(t, f.conn, "commit")
+	execute(t, f.conn, "create table public.other (n int); insert into public.other values (1)")
 	w.receives(t, kept, also, insert(t, f.conn, "last"))
 	// The same through a gap scan.
 	w.end()
-	exec(t, f.conn, "delete from engine.cursor")
+	execute(t, f.conn, "delete from engine.cursor")
 	again := f.follow(t).streams(t)
 	ids := again.ids() // the slot may bring what was not acknowledged once more
 	slices.Sort(ids)
@@ -116,7 +116,7 @@ func TestEveryPublishedColumnArrives(t *testing.T) {
 	}
 	compare("stream", w)
 	w.end()
-	exec(t, f.conn, "delete from engine.cursor")
+	execute(t, f.conn, "delete from engine.cursor")
 	compare("gap scan", f.follow(t).streams(t))
 }
 
@@ -135,7 +135,7 @@ func TestSlotNeverPassesAnUndisposedRow(t *testing.T) {
 	w.mu.Lock()
 	held = id
 	w.mu.Unlock()
-	exec(t, f.conn, `insert into ledger.universal_registry (id, entity_type, who, owner_id, tenant_id)
+	execute(t, f.conn, `insert into ledger.universal_registry (id, entity_type, who, owner_id, tenant_id)
 		values ($1, 'note', 'client:test', 'alice', 't1')`, id)
 	end := ask[string](t, f.conn, "select pg_current_wal_insert_lsn()::text")
 	for range 20 {
@@ -166,12 +166,12 @@ func TestIdleSlotHoldsBackNoWAL(t *testing.T) {
 	f := setup(t, nil)
 	w := f.follow(t).streams(t)
 	w.receives(t, insert(t, f.conn, "one"))
-	exec(t, f.conn, "create table public.other (n int)")
-	exec(t, f.conn, "insert into public.other select generate_series(1, 10000)")
+	execute(t, f.conn, "create table public.other (n int)")
+	execute(t, f.conn, "insert into public.other select generate_series(1, 10000)")
 	end := ask[string](t, f.conn, "select pg_current_wal_insert_lsn()::text")
 	eventually(t, "the idle slot passes what others wrote", func() bool {
 		// The cursor stays where it is for little: the last of it needs more behind it.
-		exec(t, f.conn, "insert into public.other select generate_series(1, 100)")
+		execute(t, f.conn, "insert into public.other select generate_series(1, 100)")
 		return ask[bool](t, f.conn, `select confirmed_flush_lsn >= $2::text::pg_lsn from pg_replication_slots
 			where slot_name = $1`, f.db.Name, end)
 	})
@@ -196,8 +196,8 @@ func TestHugeTransactionWithSlowHandlerKeepsTheSession(t *testing.T) {
 		}
 	}).streams(t)
 	slow.Reset(6 * time.Second)
-	exec(t, f.conn, "alter table ledger.universal_registry disable trigger all")
-	exec(t, f.conn, `insert into ledger.universal_registry (id, seq, entity_type, who, at, xact, accepted_at,
+	execute(t, f.conn, "alter table ledger.universal_registry disable trigger all")
+	execute(t, f.conn, `insert into ledger.universal_registry (id, seq, entity_type, who, at, xact, accepted_at,
 			owner_id, tenant_id, visibility, is_deleted)
 		select ('018f0000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 0, 'note', 'client:test', now(),
 			pg_current_xact_id(), now(), 'alice', 't1', 'private', false
@@ -258,7 +258,7 @@ func TestDroppedSlotCostsNoRow(t *testing.T) {
 		return n >= 200 && ask[bool](t, f.conn, "select exists (select from engine.cursor)")
 	})
 	long := connect(t, f.db.URL) // a transaction that began before and commits in the gap
-	exec(t, long, "begin")
+	execute(t, long, "begin")
 	straggler := insert(t, long, "straggler")
 	w.end()
 	before := map[string]bool{}
@@ -267,7 +267,7 @@ func TestDroppedSlotCostsNoRow(t *testing.T) {
 	}
 	snapshot := ask[string](t, f.conn, "select snapshot::text from engine.cursor")
 	f.dropSlot(t)
-	exec(t, long, "commit")
+	execute(t, long, "commit")
 	again := f.follow(t).streams(t)
 	halt()
 	last := insert(t, f.conn, "last")
@@ -349,12 +349,12 @@ func TestLostCursorBringsEverything(t *testing.T) {
 		"delete from engine.cursor", "drop table engine.cursor", "update engine.cursor set system_id = '1'",
 		"update engine.cursor set snapshot = '9000000:9000000:'",
 	} {
-		exec(t, f.conn, loss)
+		execute(t, f.conn, loss)
 		w := f.follow(t).streams(t)
 		if loss == "update engine.cursor set snapshot = '9000000:9000000:'" {
 			w.end()
 			f.dropSlot(t)
-			exec(t, f.conn, loss)
+			execute(t, f.conn, loss)
 			w = f.follow(t).streams(t)
 		}
 		got := w.ids()
@@ -372,7 +372,7 @@ func TestLostCursorBringsEverything(t *testing.T) {
 func TestCursorOfAnotherClusterMovesNoSlot(t *testing.T) {
 	t.Parallel()
 	f := setup(t, nil)
-	exec(t, f.conn, `set role loglineos_sidecar; `+cursorSQL+`; reset role;
+	execute(t, f.conn, `set role loglineos_sidecar; `+cursorSQL+`; reset role;
 		insert into engine.cursor values ('`+f.db.Name+`', '1', 1, 'F/0', '3:3:')`)
 	w := f.follow(t).streams(t)
 	replies := map[string]bool{}
@@ -397,7 +397,7 @@ func TestCleanStopLeavesNoGap(t *testing.T) {
 	w := f.follow(t).streams(t)
 	w.receives(t, insert(t, f.conn, "0"))
 	f.settled(t)
-	exec(t, f.conn, "create table public.other as select generate_series(1, 10000)")
+	execute(t, f.conn, "create table public.other as select generate_series(1, 10000)")
 	end := ask[string](t, f.conn, "select pg_current_wal_insert_lsn()::text")
 	eventually(t, "the tail has seen what others wrote", func() bool {
 		return ask[bool](t, f.conn, "select sent_lsn >= $1::text::pg_lsn from pg_stat_replication", end)
@@ -456,7 +456,7 @@ func TestStandbyTakesOver(t *testing.T) {
 		t.Errorf("the standby got %d rows and led %d times", n, leads)
 	}
 	// The leader's connection dies; its process lives on and stands by in its turn, or leads again.
-	exec(t, f.conn, "select pg_terminate_backend(pid) from pg_stat_replication")
+	execute(t, f.conn, "select pg_terminate_backend(pid) from pg_stat_replication")
 	one.stop()
 	other.streams(t)
 	last := insert(t, f.conn, "1")
@@ -473,7 +473,7 @@ func TestLostConnectionIsReconnected(t *testing.T) {
 	for round := range 3 {
 		id := insert(t, f.conn, "row")
 		eventually(t, "the row comes", func() bool { return slices.Contains(w.ids(), id) })
-		exec(t, f.conn, `select pg_terminate_backend(pid) from pg_stat_activity
+		execute(t, f.conn, `select pg_terminate_backend(pid) from pg_stat_activity
 			where application_name in ('loglineos-tail', 'loglineos-replication')`)
 		eventually(t, "the tail leads again", func() bool { _, leads := w.count(); return leads == round+2 })
 	}
