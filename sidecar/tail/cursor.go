@@ -139,11 +139,22 @@ func (s *session) leave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveWait)
 	defer cancel()
 	failpoint.Hit(failpoint.LastCursor)
-	if err := s.advance(ctx, true); err != nil {
-		return err
-	}
-	if !s.streams.Load() {
-		return nil
+	settled := time.Now().Add(settleWait)
+	for {
+		if err := s.advance(ctx, true); err != nil {
+			return err
+		}
+		if !s.streams.Load() {
+			return nil
+		}
+		if s.walMark == nil && s.cursor.lsn != 0 || time.Now().After(settled) {
+			break
+		}
+		// The server's answer says that nothing is before the mark any more.
+		if err := s.tell(ctx, s.cursor.lsn, true); err != nil {
+			return err
+		}
+		wait(ctx, leaveEvery)
 	}
 	for {
 		if err := s.acknowledge(ctx); err != nil {
@@ -244,11 +255,13 @@ func (s *session) acknowledge(ctx context.Context) error {
 	if s.isShedding {
 		safe = max(safe, pglogrepl.LSN(s.received.Load()))
 	}
-	err := pglogrepl.SendStandbyStatusUpdate(ctx, s.replication, pglogrepl.StandbyStatusUpdate{
-		WALWritePosition: safe,
-		// A server that hears from us every second says nothing by itself.
-		ReplyRequested: s.silence(time.Now()) > askAfter,
-	})
+	// A server that hears from us every second says nothing by itself.
+	return s.tell(ctx, safe, s.silence(time.Now()) > askAfter)
+}
+
+func (s *session) tell(ctx context.Context, safe pglogrepl.LSN, wantsReply bool) error {
+	err := pglogrepl.SendStandbyStatusUpdate(ctx, s.replication,
+		pglogrepl.StandbyStatusUpdate{WALWritePosition: safe, ReplyRequested: wantsReply})
 	if err != nil {
 		return fmt.Errorf("acknowledge to the slot: %w", err)
 	}

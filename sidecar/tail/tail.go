@@ -38,12 +38,13 @@ const (
 	silenceMax     = 15 * time.Second       // no message for so long: the connection is dead
 	backoffMin     = 100 * time.Millisecond
 	backoffMax     = 5 * time.Second
-	slotWait       = time.Second     // creating a slot waits for open write transactions; then polling serves
-	createEvery    = 5 * time.Second // how often a slot is tried again that could not be made
-	idleEvery      = 5 * time.Second // how often the cursor moves over WAL without rows of ours,
-	idleBytes      = 64 << 10        // and over how much of it at least
-	pollStoreEvery = time.Minute     // how often polling stores a cursor while no row comes
-	leaveWait      = 2 * time.Second // how long a stop waits for the slot to show the last cursor
+	slotWait       = time.Second            // creating a slot waits for open write transactions; then polling serves
+	createEvery    = 5 * time.Second        // how often a slot is tried again that could not be made
+	idleEvery      = 5 * time.Second        // how often the cursor moves over WAL without rows of ours,
+	idleBytes      = 64 << 10               // and over how much of it at least
+	pollStoreEvery = time.Minute            // how often polling stores a cursor while no row comes
+	leaveWait      = 2 * time.Second        // how long a stop waits for the slot to show the last cursor
+	settleWait     = 300 * time.Millisecond // and for what was handed over to be disposed of
 	leaveEvery     = 10 * time.Millisecond
 	readBytes      = 256 << 10 // of the stream, at once
 )
