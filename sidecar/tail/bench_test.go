@@ -141,7 +141,8 @@ func (f *fixture) receive(b *testing.B, binary, slot, end string) time.Duration 
 	}
 	started := time.Now()
 	command := exec.CommandContext(b.Context(), binary, "--dbname", at.String(), "--slot", slot, "--start",
-		"--endpos", end, "--no-loop", "-f", os.DevNull, "-o", "proto_version=1", "-o", "publication_names=loglineos")
+		"--endpos", end, "--no-loop", "-f", os.DevNull,
+		"-o", "proto_version=1", "-o", "publication_names=loglineos")
 	if out, err := command.CombinedOutput(); err != nil {
 		b.Fatalf("pg_recvlogical: %v: %s", err, out)
 	}

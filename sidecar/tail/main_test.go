@@ -249,12 +249,17 @@ func (w *follower) receives(t testing.TB, want ...string) {
 func (f *fixture) settled(t testing.TB) {
 	t.Helper()
 	end := ask[string](t, f.conn, "select pg_current_wal_insert_lsn()::text")
+	now := ask[string](t, f.conn, "select pg_snapshot_xmax(pg_current_snapshot())::text")
 	eventually(t, "the cursor passes "+end, func() bool {
 		// Without rows no cursor is stored, so another row is sent along.
 		insert(t, f.conn, "settle")
 		var passed bool
-		err := f.conn.QueryRow(t.Context(), "select exists (select from engine.cursor where lsn >= $1::text::pg_lsn)",
-			end).Scan(&passed)
+		err := f.conn.QueryRow(t.Context(), `select exists (
+				select from engine.cursor
+				where lsn >= $1::text::pg_lsn or lsn = '0/0' and exists (
+					select from engine.leader where source = 'poll'
+				) and pg_snapshot_xmin(snapshot) >= $2::text::xid8
+			)`, end, now).Scan(&passed)
 		return err == nil && passed // the table may be gone for a moment
 	})
 }

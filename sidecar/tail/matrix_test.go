@@ -15,8 +15,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// incident is what happens to the slot or the cursor while nobody follows. It may say until when the cursor is
-// good; "" is nothing.
+// incident is what happens to the slot or the cursor while nobody follows. It says which cursor is good after
+// that; "" is none.
 type incident struct {
 	name, reason string // of the gap scan; "" where the slot brings everything
 	settings     map[string]string
@@ -49,7 +49,8 @@ var incidents = []incident{
 				'1', 'publication_names', 'loglineos')`)
 		})},
 	{name: "slot invalidated", reason: "the server has invalidated the slot",
-		settings: map[string]string{"max_slot_wal_keep_size": "1MB", "wal_keep_size": "0"}, happen: stays(invalidate)},
+		settings: map[string]string{"max_slot_wal_keep_size": "1MB", "wal_keep_size": "0"},
+		happen:   stays(invalidate)},
 	{name: "timeline changed", reason: "the cursor has no place in this slot", happen: stays(
 		func(t *testing.T, f *fixture) { execute(t, f.conn, "update engine.cursor set timeline = 99") })},
 	{name: "cursor dropped", reason: "there is no cursor", happen: starts("drop table engine.cursor")},
@@ -259,8 +260,8 @@ func (f *fixture) steal(t *testing.T) *pgconn.PgConn {
 	return conn
 }
 
-// While it streams, the slot is dropped, made anew by others and invalidated; connections die. Each row comes,
-// and in one session none comes twice.
+// While it streams, connections die, the slot is dropped and moved, the schema goes. Each row comes, and in one
+// session none comes twice.
 func TestFaultsWhileStreamingCostNoRow(t *testing.T) {
 	t.Parallel()
 	for _, source := range []Source{WAL, Poll} {
@@ -277,7 +278,8 @@ func TestFaultsWhileStreamingCostNoRow(t *testing.T) {
 			for round, fault := range []string{
 				"select pg_drop_replication_slot(slot_name) from pg_replication_slots",
 				"drop schema engine cascade",
-				"select pg_replication_slot_advance(slot_name, pg_current_wal_lsn()) from pg_replication_slots",
+				`select pg_replication_slot_advance(slot_name, pg_current_wal_lsn())
+					from pg_replication_slots`,
 				"select 1",
 			} {
 				eventually(t, "it leads", func() bool { return w.tail.Health().Leads && w.tail.Health().Rows > 0 })

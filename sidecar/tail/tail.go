@@ -38,7 +38,7 @@ const (
 	silenceMax     = 15 * time.Second       // no message for so long: the connection is dead
 	backoffMin     = 100 * time.Millisecond
 	backoffMax     = 5 * time.Second
-	slotWait       = time.Second            // creating a slot waits for open write transactions; then polling serves
+	slotWait       = time.Second            // a slot waits for open write transactions; then polling serves
 	createEvery    = 5 * time.Second        // how often a slot is tried again that could not be made
 	idleEvery      = 5 * time.Second        // how often the cursor moves over WAL without rows of ours,
 	idleBytes      = 64 << 10               // and over how much of it at least
