@@ -260,8 +260,8 @@ func (f *fixture) steal(t *testing.T) *pgconn.PgConn {
 	return conn
 }
 
-// While it streams, connections die, the slot is dropped and moved, the schema goes. Each row comes, and in one
-// session none comes twice.
+// While it streams, connections die, the slot is dropped and moved, the schema goes. Each row comes, and in
+// one session none comes twice.
 func TestFaultsWhileStreamingCostNoRow(t *testing.T) {
 	t.Parallel()
 	for _, source := range []Source{WAL, Poll} {
