@@ -93,8 +93,8 @@ func aZombieWakes(w *world) {
 	zombie.replication.reset()
 	w.awaitEnded(5)
 	zombie.signal(syscall.SIGCONT)
-	eventually(w.t, "the zombie loses a fence", func() bool {
-		return zombie.said("another writer moved the request on") > 0
+	eventually(w.t, "the zombie loses a fence, and counts it", func() bool {
+		return zombie.metric("logline_fences_lost_total") > 0
 	})
 	zombie.more = nil
 }

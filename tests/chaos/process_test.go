@@ -3,10 +3,12 @@ package chaos_test
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -111,6 +113,41 @@ func (p *process) said(text string) int { return strings.Count(p.output.String()
 
 var listening = regexp.MustCompile(`listen=(\S+)`)
 
+// get asks the process for a page; "" where it does not answer.
+func (p *process) get(path string) (body string, code int, err error) {
+	if p.address == "" {
+		match := listening.FindStringSubmatch(p.output.String())
+		if match == nil {
+			return "", 0, nil
+		}
+		p.address = "http://" + match[1]
+	}
+	client := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Get(p.address + path)
+	if err != nil {
+		return "", 0, err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	return string(text), response.StatusCode, err
+}
+
+// metric is the value of a counter of /metrics that has no labels, -1 where there is none.
+func (p *process) metric(name string) float64 {
+	body, _, err := p.get("/metrics")
+	if err != nil {
+		return -1
+	}
+	for line := range strings.Lines(body) {
+		if value, found := strings.CutPrefix(line, name+" "); found {
+			if number, err := strconv.ParseFloat(strings.TrimSpace(value), 64); err == nil {
+				return number
+			}
+		}
+	}
+	return -1
+}
+
 // readiness is what /readyz answers; a zero phase is a process that does not answer.
 type readiness struct {
 	Code          int
@@ -119,23 +156,13 @@ type readiness struct {
 
 func (p *process) readiness() readiness {
 	answer := readiness{}
-	if p.address == "" {
-		match := listening.FindStringSubmatch(p.output.String())
-		if match == nil {
-			return answer
-		}
-		p.address = "http://" + match[1]
+	body, code, err := p.get("/readyz")
+	if err == nil && body != "" {
+		err = json.Unmarshal([]byte(body), &answer)
 	}
-	client := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	response, err := client.Get(p.address + "/readyz")
 	if err != nil {
 		answer.Reason = err.Error()
-		return answer
 	}
-	defer response.Body.Close()
-	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
-		answer.Reason = err.Error()
-	}
-	answer.Code = response.StatusCode
+	answer.Code = code
 	return answer
 }
