@@ -43,6 +43,7 @@ const (
 	keepLeast       = 1 << 30 // of max_slot_wal_keep_size
 	retainedWarning = 1 << 30
 	wallsShown      = 5
+	heartMissing    = 10 * time.Second
 	olderServer     = 150000
 	newerServer     = 190000
 )
@@ -95,6 +96,7 @@ func Doctor(ctx context.Context, databaseURL string, configuration *config.Confi
 	if d.role(ctx) && d.schema(ctx) {
 		d.walls(ctx)
 		d.publication(ctx)
+		d.leader(ctx)
 		d.manifest(ctx)
 	}
 	return d.found

@@ -193,6 +193,24 @@ func (d *doctor) publication(ctx context.Context) {
 	}
 }
 
+// leader tells who works. It beats each second, whatever its source.
+func (d *doctor) leader(ctx context.Context) {
+	ctx, cancel := within(ctx)
+	defer cancel()
+	node, source, silent, ok, err := d.session.Leader(ctx, d.slotName())
+	switch {
+	case err != nil:
+		d.fault("leader", err.Error(), "run `logline migrate --again` as the owner")
+	case !ok:
+		d.warn("leader", "nobody has led yet", "start `logline serve`")
+	case silent > heartMissing:
+		d.warn("leader", fmt.Sprintf("nobody leads: %s did last, %s ago", node, silent.Round(1e9)),
+			"start `logline serve`; where it runs, look at its log and /readyz")
+	default:
+		d.fine("leader", fmt.Sprintf("%s leads, by %s", node, source))
+	}
+}
+
 // size is a number of bytes for people.
 func size(bytes int64) string {
 	switch {

@@ -216,6 +216,21 @@ func (x *Examination) OpenTransactions(ctx context.Context, age time.Duration) (
 	return found, nil
 }
 
+// Leader is who led last, and when its heart beat last. ok is false where nobody has led yet.
+func (x *Examination) Leader(ctx context.Context, slot string) (node, source string, silent time.Duration,
+	ok bool, err error) {
+	var seconds float64
+	err = x.conn.QueryRow(ctx, `select node, source, extract(epoch from clock_timestamp() - beat_at)::float8
+		from engine.leader where slot = $1`, slot).Scan(&node, &source, &seconds)
+	if errors.Is(err, pgx.ErrNoRows) || IsEngineMissing(err) {
+		return "", "", 0, false, nil
+	}
+	if err != nil {
+		return "", "", 0, false, fmt.Errorf("read the leader: %w", err)
+	}
+	return node, source, time.Duration(seconds * float64(time.Second)), true, nil
+}
+
 // TryReplication connects as the tail does, and asks the server who it is.
 func TryReplication(ctx context.Context, replicationURL string) error {
 	config, err := pgconn.ParseConfig(replicationURL)

@@ -75,6 +75,7 @@ func TestTheDoctorFindsNothingWrongWithAWorkingSystem(t *testing.T) {
 	s.exec("alter system set max_slot_wal_keep_size = '4GB'")
 	s.exec("select pg_reload_conf()")
 	tells(t, s.doctor(), "slot", app.Warning, "nobody listens", "logline serve")
+	tells(t, s.doctor(), "leader", app.Warning, "nobody has led", "logline serve")
 	s.serve()
 	tells(t, s.doctor(), "transactions", app.Warning, "can not be looked into", "pg_read_all_stats")
 	found := s.doctor("DATABASE_URL=" + s.db.URL)
@@ -85,10 +86,13 @@ func TestTheDoctorFindsNothingWrongWithAWorkingSystem(t *testing.T) {
 	}
 	for _, check := range []string{"environment", "host", "connection", "pooler", "server", "wal_level",
 		"max_wal_senders", "replication", "max_replication_slots", "slot", "retained WAL", "max_slot_wal_keep_size",
-		"transactions", "clock", "role", "ledger", "walls", "publication", "manifest", "signing key"} {
+		"transactions", "clock", "role", "ledger", "walls", "publication", "leader", "manifest", "signing key"} {
 		tells(t, found, check, app.Fine)
 	}
 	tells(t, found, "slot", app.Fine, "leads")
+	tells(t, found, "leader", app.Fine, "e2e leads, by wal")
+	found = s.doctor("LOGLINE_SOURCE=poll")
+	tells(t, found, "replication", app.Skipped, "poll")
 }
 
 func TestTheDoctorNamesWhatIsWrongAndTheMend(t *testing.T) {
