@@ -96,6 +96,19 @@ begin
         and p.seq = new.seq - 1;
     v_before := v_previous.status;
 
+    -- What the engine appends to a request, most often: all of what follows holds.
+    if v_is_engine then
+        if new.entity_type = 'request' and v_previous.entity_type = 'request'
+            and v_previous.owner_id = new.owner_id and v_previous.tenant_id = new.tenant_id
+            and (new.parent_id <> v_previous.parent_id) is not true
+            and v_before in ('scheduled', 'running', 'retry', 'blocked')
+            and new.status in ('running', 'complete', 'error', 'retry', 'dead', 'blocked', 'cancelled')
+            and new.curr_hash is not null and new.prev_hash = v_previous.curr_hash
+        then
+            return new;
+        end if;
+    end if;
+
     v_code := case
         when v_previous.owner_id is null then 'LL002'
         -- The engine and the owner see every row anyway. To others a foreign one is not there.

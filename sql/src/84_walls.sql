@@ -1,6 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: c53accbdab13a759fd007a09105369ded2f88bf496c1ca7e7e60660a4d55522a
+-- Sources: 8d4eaf1f6b01ac7be02aae1105122f84c4f712b7f99c77c1995700388e1fb80e
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
