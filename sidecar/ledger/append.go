@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/loglineos/loglineos/sidecar/failpoint"
 	"github.com/loglineos/loglineos/sidecar/span"
@@ -122,19 +123,20 @@ func IsRefusal(err error) bool {
 
 func appendOn(ctx context.Context, q querier, groups []Group) ([]Outcome, error) {
 	batch := newBatch(groups)
-	if len(batch.rows) == 0 {
+	if batch.len() == 0 {
 		outcomes := make([]Outcome, len(groups))
 		for i := range outcomes {
 			outcomes[i].Won = true
 		}
 		return outcomes, nil
 	}
-	rows, err := q.Query(ctx, batch.sql(), batch.arguments()...)
+	statement, args := batch.statement()
+	rows, err := q.Query(ctx, statement, args...)
 	if err != nil {
-		return nil, fmt.Errorf("append %d spans: %w", len(batch.rows), err)
+		return nil, fmt.Errorf("append %d spans: %w", batch.len(), err)
 	}
 	defer rows.Close()
-	inserted := make(map[span.Key]string, len(batch.rows))
+	inserted := make(map[span.Key]string, batch.len())
 	for rows.Next() {
 		var id, acceptedAt string
 		var seq int
@@ -144,7 +146,7 @@ func appendOn(ctx context.Context, q querier, groups []Group) ([]Outcome, error)
 		inserted[span.Key{ID: span.MustID(id), Seq: seq}] = acceptedAt
 	}
 	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("append %d spans: %w", len(batch.rows), err)
+		return nil, fmt.Errorf("append %d spans: %w", batch.len(), err)
 	}
 	return outcomesOf(groups, inserted)
 }
@@ -184,119 +186,144 @@ func outcomesOf(groups []Group, inserted map[span.Key]string) ([]Outcome, error)
 	return outcomes, nil
 }
 
-// batch is the rows of some groups, in key order, with the columns that any of them states.
+// batch is the rows of some groups: the fences, and the others.
 type batch struct {
-	rows      []batchRow
-	columns   []span.Column
-	isRelaxed bool // new requests alone
+	fences, rows part
+	isRelaxed    bool // new requests alone
+}
+
+// part is rows in key order, with the columns that one of them states, and the usual ones: the fewer sets of
+// columns there are, the fewer statements are prepared.
+type part struct {
+	rows    []batchRow
+	columns []span.Column
 }
 
 type batchRow struct {
-	span    *span.Span
-	isFence bool
-	fence   *span.Span // the fence of a row that has one
+	span  *span.Span
+	fence *span.Span // the fence of a row that has one
 }
+
+const usualColumns = " id seq entity_type who did this at parent_id trace_id owner_id tenant_id visibility " +
+	"status is_deleted attempt duration_ms prev_hash curr_hash metadata "
 
 func newBatch(groups []Group) *batch {
 	b := &batch{isRelaxed: true}
 	for _, group := range groups {
 		if group.Fence != nil {
 			b.isRelaxed = false
-			b.rows = append(b.rows, batchRow{span: group.Fence, isFence: true})
+			b.fences.rows = append(b.fences.rows, batchRow{span: group.Fence})
 		}
 		for _, row := range group.Rows {
-			b.rows = append(b.rows, batchRow{span: row, fence: group.Fence})
+			b.rows.rows = append(b.rows.rows, batchRow{row, group.Fence})
 			b.isRelaxed = b.isRelaxed && row.EntityType == "request"
 		}
 	}
-	slices.SortStableFunc(b.rows, func(x, y batchRow) int {
+	b.fences.prepare()
+	b.rows.prepare()
+	return b
+}
+
+func (b *batch) len() int { return len(b.fences.rows) + len(b.rows.rows) }
+
+func (p *part) prepare() {
+	slices.SortStableFunc(p.rows, func(x, y batchRow) int {
 		return cmp.Or(slices.Compare(x.span.ID[:], y.span.ID[:]), cmp.Compare(x.span.Seq, y.span.Seq))
 	})
 	if failpoint.Disabled(failpoint.Sorted) {
-		rand.Shuffle(len(b.rows), func(i, j int) { b.rows[i], b.rows[j] = b.rows[j], b.rows[i] })
+		rand.Shuffle(len(p.rows), func(i, j int) { p.rows[i], p.rows[j] = p.rows[j], p.rows[i] })
 	}
 	for _, column := range span.Columns {
 		if column.Name == "xact" || column.Name == "accepted_at" {
 			continue
 		}
-		stated := slices.ContainsFunc(b.rows, func(row batchRow) bool {
-			_, ok := column.Text(row.span)
+		if strings.Contains(usualColumns, " "+column.Name+" ") || slices.ContainsFunc(p.rows, func(r batchRow) bool {
+			_, ok := column.Text(r.span)
 			return ok
-		})
-		if stated {
-			b.columns = append(b.columns, column)
+		}) {
+			p.columns = append(p.columns, column)
 		}
 	}
-	return b
 }
 
-// arguments returns is_fence, fence_id and one text array per column.
-func (b *batch) arguments() []any {
-	isFence, fenceIDs := make([]bool, len(b.rows)), make([]*string, len(b.rows))
-	values := make([][]*string, len(b.columns))
-	for i := range values {
-		values[i] = make([]*string, len(b.rows))
-	}
-	for i, row := range b.rows {
-		isFence[i] = row.isFence
-		if row.fence != nil {
-			fenceIDs[i] = new(row.fence.ID.String())
-		}
-		for j, column := range b.columns {
+// arguments returns one text array per column.
+func (p *part) arguments() []any {
+	args := make([]any, len(p.columns))
+	for i, column := range p.columns {
+		values := make([]*string, len(p.rows))
+		for j, row := range p.rows {
 			if text, ok := column.Text(row.span); ok {
-				values[j][i] = &text
+				values[j] = &text
 			}
 		}
-	}
-	args := []any{isFence, fenceIDs}
-	for _, column := range values {
-		args = append(args, column)
+		args[i] = values
 	}
 	return args
 }
 
-// sql writes the one statement: fences first, then the rows whose fence was won. It depends only
-// on the set of columns, so the driver's statement cache serves it.
-func (b *batch) sql() string {
+// insert writes the insert of a part whose first argument has the number from. There is no order by: a function
+// is read in the order of its arrays, and a sort of rows as wide as these costs as much as to read them.
+func (p *part) insert(from int, fenceIDs, where string) string {
 	var names, casts, aliases, arrays strings.Builder
-	for i, column := range b.columns {
+	for i, column := range p.columns {
 		if i > 0 {
 			names.WriteString(", ")
 			casts.WriteString(", ")
+			aliases.WriteString(", ")
+			arrays.WriteString(", ")
 		}
 		names.WriteString(column.Name)
 		fmt.Fprintf(&casts, "i.c%d::%s", i, column.Type)
-		fmt.Fprintf(&aliases, ", c%d", i)
-		fmt.Fprintf(&arrays, ", $%d::text[]", i+3)
+		fmt.Fprintf(&aliases, "c%d", i)
+		fmt.Fprintf(&arrays, "$%d::text[]", from+i)
 	}
-	insert := "insert into ledger.universal_registry (" + names.String() + ")\n\tselect " + casts.String()
-	relax, last, kept := "", "", "i.fence_id is null or i.fence_id::uuid in (select w.id from won w)"
-	if failpoint.Disabled(failpoint.Fence) {
-		kept = "true"
+	if fenceIDs != "" {
+		arrays.WriteString(", " + fenceIDs)
+		aliases.WriteString(", fence_id")
 	}
+	return `insert into ledger.universal_registry (` + names.String() + `)
+	select ` + casts.String() + `
+	from unnest(` + arrays.String() + `) as i(` + aliases.String() + `)` + where + `
+	on conflict (id, seq) do nothing
+	returning id, seq, accepted_at`
+}
+
+// statement returns the one statement and its arguments: fences first, then the rows whose fence was won. It
+// depends only on the sets of columns, so the driver's statement cache serves it.
+func (b *batch) statement() (string, []any) {
+	const read = "select id::text, seq, accepted_at::text from "
+	var with, reads []string
+	var args []any
+	last, fenceIDs, where := "", "", ""
 	if b.isRelaxed { // read at the commit, so it may be set by the statement that is committed
-		relax = `relaxed as materialized (
+		with = append(with, `relaxed as materialized (
 	select set_config('synchronous_commit', 'off', true) as is_set
-), `
+)`)
 		last = " where (select r.is_set from relaxed r) = 'off'"
 	}
-	return `with ` + relax + `input as materialized (
-	select * from unnest($1::bool[], $2::text[]` + arrays.String() + `)
-		with ordinality as t(is_fence, fence_id` + aliases.String() + `, place)
-), won as (
-	` + insert + `
-	from input i where i.is_fence order by i.place
-	on conflict (id, seq) do nothing
-	returning id, seq, accepted_at
-), rest as (
-	` + insert + `
-	from input i
-	where not i.is_fence and (` + kept + `)
-	order by i.place
-	on conflict (id, seq) do nothing
-	returning id, seq, accepted_at
-)
-select id::text, seq, accepted_at::text from won
-union all
-select id::text, seq, accepted_at::text from rest` + last
+	if len(b.fences.rows) > 0 {
+		with = append(with, "won as (\n\t"+b.fences.insert(1, "", "")+"\n)")
+		reads, args = append(reads, read+"won"), b.fences.arguments()
+	}
+	if len(b.rows.rows) > 0 {
+		from := len(args) + 1
+		args = append(args, b.rows.arguments()...)
+		if len(b.fences.rows) > 0 {
+			ids := make([]pgtype.UUID, len(b.rows.rows))
+			for i, row := range b.rows.rows {
+				if row.fence != nil {
+					ids[i] = pgtype.UUID{Bytes: row.fence.ID, Valid: true}
+				}
+			}
+			args = append(args, ids)
+			fenceIDs = fmt.Sprintf("$%d::uuid[]", len(args))
+			where = "\n\twhere i.fence_id is null or i.fence_id in (select w.id from won w)"
+			if failpoint.Disabled(failpoint.Fence) {
+				where = ""
+			}
+		}
+		with = append(with, "rest as (\n\t"+b.rows.insert(from, fenceIDs, where)+"\n)")
+		reads = append(reads, read+"rest"+last)
+	}
+	return "with " + strings.Join(with, ", ") + "\n" + strings.Join(reads, "\nunion all\n"), args
 }

@@ -17,6 +17,7 @@ import (
 
 // What turns the quick tests of the insert guard off, so that each span is judged by the whole law.
 var wholeLaw = [][2]string{
+	{"if v_is_plain then", "if false then"},
 	{"if v_is_plain_user and (", "if false and ("},
 	{"if v_is_ordinary is not true and v_code is null then", "if v_code is null then"},
 	{"if v_code is null and v_is_shaped is not true then", "if v_code is null then"},
@@ -43,7 +44,10 @@ func TestQuickTestsAreNoOtherLaw(t *testing.T) {
 	const spans = 1000
 	for range spans {
 		who := quickActors[random.IntN(len(quickActors))]
-		pairs := randomSpan(random)
+		pairs := randomSpan(random, plainSpan(random))
+		if random.IntN(4) == 0 {
+			who, pairs = engine, randomSpan(random, engineSpan(random))
+		}
 		got, want := judge(quick, who, pairs), judge(whole, who, pairs)
 		if !reflect.DeepEqual(got, want) {
 			t.Fatalf("seed %d, %s %s appends\n%.1000q\nquick: %.500v\nwhole: %.500v",
@@ -76,13 +80,13 @@ var quickPools = func() map[string][]any {
 			"ffffffff-ffff-ffff-ffff-ffffffffffff"},
 		"seq": {nil, 0, 1, -1},
 		"entity_type": {nil, "", "Note", "note x", "a\n",
-			"request", "function", "metric", "key", word(63), word(64)},
+			"request", "execution", "function", "metric", "key", word(63), word(64)},
 		"who": {nil, "", "user:alice", "user:ann", "client:x",
 			"kernel:x", "system:x", "user:" + word(252)},
 		"owner_id":    {nil, "", "alice", "ann", "system", word(201)},
 		"tenant_id":   {nil, "", "t1", "t2", "system", word(201)},
 		"visibility":  {nil, "", "private", "tenant", "public", "all"},
-		"status":      {nil, "", "active", "scheduled", "not so", "1", "x\n", word(63), word(64)},
+		"status":      {nil, "", "active", "scheduled", "complete", "not so", "1", "x\n", word(63), word(64)},
 		"is_deleted":  {nil, true},
 		"policy_id":   {nil, id(9)},
 		"code":        {"", word(262_144), word(262_145)},
@@ -124,13 +128,31 @@ var quickPools = func() map[string][]any {
 var quickColumns = strings.Fields("id seq entity_type who at owner_id tenant_id visibility status did name " +
 	"metadata content")
 
-// randomSpan is an ordinary span of which up to three columns are something else.
-func randomSpan(random *rand.Rand) []any {
+// plainSpan is an ordinary span of a client.
+func plainSpan(random *rand.Rand) []any {
 	pairs := []any{"entity_type", "note", "name", "n", "metadata", `{"a":1}`}
 	if random.IntN(8) == 0 {
 		pairs = with(pairs, "curr_hash", hashOne, "id", id(random.IntN(9)+10), "seq", 0, "who", "user:alice",
 			"at", "now", "owner_id", "alice", "tenant_id", "t1", "visibility", "private", "is_deleted", false)
 	}
+	return pairs
+}
+
+// engineSpan is what the engine writes for each run.
+func engineSpan(random *rand.Rand) []any {
+	pairs := []any{"id", derived(random.IntN(1_000_000) + 10), "seq", 0, "entity_type", "execution", "who", "kernel:run_code",
+		"did", "executed", "at", "now", "owner_id", "alice", "tenant_id", "t1", "visibility", "private",
+		"is_deleted", false, "status", "complete", "curr_hash", hashOne, "attempt", 1, "duration_ms", 3,
+		"related_to", "{" + id(1) + "}", "input", `{"a":41}`, "output", `{"sum":42.5}`,
+		"metadata", `{"engine":{"kind":"execution","cause":["` + id(1) + `",0],"depth":2}}`}
+	if random.IntN(3) == 0 {
+		pairs = with(pairs, "entity_type", "request", "status", "scheduled")
+	}
+	return pairs
+}
+
+// randomSpan is a span of which up to three columns are something else.
+func randomSpan(random *rand.Rand, pairs []any) []any {
 	columns := slices.Sorted(maps.Keys(quickPools))
 	for range random.IntN(4) {
 		column := columns[random.IntN(len(columns))]
@@ -195,4 +217,64 @@ func message(refusal *pgconn.PgError) string {
 		return ""
 	}
 	return refusal.Message
+}
+
+// A version that the engine appends to a request passes the quick test of the follow guard only where the
+// whole law lets it through, as it is: every pair of statuses, and what else is compared.
+func TestQuickFollowIsNoOtherLaw(t *testing.T) {
+	t.Parallel()
+	quick, whole := setup(t), setup(t)
+	guard := ask[string](whole, owner, "select pg_get_functiondef('ledger.follow_version()'::regprocedure)")
+	const branch = "if v_is_engine then"
+	if strings.Count(guard, branch) != 1 {
+		t.Fatalf("the guard has not one %q", branch)
+	}
+	run(t, whole.conn, strings.Replace(guard, branch, "if false then", 1))
+	for _, l := range []*ledger{quick, whole} {
+		run(t, l.conn, "alter table ledger.universal_registry disable trigger all")
+	}
+	statuses := []string{"scheduled", "running", "retry", "blocked", "complete", "error", "dead", "cancelled",
+		"cancel_requested"}
+	changes := [][]any{{}, {"prev_hash", hashTwo}, {"prev_hash", nil}, {"curr_hash", nil, "prev_hash", nil},
+		{"parent_id", id(8)}, {"parent_id", nil}, {"owner_id", "ann"}, {"tenant_id", "t2"},
+		{"entity_type", "note"}, {"seq", 2}}
+	n, passed := 0, 0
+	for _, before := range statuses {
+		for _, after := range statuses {
+			for _, change := range changes {
+				if len(change) > 0 && after != "running" && after != "complete" {
+					continue
+				}
+				n++
+				first := []any{"id", derived(n), "seq", 0, "entity_type", "request", "who", "kernel:x", "at", "now",
+					"owner_id", "alice", "tenant_id", "t1", "visibility", "private", "is_deleted", false,
+					"status", before, "parent_id", id(7), "curr_hash", hashOne, "xact", "3", "accepted_at", "now"}
+				next := with(with(first, "seq", 1, "status", after, "prev_hash", hashOne, "curr_hash", hashTwo), change...)
+				got, want := followed(quick, first, next), followed(whole, first, next)
+				if !reflect.DeepEqual(got, want) {
+					t.Fatalf("after %s appends\n%q\nquick: %.500v\nwhole: %.500v", before, next, got, want)
+				}
+				if got["verdict"] == "" {
+					passed++
+				}
+			}
+		}
+	}
+	if passed < 20 || passed > n-20 {
+		t.Errorf("%d of %d pass", passed, n)
+	}
+}
+
+// followed judges next after first, which no guard has seen.
+func followed(l *ledger, first, next []any) map[string]any {
+	l.t.Helper()
+	var columns, values []string
+	for i := 0; i < len(first); i += 2 {
+		columns, values = append(columns, first[i].(string)), append(values, fmt.Sprintf("'%v'", first[i+1]))
+	}
+	run(l.t, l.conn, fmt.Sprintf("insert into ledger.universal_registry (%s) values (%s)",
+		strings.Join(columns, ", "), strings.Join(values, ", ")))
+	run(l.t, l.conn, "alter table ledger.universal_registry enable trigger all")
+	defer run(l.t, l.conn, "alter table ledger.universal_registry disable trigger all")
+	return judge(l, engine, next)
 }
