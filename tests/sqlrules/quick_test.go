@@ -270,7 +270,8 @@ func followed(l *ledger, first, next []any) map[string]any {
 	l.t.Helper()
 	var columns, values []string
 	for i := 0; i < len(first); i += 2 {
-		columns, values = append(columns, first[i].(string)), append(values, fmt.Sprintf("'%v'", first[i+1]))
+		columns = append(columns, first[i].(string))
+		values = append(values, fmt.Sprintf("'%v'", first[i+1]))
 	}
 	run(l.t, l.conn, fmt.Sprintf("insert into ledger.universal_registry (%s) values (%s)",
 		strings.Join(columns, ", "), strings.Join(values, ", ")))
