@@ -140,9 +140,9 @@ func plainSpan(random *rand.Rand) []any {
 
 // engineSpan is what the engine writes for each run.
 func engineSpan(random *rand.Rand) []any {
-	pairs := []any{"id", derived(random.IntN(1_000_000) + 10), "seq", 0, "entity_type", "execution", "who", "kernel:run_code",
-		"did", "executed", "at", "now", "owner_id", "alice", "tenant_id", "t1", "visibility", "private",
-		"is_deleted", false, "status", "complete", "curr_hash", hashOne, "attempt", 1, "duration_ms", 3,
+	pairs := []any{"id", derived(random.IntN(1_000_000) + 10), "seq", 0, "entity_type", "execution",
+		"who", "kernel:run_code", "did", "executed", "at", "now", "owner_id", "alice", "tenant_id", "t1",
+		"visibility", "private", "is_deleted", false, "status", "complete", "curr_hash", hashOne, "attempt", 1, "duration_ms", 3,
 		"related_to", "{" + id(1) + "}", "input", `{"a":41}`, "output", `{"sum":42.5}`,
 		"metadata", `{"engine":{"kind":"execution","cause":["` + id(1) + `",0],"depth":2}}`}
 	if random.IntN(3) == 0 {
@@ -249,7 +249,8 @@ func TestQuickFollowIsNoOtherLaw(t *testing.T) {
 				first := []any{"id", derived(n), "seq", 0, "entity_type", "request", "who", "kernel:x", "at", "now",
 					"owner_id", "alice", "tenant_id", "t1", "visibility", "private", "is_deleted", false,
 					"status", before, "parent_id", id(7), "curr_hash", hashOne, "xact", "3", "accepted_at", "now"}
-				next := with(with(first, "seq", 1, "status", after, "prev_hash", hashOne, "curr_hash", hashTwo), change...)
+				next := with(first, "seq", 1, "status", after, "prev_hash", hashOne, "curr_hash", hashTwo)
+				next = with(next, change...)
 				got, want := followed(quick, first, next), followed(whole, first, next)
 				if !reflect.DeepEqual(got, want) {
 					t.Fatalf("after %s appends\n%q\nquick: %.500v\nwhole: %.500v", before, next, got, want)
