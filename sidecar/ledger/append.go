@@ -237,7 +237,8 @@ func (p *part) prepare() {
 		if column.Name == "xact" || column.Name == "accepted_at" {
 			continue
 		}
-		if strings.Contains(usualColumns, " "+column.Name+" ") || slices.ContainsFunc(p.rows, func(r batchRow) bool {
+		isUsual := strings.Contains(usualColumns, " "+column.Name+" ")
+		if isUsual || slices.ContainsFunc(p.rows, func(r batchRow) bool {
 			_, ok := column.Text(r.span)
 			return ok
 		}) {
@@ -261,8 +262,8 @@ func (p *part) arguments() []any {
 	return args
 }
 
-// insert writes the insert of a part whose first argument has the number from. There is no order by: a function
-// is read in the order of its arrays, and a sort of rows as wide as these costs as much as to read them.
+// insert writes the insert of a part whose first argument has the number from. There is no order by: a
+// function is read in the order of its arrays, and a sort of rows as wide as these costs as much as to read them.
 func (p *part) insert(from int, fenceIDs, where string) string {
 	var names, casts, aliases, arrays strings.Builder
 	for i, column := range p.columns {

@@ -142,8 +142,9 @@ func plainSpan(random *rand.Rand) []any {
 func engineSpan(random *rand.Rand) []any {
 	pairs := []any{"id", derived(random.IntN(1_000_000) + 10), "seq", 0, "entity_type", "execution",
 		"who", "kernel:run_code", "did", "executed", "at", "now", "owner_id", "alice", "tenant_id", "t1",
-		"visibility", "private", "is_deleted", false, "status", "complete", "curr_hash", hashOne, "attempt", 1, "duration_ms", 3,
-		"related_to", "{" + id(1) + "}", "input", `{"a":41}`, "output", `{"sum":42.5}`,
+		"visibility", "private", "is_deleted", false, "status", "complete", "curr_hash", hashOne,
+		"attempt", 1, "duration_ms", 3, "related_to", "{" + id(1) + "}", "input", `{"a":41}`,
+		"output", `{"sum":42.5}`,
 		"metadata", `{"engine":{"kind":"execution","cause":["` + id(1) + `",0],"depth":2}}`}
 	if random.IntN(3) == 0 {
 		pairs = with(pairs, "entity_type", "request", "status", "scheduled")
