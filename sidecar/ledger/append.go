@@ -263,7 +263,8 @@ func (p *part) arguments() []any {
 }
 
 // insert writes the insert of a part whose first argument has the number from. There is no order by: a
-// function is read in the order of its arrays, and a sort of rows as wide as these costs as much as to read them.
+// function is read in the order of its arrays, and to sort rows as wide as these costs as much as to read
+// them.
 func (p *part) insert(from int, fenceIDs, where string) string {
 	var names, casts, aliases, arrays strings.Builder
 	for i, column := range p.columns {
