@@ -47,6 +47,12 @@ func (inv *invocation) act(ctx context.Context, s, cause *span.Span, key span.Ke
 		return nil, err
 	}
 	s.PolicyID = &policy.ID
+	if report && group.loops[key] {
+		if err := violateLoop(s, cause, behalf, whoOf(policy)); err != nil {
+			return nil, err
+		}
+		return s, group.add(s, policy)
+	}
 	if s.ID.IsZero() {
 		err = inv.complete(s, behalf, "policy", group.policyID(s, cause, key), whoOf(policy))
 	} else {
@@ -59,6 +65,7 @@ func (inv *invocation) act(ctx context.Context, s, cause *span.Span, key span.Ke
 		}
 	}
 	if err != nil {
+		group.loops[key] = group.loops[key] || isLoop(err)
 		return nil, err
 	}
 	return s, group.add(s, policy)
@@ -236,6 +243,10 @@ func (inv *invocation) versionBy(ctx context.Context, id span.ID, raw json.RawMe
 	}
 	next, err := inv.change(current, raw, cause, policy)
 	if err != nil {
+		inv.mu.Lock()
+		defer inv.mu.Unlock()
+		group := inv.group(cause.Key())
+		group.loops[key] = group.loops[key] || isLoop(err)
 		return nil, err
 	}
 	if sameContent(current, next) || sameJudgment(current, next) {

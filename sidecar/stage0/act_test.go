@@ -34,7 +34,7 @@ func (b *bench) judge(policy, cause *span.Span, tick string) []*span.Span {
 // was one is left out.
 func flat(group ledger.Group) ledger.Group {
 	for _, part := range group.Parts {
-		if part.Fence.EntityType != "policy_cursor" {
+		if part.Fence != nil && part.Fence.EntityType != "policy_cursor" {
 			group.Rows = append(group.Rows, part.Fence)
 		}
 		group.Rows = append(group.Rows, part.Rows...)
@@ -399,5 +399,16 @@ func TestAPolicyOnExecutionsCannotRunForEver(t *testing.T) {
 		rows[0].EntityType != "request" {
 		t.Errorf("one more: got %+v", rows)
 	}
-	b.refusedAs("too deep", rule, b.put(4, "execution", meta(span.MaxDepth)), span.RunDenied, "triggers itself")
+	var violations []span.ID
+	for n := range 2 { // however many come to that end, it is told once for their root
+		rows := b.judge(rule, b.put(4+n, "execution", meta(span.MaxDepth)), "")
+		if len(rows) != 1 || rows[0].EntityType != "policy_violation" {
+			t.Fatalf("too deep: got %+v", rows)
+		}
+		wantCode(t, "too deep", rows[0], span.RunDenied, "triggers itself")
+		violations = append(violations, rows[0].ID)
+	}
+	if violations[0] != violations[1] {
+		t.Errorf("two violations of one root: %v", violations)
+	}
 }

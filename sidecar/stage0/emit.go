@@ -71,7 +71,7 @@ func (inv *invocation) group(cause span.Key) *draft {
 	group := inv.groups[cause]
 	if group == nil {
 		group = &draft{ordinal: map[span.Key]int{}, issued: map[span.ID]*span.Span{},
-			buckets: map[bucketKey]bool{}, judges: map[span.Key]*span.Span{}}
+			buckets: map[bucketKey]bool{}, judges: map[span.Key]*span.Span{}, loops: map[span.Key]bool{}}
 		inv.groups[cause] = group
 	}
 	return group
@@ -171,7 +171,7 @@ func (d *draft) audit(s *span.Span, inv *invocation) error {
 func (inv *invocation) complete(s, cause *span.Span, kind string, id span.ID, who string) error {
 	// What a tick appends is bounded by its turns; what that triggers is counted.
 	if !isTick(cause) && !isReport(s, kind) && !inv.stage0.roots.add(rootOf(cause)) {
-		return denied("more than %d spans come from %s: something triggers itself", rootSpansMax, rootOf(cause))
+		return denied("more than %d spans come from %s: %s", rootSpansMax, rootOf(cause), loopText)
 	}
 	return complete(s, cause, kind, id, who)
 }
@@ -216,8 +216,7 @@ func complete(s, cause *span.Span, kind string, id span.ID, who string) error {
 		meta.Cause = span.Key{ID: *cause.ParentID, Seq: cause.Seq}
 	}
 	if meta.Depth > span.MaxDepth && !isReport(s, kind) {
-		return denied("the chain of causes is %d deep, at most %d: something triggers itself", meta.Depth,
-			span.MaxDepth)
+		return denied("the chain of causes is %d deep, at most %d: %s", meta.Depth, span.MaxDepth, loopText)
 	}
 	var err error
 	if s.Metadata, err = span.SetEngine(s.Metadata, meta); err != nil {

@@ -52,6 +52,7 @@ type draft struct {
 	buckets   map[bucketKey]bool      // that policies have asked for
 	again     bool                    // a time-driven policy asks for one more turn
 	judges    map[span.Key]*span.Span // the policy versions that have acted
+	loops     map[span.Key]bool       // those that were refused because something triggers itself
 	isEmitted bool                    // it was handed on before the run's end: nothing is added
 }
 

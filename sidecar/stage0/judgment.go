@@ -1,9 +1,12 @@
 package stage0
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/span"
@@ -58,6 +61,9 @@ func judgment(policy, cause *span.Span, rows []*span.Span) (ledger.Group, error)
 		rest := slices.Concat(rows[:place], rows[place+1:])
 		return ledger.Group{Fence: rows[place], Rows: rest}, nil
 	}
+	if len(rows) == 1 && rows[0].EntityType == "policy_violation" && rows[0].Seq == 0 { // one for its root
+		return ledger.Group{Rows: rows}, nil
+	}
 	fence := &span.Span{EntityType: "policy_cursor", Did: new("judged"), This: new("policy.eval"),
 		Status: new("complete"), At: span.NewTime(acceptedAt(cause)), ParentID: &cause.ID, PolicyID: &policy.ID,
 		RelatedTo: []span.ID{policy.ID, cause.ID}}
@@ -84,4 +90,28 @@ func privately(cause, policy *span.Span) *span.Span {
 	own := *cause
 	own.OwnerID, own.Visibility = policy.OwnerID, "private"
 	return &own
+}
+
+// loopText is in every refusal of what would follow from itself for ever.
+const loopText = "something triggers itself"
+
+func isLoop(err error) bool { return strings.Contains(err.Error(), loopText) }
+
+// violateLoop makes the report of a policy, whose action was refused because something triggers itself, the one
+// policy_violation of that root: thousands of spans may come to the same end.
+func violateLoop(s, cause, behalf *span.Span, who string) error {
+	root := rootOf(cause)
+	began := time.UnixMilli(0)
+	if version := root.Version(); version == 7 || version == 8 { // their ids begin with a time
+		began = time.UnixMilli(int64(binary.BigEndian.Uint64(root[:8]) >> 16))
+	}
+	s.EntityType, s.This = "policy_violation", new("policy.loop")
+	id := span.Derive("policy_violation", began, []span.ID{root})
+	if err := complete(s, behalf, "policy_violation", id, who); err != nil {
+		return err
+	}
+	var err error
+	s.Metadata, err = span.SetEngine(s.Metadata, span.EngineMeta{Cause: span.Key{ID: root}, Root: root, Depth: 1,
+		Kind: "policy_violation"})
+	return err
 }

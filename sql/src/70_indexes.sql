@@ -103,6 +103,13 @@ create index if not exists universal_registry_schedule_idx
 comment on index ledger.universal_registry_schedule_idx is
     'Functions that recur: read when a sidecar takes over.';
 
+create index if not exists universal_registry_policy_idx
+    on ledger.universal_registry (id, seq)
+    where entity_type = 'policy';
+
+comment on index ledger.universal_registry_policy_idx is
+    'The policies that a new leader goes by.';
+
 -- A statement that an API has prepared is planned for any user, that is for the average one, who has few rows:
 -- fetch all, then sort. For the busiest one that is a second a page. So the planner is to believe (from the
 -- next analyze on) that there are few users and tenants, with many rows each; then it walks the index in order.

@@ -187,9 +187,9 @@ func TestPoliciesDoNotRunInCircles(t *testing.T) {
 		s.insert(alice, policy("pong", emit("ping")))
 		trace := rand.Text()
 		s.insert(alice, columns{"entity_type": "ping", "trace_id": trace})
-		faults := s.emitted("policy_error", trace, 1)
+		faults := s.emitted("policy_violation", trace, 1)
 		if fault := failure(t, faults[0]); len(faults) != 1 || fault.Code != span.RunDenied {
-			t.Errorf("%d policy errors, the first is %+v: want one, denied", len(faults), fault)
+			t.Errorf("%d violations, the first is %+v: want one, denied", len(faults), fault)
 		}
 		deepest := 0
 		for _, row := range s.read("entity_type in ('ping', 'pong') and trace_id = $1", trace) {
