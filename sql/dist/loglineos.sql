@@ -3064,6 +3064,13 @@ create index if not exists universal_registry_schedule_idx
 comment on index ledger.universal_registry_schedule_idx is
     'Functions that recur: read when a sidecar takes over.';
 
+create index if not exists universal_registry_policy_idx
+    on ledger.universal_registry (id, seq)
+    where entity_type = 'policy';
+
+comment on index ledger.universal_registry_policy_idx is
+    'The policies that a new leader goes by.';
+
 -- A statement that an API has prepared is planned for any user, that is for the average one, who has few rows:
 -- fetch all, then sort. For the busiest one that is a second a page. So the planner is to believe (from the
 -- next analyze on) that there are few users and tenants, with many rows each; then it walks the index in order.
@@ -4600,6 +4607,7 @@ grant execute on function ledger_private.standing_walls()
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
 -- Sources: 8d4eaf1f6b01ac7be02aae1105122f84c4f712b7f99c77c1995700388e1fb80e
+-- Sources: d48aec2305a49d7778d97d389fd88646a21835d7946f8ad4c165ac04add653bd
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -4740,6 +4748,7 @@ begin
         ('index', 'ledger.universal_registry_open_idx', 'CREATE INDEX universal_registry_open_idx ON ledger.universal_registry USING btree (tenant_id, xact, id) WHERE ((entity_type = ''request''::text) AND (status = ANY (ARRAY[''scheduled''::text, ''running''::text, ''retry''::text, ''blocked''::text, ''cancel_requested''::text])) AND ((scheduled_at IS NULL) OR (scheduled_at <= accepted_at) OR (status = ANY (ARRAY[''running''::text, ''cancel_requested''::text]))))'),
         ('index', 'ledger.universal_registry_owner_at_idx', 'CREATE INDEX universal_registry_owner_at_idx ON ledger.universal_registry USING btree (owner_id, at DESC)'),
         ('index', 'ledger.universal_registry_parent_owner_idx', 'CREATE INDEX universal_registry_parent_owner_idx ON ledger.universal_registry USING btree (parent_id, owner_id, accepted_at DESC) WHERE (parent_id IS NOT NULL)'),
+        ('index', 'ledger.universal_registry_policy_idx', 'CREATE INDEX universal_registry_policy_idx ON ledger.universal_registry USING btree (id, seq) WHERE (entity_type = ''policy''::text)'),
         ('index', 'ledger.universal_registry_public_at_idx', 'CREATE INDEX universal_registry_public_at_idx ON ledger.universal_registry USING btree (at DESC) WHERE (visibility = ''public''::text)'),
         ('index', 'ledger.universal_registry_schedule_idx', 'CREATE INDEX universal_registry_schedule_idx ON ledger.universal_registry USING btree (id, seq) WHERE ((entity_type = ''function''::text) AND (metadata ? ''schedule''::text))'),
         ('index', 'ledger.universal_registry_shared_at_idx', 'CREATE INDEX universal_registry_shared_at_idx ON ledger.universal_registry USING btree (tenant_id, at DESC) WHERE (visibility = ''tenant''::text)'),
@@ -4955,7 +4964,7 @@ begin
         ('ledger.refuse_change', '2bf360cdc5893a49d2ec6393be03366bfe45c0741a961aa98218a546fa9b476c'),
         ('ledger.result', '7c40690af20085a63e66e7b8fe5261702375e67ff5cb7ed211d05dc99746b19c'),
         ('ledger.uuid7', '4f033ff8ae752da60a6f898e1fe60695a26729e2dfb29ff2d813169877ac3406'),
-        ('ledger_private.built_walls', 'ce3e218c2fe5c4f80158675539ae0b1ef394dbe087a909c986756d4cae7e7f39'),
+        ('ledger_private.built_walls', '1822bd26f3d3a713f2908fbb3b853d613f88b0d8c4b1d9976979e825ed043b33'),
         ('ledger_private.chain_faults', 'a7c45e5f2491b294c21aa83aadb9e41386073c4a0e02216842126acfbd6ac1a1'),
         ('ledger_private.claims', '540e5581f618a3b82cdac477a9aebdda21cd3bfb0216b99bc0f97ade70523da2'),
         ('ledger_private.instant', '0acfc8d6b7d209742ba63befc5d43314bd10d230c49a251651f0b50ec5bf38ca'),

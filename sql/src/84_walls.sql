@@ -1,6 +1,7 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
 -- Sources: 8d4eaf1f6b01ac7be02aae1105122f84c4f712b7f99c77c1995700388e1fb80e
+-- Sources: d48aec2305a49d7778d97d389fd88646a21835d7946f8ad4c165ac04add653bd
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -141,6 +142,7 @@ begin
         ('index', 'ledger.universal_registry_open_idx', 'CREATE INDEX universal_registry_open_idx ON ledger.universal_registry USING btree (tenant_id, xact, id) WHERE ((entity_type = ''request''::text) AND (status = ANY (ARRAY[''scheduled''::text, ''running''::text, ''retry''::text, ''blocked''::text, ''cancel_requested''::text])) AND ((scheduled_at IS NULL) OR (scheduled_at <= accepted_at) OR (status = ANY (ARRAY[''running''::text, ''cancel_requested''::text]))))'),
         ('index', 'ledger.universal_registry_owner_at_idx', 'CREATE INDEX universal_registry_owner_at_idx ON ledger.universal_registry USING btree (owner_id, at DESC)'),
         ('index', 'ledger.universal_registry_parent_owner_idx', 'CREATE INDEX universal_registry_parent_owner_idx ON ledger.universal_registry USING btree (parent_id, owner_id, accepted_at DESC) WHERE (parent_id IS NOT NULL)'),
+        ('index', 'ledger.universal_registry_policy_idx', 'CREATE INDEX universal_registry_policy_idx ON ledger.universal_registry USING btree (id, seq) WHERE (entity_type = ''policy''::text)'),
         ('index', 'ledger.universal_registry_public_at_idx', 'CREATE INDEX universal_registry_public_at_idx ON ledger.universal_registry USING btree (at DESC) WHERE (visibility = ''public''::text)'),
         ('index', 'ledger.universal_registry_schedule_idx', 'CREATE INDEX universal_registry_schedule_idx ON ledger.universal_registry USING btree (id, seq) WHERE ((entity_type = ''function''::text) AND (metadata ? ''schedule''::text))'),
         ('index', 'ledger.universal_registry_shared_at_idx', 'CREATE INDEX universal_registry_shared_at_idx ON ledger.universal_registry USING btree (tenant_id, at DESC) WHERE (visibility = ''tenant''::text)'),
