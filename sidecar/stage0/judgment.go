@@ -97,8 +97,8 @@ const loopText = "something triggers itself"
 
 func isLoop(err error) bool { return strings.Contains(err.Error(), loopText) }
 
-// violateLoop makes the report of a policy, whose action was refused because something triggers itself, the one
-// policy_violation of that root: thousands of spans may come to the same end.
+// violateLoop makes the report of a policy, whose action was refused because something triggers itself, the
+// one policy_violation of that root: thousands of spans may come to the same end.
 func violateLoop(s, cause, behalf *span.Span, who string) error {
 	root := rootOf(cause)
 	began := time.UnixMilli(0)
