@@ -4577,8 +4577,7 @@ grant execute on function ledger_private.standing_walls()
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 8d4eaf1f6b01ac7be02aae1105122f84c4f712b7f99c77c1995700388e1fb80e
--- Sources: d48aec2305a49d7778d97d389fd88646a21835d7946f8ad4c165ac04add653bd
+-- Sources: cad6bcee67682be8fdd3b9813ca118781e1e2f7a73d37fc085ae63c2fa825c71
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
