@@ -202,6 +202,9 @@ func (a *App) recordBoots(ctx context.Context) {
 			if err := a.stage0.AppendBoots(ctx, false); err != nil {
 				a.log.Warn("boot events not recorded, trying again in a minute", "error", err)
 			}
+			if err := a.stage0.LookAtClock(ctx); err != nil {
+				a.log.Warn("the database's clock is not known, trying again in a minute", "error", err)
+			}
 			if err := a.stage0.Refresh(ctx); err != nil {
 				a.log.Warn("what has come into force is not known, trying again in a minute", "error", err)
 			}

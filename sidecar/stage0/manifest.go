@@ -207,16 +207,25 @@ func choose(trust *sign.Trust, newestFirst []candidate, now time.Time) (chosen *
 // databaseNow asks the database for the time, which decides what is in force, and notes how far its clock
 // is ahead of ours.
 func (s *Stage0) databaseNow(ctx context.Context) (time.Time, error) {
-	before := time.Now()
+	before := s.local()
 	now, err := s.config.Ledger.Now(ctx)
 	if err == nil {
-		s.ahead.Store(int64(now.Sub(before.Add(time.Since(before) / 2))))
+		s.ahead.Store(int64(now.Sub(before.Add(s.local().Sub(before) / 2))))
 	}
 	return now, err
 }
 
 // now is the database's time, as of the last look at its clock.
-func (s *Stage0) now() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
+func (s *Stage0) now() time.Time { return s.local().Add(time.Duration(s.ahead.Load())) }
+
+// local is this machine's time, as it was at the start and has gone on since: who sets it changes nothing.
+func (s *Stage0) local() time.Time { return s.started.Round(0).Add(time.Since(s.started)) }
+
+// LookAtClock looks at the database's clock, which may have jumped: whoever leads asks for it each minute.
+func (s *Stage0) LookAtClock(ctx context.Context) error {
+	_, err := s.databaseNow(ctx)
+	return err
+}
 
 // noteNext notes that something takes force at next; zero is never.
 func (s *Stage0) noteNext(next time.Time) {

@@ -61,6 +61,7 @@ type Stage0 struct {
 	kernels  map[span.ID]*kernel
 	drops    int          // of kernels, because a version of one was committed
 	faulty   map[int]bool // versions of the manifest whose incident is in the ledger
+	started  time.Time    // with a monotonic reading
 	ahead    atomic.Int64 // the database's clock before ours, in nanoseconds
 	nextAt   time.Time    // when a version takes force by the clock alone; zero: none is known
 	boots    *bootCounter
@@ -86,6 +87,7 @@ func New(config Config) *Stage0 {
 	}
 	s := &Stage0{
 		config:   config,
+		started:  time.Now(),
 		versions: newVersions(config.Ledger),
 		kernels:  map[span.ID]*kernel{},
 		faulty:   map[int]bool{},
