@@ -71,6 +71,9 @@ func (e *Engine) appendBatch(ctx context.Context, batch []*commit) []ledger.Outc
 		groups[i] = c.group
 	}
 	for tries := 0; ; tries++ {
+		if !e.awaitTrust(ctx) {
+			return nil
+		}
 		outcomes, err := e.config.Ledger.Append(ctx, groups)
 		if err == nil {
 			failpoint.Hit(failpoint.CommitAnswered)
@@ -92,6 +95,20 @@ func (e *Engine) appendBatch(ctx context.Context, batch []*commit) []ledger.Outc
 		case <-timer.C:
 		}
 	}
+}
+
+// awaitTrust waits until this sidecar leads for certain; false is the end of the work.
+func (e *Engine) awaitTrust(ctx context.Context) bool {
+	for e.config.IsTrusted != nil && !e.config.IsTrusted() {
+		timer := time.NewTimer(trustPause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return false
+		case <-timer.C:
+		}
+	}
+	return true
 }
 
 // explainConflicts reads what stands where we wanted to write. A lost fence with our own hash is ours:

@@ -44,6 +44,7 @@ const (
 	loadBatchMax   = 64       // requests that are read at once, of up to 1 MiB each
 	queuedBytesMax = 32 << 20 // bodies of the requests in a queue; those of others are read in their turn
 	backoffMin     = 100 * time.Millisecond
+	trustPause     = 20 * time.Millisecond // between two looks whether this sidecar leads for certain
 	backoffMax     = 5 * time.Second
 	laneBytesMax   = 2 << 20          // bodies of the spans of one run of another kernel
 	crashTries     = 5                // runs of one span that lose their process, before it ends as an incident
@@ -74,6 +75,9 @@ type Config struct {
 	// Load reads versions through the cache; nil where there is none. Prefetch starts to.
 	Load     func(ctx context.Context, keys []span.Key) ([]*span.Span, error)
 	Prefetch func(ctx context.Context, keys []span.Key)
+	// IsTrusted reports whether this sidecar leads for certain. Commits wait while it does not: a process that
+	// was frozen writes nothing that the next leader's counts do not know. nil is always.
+	IsTrusted func() bool
 	// Settled hears how the run of a request ended: isKept says that what it gave is in the ledger. nil is
 	// nobody.
 	Settled func(request span.ID, isKept bool)

@@ -11,13 +11,14 @@ import (
 const circuitRest = time.Minute
 
 // circuits stop the runs of a function that fails again and again, for each caller on his own: what one does
-// to a shared function stops nobody else, be it his tenant mate. They live in the memory of the leader. It is
-// safe for concurrent use.
+// to a shared function stops nobody else, be it his tenant mate. They live in the memory of the leader,
+// who recalls at the first use what the ledger says of the last runs. It is safe for concurrent use.
 //
 //	closed ── threshold failures in a row ──► open ── 60 s ──► half open: one run ── success ──► closed
 //	                                            ▲                            └─────── failure ─┐
 //	                                            └──────────────────────────────────────────────┘
 type circuits struct {
+	recalls[circuitKey]
 	mu     sync.Mutex
 	states map[circuitKey]*circuit
 }
@@ -35,6 +36,31 @@ type circuit struct {
 	failures int
 	until    time.Time
 	trial    time.Time // when the run that was let through began; zero: none is under way
+}
+
+// forget drops all: somebody else may have led meanwhile.
+func (c *circuits) forget() {
+	c.mu.Lock()
+	clear(c.states)
+	c.mu.Unlock()
+	c.recalls.forget()
+}
+
+// recall takes what the ledger says: the last run of so many failures in a row ended then.
+func (c *circuits) recall(key circuitKey, failures, threshold int, last time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if failures == 0 || c.states[key] != nil {
+		return
+	}
+	if c.states == nil || len(c.states) >= guardsMax {
+		c.states = map[circuitKey]*circuit{}
+	}
+	state := &circuit{failures: failures}
+	if failures >= threshold {
+		state.until = last.Add(circuitRest)
+	}
+	c.states[key] = state
 }
 
 // enter returns when a run may be tried, where none may now; else the zero time.

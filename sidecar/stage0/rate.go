@@ -9,8 +9,10 @@ import (
 )
 
 // rates keeps the manifest's rate_limits: boots of a kernel by one tenant within any minute. They live in
-// the memory of the leader; a new one begins with none. It is safe for concurrent use.
+// the memory of the leader; a new one recalls the runs of the last minute from the ledger, but no bookings:
+// what had one asks again at its time. It is safe for concurrent use.
 type rates struct {
+	recalls[rateKey]
 	mu    sync.Mutex
 	lanes map[rateKey]*rateLane
 }
@@ -40,6 +42,25 @@ type rateOwner struct {
 
 // minute holds the last boots, as many as a minute may have, the oldest first; some of them are to come.
 type minute struct{ boots []time.Time }
+
+// forget drops all: somebody else may have led meanwhile.
+func (r *rates) forget() {
+	r.mu.Lock()
+	r.lanes = nil
+	r.mu.Unlock()
+	r.recalls.forget()
+}
+
+// recall takes the boots that the ledger tells of, the oldest first.
+func (r *rates) recall(key rateKey, perMinute int, starts []time.Time, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	lane := r.lane(key, perMinute, now)
+	for _, at := range starts {
+		lane.push(perMinute, at)
+	}
+	slices.SortFunc(lane.boots, time.Time.Compare)
+}
 
 // take takes one boot of perMinute, and returns the zero time; or when there is one, and nothing is taken.
 func (r *rates) take(key rateKey, perMinute int, now time.Time) time.Time {

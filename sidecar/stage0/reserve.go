@@ -143,6 +143,9 @@ func (inv *invocation) reserve(ctx context.Context, raw json.RawMessage, cause,
 func (inv *invocation) enter(ctx context.Context, cause, function *span.Span,
 	now time.Time) (*reservation, *Reservation, error) {
 	s := inv.stage0
+	if err := inv.recallGuards(ctx, cause, function, now); err != nil {
+		return nil, nil, err
+	}
 	circuit := circuitOf(cause, *cause.ParentID)
 	if until := s.circuits.enter(circuit, inv.manifest.Policy.CircuitBreakerThreshold, now); !until.IsZero() {
 		s.rates.release(cause)

@@ -22,6 +22,7 @@ package stage0
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -69,6 +70,7 @@ type Stage0 struct {
 	quotas   *quotas
 	rates    rates
 	circuits circuits
+	led      time.Time // since when it leads
 	refusals refusals
 	breaker  breaker
 }
@@ -148,12 +150,27 @@ func (s *Stage0) observeKernel(ctx context.Context, row *span.Published) error {
 // called before the engine leads: a standby has seen no row.
 func (s *Stage0) Lead(ctx context.Context) error {
 	s.versions.forgetLatest()
+	if err := s.config.Ledger.AwaitOthers(ctx); errors.Is(err, ledger.ErrOthers) {
+		s.config.Log.Warn("the day's executions may be counted too low by what it commits", "error", err)
+	} else if err != nil {
+		return err
+	}
 	s.quotas.forget()
+	s.circuits.forget()
+	s.rates.forget()
 	s.mu.Lock()
+	s.led = s.now()
 	s.drops++ // what is being read now is not kept either
 	clear(s.kernels)
 	s.mu.Unlock()
 	return s.tolerate(s.Reload(ctx))
+}
+
+// ledSince is when this sidecar came to lead; the zero time where it does not.
+func (s *Stage0) ledSince() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.led
 }
 
 // Prefetch starts to read versions that a run will soon need.

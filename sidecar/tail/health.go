@@ -81,6 +81,15 @@ func (t *Tail) Health() Health {
 	return h
 }
 
+// IsTrusted reports whether this sidecar leads for certain: no other one counts on it to have stopped. What
+// it commits in doubt could be beyond what another one knows. It is safe for concurrent use.
+func (t *Tail) IsTrusted() bool {
+	t.mu.Lock()
+	s := t.current
+	t.mu.Unlock()
+	return s != nil && !s.isLate()
+}
+
 // began notes that a session leads.
 func (t *Tail) began(s *session, o origin) {
 	t.fault.Store("")

@@ -122,6 +122,38 @@ func TestTheDailyLimitIsExactAcrossKill9(t *testing.T) {
 	judge(t, s)
 }
 
+// However often the leader is killed on the way to the limit: never more, and in the end exactly as many.
+func TestTheDailyLimitIsExactWhereThreeSidecarsAreKilledInTurn(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	const most = 40
+	s.govern(limit(most, 1000))
+	running := map[string]*process{}
+	start := func(n int) {
+		node := fmt.Sprintf("node-%d", n)
+		running[node] = s.spawn("LOGLINE_NODE=" + node)
+	}
+	for n := range 3 {
+		start(n)
+	}
+	f := s.insert(alice, function(`let n = 0; for (let i = 0; i < 100000; i++) n += i; return n;`,
+		columns{"status": "active"})).ID
+	executions := func() int {
+		return one[int](s, "select count(*) from ledger.universal_registry where entity_type = 'execution'")
+	}
+	trace := s.callMany(alice, f, 2*most)
+	for n, at := range []int{most / 4, most / 2, most - 1} {
+		eventually(t, fmt.Sprintf("%d have run", at), func() bool { return executions() >= at })
+		leader := one[string](s, "select node from engine.leader")
+		killAndCheck(t, running[leader])
+		start(3 + n)
+	}
+	s.stands(trace, fmt.Sprintf("blocked %d, complete %d, complete %d", most, most, most))
+	s.govern(limit(1000, 1000))
+	s.stands(trace, fmt.Sprintf("complete %d, complete %d", 2*most, 2*most))
+	judge(t, s)
+}
+
 func TestAUsersLimitIsHisOwnAndScheduledRunsAreNotHis(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
