@@ -118,7 +118,6 @@ func (w *world) any() *sidecar { return w.sidecars[w.random.IntN(len(w.sidecars)
 // strike kills the process and starts it anew.
 func (s *sidecar) strike() {
 	s.kill()
-	s.world.kills++
 	s.start()
 }
 
@@ -137,7 +136,6 @@ func (w *world) killAll() {
 	for _, s := range w.sidecars {
 		s.kill()
 	}
-	w.kills++
 }
 
 // freeze stops the leader's process for a while: where there are others, one of them takes over, and the

@@ -67,7 +67,6 @@ func (w *world) killSomewhere() {
 	place := places[w.random.IntN(len(places))]
 	s := w.any()
 	s.kill()
-	w.kills++
 	s.start(fmt.Sprintf("LOGLINE_FAILPOINTS=%s=kill@%d", place, 1+w.random.IntN(5)))
 	within(w.t, 3*time.Second, s.hasEnded)
 	s.strike()

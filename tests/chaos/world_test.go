@@ -37,7 +37,6 @@ type world struct {
 	sidecars  []*sidecar
 	load      *load
 	recurring []recurring // functions that tick until the end of the scenario
-	kills     int         // that may have cost each request an attempt
 }
 
 // sidecar is one of them: its proxies stay when its process is killed and started again.
@@ -307,18 +306,6 @@ func (w *world) leader() *sidecar {
 		return false
 	})
 	return leading
-}
-
-// said counts a text in what all processes of all sidecars have printed.
-func (w *world) said(text string) int {
-	n := 0
-	for _, s := range w.sidecars {
-		n += s.process.said(text)
-		for _, p := range s.past {
-			n += p.said(text)
-		}
-	}
-	return n
 }
 
 // crashPostgres is `pg_ctl stop -m immediate` and a start.
