@@ -19,7 +19,7 @@ BENCH_ALONE := $(if $(QUICK),1,$(filter file,$(origin BENCH)))
 
 # Packages that are tested with the race detector: all that share state between goroutines, but for
 # those that start children of the sandbox, whose memory limits the detector alone exceeds.
-RACE := ./sidecar/config ./sidecar/engine ./sidecar/fetch ./sidecar/ledger ./sidecar/sign ./sidecar/span ./sidecar/tail \
+RACE := ./sidecar/config ./sidecar/engine ./sidecar/fetch ./sidecar/ledger ./sidecar/metrics ./sidecar/sign ./sidecar/span ./sidecar/tail \
 	./sidecar/turns
 
 .PHONY: help build up test bench chaos lint gen migrate bootstrap .needs-go .fresh
