@@ -143,6 +143,7 @@ type figures struct {
 // is, so a start after that scans the gap.
 func (s *session) care(ctx context.Context) error {
 	if s.config.source() == Poll {
+		s.dropIdleSlot(ctx)
 		return nil
 	}
 	var f figures
@@ -172,6 +173,27 @@ func (s *session) care(ctx context.Context) error {
 	shed := streams && s.shed(f)
 	s.note(f, end, shed)
 	return nil
+}
+
+// dropIdleSlot drops the slot that a leader with the other source has left: nobody would read it, and it
+// would hold back WAL for ever. Nothing is lost: a cursor of polling has no place in a slot, so that the next
+// one is made anew anyway. Where the login may not, the operator has to (Health.InactiveSlots).
+func (s *session) dropIdleSlot(ctx context.Context) {
+	if s.mayNotDrop {
+		return
+	}
+	const statement = `select pg_drop_replication_slot(slot_name) from pg_replication_slots
+		where slot_name = $1 and not active and plugin = 'pgoutput' and database = current_database()`
+	tag, err := s.sql.Exec(ctx, statement, s.config.Slot)
+	if err != nil {
+		s.mayNotDrop = true
+		s.config.Log.Warn("the slot of an earlier leader holds back WAL and can not be dropped by this login: "+
+			"select pg_drop_replication_slot(…) as one that may", "slot", s.config.Slot, "error", err)
+		return
+	}
+	if tag.RowsAffected() > 0 {
+		s.config.Log.Info("the slot of an earlier leader is dropped: polling needs none", "slot", s.config.Slot)
+	}
 }
 
 // whyPolling says why the slot is not there yet.

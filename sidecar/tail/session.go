@@ -42,6 +42,7 @@ type session struct {
 	seen       string  // a snapshot whose rows are disposed of, and that is not stored yet
 	walMark    *cursor // of the stream, waiting for what is before it
 	isShedding bool
+	mayNotDrop bool // a slot that nobody reads, while polling
 
 	progress *Progress
 	place    pglogrepl.LSN // the last one of rows that no stream brings; small beside any of the WAL

@@ -1,8 +1,8 @@
-// Package tail follows the ledger in commit order through one logical replication slot.
+// Package tail follows the ledger: in commit order through one logical replication slot, or by polling.
 //
-// It owns the slot, the decoding of pgoutput, the cursor and the acknowledgement. It hands over the
-// published columns of each inserted row and a Position; whoever takes the row says Done when the row
-// is disposed of, and only then may the slot move past it. It decides nothing about a row.
+// It owns the leader's lock, the slot, the decoding of pgoutput, the cursor and the acknowledgement. It
+// hands over the published columns of each inserted row and a Position; whoever takes the row says Done
+// when the row is disposed of, and only then may the slot move past it. It decides nothing about a row.
 //
 //	            START_REPLICATION          row, Position                  Done
 //	Postgres ──────────────────────► read ───────────────► handler ───────────────► progress
@@ -12,7 +12,8 @@
 // The slot may vanish at any time (Supabase drops one that falls 4 GB behind), so a cursor is
 // (system identifier, end LSN, pg_snapshot): rows that the last snapshot had not seen are read from the
 // table, then the stream goes on. The slot never moves past the stored cursor while rows flow, so a row
-// may come twice but is never lost. Whoever holds the slot leads; others stand by.
+// may come twice but is never lost. The same reading of the table, again and again, is polling. Whoever holds
+// the lock leads (leader.go); others stand by.
 package tail
 
 import (
