@@ -146,6 +146,9 @@ func (e *Engine) explainConflicts(ctx context.Context, groups []ledger.Group,
 			case there == nil: // the group was taken back: a version of it is somebody else's
 				outcome.Err = &raceError{tornAt(group, outcome.Existing)}
 				continue
+			case group.Fence.EntityType == "request" && !sameCause(there, group.Fence):
+				outcome.Err = anotherCause(group.Fence)
+				continue
 			default:
 				repeated(outcome, group, stored)
 				continue
@@ -159,19 +162,30 @@ func (e *Engine) explainConflicts(ctx context.Context, groups []ledger.Group,
 			case ledger.IsMoving(row):
 				outcome.Err = &raceError{row}
 			default:
-				outcome.Err = fmt.Errorf("the id %s of a derived %s stands for another cause", row.ID, row.EntityType)
+				outcome.Err = anotherCause(row)
 			}
 		}
 	}
 	return nil
 }
 
-// repeated says what stands of a judgment whose fence was there before.
+func anotherCause(row *span.Span) error {
+	return fmt.Errorf("the id %s of a derived %s stands for another cause", row.ID, row.EntityType)
+}
+
+// repeated says what stands of a judgment, or of a request that was born with its result, whose fence was
+// there before.
 func repeated(outcome *ledger.Outcome, group ledger.Group, stored map[span.Key]*span.Span) {
 	outcome.Existing, outcome.WasThere = nil, true
 	for place, row := range group.Rows {
-		if stored[row.Key()] != nil {
+		there := stored[row.Key()]
+		if there != nil {
 			outcome.Existing = append(outcome.Existing, place)
+		}
+		// A request's first version says nothing of its run; the one after it does.
+		if row.EntityType == "request" && row.Seq > 0 && (there == nil || there.CurrHash == nil ||
+			*there.CurrHash != *row.CurrHash) {
+			outcome.Won = false
 		}
 	}
 	outcome.Won = outcome.Won && len(outcome.Existing) == len(group.Rows)

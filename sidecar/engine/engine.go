@@ -59,6 +59,7 @@ type Job struct {
 	Input  json.RawMessage
 	Emit   func(cause span.Key, group ledger.Group, err *span.RunError)
 	Cancel func(cause span.Key) context.Context
+	Born   func(ctx context.Context, cause span.Key) error
 }
 
 // Config is what the engine works with. Every function may be called concurrently.
@@ -120,6 +121,9 @@ type Engine struct {
 	isLoading    bool
 	pending      []*commit
 	committing   int
+	unborn       map[span.ID]*request // those that may not stand in the ledger yet
+	begotten     begotten
+	birthsArmed  bool
 	lateArmed    bool
 	due          *agenda
 	policies     *rules
@@ -149,7 +153,7 @@ func New(config Config) *Engine {
 		hurry: make(chan struct{}),
 		lanes: map[laneKey]*lane{}, kinds: newKinds(), backlog: backlog{backlogMax, map[string]int{}},
 		open: map[span.ID]*request{}, ready: newFair(), outward: newFair(),
-		inFlight: map[span.ID]*request{}, own: map[span.Key]bool{}, policies: newRules(),
+		unborn: map[span.ID]*request{}, inFlight: map[span.ID]*request{}, own: map[span.Key]bool{}, policies: newRules(),
 		clock: newClock(), memory: newMemory(), stats: newStats(),
 	}
 	e.due = newAgenda(e.newAlarm(e.wake))

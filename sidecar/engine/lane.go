@@ -193,6 +193,7 @@ func (e *Engine) laneBooted(l *lane, batch []*item, result laneResult) {
 		e.laneRetry(l, batch, result.err)
 		return
 	}
+	var made []*request
 	for _, it := range batch {
 		key := it.row.Key()
 		if failure := result.failures[key]; failure != nil {
@@ -205,8 +206,13 @@ func (e *Engine) laneBooted(l *lane, batch []*item, result laneResult) {
 			it.dispose()
 			continue
 		}
+		if r := e.beget(l, it, group); r != nil {
+			made = append(made, r)
+			continue
+		}
 		e.settle(l, it, group)
 	}
+	e.bootUnborn(made)
 }
 
 // settle appends what a kernel gave for one item: one group, or one for each policy. The item is disposed of

@@ -32,6 +32,7 @@ type request struct {
 	startedAt   time.Time
 	isCancelled bool // its owner wants it to end
 	cancel      context.CancelFunc
+	birth       *birth        // nil: it stands in the ledger
 	held        *ledger.Group // result that waits for the mark
 	tries       int           // runs that failed for no fault of the request
 	isCounted   bool          // it is one of its tenant's share
@@ -160,6 +161,7 @@ func (e *Engine) bootRequests(batch []*request) {
 		e.do(func() { e.emitted(of.r, of.run, group, failure) })
 	}
 	job.Cancel = func(cause span.Key) context.Context { return byKey[cause].ctx }
+	job.Born = func(ctx context.Context, cause span.Key) error { return e.awaitBirth(ctx, byKey[cause]) }
 	e.armLate()
 	e.stats.Boots.Add(1)
 	e.start(func(context.Context) {
@@ -231,6 +233,7 @@ func (e *Engine) again(r *request, fault error) {
 		e.fail(r, &span.RunError{Code: span.RunCrash, Message: fault.Error()})
 		return
 	}
+	e.bear(r)
 	delete(e.inFlight, r.id)
 	r.phase = reading
 	e.config.Log.Warn("request failed for no fault of its own, trying again", "id", r.id.String(), "error",
@@ -255,6 +258,7 @@ func (e *Engine) abandon(r *request, fault error) {
 	e.config.Log.Error("request cannot be moved on", "id", r.id.String(), "error", fault)
 	delete(e.inFlight, r.id)
 	e.forget(r)
+	e.stillborn(r, fault)
 	e.settled(r.id, false)
 }
 
@@ -266,7 +270,7 @@ func withAttempt(s *span.Span) *span.Span {
 
 // finish commits a result, behind the running mark if one is under way.
 func (e *Engine) finish(r *request, group ledger.Group) {
-	if r.isMarking {
+	if r.isMarking || r.birth != nil && r.birth.isBearing {
 		r.held = &group
 		return
 	}
@@ -284,11 +288,14 @@ func (e *Engine) finish(r *request, group ledger.Group) {
 		return
 	}
 	r.phase = committing
-	e.submit(group, func(outcome ledger.Outcome) { e.finished(r, group, outcome) })
+	e.submit(r.withBirth(group), func(outcome ledger.Outcome) { e.finished(r, group, outcome) })
 }
 
 func (e *Engine) finished(r *request, group ledger.Group, outcome ledger.Outcome) {
 	delete(e.inFlight, r.id)
+	if outcome.Err == nil {
+		e.delivered(r)
+	}
 	status := group.Fence.StatusText()
 	switch {
 	case outcome.Err != nil && r.tries > transientTries:
@@ -331,6 +338,7 @@ func (e *Engine) moved(r *request, version *span.Span) {
 // lost reads a request again whose fence somebody else took. What its run has reserved is settled when it is
 // known who that was: where its owner cancelled it, it counts.
 func (e *Engine) lost(r *request) {
+	e.bear(r)
 	e.stats.FencesLost.Add(1)
 	e.config.Log.Info("another writer moved the request on", "id", r.id.String(), "seq", r.span.Seq+1)
 	delete(e.inFlight, r.id)

@@ -3,7 +3,6 @@ package engine
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -69,7 +68,7 @@ func causedAt(request *span.Span) time.Time {
 	var at time.Time
 	switch {
 	case request.ID.Version() == 8: // its id begins with that moment (span.Derive)
-		at = time.UnixMilli(int64(binary.BigEndian.Uint64(request.ID[:8]) >> 16))
+		at = request.ID.Time()
 	case request.AcceptedAt != nil && request.Seq == 0:
 		at = request.AcceptedAt.Time
 	}

@@ -287,6 +287,10 @@ func (e *Engine) armLate() {
 			if r.phase != running || r.isMarked || r.isMarking {
 				continue
 			}
+			if r.birth != nil { // its first version comes first
+				rest = true
+				continue
+			}
 			if now.Sub(r.startedAt) >= lateAfter {
 				e.mark(r, attemptOf(r.span))
 			} else {

@@ -73,6 +73,12 @@ func (id ID) IsZero() bool { return id == ID{} }
 // Version returns the UUID version, 0 to 15.
 func (id ID) Version() int { return int(id[6] >> 4) }
 
+// Time returns the millisecond that an id of version 7 or 8 begins with: of a derived one when its cause was
+// accepted.
+func (id ID) Time() time.Time {
+	return time.UnixMilli(int64(binary.BigEndian.Uint64(id[:8]) >> 16)).UTC()
+}
+
 // Derive returns the UUIDv8 of an effect, so that every sidecar that acts on the same cause
 // writes the same row. The first 48 bits are at in Unix milliseconds (the accepted_at of the
 // cause); the rest is SHA-256 over kind, a NUL byte, each uuid (16 bytes) and each integer

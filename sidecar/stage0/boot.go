@@ -34,6 +34,8 @@ type Job struct {
 	Emit func(cause span.Key, group ledger.Group, err *span.RunError)
 	// Cancel returns a context that ends when what runs for this cause alone is to stop. It may be nil.
 	Cancel func(cause span.Key) context.Context
+	// Born waits until a cause that may not be committed yet is: its run is about to read. It may be nil.
+	Born func(ctx context.Context, cause span.Key) error
 }
 
 // Boot runs a kernel. It returns nil when the kernel ended well; a *span.RunError when Stage-0

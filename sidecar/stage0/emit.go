@@ -230,6 +230,9 @@ var widths = map[string]int{"private": 0, "tenant": 1, "public": 2}
 func wider(visibility, than string) bool { return widths[visibility] > widths[than] }
 
 func acceptedAt(cause *span.Span) time.Time {
+	if cause.EntityType == "request" && cause.ID.Version() == 8 { // it may be committed with what it causes
+		return cause.ID.Time()
+	}
 	if cause.AcceptedAt != nil {
 		return cause.AcceptedAt.Time
 	}

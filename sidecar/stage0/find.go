@@ -190,7 +190,10 @@ const tickType = "tick"
 func isOfSystem(s *span.Span) bool { return s.TenantID == "system" && s.OwnerID == "system" }
 
 // countRead counts a read against limits.sql_calls.
-func (c *codeRun) countRead() error {
+func (c *codeRun) countRead(ctx context.Context) error {
+	if err := c.inv.awaitBorn(ctx, c.cause.Key()); err != nil {
+		return err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.reads++; c.reads > c.inv.manifest.Limits.SQLCalls {

@@ -25,6 +25,7 @@ type invocation struct {
 	matched  map[[2]span.Key]bool // (policy, cause) pairs that ctx.input names
 	emit     func(span.Key, ledger.Group, *span.RunError)
 	cancel   func(span.Key) context.Context
+	born     func(context.Context, span.Key) error
 
 	reads  atomic.Int32
 	calls  *fetch.Run
@@ -61,7 +62,7 @@ type bucketKey struct{ policy, bucket span.ID }
 
 func newInvocation(s *Stage0, m *governed, k *kernel, job Job, parent *invocation) *invocation {
 	inv := &invocation{
-		stage0: s, manifest: m, kernel: k, parent: parent, emit: job.Emit, cancel: job.Cancel,
+		stage0: s, manifest: m, kernel: k, parent: parent, emit: job.Emit, cancel: job.Cancel, born: job.Born,
 		causes: make(map[span.Key]*span.Span, len(job.Batch)), groups: map[span.Key]*draft{},
 		calls: fetch.NewRun(m.Limits.NetCalls), started: map[string]int{},
 	}
@@ -132,15 +133,15 @@ func (inv *invocation) host(ctx context.Context, name string, args json.RawMessa
 	var answer any
 	switch name {
 	case "find":
-		if err = inv.countRead(); err == nil {
+		if err = inv.countRead(ctx); err == nil {
 			answer, err = inv.find(ctx, inv.scope(), list[0], list[1])
 		}
 	case "summarize":
-		if err = inv.countRead(); err == nil {
+		if err = inv.countRead(ctx); err == nil {
 			answer, err = inv.summarize(ctx, inv.scope(), list[0], list[1])
 		}
 	case "sql":
-		if err = inv.countRead(); err == nil {
+		if err = inv.countRead(ctx); err == nil {
 			answer, err = inv.sql(ctx, list[0])
 		}
 	case "reserve":
@@ -209,8 +210,24 @@ func encodeAnswer(answer any, err error) (json.RawMessage, error) {
 	return json.Marshal(answer)
 }
 
+// awaitBorn waits until the causes stand in the ledger: they may be what a read looks for.
+func (inv *invocation) awaitBorn(ctx context.Context, causes ...span.Key) error {
+	if inv.born == nil {
+		return nil
+	}
+	for _, cause := range causes {
+		if err := inv.born(ctx, cause); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // countRead counts a kernel's read against limits.sql_calls.
-func (inv *invocation) countRead() error {
+func (inv *invocation) countRead(ctx context.Context) error {
+	if err := inv.awaitBorn(ctx, inv.order...); err != nil {
+		return err
+	}
 	if most := inv.manifest.Limits.SQLCalls; int(inv.reads.Add(1)) > most {
 		return refuse(span.RunLimitSQL, "more than %d reads in one run", most)
 	}

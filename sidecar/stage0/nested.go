@@ -99,7 +99,7 @@ func (inv *invocation) bootAlone(ctx context.Context, name string, target runTar
 	answer *RunResult) error {
 	started := time.Now()
 	job := Job{Kernel: name, Batch: []*span.Span{cause}, Input: target.Input, Emit: inv.emit,
-		Cancel: inv.cancel}
+		Cancel: inv.cancel, Born: inv.born}
 	result, err := inv.stage0.boot(ctx, inv.manifest, job, inv)
 	answer.DurationMs = time.Since(started).Milliseconds()
 	if refusal, ok := err.(*span.RunError); ok {
@@ -156,7 +156,7 @@ func (inv *invocation) bootMany(ctx context.Context, name string, target runTarg
 	[]*span.Span, error) {
 	var mu sync.Mutex
 	told := make(map[span.Key]bool, len(causes))
-	job := Job{Kernel: name, Batch: causes, Input: target.Input, Cancel: inv.cancel,
+	job := Job{Kernel: name, Batch: causes, Input: target.Input, Cancel: inv.cancel, Born: inv.born,
 		Emit: func(cause span.Key, group ledger.Group, failure *span.RunError) {
 			mu.Lock()
 			told[cause] = true

@@ -357,11 +357,11 @@ func (c *codeRun) host(ctx context.Context, name string, args json.RawMessage) (
 	case "insertSpan":
 		answer, err = c.insertSpan(ctx, list[0])
 	case "find":
-		if err = c.countRead(); err == nil {
+		if err = c.countRead(ctx); err == nil {
 			answer, err = c.inv.find(ctx, c.scope(), list[0], list[1])
 		}
 	case "summarize":
-		if err = c.countRead(); err == nil {
+		if err = c.countRead(ctx); err == nil {
 			answer, err = c.inv.summarize(ctx, c.scope(), list[0], list[1])
 		}
 	case "bucket":
