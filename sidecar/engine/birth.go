@@ -29,9 +29,20 @@ const (
 // birth is what is known of a request that may not stand in the ledger yet.
 type birth struct {
 	lane      *lane
-	item      *item // its cause: disposed of when it is born
-	isBearing bool  // version 0 is being committed by itself
+	items     []*item // its cause, each time that it came: disposed of when the request is born
+	isBearing bool    // version 0 is being committed by itself
 	waiting   []chan struct{}
+}
+
+// isAwaited reports whether the request that a kernel has made for an item runs unborn already: the row has
+// come twice.
+func (e *Engine) isAwaited(it *item, group ledger.Group) bool {
+	if len(group.Rows) != 1 || e.unborn[group.Rows[0].ID] == nil {
+		return false
+	}
+	b := e.unborn[group.Rows[0].ID].birth
+	b.items = append(b.items, it)
+	return true
 }
 
 // beget returns the request that a kernel has made for an item, where it can run unborn, else nil.
@@ -53,7 +64,7 @@ func (e *Engine) beget(l *lane, it *item, group ledger.Group) *request {
 	}
 	unborn := *row
 	unborn.AcceptedAt = &it.row.AcceptedAt // as far as anybody knows
-	r := &request{id: row.ID, kernel: kernel, span: &unborn, birth: &birth{lane: l, item: it}}
+	r := &request{id: row.ID, kernel: kernel, span: &unborn, birth: &birth{lane: l, items: []*item{it}}}
 	e.hold(r, row.TenantID)
 	e.unborn[r.id] = r
 	e.begotten.add(r.id)
@@ -160,7 +171,9 @@ func (e *Engine) born(r *request, first *span.Span, outcome ledger.Outcome) {
 // delivered notes that a request stands in the ledger, and disposes of its cause.
 func (e *Engine) delivered(r *request) {
 	if b := e.unknown(r); b != nil {
-		b.item.dispose()
+		for _, it := range b.items {
+			it.dispose()
+		}
 	}
 }
 
@@ -181,7 +194,9 @@ func (e *Engine) unknown(r *request) *birth {
 // stillborn ends the cause of a request that the ledger refuses.
 func (e *Engine) stillborn(r *request, fault error) {
 	if b := e.unknown(r); b != nil {
-		e.laneFailed(b.lane, b.item, &span.RunError{Code: span.RunDenied, Message: fault.Error()})
+		for _, it := range b.items {
+			e.laneFailed(b.lane, it, &span.RunError{Code: span.RunDenied, Message: fault.Error()})
+		}
 	}
 }
 

@@ -153,7 +153,8 @@ func New(config Config) *Engine {
 		hurry: make(chan struct{}),
 		lanes: map[laneKey]*lane{}, kinds: newKinds(), backlog: backlog{backlogMax, map[string]int{}},
 		open: map[span.ID]*request{}, ready: newFair(), outward: newFair(),
-		unborn: map[span.ID]*request{}, inFlight: map[span.ID]*request{}, own: map[span.Key]bool{}, policies: newRules(),
+		unborn: map[span.ID]*request{}, inFlight: map[span.ID]*request{},
+		own: map[span.Key]bool{}, policies: newRules(),
 		clock: newClock(), memory: newMemory(), stats: newStats(),
 	}
 	e.due = newAgenda(e.newAlarm(e.wake))

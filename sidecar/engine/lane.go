@@ -206,6 +206,9 @@ func (e *Engine) laneBooted(l *lane, batch []*item, result laneResult) {
 			it.dispose()
 			continue
 		}
+		if e.isAwaited(it, group) {
+			continue
+		}
 		if r := e.beget(l, it, group); r != nil {
 			made = append(made, r)
 			continue

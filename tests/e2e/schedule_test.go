@@ -89,7 +89,7 @@ func checkRequest(t *testing.T, f *span.Span, got run) {
 func checkExecution(t *testing.T, s *system, f *span.Span, got run) {
 	t.Helper()
 	request, execution := got.request(), got.execution(t)
-	want := span.Derive("execution", request.AcceptedAt.Time, []span.ID{request.ID}, 1)
+	want := span.Derive("execution", request.ID.Time(), []span.ID{request.ID}, 1)
 	if execution.ID != want || execution.Seq != 0 {
 		t.Errorf("the execution is %s version %d, derived is %s", execution.ID, execution.Seq, want)
 	}
