@@ -76,7 +76,7 @@ func TestARunThatDiesUnbornIsRunByTheNext(t *testing.T) {
 		t.Fatal("its cause is disposed of, and it does not stand")
 	}
 	next := b.start(func(n *bench) { n.node = "two" })
-	if err := next.engine.Lead(t.Context()); err != nil {
+	if err := next.engine.Lead(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
 	next.deliver(function)
