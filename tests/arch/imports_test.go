@@ -43,6 +43,7 @@ var mayImport = map[string][]string{
 var onlyIn = map[string][]string{
 	"github.com/jackc/pgx":        {"sidecar/ledger", "sidecar/tail"},
 	"github.com/jackc/pglogrepl":  {"sidecar/tail"},
+	"github.com/robfig/cron":      {"sidecar/cron"},
 	"github.com/dop251/goja":      {"sidecar/sandbox"},
 	"github.com/evanw/esbuild":    {"sidecar/sandbox"},
 	"github.com/prometheus":       {"sidecar/metrics"},
