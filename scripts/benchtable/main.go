@@ -134,23 +134,48 @@ func put(rows []*row, f figure) []*row {
 	return rows
 }
 
-// render shows medians, a table for each set of values.
+// render shows medians, a table for each kind of case: what stands before the comma.
 func render(rows []*row) string {
 	var text strings.Builder
-	head := ""
-	for _, r := range rows {
-		names := slices.Sorted(maps.Keys(r.of.Values))
-		if now := strings.Join(names, " | "); now != head {
-			head = now
-			fmt.Fprintf(&text, "| case | system | %s | rounds |\n|%s\n", head, strings.Repeat("---|", len(names)+3))
+	for len(rows) > 0 {
+		kind := kindOf(rows[0])
+		n := slices.IndexFunc(rows, func(r *row) bool { return kindOf(r) != kind })
+		if n < 0 {
+			n = len(rows)
 		}
-		fmt.Fprintf(&text, "| %s | %s |", r.of.Case, r.of.System)
-		for _, name := range names {
-			fmt.Fprintf(&text, " %s |", number(median(r.values[name])))
-		}
-		fmt.Fprintf(&text, " %d |\n", len(r.values["load"]))
+		renderKind(&text, rows[:n])
+		rows = rows[n:]
 	}
-	return text.String() + "\n"
+	return text.String()
+}
+
+func kindOf(r *row) string {
+	kind, _, _ := strings.Cut(r.of.Case, ",")
+	return kind
+}
+
+func renderKind(text *strings.Builder, rows []*row) {
+	all := map[string]bool{}
+	for _, r := range rows {
+		for name := range r.of.Values {
+			all[name] = true
+		}
+	}
+	names := slices.Sorted(maps.Keys(all))
+	fmt.Fprintf(text, "| case | system | %s | rounds |\n|%s\n", strings.Join(names, " | "),
+		strings.Repeat("---|", len(names)+3))
+	for _, r := range rows {
+		fmt.Fprintf(text, "| %s | %s |", r.of.Case, r.of.System)
+		for _, name := range names {
+			value := ""
+			if values := r.values[name]; len(values) > 0 {
+				value = " " + number(median(values))
+			}
+			fmt.Fprintf(text, "%s |", value)
+		}
+		fmt.Fprintf(text, " %d |\n", len(r.values["load"]))
+	}
+	text.WriteString("\n")
 }
 
 func median(values []float64) float64 {
