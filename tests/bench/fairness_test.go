@@ -61,7 +61,8 @@ func request(b *testing.B, conn *pgx.Conn, tenant, function, trace string, n int
 	b.Helper()
 	_, err := conn.Exec(b.Context(), `insert into ledger.universal_registry (entity_type, who, owner_id, tenant_id,
 			status, parent_id, input, trace_id)
-		select 'request', 'user:u', 'u', $1, 'scheduled', $2::text::uuid, '{"a": 41}', $3 from generate_series(1, $4)`,
+		select 'request', 'user:u', 'u', $1, 'scheduled', $2::text::uuid, '{"a": 41}', $3
+		from generate_series(1, $4)`,
 		tenant, function, trace, n)
 	must(b, err)
 }
