@@ -121,3 +121,51 @@ func TestALostVersionLeavesNoFence(t *testing.T) {
 		t.Errorf("judged twice it has the versions %s", versions)
 	}
 }
+
+// What the ledger does not take of one policy's answer is that policy's error, in the place of the answer; the
+// other policy's, for the same span, is kept, and so are their neighbors in the batch.
+func TestAnAnswerThatTheLedgerRefusesCostsNoOther(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(b *bench) {
+		b.kernels[policyKernel] = func(_ context.Context, job Job) error {
+			parts := map[span.Key][]ledger.Group{}
+			for _, m := range matchesIn(b.t, job) {
+				group, err := emission(m.policy, m.cause, 2)
+				if err != nil {
+					return err
+				}
+				if m.policy.ID == idOf(1) && m.cause.ID == idOf(0x11) {
+					group.Rows[0].EntityType = "manifest" // which is not the engine's to write
+					if err := group.Seal((*span.Span).Seal); err != nil {
+						return err
+					}
+				}
+				parts[m.cause.Key()] = append(parts[m.cause.Key()], group)
+			}
+			for key, groups := range parts {
+				job.Emit(key, ledger.Group{Parts: groups}, nil)
+			}
+			return nil
+		}
+	})
+	b.deliver(b.put(1, "policy", policyOf("alice", "t1", ofNotes)),
+		b.put(2, "policy", policyOf("alice", "t1", ofNotes)))
+	var notes []*span.Span
+	for i := range 3 {
+		notes = append(notes, b.put(0x10+i, "note", noteOf("alice", "t1", "private")))
+	}
+	eventually(t, "all are disposed of", b.deliver(notes...))
+	for i, want := range []int{4, 2, 4} {
+		if got := b.alerts(notes[i].ID); len(got) != want {
+			t.Errorf("note %d: %q, want %d", i, got, want)
+		}
+	}
+	id := span.Emission(idOf(1), notes[1].Key(), notes[1].AcceptedAt.Time, 0)
+	if report := b.latest(id); report == nil || report.EntityType != "policy_error" || *report.PolicyID != idOf(1) {
+		t.Errorf("in the place of the answer stands %+v", report)
+	}
+	eventually(t, "it is judged again", b.deliver(notes[1]))
+	if got := b.alerts(notes[1].ID); len(got) != 2 {
+		t.Errorf("judged again it has %q", got)
+	}
+}

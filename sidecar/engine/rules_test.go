@@ -1,0 +1,127 @@
+package engine
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+func whenOf(t testing.TB, text string) span.When {
+	t.Helper()
+	when, err := span.ParseWhen(json.RawMessage(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return when
+}
+
+func rowOf(entityType, status string, xact uint64) *span.Published {
+	return &span.Published{ID: idOf(0xfff), EntityType: entityType, Status: &status, OwnerID: "alice",
+		TenantID: "t1", Visibility: "tenant", Xact: xact}
+}
+
+// A policy is found whatever of its condition the index goes by, and by no row that it does not match.
+func TestRulesFindWhatMatches(t *testing.T) {
+	t.Parallel()
+	r := newRules()
+	conditions := []string{`{}`, `{"entity_type":"order"}`, `{"entity_type":["order","task"],"status":"paid"}`,
+		`{"status":["new","paid","paid"]}`, `{"status":[null,"new"]}`, `{"not_status":"paid"}`,
+		`{"entity_type":"execution","status":"error"}`, `{"not_entity_type":"order"}`}
+	for i, condition := range conditions {
+		r.set(&policy{id: idOf(i), tenant: "t1", owner: "alice", when: whenOf(t, condition)})
+		r.set(&policy{id: idOf(0x100 + i), tenant: "system", owner: "system", when: whenOf(t, condition)})
+		r.set(&policy{id: idOf(0x200 + i), tenant: "t2", owner: "alice", when: whenOf(t, condition)})
+	}
+	rows := []*span.Published{rowOf("order", "paid", 9), rowOf("order", "new", 9), rowOf("task", "paid", 9),
+		rowOf("execution", "error", 9), rowOf("note", "", 9)}
+	rows[4].Status = nil
+	for _, row := range rows {
+		var want, got []span.ID
+		for i, condition := range conditions {
+			when := whenOf(t, condition)
+			if when.Matches(row) && (!span.IsEngineType(row.EntityType) || when.Names("entity_type") != nil) {
+				want = append(want, idOf(i), idOf(0x100+i))
+			}
+		}
+		for _, p := range r.match(row) {
+			got = append(got, p.id)
+		}
+		order := func(a, b span.ID) int { return slices.Compare(a[:], b[:]) }
+		slices.SortFunc(want, order)
+		slices.SortFunc(got, order)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s %v: got %v, want %v", row.EntityType, row.Status, got, want)
+		}
+	}
+}
+
+// Versions are kept as long as a row may come that they judge, and forgotten then.
+func TestRulesForgetVersionsThatJudgeNothing(t *testing.T) {
+	t.Parallel()
+	r := newRules()
+	when := whenOf(t, `{"entity_type":"note"}`)
+	for seq := range 3 * versionsMax {
+		r.set(&policy{id: idOf(1), seq: seq, tenant: "t1", owner: "alice", when: when, xact: uint64(10 * (seq + 1)),
+			isOut: seq%5 == 4})
+	}
+	if n := len(r.before); n >= versionsMax {
+		t.Errorf("%d versions are kept", n)
+	}
+	newest := r.byID[idOf(1)]
+	judges := func(xact uint64) string {
+		matches := r.match(rowOf("note", "open", xact))
+		if len(matches) != 1 {
+			return fmt.Sprint(len(matches))
+		}
+		return fmt.Sprint("version ", matches[0].seq)
+	}
+	horizon := newest.xact - 35
+	r.prune(horizon)
+	for _, c := range []struct {
+		xact uint64
+		want string
+	}{{newest.xact + 1, "0"}, {newest.xact, "version 298"}, {horizon + 1, "version 295"}, {horizon, "version 295"}} {
+		if newest.seq != 299 || !newest.isOut {
+			t.Fatalf("the newest is %d", newest.seq)
+		}
+		if got := judges(c.xact); got != c.want {
+			t.Errorf("transaction %d: %s, want %s", c.xact, got, c.want)
+		}
+	}
+	r.prune(newest.xact + 1)
+	if len(r.before) != 0 || len(r.byType) != 0 || newest.previous != nil || newest.versions != 0 {
+		t.Errorf("left: %d versions, %d types, %d before the newest", len(r.before), len(r.byType), newest.versions)
+	}
+}
+
+// BenchmarkRules compares what a row costs that no policy asks for, without policies and beside a thousand of
+// its tenant, each for a type and status of its own; and one of a hundred that matches.
+func BenchmarkRules(b *testing.B) {
+	for _, policies := range []int{0, 1000} {
+		for _, part := range []int{0, 1} { // percent of the rows that match
+			b.Run(fmt.Sprintf("policies=%d/matching=%d", policies, part), func(b *testing.B) {
+				r := newRules()
+				for i := range policies {
+					when := fmt.Sprintf(`{"entity_type":"order","status":"s%d"}`, i)
+					r.set(&policy{id: idOf(i), tenant: "t1", owner: "alice", when: whenOf(b, when),
+						acceptedAt: time.Unix(0, 0)})
+				}
+				rows := make([]*span.Published, 100)
+				for i := range rows {
+					rows[i] = rowOf("order", "other", 9)
+				}
+				for i := range part {
+					rows[i] = rowOf("order", "s7", 9)
+				}
+				b.ResetTimer()
+				for i := range b.N {
+					r.match(rows[i%len(rows)])
+				}
+			})
+		}
+	}
+}
