@@ -122,8 +122,8 @@ func TestALostVersionLeavesNoFence(t *testing.T) {
 	}
 }
 
-// What the ledger does not take of one policy's answer is that policy's error, in the place of the answer; the
-// other policy's, for the same span, is kept, and so are their neighbors in the batch.
+// What the ledger does not take of one policy's answer is that policy's error, in the place of the answer;
+// the other policy's, for the same span, is kept, and so are their neighbors in the batch.
 func TestAnAnswerThatTheLedgerRefusesCostsNoOther(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(b *bench) {
@@ -161,7 +161,8 @@ func TestAnAnswerThatTheLedgerRefusesCostsNoOther(t *testing.T) {
 		}
 	}
 	id := span.Emission(idOf(1), notes[1].Key(), notes[1].AcceptedAt.Time, 0)
-	if report := b.latest(id); report == nil || report.EntityType != "policy_error" || *report.PolicyID != idOf(1) {
+	report := b.latest(id)
+	if report == nil || report.EntityType != "policy_error" || *report.PolicyID != idOf(1) {
 		t.Errorf("in the place of the answer stands %+v", report)
 	}
 	eventually(t, "it is judged again", b.deliver(notes[1]))

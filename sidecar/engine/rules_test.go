@@ -94,7 +94,8 @@ func TestRulesForgetVersionsThatJudgeNothing(t *testing.T) {
 	}
 	r.prune(newest.xact + 1)
 	if len(r.before) != 0 || len(r.byType) != 0 || newest.previous != nil || newest.versions != 0 {
-		t.Errorf("left: %d versions, %d types, %d before the newest", len(r.before), len(r.byType), newest.versions)
+		t.Errorf("left: %d versions, %d types, %d before the newest", len(r.before), len(r.byType),
+			newest.versions)
 	}
 }
 
