@@ -84,7 +84,8 @@ func TestRulesForgetVersionsThatJudgeNothing(t *testing.T) {
 	for _, c := range []struct {
 		xact uint64
 		want string
-	}{{newest.xact + 1, "0"}, {newest.xact, "version 298"}, {horizon + 1, "version 295"}, {horizon, "version 295"}} {
+	}{{newest.xact + 1, "0"}, {newest.xact, "version 298"}, {horizon + 1, "version 295"},
+		{horizon, "version 295"}} {
 		if newest.seq != 299 || !newest.isOut {
 			t.Fatalf("the newest is %d", newest.seq)
 		}
