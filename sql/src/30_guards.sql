@@ -45,9 +45,6 @@ declare
             || @ > -5e-324 && @ < 5e-324 && @ != 0))
         || exists (@.**{64} ? (@.type() == "array" || @.type() == "object"))
     )';
-    -- Numbers whose text is short are not odd, whatever else there is.
-    c_numbers constant jsonpath := jsonpath 'strict $.** ? (@.type() == "number")';
-    c_deep constant jsonpath := jsonpath 'strict $.**{64}';
     v_claims jsonb;
     v_user text;
     v_tenant text;
@@ -55,8 +52,10 @@ declare
     v_code text;
     v_fault text;
 begin
-    if current_user = 'loglineos_sidecar' then
-        v_is_engine := true;
+    if not v_is_client then
+        v_is_engine := current_user = 'loglineos_sidecar';
+    end if;
+    if v_is_engine then
         v_is_plain := num_nulls(
                 new.id, new.seq, new.entity_type, new.who, new.at, new.owner_id, new.tenant_id, new.visibility,
                 new.is_deleted, new.curr_hash
@@ -99,15 +98,18 @@ begin
             ) is null
             and pg_column_size(new) <= 8192
             and (jsonb_typeof(new.metadata) <> 'object') is not true
-            and jsonb_path_exists(new.metadata, c_deep) is not true
-            and jsonb_path_exists(new.input, c_deep) is not true
-            and jsonb_path_exists(new.output, c_deep) is not true
-            and jsonb_path_exists(new.error, c_deep) is not true
-            and jsonb_path_exists(new.content, c_deep) is not true
+            and jsonb_path_exists(new.metadata, jsonpath 'strict $.**{64}') is not true
+            and jsonb_path_exists(new.input, jsonpath 'strict $.**{64}') is not true
+            and jsonb_path_exists(new.output, jsonpath 'strict $.**{64}') is not true
+            and jsonb_path_exists(new.error, jsonpath 'strict $.**{64}') is not true
+            and jsonb_path_exists(new.content, jsonpath 'strict $.**{64}') is not true
+            -- Numbers whose text is short are not odd, whatever else there is.
             and octet_length(concat(
-                jsonb_path_query_array(new.metadata, c_numbers), jsonb_path_query_array(new.input, c_numbers),
-                jsonb_path_query_array(new.output, c_numbers), jsonb_path_query_array(new.error, c_numbers),
-                jsonb_path_query_array(new.content, c_numbers)
+                jsonb_path_query_array(new.metadata, jsonpath 'strict $.** ? (@.type() == "number")'),
+                jsonb_path_query_array(new.input, jsonpath 'strict $.** ? (@.type() == "number")'),
+                jsonb_path_query_array(new.output, jsonpath 'strict $.** ? (@.type() == "number")'),
+                jsonb_path_query_array(new.error, jsonpath 'strict $.** ? (@.type() == "number")'),
+                jsonb_path_query_array(new.content, jsonpath 'strict $.** ? (@.type() == "number")')
             )) <= 300
             and octet_length(concat(new.metadata, new.input, new.output, new.error, new.content)) <= 131072;
         if v_is_plain then

@@ -1,6 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: cad6bcee67682be8fdd3b9813ca118781e1e2f7a73d37fc085ae63c2fa825c71
+-- Sources: 9b4273cb9f378b42020b7553edf80ffa87fc80aa101958dab7e2c0147b0fc5da
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
