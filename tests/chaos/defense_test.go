@@ -80,18 +80,19 @@ func (w *world) awaitEnded(n int) {
 	})
 }
 
-// aZombieWakes: a leader is frozen between a run and its commit, another one takes over, and then the first
-// one commits what it has.
+// aZombieWakes: a leader is frozen between a run and its commit, another one takes over and dies, and then the
+// first one commits what it has: awake it waits for that until it leads again.
 func aZombieWakes(w *world) {
 	w.plan(0)
 	zombie := w.add("zombie", "LOGLINE_FAILPOINTS="+failpoint.RunEnded+"=stop")
 	w.leader()
-	w.add("heir")
+	heir := w.add("heir")
 	w.insert(alice, w.functions(5)...)
 	eventually(w.t, "the zombie is frozen", func() bool { return zombie.said("does=stop") > 0 })
 	zombie.sql.reset() // the server learns at once what it would find out in seconds
 	zombie.replication.reset()
 	w.awaitEnded(5)
+	heir.kill()
 	zombie.signal(syscall.SIGCONT)
 	eventually(w.t, "the zombie loses a fence, and counts it", func() bool {
 		return zombie.metric("logline_fences_lost_total") > 0
