@@ -264,8 +264,7 @@ func TestMissedTicksAreFilledByTheirRule(t *testing.T) {
 func TestATickIsMadeOnceAcrossLeaders(t *testing.T) {
 	t.Parallel()
 	hold, held := make(chan struct{}), make(chan struct{}, 100)
-	var b *bench
-	b = setup(t, func(n *bench) {
+	b := setup(t, func(n *bench) {
 		n.kernels["observer_bot"] = func(ctx context.Context, job Job) error {
 			held <- struct{}{}
 			select {

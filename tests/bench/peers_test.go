@@ -15,10 +15,9 @@ import (
 
 // rival is one system of BenchmarkPeers.
 type rival struct {
-	name     string
-	settings string
-	command  []string // a peer's; nil: ours
-	binary   string   // of ours
+	name    string
+	command []string // a peer's; nil: ours
+	binary  string   // of ours
 }
 
 // finding is what a rival did: the line that a peer prints.
