@@ -34,12 +34,12 @@ func (b *bench) queuedBytes(count int) (counted, held int) {
 	eventually(b.t, "all are queued or in flight", func() bool {
 		isLoaded := false
 		if err := b.engine.tell(b.t.Context(), func() {
-			queued := len(b.engine.ready.first)
+			queued := 0
 			held = 0
-			for _, r := range b.engine.ready.tenants["t1"] {
+			b.engine.ready.each(func(r *request) {
 				queued++
 				held += bodyBytes(r.span)
-			}
+			})
 			counted = b.engine.ready.bytes
 			isLoaded = queued+len(b.engine.inFlight) == count
 		}); err != nil {

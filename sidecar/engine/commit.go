@@ -24,6 +24,17 @@ func (c *commit) rows() int {
 	return n
 }
 
+// tenant is the one that the group is of.
+func (c *commit) tenant() string {
+	switch {
+	case c.group.Fence != nil:
+		return c.group.Fence.TenantID
+	case len(c.group.Rows) > 0:
+		return c.group.Rows[0].TenantID
+	}
+	return ""
+}
+
 // submit queues a group. outcome is called by the loop when its fate is known.
 func (e *Engine) submit(group ledger.Group, outcome func(ledger.Outcome)) {
 	for _, row := range group.Rows {
@@ -34,26 +45,63 @@ func (e *Engine) submit(group ledger.Group, outcome func(ledger.Outcome)) {
 	if group.Fence != nil && group.Fence.EntityType == "request" && len(e.own) < ownMax {
 		e.own[group.Fence.Key()] = true
 	}
-	e.pending = append(e.pending, &commit{group, outcome})
+	e.pending.push(&commit{group, outcome})
+}
+
+// commits is what waits for its commit: tenants take turns, and each one's groups come in their order. So a
+// group waits for the commits that are under way, and not for all that a flood has ready.
+type commits struct {
+	tenants map[string][]*commit
+	turn    []string
+}
+
+func (c *commits) push(one *commit) {
+	if c.tenants == nil {
+		c.tenants = map[string][]*commit{}
+	}
+	tenant := one.tenant()
+	if len(c.tenants[tenant]) == 0 {
+		c.turn = append(c.turn, tenant)
+	}
+	c.tenants[tenant] = append(c.tenants[tenant], one)
+}
+
+func (c *commits) empty() bool { return len(c.turn) == 0 }
+
+// take takes the groups of one commit, and says how many rows they have.
+func (c *commits) take() (batch []*commit, rows int) {
+	fences := map[span.Key]bool{}
+	for len(c.turn) > 0 {
+		tenant := c.turn[0]
+		queue := c.tenants[tenant]
+		next := queue[0]
+		if len(batch) > 0 && rows+next.rows() > commitRowsMax {
+			break
+		}
+		if fence := next.group.Fence; fence != nil {
+			if fences[fence.Key()] {
+				break // a judgment that was made twice: one of them loses, in the next batch
+			}
+			fences[fence.Key()] = true
+		}
+		batch, rows = append(batch, next), rows+next.rows()
+		queue[0] = nil
+		c.turn = c.turn[1:]
+		if queue = queue[1:]; len(queue) == 0 {
+			delete(c.tenants, tenant)
+			continue
+		}
+		c.tenants[tenant] = queue
+		c.turn = append(c.turn, tenant)
+	}
+	return batch, rows
 }
 
 // flush starts commits. A batch is whatever came while the last ones were under way: one group when
 // the ledger is idle, hundreds under load. There is no timer to wait for.
 func (e *Engine) flush() {
-	for e.committing < commitsMax && len(e.pending) > 0 {
-		n, rows, fences := 0, 0, map[span.Key]bool{}
-		for n < len(e.pending) && (n == 0 || rows+e.pending[n].rows() <= commitRowsMax) {
-			if fence := e.pending[n].group.Fence; fence != nil {
-				if fences[fence.Key()] {
-					break // a judgment that was made twice: one of them loses, in the next batch
-				}
-				fences[fence.Key()] = true
-			}
-			rows += e.pending[n].rows()
-			n++
-		}
-		batch := e.pending[:n:n]
-		e.pending = e.pending[n:]
+	for e.committing < commitsMax && !e.pending.empty() {
+		batch, rows := e.pending.take()
 		e.committing++
 		e.start(func(ctx context.Context) {
 			began := time.Now()

@@ -111,15 +111,17 @@ type Engine struct {
 	kernelLanes []*lane // those of other kernels than policy_agent
 	kinds       kinds
 	backlog     backlog
+	crowded     crowded
 	open        map[span.ID]*request
 	ready       *fair // requests that may run
 	outward     *fair // those that may reach the network
+	paces       *paces
 	inFlight    map[span.ID]*request
 	own         map[span.Key]bool // requests appended here whose row has not come back yet
 	loading     loads
 	memory
 	isLoading    bool
-	pending      []*commit
+	pending      commits
 	committing   int
 	unborn       map[span.ID]*request // those that may not stand in the ledger yet
 	begotten     begotten
@@ -152,11 +154,13 @@ func New(config Config) *Engine {
 		config: config, events: make(chan func(), 1024), slots: make(chan struct{}, itemsMax),
 		hurry: make(chan struct{}),
 		lanes: map[laneKey]*lane{}, kinds: newKinds(), backlog: backlog{backlogMax, map[string]int{}},
-		open: map[span.ID]*request{}, ready: newFair(), outward: newFair(),
+		crowded: crowded{backlog: backlog{crowdMax, map[string]int{}}},
+		open:    map[span.ID]*request{}, paces: newPaces(),
 		unborn: map[span.ID]*request{}, inFlight: map[span.ID]*request{},
 		own: map[span.Key]bool{}, policies: newRules(),
 		clock: newClock(), memory: newMemory(), stats: newStats(),
 	}
+	e.ready, e.outward = newFair(e.paces), newFair(newPaces())
 	e.due = newAgenda(e.newAlarm(e.wake))
 	e.schedules = newSchedules(e.newAlarm(e.ringSchedules))
 	e.ticks.alarm = e.newAlarm(func() {
@@ -242,7 +246,7 @@ func (e *Engine) idle() bool {
 			return false
 		}
 	}
-	return len(e.inFlight) == 0 && e.committing == 0 && len(e.pending) == 0 && !e.isLoading
+	return len(e.inFlight) == 0 && e.committing == 0 && e.pending.empty() && !e.isLoading
 }
 
 // do has the loop run event. It is called from any goroutine but the loop's.

@@ -25,6 +25,8 @@ type lane struct {
 	runsMax  int
 	isPaused bool // after a fault on the way; nothing overtakes what failed
 
+	crowd crowd // of another kernel than policy_agent: what waits behind waiting, whose turn has come
+
 	// Of policies.
 	places *places // nil: of another kernel
 	open   int     // items that are not disposed of
@@ -54,13 +56,24 @@ func (e *Engine) lane(key laneKey) *lane {
 	return l
 }
 
-func (l *lane) add(it *item) { l.waiting = append(l.waiting, it) }
+func (l *lane) add(it *item) {
+	if l.places == nil {
+		l.crowd.push(it)
+		return
+	}
+	l.waiting = append(l.waiting, it)
+}
 
-func (l *lane) canRun() bool { return l.running < l.runsMax && len(l.waiting) > 0 && !l.isPaused }
+func (l *lane) canRun() bool {
+	return l.running < l.runsMax && len(l.waiting)+l.crowd.n > 0 && !l.isPaused
+}
 
 // take takes the next batch from what waits. A run shows each span once.
 func (l *lane) take() []*item {
 	most := l.batchMax
+	if l.places == nil && len(l.waiting) == 0 {
+		return l.crowd.take(most)
+	}
 	if of := l.waiting[0].most; of > 0 {
 		most = min(most, of)
 	}

@@ -2,26 +2,77 @@ package engine
 
 import (
 	"slices"
+	"sort"
+	"time"
 )
 
-// fair is the queue of requests that may run: tenants take turns, and each tenant's requests come in
-// the order in which they were queued.
+// fair is the queue of requests that may run: tenants take turns by what their runs cost, and each tenant's
+// requests come in the order in which they were queued. Who has been served pays for it: his next turn is as
+// much later as his runs last. So each gets the same share of the time, not of the starts.
 type fair struct {
 	first   []*request // whose turn has come already
-	tenants map[string][]*request
-	turn    []string // tenants with something queued
-	bytes   int      // of the bodies that are queued
+	tenants map[string]*queuedOf
+	turn    []*queuedOf        // those with something queued, by what they have paid
+	paid    float64            // of the one that was served last: whoever comes anew begins there
+	owing   map[string]float64 // of those that have nothing queued, and have paid more than that
+	bytes   int                // of the bodies that are queued
+	paces   *paces
 }
 
-func newFair() *fair { return &fair{tenants: map[string][]*request{}} }
+// queuedOf is what one tenant has in the queue.
+type queuedOf struct {
+	tenant   string
+	requests []*request
+	paid     float64
+}
+
+const (
+	owingMax   = 1000 // tenants whose payments are remembered
+	costMost   = 100  // times the cheapest run, that one counts at most
+	quickRun   = 50 * time.Millisecond
+	placesKept = 8 // one place in so many is for those that have none
+)
+
+func newFair(p *paces) *fair {
+	return &fair{tenants: map[string]*queuedOf{}, owing: map[string]float64{}, paces: p}
+}
 
 func (f *fair) push(r *request) {
 	f.hold(r)
-	tenant := r.span.TenantID
-	if len(f.tenants[tenant]) == 0 {
-		f.turn = append(f.turn, tenant)
+	name := r.span.TenantID
+	t := f.tenants[name]
+	if t == nil {
+		t = &queuedOf{tenant: name, paid: max(f.paid, f.owing[name])}
+		delete(f.owing, name)
+		f.tenants[name] = t
+		f.lineUp(t)
 	}
-	f.tenants[tenant] = append(f.tenants[tenant], r)
+	t.requests = append(t.requests, r)
+}
+
+// lineUp gives t its turn, behind those that have paid as much.
+func (f *fair) lineUp(t *queuedOf) {
+	at := sort.Search(len(f.turn), func(i int) bool { return f.turn[i].paid > t.paid })
+	f.turn = slices.Insert(f.turn, at, t)
+}
+
+// leave forgets a tenant that has nothing queued, but for what it has paid ahead.
+func (f *fair) leave(t *queuedOf) {
+	delete(f.tenants, t.tenant)
+	if t.paid <= f.paid {
+		return
+	}
+	if len(f.owing) >= owingMax {
+		for name, paid := range f.owing {
+			if paid <= f.paid {
+				delete(f.owing, name)
+			}
+		}
+		if len(f.owing) >= owingMax {
+			clear(f.owing)
+		}
+	}
+	f.owing[t.tenant] = t.paid
 }
 
 // pushFirst queues a request whose turn has come before.
@@ -47,18 +98,22 @@ func (f *fair) each(see func(*request)) {
 	for _, r := range f.first {
 		see(r)
 	}
-	for _, queue := range f.tenants {
-		for _, r := range queue {
+	for _, t := range f.tenants {
+		for _, r := range t.requests {
 			see(r)
 		}
 	}
 }
 
-// pop takes up to n requests that have the same kernel, one a tenant and turn. A tenant may hold no more
-// places than it leaves free; held says how many each has now. One without room keeps its turn.
+// pop takes up to n requests that have the same kernel, one a tenant and turn. held says how many places each
+// tenant has now. One without room keeps its turn.
 func (f *fair) pop(n, free int, held map[string]int) []*request {
 	var batch []*request
 	taken := map[string]int{}
+	places := free
+	for _, n := range held {
+		places += n
+	}
 	n = min(n, free)
 	for len(batch) < n && len(f.first) > 0 && (len(batch) == 0 || f.first[0].kernel == batch[0].kernel) {
 		f.letGo(f.first[0])
@@ -66,29 +121,42 @@ func (f *fair) pop(n, free int, held map[string]int) []*request {
 		batch, f.first = append(batch, f.first[0]), f.first[1:]
 	}
 	for next := 0; len(batch) < n && next < len(f.turn); {
-		tenant := f.turn[next]
-		queue := f.tenants[tenant]
-		// Of one place only, the first that comes has it.
-		if mine := held[tenant] + taken[tenant]; mine > 0 && mine >= free-len(batch) {
+		t := f.turn[next]
+		if !f.hasPlace(t.tenant, held[t.tenant]+taken[t.tenant], free-len(batch), places) {
 			next++
 			continue
 		}
-		if len(batch) > 0 && queue[0].kernel != batch[0].kernel {
+		if len(batch) > 0 && t.requests[0].kernel != batch[0].kernel {
 			break
 		}
-		f.letGo(queue[0])
-		batch = append(batch, queue[0])
-		taken[tenant]++
-		queue[0] = nil
+		f.letGo(t.requests[0])
+		batch = append(batch, t.requests[0])
+		taken[t.tenant]++
+		t.requests[0] = nil
+		t.requests = t.requests[1:]
 		f.turn = slices.Delete(f.turn, next, next+1)
-		if queue = queue[1:]; len(queue) == 0 {
-			delete(f.tenants, tenant)
+		f.paid = max(f.paid, t.paid)
+		if t.paid += f.paces.cost(t.tenant); len(t.requests) == 0 {
+			f.leave(t)
 			continue
 		}
-		f.tenants[tenant] = queue
-		f.turn = append(f.turn, tenant)
+		f.lineUp(t)
 	}
 	return batch
+}
+
+// hasPlace reports whether a tenant that has mine places may take one of those that are free. It may have as
+// many as it leaves free: so one that comes finds a place, however long the runs of others last. Where its
+// runs have been short, so that places soon come free, it may take all but a few. Of one place only, the
+// first that comes has it.
+func (f *fair) hasPlace(tenant string, mine, free, places int) bool {
+	switch {
+	case mine == 0 || mine < free:
+		return true
+	case f.paces.isQuick(tenant):
+		return free > max(places/placesKept, 1)
+	}
+	return false
 }
 
 // pushBack takes back what pop gave: its turn has come, and stays.
@@ -97,6 +165,23 @@ func (f *fair) pushBack(batch []*request) {
 		f.hold(r)
 	}
 	f.first = append(slices.Clone(batch), f.first...)
+}
+
+func (f *fair) remove(r *request) {
+	if r.phase != queued {
+		return
+	}
+	f.letGo(r)
+	isIt := func(other *request) bool { return other == r }
+	f.first = slices.DeleteFunc(f.first, isIt)
+	t := f.tenants[r.span.TenantID]
+	if t == nil {
+		return
+	}
+	if t.requests = slices.DeleteFunc(t.requests, isIt); len(t.requests) == 0 {
+		f.turn = slices.DeleteFunc(f.turn, func(other *queuedOf) bool { return other == t })
+		f.leave(t)
+	}
 }
 
 // loads is the queue of requests whose bodies are to be read: tenants take turns here, too.
@@ -139,18 +224,34 @@ func (l *loads) take(n int) []*request {
 	return batch
 }
 
-func (f *fair) remove(r *request) {
-	if r.phase != queued {
-		return
+// paces are how long the runs of each tenant's requests have lasted of late, in milliseconds.
+type paces struct{ of map[string]float64 }
+
+const (
+	pacesMax   = 10_000
+	paceWeight = 0.2 // of the last run
+)
+
+func newPaces() *paces { return &paces{of: map[string]float64{}} }
+
+// note takes the length of a run.
+func (p *paces) note(tenant string, took time.Duration) {
+	ms := float64(took) / float64(time.Millisecond)
+	before, isKnown := p.of[tenant]
+	if !isKnown {
+		if len(p.of) >= pacesMax {
+			clear(p.of)
+		}
+		before = ms
 	}
-	f.letGo(r)
-	f.first = slices.DeleteFunc(f.first, func(other *request) bool { return other == r })
-	tenant := r.span.TenantID
-	queue := slices.DeleteFunc(f.tenants[tenant], func(other *request) bool { return other == r })
-	if len(queue) > 0 {
-		f.tenants[tenant] = queue
-		return
-	}
-	delete(f.tenants, tenant)
-	f.turn = slices.DeleteFunc(f.turn, func(other string) bool { return other == tenant })
+	p.of[tenant] = before + paceWeight*(ms-before)
+}
+
+// cost is what a run of a tenant counts: 1 for a millisecond, which is also the least.
+func (p *paces) cost(tenant string) float64 { return min(max(p.of[tenant], 1), costMost) }
+
+// isQuick reports whether runs of a tenant are known to be short.
+func (p *paces) isQuick(tenant string) bool {
+	ms, isKnown := p.of[tenant]
+	return isKnown && ms < float64(quickRun/time.Millisecond)
 }

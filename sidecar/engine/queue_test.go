@@ -48,7 +48,7 @@ func TestTenantsTakeTurns(t *testing.T) {
 		{"one kernel a batch", "a1 b1! c1 a2 b2", 9, []string{"a1", "b1!", "c1 a2 b2", ""}},
 		{"nothing", "", 4, []string{""}},
 	} {
-		f := newFair()
+		f := newFair(newPaces())
 		queue(f, strings.Fields(c.pushed)...)
 		for i, want := range c.want {
 			if got := popped(f, c.n); got != want {
@@ -60,7 +60,7 @@ func TestTenantsTakeTurns(t *testing.T) {
 
 func TestRemovedRequestsAreNotServed(t *testing.T) {
 	t.Parallel()
-	f := newFair()
+	f := newFair(newPaces())
 	all := queue(f, "a1", "a2", "b1", "c1", "c2")
 	f.remove(all["a1"])
 	f.remove(all["b1"])
@@ -79,7 +79,7 @@ func TestRemovedRequestsAreNotServed(t *testing.T) {
 // Whatever is pushed and removed, each request comes out once, in its tenant's order.
 func TestNobodyIsForgotten(t *testing.T) {
 	t.Parallel()
-	f := newFair()
+	f := newFair(newPaces())
 	var names []string
 	for i := range 200 {
 		names = append(names, fmt.Sprintf("%c%03d", 'a'+i%7, i))
@@ -111,7 +111,7 @@ func TestNobodyIsForgotten(t *testing.T) {
 
 func TestATenantWithoutRoomKeepsItsTurn(t *testing.T) {
 	t.Parallel()
-	f := newFair()
+	f := newFair(newPaces())
 	queue(f, "a1", "a2", "a3", "b1", "c1")
 	var names []string
 	for _, r := range f.pop(9, 3, map[string]int{"a": 2, "b": 9}) { // of 14 places
@@ -131,7 +131,7 @@ func TestSomePlacesAreFreeBesideAnyFlood(t *testing.T) {
 	for _, c := range []struct{ places, tenants, each int }{
 		{1, 1, 1}, {2, 1, 1}, {3, 1, 2}, {64, 1, 32}, {64, 2, 22}, {64, 3, 16}, {64, 20, 4}, {64, 31, 2},
 	} {
-		f := newFair()
+		f := newFair(newPaces())
 		for i := range c.places {
 			for tenant := range c.tenants {
 				f.push(&request{id: idOf(i), kernel: "k", phase: queued,

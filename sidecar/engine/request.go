@@ -177,7 +177,9 @@ func (e *Engine) emitted(r *request, run int, group ledger.Group, failure *span.
 		return
 	}
 	failpoint.Hit(failpoint.RunEnded)
-	e.stats.Run.Took(time.Since(r.startedAt))
+	took := time.Since(r.startedAt)
+	e.stats.Run.Took(took)
+	e.queueOf(r).paces.note(r.span.TenantID, took)
 	if failure != nil || group.Fence == nil {
 		if failure == nil {
 			failure = &span.RunError{

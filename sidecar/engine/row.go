@@ -79,7 +79,8 @@ func (e *Engine) Row(ctx context.Context, row *span.Published, done func()) erro
 		}
 	}
 	a := arrival{row: row, done: done}
-	if row.EntityType == "function" && row.Status != nil && *row.Status == "scheduled" {
+	if row.EntityType == "function" && row.Status != nil && *row.Status == "scheduled" &&
+		e.crowded.waiting.Load() < prefetchBefore {
 		e.config.Prefetch(ctx, []span.Key{row.Key()})
 	}
 	if !e.inbox.put(a) {
@@ -137,8 +138,7 @@ func (e *Engine) route(row *span.Published, done func()) {
 				e.admitRow(row, trigger.Kernel)
 			default:
 				last, it = e.items(row, done, last, it)
-				it.left.Add(1)
-				e.lane(laneKey{kernel: trigger.Kernel}).add(it)
+				e.crowdIn(trigger.Kernel, row, it, last)
 			}
 		}
 	}

@@ -356,7 +356,9 @@ func (e *Engine) handTick(s *schedule, at time.Time, isFill bool) {
 	for i := range manifest.Triggers {
 		if trigger := &manifest.Triggers[i]; trigger.Kernel != policyKernel && trigger.When.Matches(function) {
 			it.left.Add(1)
-			e.lane(laneKey{kernel: trigger.Kernel, owner: ownTicksLane}).add(it)
+			one := *it
+			one.left, one.done = newCount(1), it.dispose
+			e.lane(laneKey{kernel: trigger.Kernel, owner: ownTicksLane}).add(&one)
 		}
 	}
 }

@@ -98,7 +98,12 @@ func (e *Engine) dispatchLanes() {
 	}
 	for _, l := range e.kernelLanes {
 		for l.canRun() {
-			e.bootLane(l, l.take())
+			batch := l.take()
+			if len(batch) == 0 {
+				break
+			}
+			l.crowd.entered(batch)
+			e.bootLane(l, batch)
 		}
 	}
 	for _, p := range e.kinds.all() {
@@ -117,6 +122,7 @@ func (e *Engine) dispatchLanes() {
 func (l *lane) leave(batch []*item, took time.Duration, isJudged bool) {
 	l.running--
 	if l.places == nil {
+		l.crowd.left(batch)
 		return
 	}
 	l.places.free++

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/loglineos/loglineos/sidecar/failpoint"
@@ -74,7 +75,7 @@ func (e *Engine) Lose(ctx context.Context) {
 		e.forgetArrivals()
 		e.forgetBehind()
 		for _, l := range e.lanes {
-			waiting := l.waiting
+			waiting := slices.Concat(l.waiting, l.crowd.drain())
 			l.waiting = nil
 			for _, it := range waiting {
 				it.dispose()

@@ -1,0 +1,209 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/loglineos/loglineos/sidecar/ledger"
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// floodOf is n functions, or requests, of a tenant that the engine learns of from the tail alone.
+func floodOf(entityType string, from, n int, tenant string) (rows []*span.Span) {
+	for i := range n {
+		s := &span.Span{ID: span.MustID(fmt.Sprintf("018f0000-0000-7000-8000-%012x", from+i)),
+			EntityType: entityType, At: span.NewTime(time.Now()), OwnerID: "mallory",
+			TenantID: tenant, Visibility: "private",
+			Status: new("scheduled")}
+		s.AcceptedAt = &s.At
+		rows = append(rows, s)
+	}
+	return rows
+}
+
+// More functions than the tail may have open, behind them one of another tenant: it is in one of the next
+// runs of the kernel, and the tail waits for nobody.
+func TestAFloodOfFunctionsHoldsUpNoOtherTenant(t *testing.T) {
+	t.Parallel()
+	const many = 2 * itemsMax
+	gate := make(chan struct{})
+	var mu sync.Mutex
+	var shown []string
+	b := setup(t, func(b *bench) {
+		b.drain = time.Millisecond
+		b.kernels["observer_bot"] = func(ctx context.Context, job Job) error {
+			select {
+			case <-gate:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, cause := range job.Batch {
+				shown = append(shown, cause.TenantID)
+			}
+			return nil
+		}
+	})
+	for _, row := range floodOf("function", 1, many, "bad") {
+		if err := b.engine.Row(t.Context(), published(row), func() {}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done := make(chan struct{})
+	behind := published(floodOf("function", many+1, 1, "t1")[0])
+	if err := b.engine.Row(t.Context(), behind, func() { close(done) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.engine.tell(t.Context(), func() {}); err != nil {
+		t.Fatal(err)
+	}
+	close(gate)
+	select {
+	case <-done:
+	case <-time.After(patience):
+		t.Fatal("the other tenant's function is not disposed of")
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for i, tenant := range shown {
+		if tenant == "t1" {
+			if i > 4*laneBatchMax {
+				t.Errorf("%d of %d are shown before it", i, many)
+			}
+			return
+		}
+	}
+	t.Error("it was not shown")
+}
+
+// 10,000 requests of one tenant are open, and then one of another: it starts next but for what runs.
+func TestAFloodOfRequestsHoldsUpNoOtherTenant(t *testing.T) {
+	t.Parallel()
+	f := newFair(newPaces())
+	push := func(row *span.Span) { f.push(&request{id: row.ID, kernel: "k", phase: queued, span: row}) }
+	for _, row := range floodOf("request", 1, 10_000, "bad") {
+		push(row)
+	}
+	held := map[string]int{}
+	start := func(free int) (started []string) {
+		for _, r := range f.pop(requestBatch, free, held) {
+			held[r.span.TenantID]++
+			started = append(started, r.span.TenantID)
+		}
+		return started
+	}
+	f.paces.note("bad", time.Millisecond) // it may take all places but a few
+	free := 64
+	for batch := start(free); len(batch) > 0; batch = start(free) {
+		free -= len(batch)
+	}
+	if free != 64/placesKept {
+		t.Errorf("beside one tenant with short runs %d places are free", free)
+	}
+	push(floodOf("request", 10_001, 1, "t1")[0])
+	if got := start(free); len(got) == 0 || got[0] != "t1" {
+		t.Errorf("started %v, want t1 first", got)
+	}
+}
+
+// A tenant whose runs take a hundred times as long gets as much time as another, and so fewer turns.
+func TestTurnsGoByWhatRunsCost(t *testing.T) {
+	t.Parallel()
+	f := newFair(newPaces())
+	f.paces.note("a", 50*time.Millisecond)
+	f.paces.note("b", time.Microsecond)
+	for i := range 400 {
+		for _, tenant := range []string{"a", "b"} {
+			f.push(&request{id: idOf(i), kernel: "k", phase: queued, span: &span.Span{TenantID: tenant}})
+		}
+	}
+	starts := map[string]int{}
+	for range 408 / 16 {
+		for _, r := range f.pop(16, anyRoom, nil) {
+			starts[r.span.TenantID]++
+		}
+	}
+	if starts["a"] < 7 || starts["a"] > 9 {
+		t.Errorf("starts: %v, want one in 51 of a", starts)
+	}
+	// Who goes and comes again has not got rid of what he has paid ahead.
+	g := newFair(f.paces)
+	one := func(tenant string) {
+		g.push(&request{id: idOf(1), kernel: "k", phase: queued, span: &span.Span{TenantID: tenant}})
+	}
+	one("a")
+	one("b")
+	g.pop(1, anyRoom, nil)
+	one("a")
+	one("b")
+	if got := g.pop(2, anyRoom, nil); got[0].span.TenantID != "b" || got[1].span.TenantID != "b" {
+		t.Errorf("%s comes before b", got[0].span.TenantID)
+	}
+}
+
+// Of a place that long runs hold others have as many; only who has shown that his are short takes more.
+func TestWhoseRunsAreLongHasHalfThePlaces(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		took time.Duration
+		want int
+	}{{"nobody knows yet", 0, 32}, {"long", quickRun, 32}, {"short", quickRun / 2, 56}} {
+		f := newFair(newPaces())
+		if c.took > 0 {
+			f.paces.note("a", c.took)
+		}
+		for i := range 100 {
+			f.push(&request{id: idOf(i), kernel: "k", phase: queued, span: &span.Span{TenantID: "a"}})
+		}
+		held := map[string]int{}
+		for got := f.pop(16, 64, held); len(got) > 0; got = f.pop(16, 64-held["a"], held) {
+			held["a"] += len(got)
+		}
+		if held["a"] != c.want {
+			t.Errorf("%s: %d places, want %d", c.name, held["a"], c.want)
+		}
+	}
+}
+
+// A group waits for the commits that are under way, and not for what a flood has ready.
+func TestCommitsTakeTurns(t *testing.T) {
+	t.Parallel()
+	var c commits
+	push := func(tenant string, seq, rows int) {
+		group := ledger.Group{Fence: &span.Span{ID: idOf(seq), TenantID: tenant, Seq: seq}}
+		for range rows - 1 {
+			group.Rows = append(group.Rows, &span.Span{TenantID: tenant})
+		}
+		c.push(&commit{group: group})
+	}
+	for seq := range 300 {
+		push("bad", seq, 4)
+	}
+	push("t1", 1000, 4)
+	push("t1", 1001, 4)
+	var order []string
+	seqs, last := 0, map[string]int{"bad": -1, "t1": -1}
+	for !c.empty() {
+		batch, rows := c.take()
+		if rows > commitRowsMax {
+			t.Errorf("a commit has %d rows", rows)
+		}
+		for _, one := range batch {
+			if fence := one.group.Fence; fence.Seq <= last[fence.TenantID] {
+				t.Errorf("%s: %d comes after %d", fence.TenantID, fence.Seq, last[fence.TenantID])
+			}
+			last[one.tenant()] = one.group.Fence.Seq
+			order = append(order, one.tenant())
+			seqs++
+		}
+	}
+	if got := strings.Join(order[:4], " "); got != "bad t1 bad t1" || seqs != 302 {
+		t.Errorf("the first are %s; %d in all", got, seqs)
+	}
+}
