@@ -25,7 +25,7 @@ var policyList = func() string {
 		case "code", "input", "output", "content", "links", "error":
 			names[i] = "null"
 		case "xact":
-			names[i] = "case when r.accepted_at <= (select u.at from until u) then '0'::xid8 else r.xact end"
+			names[i] = "case when " + isNew + " then r.xact else '0'::xid8 end"
 		}
 	}
 	return strings.Join(names, ", ")
@@ -45,10 +45,10 @@ func (l *Ledger) PolicyVersions(ctx context.Context, horizon uint64, after span.
 				select
 				from ledger.universal_registry n
 				where n.id = r.id and n.seq = r.seq + 1
-					and (n.xact < $1::text::xid8 or n.accepted_at <= (select u.at from until u))
+					and (n.xact < $1::text::xid8 or not `+isNextNew+`)
 			)
 			and (r.status = 'active' and not r.is_deleted
-				or r.xact >= $1::text::xid8 and r.accepted_at > (select u.at from until u))
+				or r.xact >= $1::text::xid8 and `+isNew+`)
 		order by r.id, r.seq
 		limit $4`, fmt.Sprint(horizon), after.ID.String(), after.Seq, limit)
 	if err != nil {
@@ -129,7 +129,7 @@ func (l *Ledger) LastPolicyCursor(ctx context.Context) (Judged, error) {
 		select r.metadata -> 'judged'
 		from ledger.universal_registry r
 		where r.tenant_id = 'system' and r.entity_type = 'policy_cursor' and r.this = $1
-			and r.accepted_at > (select u.at from until u)
+			and `+isNew+`
 			and pg_snapshot_xmax((r.metadata -> 'judged' ->> 'snapshot')::pg_snapshot)
 				<= pg_snapshot_xmax(pg_current_snapshot())
 		order by r.at desc
@@ -246,7 +246,7 @@ func (l *Ledger) Delta(ctx context.Context, tenant string, from, to span.Snapsho
 		select `+publishedList+`
 		from ledger.universal_registry r
 		where r.tenant_id = $1
-			and r.accepted_at > (select u.at from until u)
+			and `+isNew+`
 			and r.xact >= greatest(pg_snapshot_xmin($2::text::pg_snapshot), $4::text::xid8)
 			and r.xact < least(pg_snapshot_xmax($3::text::pg_snapshot), $8::text::xid8)
 			and (r.xact, r.id, r.seq) > ($4::text::xid8, $5::text::uuid, $6::int)

@@ -27,11 +27,10 @@ const (
 			or r.status in ('running', 'cancel_requested'))`
 	// isCurrent leaves out what has a later version, is deleted, or came in through the import door: whoever had
 	// that ran elsewhere, and its transactions are those of another server.
-	isCurrent = `not r.is_deleted and r.accepted_at > (select u.at from until u)
+	isCurrent = `not r.is_deleted and ` + isNew + `
 		and not exists (
 			select from ledger.universal_registry n where n.id = r.id and n.seq = r.seq + 1
 		)`
-	untilSQL = "until as materialized (select " + acceptedUntil + " as at)"
 	// readyTenants is a loose scan: one look into the index for each tenant that ever had such a request.
 	readyTenants = `tenant as (
 		(select min(r.tenant_id) as tenant_id from ledger.universal_registry r where ` + isReady + `

@@ -21,9 +21,10 @@ const (
 )
 
 type event struct {
-	kind eventKind
-	row  *span.Published
-	end  pglogrepl.LSN // of a commit: the end of its record, the position to acknowledge
+	kind   eventKind
+	row    *span.Published
+	end    pglogrepl.LSN // of a commit: the end of its record, the position to acknowledge
+	writer uint32        // of a begin: the transaction, without its upper half
 }
 
 // decoder turns pgoutput messages (protocol version 1,
@@ -53,7 +54,10 @@ func (d *decoder) decode(raw []byte) (event, error) {
 	case pglogrepl.MessageTypeInsert:
 		return d.insert(raw)
 	case pglogrepl.MessageTypeBegin:
-		return event{kind: eventBegin}, nil
+		if len(raw) < 21 { // kind, LSN of the end, time, transaction
+			return event{}, fmt.Errorf("decode begin: %d bytes are cut off", len(raw))
+		}
+		return event{kind: eventBegin, writer: binary.BigEndian.Uint32(raw[17:])}, nil
 	case pglogrepl.MessageTypeCommit: // kind, flags, LSN of the commit, LSN of its end, time
 		if len(raw) < 26 {
 			return event{}, fmt.Errorf("decode commit: %d bytes are cut off", len(raw))

@@ -28,16 +28,16 @@ const publishedList = `id, seq, entity_type, status, owner_id, tenant_id, visibi
 	parent_id, at, accepted_at, scheduled_at, trace_id, xact, curr_hash, prev_hash`
 
 // A delta has two parts, each in the order of the index on xact: what was under way at since, and what began
-// later. Rows of the import door are in neither: their transactions are another cluster's ($4, accepted_at).
+// later. Rows of the import door are in neither: their transactions are another cluster's (epoch).
 // Order inside is by transaction, not by commit (docs/contract.md §7). $1 since, $2 upto, $3 the transaction
 // that is done.
 const (
 	openPart = `from ledger.universal_registry
 		where xact = any(array(select pg_snapshot_xip($1::pg_snapshot))) and xact > $3::xid8
-			and pg_visible_in_snapshot(xact, $2::pg_snapshot) and accepted_at > $4::timestamptz`
+			and pg_visible_in_snapshot(xact, $2::pg_snapshot)`
 	laterPart = `from ledger.universal_registry
 		where xact > $3::xid8 and xact >= $1::xid8 and xact < pg_snapshot_xmax($2::pg_snapshot)
-			and pg_visible_in_snapshot(xact, $2::pg_snapshot) and accepted_at > $4::timestamptz`
+			and pg_visible_in_snapshot(xact, $2::pg_snapshot)`
 	inOrder = ` order by xact, at, id, seq`
 )
 
@@ -73,10 +73,9 @@ func (s *session) part(ctx context.Context, d delta, part, from string, isLater 
 	if err != nil {
 		return fmt.Errorf("scan the gap: %w", err)
 	}
-	query := "select " + publishedList + " " + part + inOrder + fmt.Sprintf(" limit %d", pageRows)
-	imported := s.imported.UTC().Format(time.RFC3339Nano)
+	query := fmt.Sprintf("select %s %s and %s%s limit %d", publishedList, part, s.epoch.isNew(), inOrder, pageRows)
 	for done := uint64(0); ; {
-		arguments := [][]byte{[]byte(from), []byte(d.upto), fmt.Append(nil, done), []byte(imported)}
+		arguments := [][]byte{[]byte(from), []byte(d.upto), fmt.Append(nil, done)}
 		rows, err := s.read16(ctx, query, arguments)
 		if err != nil {
 			return err
@@ -97,7 +96,7 @@ func (s *session) part(ctx context.Context, d delta, part, from string, isLater 
 		case len(rows) > 0:
 			done = rows[len(rows)-1].Xact
 		default:
-			if err := s.transaction(ctx, last, imported); err != nil {
+			if err := s.transaction(ctx, last); err != nil {
 				return err
 			}
 			done = last
@@ -110,10 +109,10 @@ func (s *session) part(ctx context.Context, d delta, part, from string, isLater 
 
 // transaction hands over the rows of one transaction that is larger than a page. The server sorts them once,
 // in a transaction that stays open until they are read; only here does reading hold back the vacuum.
-func (s *session) transaction(ctx context.Context, xact uint64, imported string) error {
+func (s *session) transaction(ctx context.Context, xact uint64) error {
 	for _, statement := range []string{"begin read only", fmt.Sprintf(`declare huge no scroll cursor for
-		select %s from ledger.universal_registry where xact = '%d'::xid8 and accepted_at > '%s'%s`,
-		publishedList, xact, imported, inOrder)} {
+		select %s from ledger.universal_registry where xact = '%d'::xid8 and %s%s`,
+		publishedList, xact, s.epoch.isNew(), inOrder)} {
 		if _, err := s.reader.Exec(ctx, statement); err != nil {
 			return fmt.Errorf("read transaction %d: %w", xact, err)
 		}

@@ -54,7 +54,8 @@ type session struct {
 	received atomic.Uint64 // up to where the stream was read
 	replyNow chan struct{}
 	creator  sync.WaitGroup // makes the slot, beside polling
-	imported time.Time      // rows accepted until then came through the import door: not handed over
+	epoch    epoch
+	writer   uint32 // the transaction that the stream is in, without its upper half
 }
 
 // session runs one turn and returns whether it came to lead.

@@ -110,15 +110,36 @@ func (s *session) checkWAL(ctx context.Context) error {
 	return nil
 }
 
+// epoch says which rows came in through the import door: those accepted until then, but for what a
+// transaction of this server has written since (sidecar/ledger/epoch.go says why).
+type epoch struct {
+	until  time.Time
+	xact   uint64
+	writer int64
+}
+
+// isNew is whether a row did not come in through the import door, in SQL.
+func (e epoch) isNew() string {
+	return fmt.Sprintf(`(accepted_at > '%s' or xact > '%d'::xid8
+		and (xmin::text::bigint - %d) & 4294967295 between 1 and 2147483647)`,
+		e.until.UTC().Format(time.RFC3339Nano), e.xact, e.writer)
+}
+
 // readEpoch reads which rows came in through the import door (sql/src/80_import.sql). They are passed over
 // for as long as the session lasts: while it does, the door stays shut.
 func (s *session) readEpoch(ctx context.Context) error {
 	var importing bool
 	var until *time.Time
-	err := s.sql.QueryRow(ctx, `select ledger_private.is_importing(), (
-			select max((metadata ->> 'accepted_until')::timestamptz) from ledger.universal_registry
+	err := s.sql.QueryRow(ctx, `select ledger_private.is_importing(), e.until,
+			coalesce(e.xact::text::numeric::bigint, 0), coalesce(e.writer, 0)
+		from (select) here left join (
+			select (metadata ->> 'accepted_until')::timestamptz as until, xact, xmin::text::bigint as writer
+			from ledger.universal_registry
 			where tenant_id = 'system' and entity_type = 'epoch'
-		)`).Scan(&importing, &until)
+			order by 1 desc
+			limit 1
+		) e on true`).
+		Scan(&importing, &until, &s.epoch.xact, &s.epoch.writer)
 	if err != nil {
 		return fmt.Errorf("read the epoch: %w", err)
 	}
@@ -127,7 +148,7 @@ func (s *session) readEpoch(ctx context.Context) error {
 			"run `select ledger.import_end()` as the owner", nil}
 	}
 	if until != nil {
-		s.imported = *until
+		s.epoch.until = *until
 	}
 	return nil
 }

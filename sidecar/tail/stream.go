@@ -99,6 +99,7 @@ func (s *session) apply(ctx context.Context, d *decoder, raw []byte, open *Posit
 	}
 	switch event.kind {
 	case eventBegin:
+		s.writer = event.writer
 		return s.progress.Begin(), nil
 	case eventCommit:
 		if open != nil {
@@ -108,7 +109,7 @@ func (s *session) apply(ctx context.Context, d *decoder, raw []byte, open *Posit
 		return nil, nil
 	case eventRow:
 		s.dirty.Store(true)
-		if !event.row.AcceptedAt.After(s.imported) || done.Sees(event.row.Xact) {
+		if s.isImported(event.row) || done.Sees(event.row.Xact) {
 			return open, nil
 		}
 		if open == nil {
@@ -119,4 +120,11 @@ func (s *session) apply(ctx context.Context, d *decoder, raw []byte, open *Posit
 		}
 	}
 	return open, nil
+}
+
+// isImported reports whether a row of the stream came in through the import door. Of those that did not, the
+// transaction is the one that the stream brings.
+func (s *session) isImported(row *span.Published) bool {
+	isOfHere := row.Xact > s.epoch.xact && uint32(row.Xact) == s.writer
+	return !row.AcceptedAt.After(s.epoch.until) && !isOfHere
 }

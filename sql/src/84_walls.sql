@@ -1,6 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 9b4273cb9f378b42020b7553edf80ffa87fc80aa101958dab7e2c0147b0fc5da
+-- Sources: 12336aa829412e9eecaede9f06e8e2f4d3c977ab57b6b670d390c1a4653824ab
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
