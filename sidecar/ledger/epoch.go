@@ -10,7 +10,8 @@ import "strings"
 // counted around 2^32, which is why their difference is taken so.
 const (
 	untilSQL = `until as materialized (
-		select coalesce(e.until, '-infinity') as at, coalesce(e.xact, '0') as xact, coalesce(e.writer, 0) as writer
+		select coalesce(e.until, '-infinity') as at,
+			coalesce(e.xact, '0') as xact, coalesce(e.writer, 0) as writer
 		from (select) here
 		left join (
 			select (metadata ->> 'accepted_until')::timestamptz as until, xact, xmin::text::bigint as writer

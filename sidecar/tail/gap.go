@@ -73,7 +73,8 @@ func (s *session) part(ctx context.Context, d delta, part, from string, isLater 
 	if err != nil {
 		return fmt.Errorf("scan the gap: %w", err)
 	}
-	query := fmt.Sprintf("select %s %s and %s%s limit %d", publishedList, part, s.epoch.isNew(), inOrder, pageRows)
+	query := fmt.Sprintf("select %s %s and %s%s limit %d", publishedList, part, s.epoch.isNew(), inOrder,
+		pageRows)
 	for done := uint64(0); ; {
 		arguments := [][]byte{[]byte(from), []byte(d.upto), fmt.Append(nil, done)}
 		rows, err := s.read16(ctx, query, arguments)
