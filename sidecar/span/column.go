@@ -41,14 +41,21 @@ func (t *Time) UnmarshalJSON(raw []byte) error {
 // ParseTime reads RFC 3339, or the ISO form that Postgres prints for timestamptz. Digits beyond
 // the microsecond are cut.
 func ParseTime(text string) (Time, error) {
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02 15:04:05.999999999Z07:00",
-		"2006-01-02 15:04:05.999999999-07"} {
+	layouts := isoLayouts[:1]
+	if len(text) > 10 && text[10] == ' ' {
+		layouts = isoLayouts[1:]
+	}
+	for _, layout := range layouts {
 		if parsed, err := time.Parse(layout, text); err == nil {
 			return NewTime(parsed), nil
 		}
 	}
 	return Time{}, fmt.Errorf("parse time %.40q: want RFC 3339, for example %s", text, timeLayout)
 }
+
+// isoLayouts are what ParseTime reads. Postgres prints the second form in UTC: an hour is all of the offset then.
+var isoLayouts = [...]string{time.RFC3339Nano, "2006-01-02 15:04:05.999999999-07",
+	"2006-01-02 15:04:05.999999999Z07:00"}
 
 // Decimal is a numeric column: exact decimal text. JSON carries it as a number and reads it from
 // a number or a string; the canonical form writes it as a string (docs/contract.md §3).

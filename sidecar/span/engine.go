@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 )
 
 // MaxDepth is how many causes may stand between a derived span and its root.
@@ -59,39 +60,42 @@ func (s *Span) Engine() (*EngineMeta, bool) {
 	if !bytes.Contains(s.Metadata, []byte("engine")) {
 		return nil, false // jsonb prints the key without escapes
 	}
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(s.Metadata, &members); err != nil {
+	raw, isObject := member(s.Metadata, "engine")
+	if !isObject {
+		var members map[string]json.RawMessage
+		if err := json.Unmarshal(s.Metadata, &members); err != nil {
+			return nil, false
+		}
+		raw = members["engine"]
+	}
+	if raw == nil {
 		return nil, false
 	}
-	var meta EngineMeta
-	raw, found := members["engine"]
-	if !found || json.Unmarshal(raw, &meta) != nil || meta.Cause.ID.IsZero() {
+	meta := &EngineMeta{}
+	if !meta.read(raw) {
+		if *meta = (EngineMeta{}); json.Unmarshal(raw, meta) != nil {
+			return nil, false
+		}
+	}
+	if meta.Cause.ID.IsZero() {
 		return nil, false
 	}
-	return &meta, true
+	return meta, true
 }
 
 // SetEngine returns metadata with its key engine set to m. Null metadata becomes an object; a
 // metadata that is no object is refused with a *Refusal.
 func SetEngine(metadata json.RawMessage, m EngineMeta) (json.RawMessage, error) {
-	engine, err := json.Marshal(m)
-	if err != nil {
-		return nil, fmt.Errorf("encode metadata.engine: %w", err)
-	}
-	if metadata == nil {
-		return append(append([]byte(`{"engine":`), engine...), '}'), nil
-	}
-	members := map[string]json.RawMessage{}
-	if err := json.Unmarshal(metadata, &members); err != nil {
-		return nil, badSpan("metadata: want an object", "put the value under a key of its own")
-	}
-	if members == nil { // JSON null
-		members = map[string]json.RawMessage{}
-	}
-	members["engine"] = engine
-	merged, err := json.Marshal(members)
-	if err != nil {
-		return nil, fmt.Errorf("encode metadata: %w", err)
-	}
-	return merged, nil
+	return SetMember(metadata, "engine", m.appendJSON(make([]byte, 0, 192)))
+}
+
+func (m *EngineMeta) appendJSON(out []byte) []byte {
+	w := jsonWriter{out: append(out, `{"cause":[`...)}
+	w.id(m.Cause.ID)
+	w.out = strconv.AppendInt(append(w.out, ','), int64(m.Cause.Seq), 10)
+	w.out = append(w.out, `],"root":`...)
+	w.id(m.Root)
+	w.out = strconv.AppendInt(append(w.out, `,"depth":`...), int64(m.Depth), 10)
+	w.out = appendString(append(w.out, `,"kind":`...), m.Kind)
+	return append(w.out, '}')
 }

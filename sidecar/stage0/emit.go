@@ -152,18 +152,13 @@ func (d *draft) audit(s *span.Span, inv *invocation) error {
 	}
 	record.Kernels = inv.kernelRefs()
 	record.count(d.quota)
-	metadata := map[string]any{}
-	if s.Metadata != nil {
-		if err := json.Unmarshal(s.Metadata, &metadata); err != nil || metadata == nil {
-			return denied("metadata must be an object")
-		}
-	}
-	metadata["run"] = record
-	encoded, err := json.Marshal(metadata)
+	encoded, err := json.Marshal(record)
 	if err != nil {
-		return fmt.Errorf("encode metadata: %w", err)
+		return fmt.Errorf("encode metadata.run: %w", err)
 	}
-	s.Metadata = encoded
+	if s.Metadata, err = span.SetMember(s.Metadata, "run", encoded); err != nil {
+		return denied("metadata must be an object")
+	}
 	return nil
 }
 

@@ -156,11 +156,12 @@ func (inv *invocation) host(ctx context.Context, name string, args json.RawMessa
 	return encodeAnswer(answer, err)
 }
 
-// argumentsOf splits the arguments of a call; those that were not given are nil.
+// argumentsOf splits the arguments of a kernel's call; those that were not given are nil. Whoever takes one reads
+// it as JSON, and finds what is malformed.
 func argumentsOf(name string, args json.RawMessage) ([]json.RawMessage, error) {
-	var list []json.RawMessage
-	if err := json.Unmarshal(args, &list); err != nil {
-		return nil, fmt.Errorf("decode the arguments of %s: %w", name, err)
+	list, isArray := span.Elements(args)
+	if !isArray {
+		return nil, fmt.Errorf("decode the arguments of %s: want an array, found %.80q", name, args)
 	}
 	return append(list, nil, nil, nil), nil
 }
