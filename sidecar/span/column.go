@@ -53,7 +53,7 @@ func ParseTime(text string) (Time, error) {
 	return Time{}, fmt.Errorf("parse time %.40q: want RFC 3339, for example %s", text, timeLayout)
 }
 
-// isoLayouts are what ParseTime reads. Postgres prints the second form in UTC: an hour is all of the offset then.
+// isoLayouts are what ParseTime reads. Postgres prints the second form where the offset is whole hours.
 var isoLayouts = [...]string{time.RFC3339Nano, "2006-01-02 15:04:05.999999999-07",
 	"2006-01-02 15:04:05.999999999Z07:00"}
 

@@ -7,9 +7,9 @@ import (
 	"strconv"
 )
 
-// What the engine reads and sets on each span are single members of JSON that is well-formed already: jsonb, or
-// what the sandbox has written. encoding/json makes a map of all members for that, and goes over the bytes
-// twice. What is out of the ordinary (an escape in a key, a key that stands twice) is left to it.
+// What the engine reads and sets on each span are single members of JSON that is well-formed already: jsonb,
+// or what the sandbox has written. encoding/json makes a map of all members for that, and goes over the
+// bytes twice. What is out of the ordinary (an escape in a key, a key that stands twice) is left to it.
 
 // eachMember calls visit with the key and the value of each member of the object raw, as they stand there. It
 // reports false where raw has another form than it reads.
@@ -42,8 +42,8 @@ func Elements(raw json.RawMessage) (elements []json.RawMessage, isArray bool) {
 	return elements, isArray
 }
 
-// eachItem goes over what stands between open and shut. item gets the place where one begins, and returns that
-// behind it, or -1.
+// eachItem goes over what stands between open and shut. item gets the place where one begins, and returns
+// that behind it, or -1.
 func eachItem(raw []byte, open, shut byte, item func(at int) int) bool {
 	at := skipSpace(raw, 0)
 	if at >= len(raw) || raw[at] != open {
@@ -128,8 +128,8 @@ func skipValue(raw []byte, at int) int {
 	return at
 }
 
-// SetMember returns the object metadata with its member key set to value, which is compact JSON. Null metadata
-// becomes an object; a metadata that is no object is refused with a *Refusal.
+// SetMember returns the object metadata with its member key set to value, which is compact JSON. Null
+// metadata becomes an object; a metadata that is no object is refused with a *Refusal.
 func SetMember(metadata json.RawMessage, key string, value json.RawMessage) (json.RawMessage, error) {
 	type member struct{ key, value []byte }
 	var few [8]member
@@ -195,8 +195,8 @@ func setAnyMember(metadata json.RawMessage, key string, value json.RawMessage) (
 	return merged, nil
 }
 
-// member returns the last member of this key of an object, nil where there is none. It reports false where raw
-// has another form than it reads.
+// member returns the last member of this key of an object, nil where there is none. It reports false where
+// raw has another form than it reads.
 func member(raw json.RawMessage, key string) (value json.RawMessage, isObject bool) {
 	isObject = eachMember(raw, func(k, v []byte) {
 		if string(k) == key {

@@ -60,7 +60,8 @@ func FuzzMembersAreWhatEncodingJSONReads(f *testing.F) {
 }
 
 func FuzzElementsAreWhatEncodingJSONReads(f *testing.F) {
-	for _, seed := range []string{`[]`, ` [ ] `, `[1, "a,]", {"b": [2]}]`, `{}`, `[1,]`, `[`, `[[[]]]`, `["\\"]`, `null`} {
+	for _, seed := range []string{`[]`, ` [ ] `, `[1, "a,]", {"b": [2]}]`, `{}`, `[1,]`, `[`, `[[[]]]`,
+		`["\\"]`, `null`} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

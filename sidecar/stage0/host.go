@@ -156,8 +156,8 @@ func (inv *invocation) host(ctx context.Context, name string, args json.RawMessa
 	return encodeAnswer(answer, err)
 }
 
-// argumentsOf splits the arguments of a kernel's call; those that were not given are nil. Whoever takes one reads
-// it as JSON, and finds what is malformed.
+// argumentsOf splits the arguments of a kernel's call; those that were not given are nil. Whoever takes one
+// reads it as JSON, and finds what is malformed.
 func argumentsOf(name string, args json.RawMessage) ([]json.RawMessage, error) {
 	list, isArray := span.Elements(args)
 	if !isArray {
