@@ -3,7 +3,7 @@ package ledger
 import "strings"
 
 // What came in through the import door (sql/src/80_import.sql) is not routed. Two things tell it: it was
-// What came in through the import door (sql/src/80_import.sql) is never routed. Two things tell it: it was
+// accepted before the time that the newest epoch names; and it is not of a transaction of this server after
 // the epoch's. Neither alone is enough. The server's clock may step back behind what was imported, and then
 // new rows look old. The transactions of imported rows are another server's, often far ahead of this one's;
 // but who wrote the row here (xmin, of which rows in a subtransaction have their own) tells. Writers are
