@@ -37,6 +37,7 @@ type behind struct {
 	left    int    // items of the page that are not judged
 	isBusy  bool   // it is being read, or waits for that
 	tries   int
+	keys    []span.Key // what is left of a large transaction
 
 	dropped    map[uint64]bool // transactions of rows that were let go and that judged does not see
 	droppedMax uint64          // where they are too many: they are below or equal to it
@@ -59,6 +60,8 @@ const (
 	pageWork    = 10      // seconds
 	windowMax   = 1 << 20 // transactions that one read walks over
 	windowMin   = 1 << 8
+	keysMax     = 100_000   // keys of a large transaction that a lane holds
+	keysAll     = 1_000_000 // and all lanes: 24 MB
 	droppedMost = 10_000                 // transactions that are remembered one by one
 	joinPause   = 100 * time.Millisecond // until a row that the tail has brought is looked for again
 )
@@ -254,6 +257,14 @@ func (e *Engine) readDelta(b *behind) {
 	}
 	limit := min(max(b.lane.fits*pageWork, pageMin), pageMax)
 	e.judging.readers++
+	if len(b.keys) > 0 {
+		e.readKeys(b, min(limit, len(b.keys)))
+		return
+	}
+	maxKeys := 0
+	if b.phase == catchingUp {
+		maxKeys = min(keysMax, keysAll-e.judging.keys)
+	}
 	e.start(func(ctx context.Context) {
 		var err error
 		if to.IsZero() {
@@ -261,8 +272,12 @@ func (e *Engine) readDelta(b *behind) {
 		}
 		before := min(max(place.Xact, from.Min())+window, to.Max())
 		var rows []*span.Published
+		var keys []span.Key
 		if err == nil {
 			rows, err = e.config.Ledger.Delta(ctx, b.lane.key.tenant, from, to, place, before, limit)
+		}
+		if n := len(rows); err == nil && n == limit && rows[0].Xact == rows[n-1].Xact && maxKeys > 0 {
+			keys, err = e.config.Ledger.KeysAfter(ctx, b.lane.key.tenant, rows[0].Xact, rows[n-1].Key(), maxKeys)
 		}
 		e.do(func() {
 			e.judging.readers--
@@ -277,6 +292,7 @@ func (e *Engine) readDelta(b *behind) {
 				e.after(backoff(b.tries), func() { e.wantRead(b) })
 			case b.phase == catchingUp:
 				b.tries = 0
+				e.holdKeys(b, keys)
 				e.judgePage(b, to, before, rows, len(rows) == limit)
 			default:
 				e.judgeDropped(b, to, rows, len(rows) < limit && before >= to.Max())
@@ -411,6 +427,7 @@ func (e *Engine) forgetBehind() {
 		for _, it := range slices.Concat(b.held, b.joining) {
 			it.dispose()
 		}
+		e.holdKeys(b, nil)
 		e.dropIdle(l)
 	}
 	e.judging.wanting = nil

@@ -273,3 +273,33 @@ func TestALaneThatIsBehindIsTakenOver(t *testing.T) {
 		})
 	}
 }
+
+// A transaction of many pages is walked over a few times, not once for each page.
+func TestALaneReadsALargeTransactionByItsKeys(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(b *bench) { b.kernels[policyKernel] = b.pace("bad", time.Millisecond) })
+	if err := b.engine.tell(t.Context(), func() { b.engine.backlog.free = backlogFloor }); err != nil {
+		t.Fatal(err)
+	}
+	policy := b.put(1, "policy", policyOf("mallory", "bad", ofNotes))
+	b.followFrom(span.Snapshot{}, "bad")
+	b.write(3000, 3000, "mallory", "bad")
+	held := 0
+	eventually(t, "all are judged", func() bool {
+		if err := b.engine.tell(t.Context(), func() { held = max(held, b.engine.judging.keys) }); err != nil {
+			t.Fatal(err)
+		}
+		missing, _ := b.unjudged("bad", policy.ID)
+		return missing == 0 && b.lanesBehind() == 0
+	})
+	if _, doubled := b.unjudged("bad", policy.ID); doubled > 0 {
+		t.Errorf("%d spans are judged twice", doubled)
+	}
+	var left int
+	if err := b.engine.tell(t.Context(), func() { left = b.engine.judging.keys }); err != nil {
+		t.Fatal(err)
+	}
+	if held == 0 || left != 0 {
+		t.Errorf("at most %d keys were held, and %d are in the end", held, left)
+	}
+}

@@ -28,6 +28,7 @@ type judging struct {
 	isReading bool
 	readers   int // reads of lanes that are behind, under way
 	wanting   []*behind
+	keys      int // of large transactions, that lanes which are behind hold
 
 	cursors   int           // counts the cursors that were stored
 	seen      span.Snapshot // the last of them

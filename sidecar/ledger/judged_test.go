@@ -161,3 +161,33 @@ func TestJudgedIsReadAsItWasWritten(t *testing.T) {
 		t.Errorf("%s: got %+v, %v", encoded, got, err)
 	}
 }
+
+// The rows of a large transaction come by their keys, and are those that a delta gives.
+func TestALargeTransactionIsReadByItsKeys(t *testing.T) {
+	t.Parallel()
+	l, conn := setup(t, 2)
+	exec(t, conn, `insert into ledger.universal_registry (entity_type, who, owner_id, tenant_id)
+		select 'note', 'client:test', 'alice', case n % 3 when 0 then 't2' else 't1' end
+		from generate_series(1, 30) n`)
+	to, err := l.Snapshot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := l.Delta(t.Context(), "t1", span.Snapshot{}, to, DeltaPlace{}, to.Max(), 100)
+	if err != nil || len(want) != 20 {
+		t.Fatal(len(want), err)
+	}
+	first, err := l.KeysAfter(t.Context(), "t1", want[0].Xact, want[4].Key(), 10)
+	if err != nil || len(first) != 10 {
+		t.Fatal(first, err)
+	}
+	got, err := l.Published(t.Context(), first)
+	if err != nil || len(got) != 10 {
+		t.Fatal(got, err)
+	}
+	for i, row := range got {
+		if row.Key() != want[5+i].Key() || row.Xact != want[5+i].Xact {
+			t.Errorf("row %d is %v, want %v", i, row.Key(), want[5+i].Key())
+		}
+	}
+}

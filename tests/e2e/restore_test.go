@@ -93,9 +93,8 @@ func TestARestoredDumpGoesOnWithoutDoingAnythingAgain(t *testing.T) {
 	to := migrated(t, pgtest.NewCluster(t, nil)) // migrating any database makes the roles
 	to.db = to.cluster.Empty(t)
 	to.owner = to.open(to.db.URL)
-	login := *to.api.Config()
-	login.ConnConfig.Database = to.db.Name
-	to.api = to.open(strings.Replace(login.ConnString(), "/"+to.api.Config().ConnConfig.Database, "/"+to.db.Name, 1))
+	login := to.api.Config()
+	to.api = to.open(strings.Replace(login.ConnString(), "/"+login.ConnConfig.Database, "/"+to.db.Name, 1))
 	from.invoke(restore, "--exit-on-error", "-d", to.db.URL, file)
 	refusedStart(t, to.environment(), 1, "restored from another server")
 	to.awaitDetached()
@@ -151,7 +150,7 @@ func TestAServerSetBackToAnOlderStateGoesOnFromThere(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	offline(func() error { return os.CopyFS(copied, os.DirFS(data)) })
+	offline(func() error { return exec.Command("cp", "-a", data, copied).Run() }) // with owner and rights
 	sidecar = s.serve()
 	s.emitted("alert", "open", 5)
 	s.settled("runs of open", 5)
@@ -161,10 +160,7 @@ func TestAServerSetBackToAnOlderStateGoesOnFromThere(t *testing.T) {
 		if err := os.RemoveAll(data); err != nil {
 			return err
 		}
-		if err := os.CopyFS(data, os.DirFS(copied)); err != nil {
-			return err
-		}
-		return os.Chmod(data, 0o700)
+		return exec.Command("cp", "-a", copied, data).Run()
 	})
 	s.hasExactly("open", 0)
 	s.serve()
