@@ -60,8 +60,8 @@ const (
 	pageWork    = 10      // seconds
 	windowMax   = 1 << 20 // transactions that one read walks over
 	windowMin   = 1 << 8
-	keysMax     = 100_000   // keys of a large transaction that a lane holds
-	keysAll     = 1_000_000 // and all lanes: 24 MB
+	keysMax     = 100_000                // keys of a large transaction that a lane holds
+	keysAll     = 1_000_000              // and all lanes: 24 MB
 	droppedMost = 10_000                 // transactions that are remembered one by one
 	joinPause   = 100 * time.Millisecond // until a row that the tail has brought is looked for again
 )
