@@ -73,6 +73,31 @@ func (l *Ledger) RunsSince(ctx context.Context, tenant string, kernel *span.ID, 
 	return starts, nil
 }
 
+// rootWalkMax is how many rows SpansOfRoot looks at.
+const rootWalkMax = 50_000
+
+// SpansOfRoot counts what a root has brought about in a tenant, but for reports, among the tenant's newest
+// rows: what grows fast is there.
+func (l *Ledger) SpansOfRoot(ctx context.Context, tenant string, root span.ID) (count int, err error) {
+	err = l.pool.QueryRow(ctx, `select count(*) from (
+			select r.seq, r.entity_type, r.metadata -> 'engine' as engine
+			from ledger.universal_registry r
+			where r.tenant_id = $1
+			order by r.at desc
+			limit $3
+		) n
+		where n.engine ->> 'root' = $2
+			and case
+				when n.engine ->> 'kind' in ('policy', 'bucket') then
+					n.entity_type <> 'policy_error' and (n.entity_type <> 'request' or n.seq = 0)
+				else n.entity_type <> all($4)
+			end`, tenant, root.String(), rootWalkMax, span.EngineTypes).Scan(&count)
+	if err != nil {
+		return 0, fmt.Errorf("count what comes from %s: %w", root, err)
+	}
+	return count, nil
+}
+
 // othersMax bounds how long AwaitOthers waits.
 const othersMax = 5 * time.Second
 

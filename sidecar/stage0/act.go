@@ -32,6 +32,9 @@ func (inv *invocation) act(ctx context.Context, s, cause *span.Span, key span.Ke
 	if err := mayEmit(s, policy, report); err != nil {
 		return nil, err
 	}
+	if err := inv.recallRoot(ctx, cause); err != nil {
+		return nil, err
+	}
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
 	group := inv.group(cause.Key())

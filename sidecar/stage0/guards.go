@@ -1,6 +1,7 @@
 package stage0
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"sync"
@@ -19,14 +20,16 @@ const (
 	policyFailureRate = 10
 	policyWindow      = time.Minute
 	policyRest        = time.Minute
-	rootSpansMax      = 10_000 // spans that one root may bring about, counted since the start of this process
+	rootSpansMax      = 10_000 // spans that one root may bring about
+	rootRecallAt      = 200    // of so many, those are counted, too, that it has brought about under other leaders
 	guardsMax         = 100_000
 )
 
 // rootCounter counts what each root has brought about. It is safe for concurrent use.
 type rootCounter struct {
-	mu     sync.Mutex
-	counts map[span.ID]int
+	mu      sync.Mutex
+	counts  map[span.ID]int
+	recalls recalls[span.ID]
 }
 
 // add counts one span of root, and reports whether root may still bring it about.
@@ -35,12 +38,41 @@ func (c *rootCounter) add(root span.ID) bool {
 	defer c.mu.Unlock()
 	if c.counts == nil || len(c.counts) >= guardsMax {
 		c.counts = map[span.ID]int{}
+		c.recalls.forget()
 	}
 	if c.counts[root] >= rootSpansMax {
 		return false
 	}
 	c.counts[root]++
 	return true
+}
+
+// recall has the counter know what a root that grows has brought about before this sidecar led: a loop that
+// kills its sidecar again and again ends, too. load counts it.
+func (c *rootCounter) recall(ctx context.Context, root span.ID,
+	load func(context.Context) (int, error)) error {
+	c.mu.Lock()
+	count := c.counts[root]
+	c.mu.Unlock()
+	if count < rootRecallAt {
+		return nil
+	}
+	return c.recalls.once(ctx, root, func(ctx context.Context) error {
+		found, err := load(ctx)
+		if err == nil {
+			c.mu.Lock()
+			c.counts[root] = max(c.counts[root], found)
+			c.mu.Unlock()
+		}
+		return err
+	})
+}
+
+func (c *rootCounter) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.counts)
+	c.recalls.forget()
 }
 
 // judge is a policy in one tenant: what one tenant's spans do to a policy of the system is no other's affair.

@@ -91,3 +91,11 @@ func (inv *invocation) recallGuards(ctx context.Context, cause, function *span.S
 		return err
 	})
 }
+
+// recallRoot has the counter of the root that cause comes from know what the ledger says.
+func (inv *invocation) recallRoot(ctx context.Context, cause *span.Span) error {
+	root := rootOf(cause)
+	return inv.stage0.roots.recall(ctx, root, func(ctx context.Context) (int, error) {
+		return inv.stage0.config.Ledger.SpansOfRoot(ctx, cause.TenantID, root)
+	})
+}

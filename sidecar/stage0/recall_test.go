@@ -3,6 +3,7 @@ package stage0
 import (
 	"encoding/json"
 	"testing"
+	"time"
 
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/span"
@@ -72,5 +73,53 @@ func TestARateHoldsForTheNextLeader(t *testing.T) {
 	stranger := b.perform(b.request(20, f.ID, func(s *span.Span) { s.TenantID = "t2" }))
 	if stranger.Fence.StatusText() != "complete" {
 		t.Errorf("another tenant is %s", stranger.Fence.StatusText())
+	}
+}
+
+// What a root has brought about before this sidecar led counts, as soon as the root grows: else a loop that
+// kills its sidecar would never end.
+func TestARootsSpansCountForTheNextLeader(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil, nil)
+	root := b.put(1, "note")
+	var causes []*span.Span
+	for i := 0; i < rootSpansMax; i += 500 {
+		var rows []*span.Span
+		for n := range 500 {
+			s := &span.Span{ID: span.Derive("test", time.Now(), []span.ID{root.ID}, int64(i+n)), EntityType: "note",
+				Who: "kernel:test", At: span.NewTime(time.Now()), OwnerID: root.OwnerID, TenantID: root.TenantID,
+				Visibility: "tenant"}
+			var err error
+			s.Metadata, err = span.SetEngine(nil, span.EngineMeta{Cause: root.Key(), Root: root.ID, Depth: 1,
+				Kind: "function"})
+			if err == nil {
+				err = s.Seal(nil)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			rows = append(rows, s)
+		}
+		b.land(rows)
+		causes = append(causes, rows[0])
+	}
+	rule := b.rule(2, root.OwnerID, root.TenantID, `function on() {
+		return Array.from({ length: 50 }, () => ({ emit_span: { entity_type: "alert" } }));
+	}`)
+	b.nextLeader(false)
+	taken := 0
+	for _, cause := range causes[:rootRecallAt/50] {
+		taken += len(b.judge(rule, cause, ""))
+	}
+	if taken != rootRecallAt {
+		t.Fatalf("%d spans are taken before it is asked, want %d", taken, rootRecallAt)
+	}
+	rows := b.judge(rule, causes[10], "")
+	if len(rows) != 1 || rows[0].EntityType != "policy_violation" {
+		t.Errorf("one more span gives %d rows, want the violation", len(rows))
+	}
+	other := b.put(3, "note")
+	if rows := b.judge(rule, other, ""); len(rows) != 50 {
+		t.Errorf("of another root %d spans are taken", len(rows))
 	}
 }

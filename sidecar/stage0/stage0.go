@@ -158,6 +158,7 @@ func (s *Stage0) Lead(ctx context.Context) error {
 	s.quotas.forget()
 	s.circuits.forget()
 	s.rates.forget()
+	s.roots.forget()
 	s.mu.Lock()
 	s.led = s.now()
 	s.drops++ // what is being read now is not kept either
