@@ -21,7 +21,7 @@ const (
 	policyWindow      = time.Minute
 	policyRest        = time.Minute
 	rootSpansMax      = 10_000 // spans that one root may bring about
-	rootRecallAt      = 200    // of so many, those are counted, too, that it has brought about under other leaders
+	rootRecallAt      = 200    // then those are counted, too, that it has brought about under other leaders
 	guardsMax         = 100_000
 )
 
