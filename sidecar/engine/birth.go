@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/loglineos/loglineos/sidecar/ledger"
@@ -144,6 +145,8 @@ func (e *Engine) bear(r *request) {
 func (e *Engine) born(r *request, first *span.Span, outcome ledger.Outcome) {
 	isRunning := r.phase == running
 	switch {
+	case errors.Is(outcome.Err, errTermOver):
+		e.disown(r)
 	case outcome.Err != nil:
 		if isRunning {
 			r.cancel()

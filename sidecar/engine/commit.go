@@ -14,6 +14,7 @@ import (
 type commit struct {
 	group   ledger.Group
 	outcome func(ledger.Outcome)
+	term    int64 // in which the group was made
 }
 
 func (c *commit) rows() int {
@@ -45,7 +46,7 @@ func (e *Engine) submit(group ledger.Group, outcome func(ledger.Outcome)) {
 	if group.Fence != nil && group.Fence.EntityType == "request" && len(e.own) < ownMax {
 		e.own[group.Fence.Key()] = true
 	}
-	e.pending.push(&commit{group, outcome})
+	e.pending.push(&commit{group, outcome, e.term.Load()})
 }
 
 // commits is what waits for its commit: tenants take turns, and each one's groups come in their order. So a
@@ -121,6 +122,9 @@ func (e *Engine) appendBatch(ctx context.Context, batch []*commit) []ledger.Outc
 	for tries := 0; ; tries++ {
 		if !e.awaitTrust(ctx) {
 			return nil
+		}
+		if e.isPast(batch) {
+			return []ledger.Outcome{} // see passed
 		}
 		outcomes, err := e.config.Ledger.Append(ctx, groups)
 		if err == nil {
@@ -281,6 +285,10 @@ func (e *Engine) committed(batch []*commit, outcomes []ledger.Outcome, rows int)
 	e.committing--
 	if outcomes == nil {
 		return // cancelled: what it was stays open in the ledger
+	}
+	if len(outcomes) == 0 {
+		e.passed(batch)
+		return
 	}
 	e.stats.Commits.Add(1)
 	e.stats.CommittedRows.Add(int64(rows))

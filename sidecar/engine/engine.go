@@ -106,7 +106,8 @@ type Engine struct {
 	// All below belongs to the loop.
 	spare       []arrival // of inbox
 	draining    bool
-	isDeposed   bool // another sidecar may lead: start nothing
+	term        atomic.Int64 // see term.go; it changes in the loop alone
+	isDeposed   bool         // another sidecar may lead: start nothing
 	lanes       map[laneKey]*lane
 	kernelLanes []*lane // those of other kernels than policy_agent
 	kinds       kinds

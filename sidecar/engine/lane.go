@@ -102,14 +102,14 @@ type laneResult struct {
 
 func (e *Engine) bootLane(l *lane, batch []*item) {
 	l.running++
+	for _, it := range batch {
+		it.term = e.term.Load()
+	}
 	e.start(func(ctx context.Context) {
 		began := time.Now()
 		result := e.runLane(ctx, l.kernel, batch)
 		took := time.Since(began)
-		e.do(func() {
-			l.leave(batch, took, result.err == nil)
-			e.laneBooted(l, batch, result)
-		})
+		e.do(func() { e.laneEnded(l, batch, took, result) })
 	})
 }
 
@@ -253,6 +253,7 @@ func (e *Engine) partCommitted(l *lane, it *item, part ledger.Group, outcome led
 	var race *raceError
 	p := it.policyOf(part)
 	switch {
+	case outcome.Err != nil && it.term != e.term.Load(): // disposed of below: it comes again
 	case errors.As(outcome.Err, &race):
 		it.race, it.raced = race, append(it.raced, p)
 	case outcome.Err != nil && p != nil && !it.isReport(part):

@@ -41,10 +41,11 @@ type bench struct {
 	// cancelled is what a cancelled request leaves; the shipped one is Stage-0's.
 	cancelled func(*span.Span) (ledger.Group, error)
 
-	mu      sync.Mutex
-	kernels map[string]func(ctx context.Context, job Job) error
-	boots   []Job
-	undone  atomic.Int64
+	mu        sync.Mutex
+	kernels   map[string]func(ctx context.Context, job Job) error
+	boots     []Job
+	undone    atomic.Int64
+	isTrusted func() bool
 }
 
 // setup starts an engine; change may replace kernels before it runs.
@@ -81,7 +82,7 @@ func (b *bench) start(change ...func(*bench)) *bench {
 	}
 	n.engine = New(Config{
 		Ledger: n.ledger, Manifest: func() *span.Manifest { return n.manifest }, Boot: n.boot, Failure: failure,
-		Settled: n.settled, Cancelled: n.cancelled,
+		Settled: n.settled, Cancelled: n.cancelled, IsTrusted: n.isTrusted,
 		Load: n.load, Prefetch: func(context.Context, []span.Key) {}, Node: n.node,
 		Log: slog.New(slog.NewTextHandler(logWriter{b.t}, nil)),
 	})

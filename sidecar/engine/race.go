@@ -43,7 +43,7 @@ func (e *Engine) laneRaced(l *lane, it *item) {
 		switch {
 		case e.draining:
 			return // not disposed of: the slot brings it again
-		case e.isDeposed:
+		case e.isDeposed, it.term != e.term.Load():
 			it.dispose() // as what waits
 			return
 		}

@@ -300,6 +300,8 @@ func (e *Engine) finished(r *request, group ledger.Group, outcome ledger.Outcome
 	}
 	status := group.Fence.StatusText()
 	switch {
+	case errors.Is(outcome.Err, errTermOver):
+		e.disown(r)
 	case outcome.Err != nil && r.tries > transientTries:
 		e.abandon(r, outcome.Err)
 	case outcome.Err != nil:

@@ -23,8 +23,9 @@ type item struct {
 	came    time.Time // by this machine's clock
 	isRead  bool      // by its lane, from the ledger: the tail does not wait for it
 	tries   int
-	races   int // of what it appended, lost to other writers
-	parts   int // groups of what a run gave for it that have no fate yet
+	races   int   // of what it appended, lost to other writers
+	term    int64 // in which it was run
+	parts   int   // groups of what a run gave for it that have no fate yet
 	race    *raceError
 	raced   []*policy // whose groups were lost so
 	most    int       // how many such may share a run, after one that failed; 0 is no limit

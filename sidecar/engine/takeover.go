@@ -64,6 +64,7 @@ func (e *Engine) Lose(ctx context.Context) {
 	// An error says that the engine has stopped: then there is nothing to forget.
 	_ = e.tell(ctx, func() {
 		e.isDeposed = true
+		e.endTerm()
 		for id, r := range e.open {
 			if e.inFlight[id] == nil {
 				e.remove(r)
