@@ -8,10 +8,10 @@ import (
 )
 
 // A term lasts until this sidecar loses the lead. Between two terms the server may have been set back, by a
-// restore or a failover: rows that were read before may be in no ledger any more. So nothing that they caused is
-// begun to be written after their term: what was made for a row that still stands is made again, since the tail
-// brings every row that is not disposed of. The next version of a request is written even so: where the request
-// is gone the ledger refuses it, as a gap.
+// restore or a failover: rows that were read before may be in no ledger any more. So nothing that they caused
+// is begun to be written after their term: what was made for a row that still stands is made again, since the
+// tail brings every row that is not disposed of. The next version of a request is written even so: where the
+// request is gone the ledger refuses it, as a gap.
 
 // errTermOver is the fate of a group that was not written in its term.
 var errTermOver = errors.New("this sidecar has lost the lead since")
