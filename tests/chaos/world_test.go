@@ -311,12 +311,17 @@ func (w *world) leader() *sidecar {
 // crashPostgres is `pg_ctl stop -m immediate` and a start.
 func (w *world) crashPostgres() {
 	w.t.Helper()
+	w.stopPostgres(syscall.SIGQUIT)
+	w.restartPostgres()
+}
+
+func (w *world) stopPostgres(how syscall.Signal) {
+	w.t.Helper()
 	server := w.cluster.Server
-	if err := syscall.Kill(server.Pid(), syscall.SIGQUIT); err != nil && !errors.Is(err, syscall.ESRCH) {
+	if err := syscall.Kill(server.Pid(), how); err != nil && !errors.Is(err, syscall.ESRCH) {
 		w.t.Fatalf("stop Postgres: %v", err)
 	}
 	<-server.Done()
-	w.restartPostgres()
 }
 
 func (w *world) restartPostgres() {
