@@ -49,8 +49,8 @@ func (e *Engine) isAwaited(it *item, group ledger.Group) bool {
 // beget returns the request that a kernel has made for an item, where it can run unborn, else nil.
 func (e *Engine) beget(l *lane, it *item, group ledger.Group) *request {
 	if l.places != nil || it.tick != nil || group.Fence != nil || len(group.Rows) != 1 || len(group.Parts) > 0 ||
-		group.Again || e.draining || e.isDeposed || !e.ready.empty() || len(e.unborn) >= unbornMax ||
-		len(e.inFlight) >= 2*unbornMax || e.now().Sub(it.row.AcceptedAt.Time) > birthAge {
+		group.Again || e.draining || e.isDeposed || len(e.unborn) >= unbornMax || !e.mayBeget(it.row.TenantID) ||
+		e.now().Sub(it.row.AcceptedAt.Time) > birthAge {
 		return nil
 	}
 	row, manifest := group.Rows[0], e.config.Manifest()
@@ -70,6 +70,15 @@ func (e *Engine) beget(l *lane, it *item, group ledger.Group) *request {
 	e.unborn[r.id] = r
 	e.begotten.add(r.id)
 	return r
+}
+
+// mayBeget reports whether a request of a tenant may run at once: when there is little to do, or when the
+// tenant had no run of late, so that it waits for nobody's.
+func (e *Engine) mayBeget(tenant string) bool {
+	if e.paces.isRare(tenant, time.Now()) && e.ready.tenants[tenant] == nil {
+		return len(e.inFlight) < e.config.InFlightMax
+	}
+	return e.ready.empty() && len(e.inFlight) < 2*unbornMax
 }
 
 // begotten are the last requests that were run unborn: a row that comes twice runs none of them again.

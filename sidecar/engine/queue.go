@@ -115,6 +115,7 @@ func (f *fair) pop(n, free int, held map[string]int) []*request {
 		places += n
 	}
 	n = min(n, free)
+	now := time.Now()
 	for len(batch) < n && len(f.first) > 0 && (len(batch) == 0 || f.first[0].kernel == batch[0].kernel) {
 		f.letGo(f.first[0])
 		taken[f.first[0].span.TenantID]++
@@ -122,7 +123,8 @@ func (f *fair) pop(n, free int, held map[string]int) []*request {
 	}
 	for next := 0; len(batch) < n && next < len(f.turn); {
 		t := f.turn[next]
-		if !f.hasPlace(t.tenant, held[t.tenant]+taken[t.tenant], free-len(batch), places) {
+		mine, left := held[t.tenant]+taken[t.tenant], free-len(batch)
+		if !hasPlace(mine, left, places, f.paces.isAlone(t.tenant, now)) {
 			next++
 			continue
 		}
@@ -146,17 +148,14 @@ func (f *fair) pop(n, free int, held map[string]int) []*request {
 }
 
 // hasPlace reports whether a tenant that has mine places may take one of those that are free. It may have as
-// many as it leaves free: so one that comes finds a place, however long the runs of others last. Where its
-// runs have been short, so that places soon come free, it may take all but a few. Of one place only, the
-// first that comes has it.
-func (f *fair) hasPlace(tenant string, mine, free, places int) bool {
-	switch {
-	case mine == 0 || mine < free:
-		return true
-	case f.paces.isQuick(tenant):
-		return free > max(places/placesKept, 1)
+// many as it leaves free: so one that comes finds a place, however long the runs of others last, and runs
+// beside few. While nobody else comes and its runs are short, so that places soon come free, it may have all
+// but a few. Of one place only, the first that comes has it.
+func hasPlace(mine, free, places int, isAlone bool) bool {
+	if isAlone {
+		return mine == 0 || free > max(places/placesKept, 1)
 	}
-	return false
+	return mine == 0 || mine < free
 }
 
 // pushBack takes back what pop gave: its turn has come, and stays.
@@ -165,6 +164,21 @@ func (f *fair) pushBack(batch []*request) {
 		f.hold(r)
 	}
 	f.first = append(slices.Clone(batch), f.first...)
+}
+
+// keepRare takes back what pop gave but for the requests of tenants that had no run of late.
+func (f *fair) keepRare(batch []*request) (rare []*request) {
+	now := time.Now()
+	var others []*request
+	for _, r := range batch {
+		if f.paces.isRare(r.span.TenantID, now) {
+			rare = append(rare, r)
+		} else {
+			others = append(others, r)
+		}
+	}
+	f.pushBack(others)
+	return rare
 }
 
 func (f *fair) remove(r *request) {
@@ -225,14 +239,45 @@ func (l *loads) take(n int) []*request {
 }
 
 // paces are how long the runs of each tenant's requests have lasted of late, in milliseconds.
-type paces struct{ of map[string]float64 }
+type paces struct {
+	of   map[string]float64
+	last map[string]time.Time // when a run of theirs began
+
+	newest   string    // whose run began last
+	newestAt time.Time // when
+	othersAt time.Time // when the last one of anybody else began
+}
 
 const (
 	pacesMax   = 10_000
 	paceWeight = 0.2 // of the last run
+	rareAfter  = 100 * time.Millisecond
+	aloneAfter = time.Second
 )
 
-func newPaces() *paces { return &paces{of: map[string]float64{}} }
+func newPaces() *paces { return &paces{of: map[string]float64{}, last: map[string]time.Time{}} }
+
+// started notes that a run of a tenant begins.
+func (p *paces) started(tenant string, now time.Time) {
+	if len(p.last) >= pacesMax {
+		clear(p.last)
+	}
+	p.last[tenant] = now
+	if tenant != p.newest {
+		p.othersAt, p.newest = p.newestAt, tenant
+	}
+	p.newestAt = now
+}
+
+// isAlone reports whether a tenant is the only one that had runs of late, and they were short.
+func (p *paces) isAlone(tenant string, now time.Time) bool {
+	return (p.newest == tenant || p.newest == "") && now.Sub(p.othersAt) > aloneAfter && p.isQuick(tenant)
+}
+
+// isRare reports whether a tenant had no run of late: its next one waits for no company.
+func (p *paces) isRare(tenant string, now time.Time) bool {
+	return now.Sub(p.last[tenant]) > rareAfter
+}
 
 // note takes the length of a run.
 func (p *paces) note(tenant string, took time.Duration) {

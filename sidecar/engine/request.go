@@ -92,10 +92,10 @@ func (e *Engine) dispatchFrom(queue *fair, isOutward bool) {
 	for free > 0 {
 		batch := queue.pop(requestBatch, free, held)
 		// Those that start together share a run of their kernel. Where others are about to end, more of them can
-		// soon start, and while nothing starts here, those become more.
-		if len(batch) < requestBatch && ending > 0 && !queue.empty() {
-			queue.pushBack(batch)
-			return
+		// soon start, and while nothing starts here, those become more. Who comes rarely waits for no others.
+		isWaiting := len(batch) < requestBatch && ending > 0 && !queue.empty()
+		if isWaiting {
+			batch = queue.keepRare(batch)
 		}
 		if len(batch) == 0 {
 			return
@@ -107,6 +107,9 @@ func (e *Engine) dispatchFrom(queue *fair, isOutward bool) {
 		batch = e.readBodies(slices.DeleteFunc(batch, e.readWish))
 		if batch = slices.DeleteFunc(slices.DeleteFunc(batch, e.claim), e.bootAlone); len(batch) > 0 {
 			e.bootRequests(batch)
+		}
+		if isWaiting {
+			return
 		}
 	}
 }
@@ -145,6 +148,7 @@ func (e *Engine) bootRequests(batch []*request) {
 	ctx, cancel := context.WithCancel(e.ctx)
 	for _, r := range batch {
 		r.phase, r.startedAt, r.held, r.limits = running, time.Now(), nil, e.limits
+		e.queueOf(r).paces.started(r.span.TenantID, r.startedAt)
 		runCtx, stop := context.WithCancel(ctx)
 		if r.cancel = stop; len(batch) == 1 {
 			r.cancel = cancel // of the kernel, too
