@@ -12,8 +12,8 @@ import (
 // the tail: whoever schedules 100,000 functions holds up nobody's row behind them.
 const (
 	crowdMax       = 200_000 // items that wait in lanes of kernels, of 0.7 KB each; a tenant has half at most
-	crowdRunMax    = 100     // items of one tenant in runs of one lane: it never has the last place
-	crowdOpenMax   = 300     // items of one tenant that a lane has taken and that are not disposed of
+	crowdRunMax    = 32      // items of one tenant in runs of one lane: it never has the last place
+	crowdOpenMax   = 100     // items of one tenant that a lane has taken and that are not disposed of
 	prefetchBefore = 64      // items that wait, up to which a row's body is read ahead
 )
 
