@@ -12,7 +12,7 @@ import (
 // the tail: whoever schedules 100,000 functions holds up nobody's row behind them.
 const (
 	crowdMax       = 200_000 // items that wait in lanes of kernels, of 0.7 KB each; a tenant has half at most
-	crowdRunMax    = 32      // items of one tenant in runs of one lane: it never has the last place
+	crowdRunMax    = 32      // items of one tenant in runs of one lane
 	crowdOpenMax   = 100     // items of one tenant that a lane has taken and that are not disposed of
 	prefetchBefore = 64      // items that wait, up to which a row's body is read ahead
 )
@@ -83,12 +83,13 @@ func (c *crowd) forget(t *crowdTenant) {
 	}
 }
 
-// take takes up to n, one a tenant and turn. A tenant that has too many under way keeps its turn.
-func (c *crowd) take(n int) (batch []*item) {
+// take takes up to n, one a tenant and turn. A tenant that has too many under way keeps its turn; so does one
+// that is in a run where the next one is the last that may begin: whoever comes anew finds a place.
+func (c *crowd) take(n int, isLast bool) (batch []*item) {
 	taken := map[*crowdTenant]int{}
 	for next := 0; len(batch) < n && next < len(c.turn); {
 		t := c.turn[next]
-		if t.running+taken[t] >= crowdRunMax || t.open >= crowdOpenMax {
+		if t.running+taken[t] >= crowdRunMax || t.open >= crowdOpenMax || isLast && t.running > 0 {
 			next++
 			continue
 		}

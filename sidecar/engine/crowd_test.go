@@ -127,8 +127,8 @@ func TestTurnsGoByWhatRunsCost(t *testing.T) {
 	}
 }
 
-// A tenant has half the places; only one that is alone and has shown that its runs are short takes more.
-func TestATenantHasHalfThePlaces(t *testing.T) {
+// A tenant has half the places when it is alone, and more where its runs have been short; beside others a quarter.
+func TestATenantLeavesPlacesFree(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name  string
@@ -136,7 +136,7 @@ func TestATenantHasHalfThePlaces(t *testing.T) {
 		other time.Duration // ago another one had a run
 		want  int
 	}{{"nobody knows yet", 0, time.Hour, 32}, {"long", quickRun, time.Hour, 32},
-		{"short", quickRun / 2, time.Hour, 56}, {"short beside others", quickRun / 2, 0, 32}} {
+		{"short", quickRun / 2, time.Hour, 56}, {"short beside others", quickRun / 2, 0, 16}} {
 		f := newFair(newPaces())
 		f.paces.started("b", time.Now().Add(-c.other))
 		f.paces.started("a", time.Now())

@@ -72,7 +72,7 @@ func (l *lane) canRun() bool {
 func (l *lane) take() []*item {
 	most := l.batchMax
 	if l.places == nil && len(l.waiting) == 0 {
-		return l.crowd.take(most)
+		return l.crowd.take(most, l.running+1 == l.runsMax)
 	}
 	if of := l.waiting[0].most; of > 0 {
 		most = min(most, of)

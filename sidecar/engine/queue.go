@@ -31,6 +31,7 @@ const (
 	costMost   = 100  // times the cheapest run, that one counts at most
 	quickRun   = 50 * time.Millisecond
 	placesKept = 8 // one place in so many is for those that have none
+	leavesFree = 3 // places for each that a tenant has while others come
 )
 
 func newFair(p *paces) *fair {
@@ -124,7 +125,7 @@ func (f *fair) pop(n, free int, held map[string]int) []*request {
 	for next := 0; len(batch) < n && next < len(f.turn); {
 		t := f.turn[next]
 		mine, left := held[t.tenant]+taken[t.tenant], free-len(batch)
-		if !hasPlace(mine, left, places, f.paces.isAlone(t.tenant, now)) {
+		if !hasPlace(mine, left, places, f.paces.isAlone(t.tenant, now), f.paces.isQuick(t.tenant)) {
 			next++
 			continue
 		}
@@ -147,15 +148,21 @@ func (f *fair) pop(n, free int, held map[string]int) []*request {
 	return batch
 }
 
-// hasPlace reports whether a tenant that has mine places may take one of those that are free. It may have as
-// many as it leaves free: so one that comes finds a place, however long the runs of others last, and runs
-// beside few. While nobody else comes and its runs are short, so that places soon come free, it may have all
-// but a few. Of one place only, the first that comes has it.
-func hasPlace(mine, free, places int, isAlone bool) bool {
-	if isAlone {
-		return mine == 0 || free > max(places/placesKept, 1)
+// hasPlace reports whether a tenant that has mine places may take one of those that are free. It leaves
+// three free for each: so one that comes finds a place, however long the runs of others last, and runs beside
+// few, since all share the processors. While nobody else comes it leaves one for each; and where its runs are
+// short then, so that places soon come free, it may have all but a few. Of one place only, the first that
+// comes has it.
+func hasPlace(mine, free, places int, isAlone, isQuick bool) bool {
+	switch {
+	case mine == 0:
+		return true
+	case isAlone && isQuick:
+		return free > max(places/placesKept, 1)
+	case isAlone:
+		return mine < free
 	}
-	return mine == 0 || mine < free
+	return mine < (free+leavesFree-1)/leavesFree
 }
 
 // pushBack takes back what pop gave: its turn has come, and stays.
@@ -269,9 +276,9 @@ func (p *paces) started(tenant string, now time.Time) {
 	p.newestAt = now
 }
 
-// isAlone reports whether a tenant is the only one that had runs of late, and they were short.
+// isAlone reports whether a tenant is the only one that had runs of late.
 func (p *paces) isAlone(tenant string, now time.Time) bool {
-	return (p.newest == tenant || p.newest == "") && now.Sub(p.othersAt) > aloneAfter && p.isQuick(tenant)
+	return (p.newest == tenant || p.newest == "") && now.Sub(p.othersAt) > aloneAfter
 }
 
 // isRare reports whether a tenant had no run of late: its next one waits for no company.
