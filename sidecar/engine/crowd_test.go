@@ -127,8 +127,8 @@ func TestTurnsGoByWhatRunsCost(t *testing.T) {
 	}
 }
 
-// A tenant has half the places when it is alone, and more where its runs have been short; beside others it has
-// a quarter.
+// A tenant has half the places when it is alone, and more where its runs have been short; beside others it
+// has a quarter.
 func TestATenantLeavesPlacesFree(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
