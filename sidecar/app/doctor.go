@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"slices"
 	"strings"
@@ -43,7 +44,6 @@ const (
 	keepLeast       = 1 << 30 // of max_slot_wal_keep_size
 	retainedWarning = 1 << 30
 	wallsShown      = 5
-	heartMissing    = 10 * time.Second
 	olderServer     = 150000
 	newerServer     = 190000
 )
@@ -64,6 +64,7 @@ type doctor struct {
 	target  ledger.Target
 	session *ledger.Examination
 	server  ledger.Server
+	leading ledger.Leadership // the zero value where it can not be read
 }
 
 // Doctor looks at everything that `logline serve` needs, in the order in which it needs it, and changes
@@ -78,12 +79,13 @@ func Doctor(ctx context.Context, databaseURL string, configuration *config.Confi
 		return d.found
 	}
 	if !d.reach(ctx) || !d.connect(ctx) {
-		d.skip("everything in the database", "it can not be reached")
+		d.skip("database", "nothing in it is looked at: it can not be reached")
 		return d.found
 	}
 	defer func() { _ = d.session.Close(context.WithoutCancel(ctx)) }()
 	d.pooler(ctx)
 	if d.examineServer(ctx) {
+		d.leadership(ctx)
 		if d.polls() {
 			d.skip("replication", "LOGLINE_SOURCE is poll: neither wal_level nor a slot is needed")
 		} else {
@@ -132,7 +134,12 @@ func (d *doctor) environment(fault error) {
 		}
 		return
 	}
-	d.fine("environment", "every variable is understood")
+	for _, name := range config.Unknown() {
+		d.warn("environment", name+" is set, and nothing reads it", "correct its name: .env.example lists all")
+	}
+	if len(config.Unknown()) == 0 {
+		d.fine("environment", "every variable is understood")
+	}
 }
 
 // replicationURL is where the tail would stream from.
@@ -181,7 +188,7 @@ func (d *doctor) role(ctx context.Context) bool {
 	if err := d.session.Assume(ctx); err != nil {
 		cause, mend := cutMend(err)
 		d.fault("role", cause, mend)
-		d.skip("ledger, walls, manifest", "they are looked at as the role "+ledger.Role)
+		d.skip("ledger", "it, walls, publication, leader and manifest are looked at as the role "+ledger.Role)
 		return false
 	}
 	d.fine("role", fmt.Sprintf("%q works as %s", d.target.User, ledger.Role))
@@ -194,7 +201,8 @@ func (d *doctor) schema(ctx context.Context) bool {
 	if err := d.session.Ledger(ctx); err != nil {
 		cause, mend := cutMend(err)
 		d.fault("ledger", cause, mend)
-		d.skip("walls, publication, manifest", "there is no ledger that this version can work on")
+		d.skip("walls", "neither they, publication, leader nor manifest: there is no ledger that this version can "+
+			"work on")
 		return false
 	}
 	d.fine("ledger", "its version suits, its import door is shut, no rows of another server are open")
@@ -234,7 +242,7 @@ func (d *doctor) manifest(ctx context.Context) {
 		root = d.config.TrustRoot
 		key, err := signingKey(d.config)
 		if err != nil {
-			d.fault("signing key", err.Error(), "make one with `logline keys generate`, mode 0600")
+			d.fault("signing key", err.Error(), keyMend(err))
 		} else if key != nil {
 			signer = sign.NewSigner(key)
 		}
@@ -263,6 +271,9 @@ func (d *doctor) signing(head *manifestHead, root string, signer *sign.Signer) {
 	case !signer.Signs() && head.requires("execution"):
 		d.fault("signing key", "the manifest wants executions signed, and no key is configured",
 			"set LOGLINE_SIGNING_KEY_FILE (docs/keys.md)")
+	case !signer.Signs() && root != "":
+		d.warn("signing key", "a root is pinned, and no key is configured: what the sidecar appends is not signed",
+			"set LOGLINE_SIGNING_KEY_FILE (docs/keys.md)")
 	case !signer.Signs():
 		d.fine("signing key", "none is configured, and none is wanted: spans are hashed")
 	case root == "":
@@ -274,6 +285,14 @@ func (d *doctor) signing(head *manifestHead, root string, signer *sign.Signer) {
 		}
 		d.fine("signing key", "it leads to the pinned root")
 	}
+}
+
+// keyMend is what to do about a key that can not be read.
+func keyMend(err error) string {
+	if errors.Is(err, fs.ErrNotExist) {
+		return "correct the path in LOGLINE_SIGNING_KEY_FILE; or, where there is no key yet, make one: docs/keys.md"
+	}
+	return "let its owner alone read it (mode 0600); or make another: docs/keys.md"
 }
 
 // unwrapped is the innermost text of an error that names no secret.

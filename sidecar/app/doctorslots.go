@@ -8,6 +8,7 @@ import (
 
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/sidecar/tail"
 )
 
 // replication looks at what a stream needs of the server and the login.
@@ -63,10 +64,9 @@ func (d *doctor) slots(ctx context.Context) {
 	place := slices.IndexFunc(slots, func(s ledger.Slot) bool { return s.Name == d.slotName() })
 	d.slotRoom(len(slots), place >= 0)
 	if place < 0 {
-		d.warn("slot", fmt.Sprintf("%q is not there: nobody listens", d.slotName()),
-			"start `logline serve`: it makes the slot, and reads what was missed")
+		d.missingSlot()
 	} else {
-		d.ourSlot(slots[place])
+		d.ourSlot(ctx, slots[place])
 	}
 	for _, s := range slots {
 		switch {
@@ -106,7 +106,18 @@ func (d *doctor) slotRoom(used int, isOurs bool) {
 	}
 }
 
-func (d *doctor) ourSlot(s ledger.Slot) {
+// missingSlot is no fault where the leader polls.
+func (d *doctor) missingSlot() {
+	if d.leading.IsHeld && d.leading.Source == string(tail.Poll) {
+		d.fine("slot", fmt.Sprintf("%q is not there, and not needed while %s leads by poll", d.slotName(),
+			d.leading.Node))
+		return
+	}
+	d.warn("slot", fmt.Sprintf("%q is not there: nobody listens", d.slotName()),
+		"start `logline serve`: it makes the slot, and reads what was missed")
+}
+
+func (d *doctor) ourSlot(ctx context.Context, s ledger.Slot) {
 	switch {
 	case s.Plugin != "pgoutput" || s.Database != d.target.Database:
 		d.fault("slot", fmt.Sprintf("%q belongs to another use: plugin %q, database %q", s.Name, s.Plugin,
@@ -114,11 +125,20 @@ func (d *doctor) ourSlot(s ledger.Slot) {
 	case s.Status == "lost":
 		d.warn("slot", fmt.Sprintf("%q is lost: the server has removed WAL that it needed", s.Name),
 			"start `logline serve`: it makes a new one, and reads what was missed")
+	case s.IsBeingMade:
+		d.warn("slot", fmt.Sprintf("%q is being made, and waits for the write transactions that are open in the "+
+			"cluster; who leads polls meanwhile", s.Name), "end those transactions: they are named below")
+		d.blockers(ctx)
+		return
 	case !s.IsActive:
-		d.warn("slot", fmt.Sprintf("%q waits, and nobody leads; it keeps %s of WAL", s.Name, size(s.RetainedBytes)),
-			"start `logline serve`")
+		who := "nobody reads it"
+		if d.leading.IsHeld {
+			who = fmt.Sprintf("%s, who leads, does not read it now", d.leading.Node)
+		}
+		d.warn("slot", fmt.Sprintf("%q waits, and %s; it keeps %s of WAL", s.Name, who, size(s.RetainedBytes)),
+			"start `logline serve`; where it runs, look at its log and /readyz")
 	default:
-		d.fine("slot", fmt.Sprintf("%q is in use: %s leads", s.Name, s.Holder))
+		d.fine("slot", fmt.Sprintf("%q is in use by %s", s.Name, s.Holder))
 	}
 	switch {
 	case s.Status == "unreserved" || s.SafeBytes >= 0 && s.SafeBytes < d.server.SlotKeepBytes/4:
@@ -129,6 +149,16 @@ func (d *doctor) ourSlot(s ledger.Slot) {
 	default:
 		d.fine("retained WAL", size(s.RetainedBytes))
 	}
+}
+
+// blockers names the transactions that a new slot waits for, however young they are.
+func (d *doctor) blockers(ctx context.Context) {
+	open, err := d.session.WritingTransactions(ctx)
+	if err != nil {
+		d.fault("transactions", err.Error(), "")
+		return
+	}
+	d.found = append(d.found, OldTransactions(open)...)
 }
 
 // transactions names those that have been open for long: making a slot waits for them, and a slot keeps WAL
@@ -156,11 +186,14 @@ func OldTransactions(open []ledger.OpenTransaction) []Finding {
 	var found []Finding
 	for _, t := range open {
 		what := fmt.Sprintf("%q in the database %q has been open for %s", t.Who, t.Database, t.Age.Round(1e9))
+		if t.IsHidden {
+			what = fmt.Sprintf("%q in the database %q is open, this login may not see since when", t.Who, t.Database)
+		}
 		effect := "; it holds back vacuum"
 		if t.IsWriting {
 			effect = "; it has written: no slot can be made before it ends, and ours keeps all WAL since"
 		}
-		f := Finding{"transactions", Warning, fmt.Sprintf("pid %d (%s) of %s%s", t.PID, t.Name, what, effect),
+		f := Finding{"transactions", Warning, fmt.Sprintf("pid %d%s of %s%s", t.PID, inBrackets(t.Name), what, effect),
 			fmt.Sprintf("end it where it was begun, or select pg_terminate_backend(%d)", t.PID)}
 		if t.PID == 0 {
 			f.Cause = fmt.Sprintf("the prepared transaction %q of %s%s", t.Name, what, effect)
@@ -169,6 +202,13 @@ func OldTransactions(open []ledger.OpenTransaction) []Finding {
 		found = append(found, f)
 	}
 	return found
+}
+
+func inBrackets(text string) string {
+	if text == "" {
+		return ""
+	}
+	return " (" + text + ")"
 }
 
 func (d *doctor) publication(ctx context.Context) {
@@ -190,24 +230,6 @@ func (d *doctor) publication(ctx context.Context) {
 			}
 		}
 		d.fine("publication", fmt.Sprintf("%q has the %d columns", d.publicationName(), len(span.PublishedColumns)))
-	}
-}
-
-// leader tells who works. It beats each second, whatever its source.
-func (d *doctor) leader(ctx context.Context) {
-	ctx, cancel := within(ctx)
-	defer cancel()
-	node, source, silent, ok, err := d.session.Leader(ctx, d.slotName())
-	switch {
-	case err != nil:
-		d.fault("leader", err.Error(), "run `logline migrate --again` as the owner")
-	case !ok:
-		d.warn("leader", "nobody has led yet", "start `logline serve`")
-	case silent > heartMissing:
-		d.warn("leader", fmt.Sprintf("nobody leads: %s did last, %s ago", node, silent.Round(1e9)),
-			"start `logline serve`; where it runs, look at its log and /readyz")
-	default:
-		d.fine("leader", fmt.Sprintf("%s leads, by %s", node, source))
 	}
 }
 

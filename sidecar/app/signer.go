@@ -19,8 +19,15 @@ import (
 func newSigner(ctx context.Context, c *config.Config, l *ledger.Ledger, log *slog.Logger) (
 	*sign.Signer, error) {
 	key, err := signingKey(c)
-	if err != nil || key == nil {
+	if err != nil {
 		return nil, err
+	}
+	if key == nil {
+		if c.TrustRoot != "" {
+			log.Warn("a root is pinned, and no key is configured: what this sidecar appends is not signed; set " +
+				"LOGLINE_SIGNING_KEY_FILE (docs/keys.md)")
+		}
+		return nil, nil
 	}
 	signer := sign.NewSigner(key)
 	if c.TrustRoot == "" {

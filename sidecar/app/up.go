@@ -242,7 +242,7 @@ func (u *up) prepare(ctx context.Context, owner *ledger.Owner) error {
 	if u.keys, err = ensureKeys(ctx, owner, u.Dir); err != nil {
 		return err
 	}
-	u.env["LOGLINE_TRUST_ROOT"] = u.keys.pin
+	u.env["LOGLINE_TRUST_ROOT"], u.env["LOGLINE_SIGNING_KEY_FILE"] = u.keys.pin, u.keys.sidecarFile
 	u.say("keys       root %.12s… signs kernels and manifest, %.12s… what the sidecar appends",
 		u.keys.pin, u.keys.sidecar.Fingerprint())
 	if u.keys.root == nil {
@@ -301,7 +301,7 @@ func (u *up) writeEnv(ownerURL string) error {
 	text.WriteString("# written by `logline up`: demo users alice (tenant acme) and bob (tenant globex)\n")
 	for _, name := range []string{
 		"DATABASE_URL", "LOGLINE_URL", "LOGLINE_TOKEN_ALICE", "LOGLINE_TOKEN_BOB", "LOGLINE_JWT_SECRET",
-		"LOGLINE_TRUST_ROOT",
+		"LOGLINE_TRUST_ROOT", "LOGLINE_SIGNING_KEY_FILE",
 	} {
 		fmt.Fprintf(&text, "export %s='%s'\n", name, strings.ReplaceAll(u.env[name], "'", `'\''`))
 	}

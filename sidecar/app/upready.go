@@ -24,7 +24,7 @@ func (u *up) start(ctx context.Context, listener net.Listener, start func() (*Ap
 	if !isRefusal(err) {
 		return sidecar, err
 	}
-	u.unready(err.Error())
+	u.unready(err.Error(), true)
 	status := httpapi.Status{Phase: "refused", Reason: err.Error(), Version: Version()}
 	stop, serveErr := serveStatus(listener, status)
 	if serveErr != nil {
@@ -78,9 +78,15 @@ func serveStatus(listener net.Listener, status httpapi.Status) (stop func(), err
 	}, nil
 }
 
-// unready says why the system does not work, and where to mend it.
-func (u *up) unready(reason string) {
+// unready says why the system does not work, and where to mend it: by a manifest or a kernel, or else by the
+// statement that reason ends with.
+func (u *up) unready(reason string, byRow bool) {
 	fmt.Fprintf(u.Out, "not ready  %s  %s\n", u.env["LOGLINE_URL"], reason)
+	if !byRow {
+		fmt.Fprintf(u.Out, "           Postgres stays up. To mend it: . %s, then psql \"$DATABASE_URL\". Ctrl-C stops "+
+			"everything.\n", filepath.Join(u.Dir, "up.env"))
+		return
+	}
 	fmt.Fprintf(u.Out, "           Postgres stays up. To mend it: . %s, then logline manifest > FILE, change "+
 		"it, logline manifest --file FILE;\n           or append a kernel's next version. Ctrl-C stops "+
 		"everything.\n", filepath.Join(u.Dir, "up.env"))
@@ -95,7 +101,7 @@ func (u *up) present(ctx context.Context, sidecar *App, owner *ledger.Owner, end
 		return false, err
 	}
 	if !status.Ready {
-		u.unready(status.Reason)
+		u.unready(status.Reason, sidecar.walls.fault() == "")
 		return false, nil
 	}
 	u.say("sidecar    ready in %d ms: the slot streams, the walls stand, the kernels verify",

@@ -22,7 +22,9 @@ environment alone (.env.example lists every variable):
 
     DATABASE_URL      a direct connection as loglineos_sidecar, or a login that may become it
     REPLICATION_URL   a login that may replicate; default: DATABASE_URL
-    LOGLINE_LISTEN    where /healthz and /readyz answer; default 127.0.0.1:8787
+    LOGLINE_SOURCE    wal, or poll: then no login has to replicate; one for all sidecars of a database
+    LOGLINE_NODE      its name for others; default: the host's. Two on one machine need two names
+    LOGLINE_LISTEN    where /healthz, /readyz and /metrics answer; default 127.0.0.1:8787
 
 A second sidecar on the same slot stands by and takes over when the first one is gone. SIGTERM or
 Ctrl-C stops it: what runs may finish (LOGLINE_DRAIN_MS), the rest is taken over; a second one, at
@@ -34,7 +36,7 @@ Before the first time, as a superuser; then restart Postgres:
 
 and after ` + "`logline migrate` and `logline bootstrap`" + `, make the login:
 
-    create role app login replication password '…';
+    create role app login replication password '…';   (with LOGLINE_SOURCE=poll without replication)
     grant loglineos_sidecar to app;
 
 Example:
@@ -52,6 +54,9 @@ func runServe(s signals, args []string, out, errOut io.Writer) error {
 		return &usageError{err.Error()}
 	}
 	log := newLogger(c, errOut)
+	for _, name := range config.Unknown() {
+		log.Warn("a variable is set that nothing reads: .env.example lists all", "name", name)
+	}
 	listener, err := app.Listen(c.Listen)
 	if err != nil {
 		return err
@@ -205,7 +210,7 @@ prints. A second run goes on with the same data. It is for trying and for develo
 production.
 
     --data-dir DIR   data and DIR/up.env with the connection strings; default .logline
-    --listen ADDR    where /healthz and /readyz answer; default 127.0.0.1:8787
+    --listen ADDR    where /healthz, /readyz and /metrics answer; default 127.0.0.1:8787
     --database URL   use this Postgres instead, as a superuser (for another login: logline help
                      serve); it must have wal_level=logical
     --quiet          print nothing but errors and the ready line

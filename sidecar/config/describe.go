@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -35,6 +37,30 @@ func Describe() []Variable {
 		})
 	}
 	return variables
+}
+
+// Unknown returns the variables of the environment that begin as ours do, and that nothing reads: most likely
+// their names are misspelt.
+func Unknown() []string {
+	// What `logline up` writes for clients, and what builds for tests and benchmarks read.
+	known := []string{"LOGLINE_URL", "LOGLINE_FAILPOINTS", "LOGLINE_DISABLE"}
+	for _, v := range Describe() {
+		known = append(known, v.Name)
+	}
+	for name := range strings.SplitSeq(os.Getenv("LOGLINE_SECRETS"), ",") {
+		name, _, _ = strings.Cut(strings.TrimSpace(name), "@")
+		known = append(known, name)
+	}
+	var unknown []string
+	for _, pair := range os.Environ() {
+		name, _, _ := strings.Cut(pair, "=")
+		if strings.HasPrefix(name, "LOGLINE_") && !strings.HasPrefix(name, "LOGLINE_TOKEN_") &&
+			!strings.HasPrefix(name, "LOGLINE_BENCH_") && !slices.Contains(known, name) {
+			unknown = append(unknown, name)
+		}
+	}
+	slices.Sort(unknown)
+	return unknown
 }
 
 // Example returns the content of .env.example.

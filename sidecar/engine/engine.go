@@ -212,6 +212,9 @@ func (e *Engine) Hurry() { e.once.Do(func() { close(e.hurry) }) }
 func (e *Engine) drain(limit time.Duration, cancel context.CancelFunc) {
 	e.draining = true
 	failpoint.Hit(failpoint.DrainBegun)
+	if n := len(e.inFlight); n > 0 {
+		e.config.Log.Info("stopping: what runs may finish", "in_flight", n, "at_most_ms", limit.Milliseconds())
+	}
 	deadline := time.NewTimer(limit)
 	defer deadline.Stop()
 	for isLate := false; !isLate && !e.idle(); {

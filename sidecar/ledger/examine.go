@@ -144,6 +144,7 @@ type Slot struct {
 	RetainedBytes          int64
 	SafeBytes              int64 // until the server gives it up; -1 where it never does
 	Holder                 string
+	IsBeingMade            bool // it waits for open write transactions
 }
 
 // Slots lists all of them, the one that retains most first.
@@ -153,8 +154,9 @@ func (x *Examination) Slots(ctx context.Context) ([]Slot, error) {
 			coalesce(pg_wal_lsn_diff(case when pg_is_in_recovery() then pg_last_wal_replay_lsn()
 				else pg_current_wal_lsn() end, s.restart_lsn), 0)::bigint,
 			coalesce(s.safe_wal_size, -1),
-			coalesce(format('pid %s (%s) since %s', a.pid, coalesce(host(a.client_addr), 'this host'),
-				date_trunc('second', a.backend_start)), '')
+			coalesce('pid ' || s.active_pid, '') || coalesce(format(' (%s) since ',
+				coalesce(host(a.client_addr), 'this host')) || date_trunc('second', a.backend_start), ''),
+			s.active and s.slot_type = 'logical' and s.confirmed_flush_lsn is null
 		from pg_replication_slots s left join pg_stat_activity a on a.pid = s.active_pid
 		order by 7 desc`)
 	if err != nil {
@@ -186,27 +188,38 @@ type OpenTransaction struct {
 	Database, Who    string
 	Age              time.Duration
 	IsWriting, Holds bool // it has an id: a slot waits for it to be made; it holds back what others may forget
+	IsHidden         bool // this login may not see its age
 }
 
 // OpenTransactions lists those of the whole server, other databases too, that are older than age.
 func (x *Examination) OpenTransactions(ctx context.Context, age time.Duration) ([]OpenTransaction, error) {
+	return x.transactions(ctx, `backend_type = 'client backend'
+		and clock_timestamp() - xact_start > make_interval(secs => $1)`, age.Seconds())
+}
+
+// WritingTransactions lists those of the whole server that have written, for which a new slot waits.
+func (x *Examination) WritingTransactions(ctx context.Context) ([]OpenTransaction, error) {
+	return x.transactions(ctx, "backend_xid is not null")
+}
+
+func (x *Examination) transactions(ctx context.Context, which string, arguments ...any) ([]OpenTransaction, error) {
 	rows, err := x.conn.Query(ctx, `select pid, coalesce(application_name, ''), coalesce(datname, ''),
-			coalesce(usename, ''), extract(epoch from clock_timestamp() - xact_start)::float8,
-			backend_xid is not null, backend_xmin is not null
+			coalesce(usename, ''), coalesce(extract(epoch from clock_timestamp() - xact_start), 0)::float8,
+			backend_xid is not null, backend_xmin is not null, xact_start is null
 		from pg_stat_activity
-		where pid <> pg_backend_pid() and backend_type = 'client backend'
-			and clock_timestamp() - xact_start > make_interval(secs => $1)
+		where pid <> pg_backend_pid() and `+which+`
 		union all
-		select 0, gid, database, owner, extract(epoch from clock_timestamp() - prepared)::float8, true, true
+		select 0, gid, database, owner, extract(epoch from clock_timestamp() - prepared)::float8, true, true, false
 		from pg_prepared_xacts
-		order by 5 desc limit 10`, age.Seconds())
+		order by 5 desc limit 10`, arguments...)
 	if err != nil {
 		return nil, fmt.Errorf("read the open transactions: %w", err)
 	}
 	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (OpenTransaction, error) {
 		var t OpenTransaction
 		var seconds float64
-		err := row.Scan(&t.PID, &t.Name, &t.Database, &t.Who, &seconds, &t.IsWriting, &t.Holds)
+		err := row.Scan(&t.PID, &t.Name, &t.Database, &t.Who, &seconds, &t.IsWriting, &t.Holds,
+			&t.IsHidden)
 		t.Age = time.Duration(seconds * float64(time.Second))
 		return t, err
 	})
@@ -216,19 +229,42 @@ func (x *Examination) OpenTransactions(ctx context.Context, age time.Duration) (
 	return found, nil
 }
 
-// Leader is who led last, and when its heart beat last. ok is false where nobody has led yet.
-func (x *Examination) Leader(ctx context.Context, slot string) (node, source string, silent time.Duration,
-	ok bool, err error) {
-	var seconds float64
-	err = x.conn.QueryRow(ctx, `select node, source, extract(epoch from clock_timestamp() - beat_at)::float8
-		from engine.leader where slot = $1`, slot).Scan(&node, &source, &seconds)
-	if errors.Is(err, pgx.ErrNoRows) || IsEngineMissing(err) {
-		return "", "", 0, false, nil
-	}
+// Leadership is who leads a cell.
+type Leadership struct {
+	IsHeld       bool   // somebody holds the cell's lock
+	Node, Source string // of who has beaten last, holder or not; "" where nobody has
+	Silent       time.Duration
+}
+
+// Leadership reads it, as the sidecar's role where the login may become it. lockClass is the first half of the
+// lock's key.
+func (x *Examination) Leadership(ctx context.Context, slot string, lockClass int) (Leadership, error) {
+	var found Leadership
+	tx, err := x.conn.Begin(ctx)
 	if err != nil {
-		return "", "", 0, false, fmt.Errorf("read the leader: %w", err)
+		return found, fmt.Errorf("read who leads: %w", err)
 	}
-	return node, source, time.Duration(seconds * float64(time.Second)), true, nil
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // it has written nothing
+	if _, err := tx.Exec(ctx, "set local role "+Role); err != nil {
+		return found, fmt.Errorf("read who leads: %w", err)
+	}
+	err = tx.QueryRow(ctx, `select exists (
+			select from pg_locks
+			where locktype = 'advisory' and granted and objsubid = 2 and classid = $1::int4::oid
+				and objid = (hashtext($2)::bigint & 4294967295)::oid
+				and database = (select oid from pg_database where datname = current_database())
+		)`, lockClass, slot).Scan(&found.IsHeld)
+	if err != nil {
+		return found, fmt.Errorf("read who leads: %w", err)
+	}
+	var seconds float64
+	err = tx.QueryRow(ctx, `select node, source, extract(epoch from clock_timestamp() - beat_at)::float8
+		from engine.leader where slot = $1`, slot).Scan(&found.Node, &found.Source, &seconds)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) && !IsEngineMissing(err) {
+		return found, fmt.Errorf("read who leads: %w", err)
+	}
+	found.Silent = max(0, time.Duration(seconds*float64(time.Second)))
+	return found, nil
 }
 
 // TryReplication connects as the tail does, and asks the server who it is.

@@ -153,10 +153,18 @@ func (s *session) care(ctx context.Context) error {
 			(select setting::bigint from pg_settings where name = 'max_slot_wal_keep_size'),
 			array(select slot_name::text from pg_replication_slots where not active order by 1),
 			case when $2 then '' else coalesce((
-				select string_agg(format('pid %s (%s, since %s)', pid, datname, xact_start), '; ')
-				from pg_stat_activity
-				where backend_xid is not null and pid <> pg_backend_pid()
-			), '') end
+				select string_agg(b.text, '; ')
+				from (
+					select format('pid %s (%s in %s%s)', pid, usename, datname,
+						coalesce(', since ' || date_trunc('second', xact_start), ''))
+					from pg_stat_activity
+					where backend_xid is not null and pid <> pg_backend_pid()
+					union all
+					select format('prepared transaction %L (%s in %s, since %s)', gid, owner, database,
+						date_trunc('second', prepared))
+					from pg_prepared_xacts
+				) b (text)
+			), 'those have just ended') end
 		from (select) one
 		left join pg_replication_slots m on m.slot_name = $1`, s.config.Slot, streams).
 		Scan(&f.end, &f.status, &f.safe, &f.retained, &f.keepMB, &f.inactive, &f.blockers)

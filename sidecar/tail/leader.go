@@ -31,8 +31,8 @@ const leaderSQL = `create table if not exists engine.leader (
 	beat_at timestamptz not null
 ) with (fillfactor = 50)`
 
-// lockClass is the first half of the lock's key; the second is the hash of the slot's name.
-const lockClass = 1819240300
+// LockClass is the first half of the lock's key; the second is the hash of the slot's name.
+const LockClass = 1819240300
 
 // makeTables makes the tail's tables, and the schema where somebody dropped it. A table that several make at
 // once is there afterwards, whoever won.
@@ -69,6 +69,7 @@ func (s *session) withTables(ctx context.Context, conn *pgx.Conn, do func() erro
 type holder struct {
 	pid, silentMs int
 	node          string
+	source        Source
 	beatAt        time.Time // zero: it has not beaten yet
 }
 
@@ -76,6 +77,7 @@ type holder struct {
 func (s *session) waitToLead(ctx context.Context) error {
 	var seen holder
 	var seenAt time.Time
+	told := 0 // the pid of the leader that was told of
 	for {
 		now, isOurs, err := s.tryLock(ctx)
 		if err != nil {
@@ -91,6 +93,10 @@ func (s *session) waitToLead(ctx context.Context) error {
 		if now.pid != seen.pid || !now.beatAt.Equal(seen.beatAt) {
 			seen, seenAt = now, time.Now()
 		}
+		if now.source != "" && now.pid != told {
+			told = now.pid
+			s.tellStandby(now)
+		}
 		s.standsBy("another sidecar leads: " + now.node)
 		if now.pid != 0 && (time.Since(seenAt) > staleAfter ||
 			!now.beatAt.IsZero() && now.silentMs > int(staleAfter.Milliseconds())) {
@@ -102,6 +108,17 @@ func (s *session) waitToLead(ctx context.Context) error {
 		if !wait(ctx, standbyEvery) {
 			return ctx.Err()
 		}
+	}
+}
+
+// tellStandby logs whom this one stands by for, once for each leader.
+func (s *session) tellStandby(leader holder) {
+	s.config.Log.Info("standing by: another sidecar leads", "node", leader.node, "source", leader.source,
+		"pid", leader.pid)
+	if leader.source != s.config.source() {
+		s.config.Log.Warn("the leader has another LOGLINE_SOURCE: give all sidecars of a cell the same; with each "+
+			"change of the leader the slot is dropped or made anew", "node", leader.node, "source", leader.source,
+			"here", s.config.source())
 	}
 }
 
@@ -119,14 +136,14 @@ func (s *session) tryLock(ctx context.Context) (h holder, isOurs bool, err error
 	err = s.withTables(ctx, s.lock, func() error {
 		var beatAt *time.Time
 		err := s.lock.QueryRow(ctx, `select pg_try_advisory_lock($1, hashtext($2)), coalesce(h.pid, 0),
-				coalesce(l.node, 'its name is not known yet'), l.beat_at,
+				coalesce(l.node, 'its name is not known yet'), coalesce(l.source, ''), l.beat_at,
 				coalesce(extract(epoch from clock_timestamp() - l.beat_at) * 1000, 0)::bigint
 			from (select) one
 			left join pg_locks h on h.locktype = 'advisory' and h.granted and h.objsubid = 2
 				and h.classid = $1::int4::oid and h.objid = (hashtext($2)::bigint & 4294967295)::oid
 				and h.database = (select oid from pg_database where datname = current_database())
-			left join engine.leader l on l.slot = $2 and l.pid = h.pid`, lockClass, s.config.Slot).
-			Scan(&isOurs, &h.pid, &h.node, &beatAt, &h.silentMs)
+			left join engine.leader l on l.slot = $2 and l.pid = h.pid`, LockClass, s.config.Slot).
+			Scan(&isOurs, &h.pid, &h.node, &h.source, &beatAt, &h.silentMs)
 		if err == nil && beatAt != nil {
 			h.beatAt = *beatAt
 		}

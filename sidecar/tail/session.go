@@ -107,12 +107,24 @@ func (t *Tail) session(ctx context.Context, everLed bool) (hasLed bool, err erro
 	if t.handler.Lose != nil && ctx.Err() == nil {
 		t.handler.Lose(ctx)
 	}
-	for _, cause := range []error{beatErr, bookErr} {
+	if ctx.Err() != nil {
+		s.config.Log.Info("leading no more: it stops", "slot", s.config.Slot, "undisposed", s.progress.Undisposed())
+	}
+	for _, cause := range []error{beatErr, bookErr, err} {
 		if cause != nil {
-			return true, cause
+			return true, s.explainEnd(cause)
 		}
 	}
-	return true, err
+	return true, nil
+}
+
+// explainEnd says whose doing it was that the server ended a leader's session.
+func (s *session) explainEnd(err error) error {
+	var refusal *pgconn.PgError
+	if errors.As(err, &refusal) && refusal.Code == "57P01" && s.isLate() {
+		return fmt.Errorf("another sidecar has ended this leader, for it had not beaten in time: %w", err)
+	}
+	return err
 }
 
 // open makes the connections and checks what the source needs.

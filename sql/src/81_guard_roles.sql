@@ -53,8 +53,9 @@ begin
         and not (r.rolname = 'loglineos_sidecar' and g.rolname in ('authenticated', 'loglineos_kernel'));
 
     -- Others who can be the owner, the sidecar or a kernel. Looked for through everybody, but not through
-    -- those who are expected: whoever is a member of these is found there. The sidecar's own login is told
-    -- by its right to replicate, or is the one that asks.
+    -- those who are expected: whoever is a member of these is found there. A login of the sidecar's own is a
+    -- member of its role directly, can not pass it on, and is nothing else here; whether it may replicate
+    -- says nothing, since one that polls, or has REPLICATION_URL beside it, need not.
     return query
     with recursive edge as (
         -- Postgres 16 makes a role's maker its administrator, who can not use it.
@@ -82,6 +83,7 @@ begin
             or g.rolname in ('loglineos_sidecar', 'loglineos_kernel') and not exists (
                 select from pg_catalog.pg_database as d where d.datdba = e.member
             )
+            or g.rolname in ('anon', 'authenticated', 'service_role', 'authenticator')
         union
         select r.held, e.member
         from reach as r
@@ -94,10 +96,22 @@ begin
             else 'Revoke it from the role through which this one is a member.' end
     from reach as c
     join pg_catalog.pg_roles as r on r.oid = c.member
-    where not (
+    where (c.held = p_owner or c.held in (to_regrole('loglineos_sidecar'), to_regrole('loglineos_kernel')))
+        and not (
             c.held = to_regrole('loglineos_sidecar')
             and r.rolcanlogin
-            and (r.rolreplication or r.rolname = session_user)
+            and not r.rolcreaterole
+            and exists (
+                select from pg_catalog.pg_auth_members as m where m.member = c.member and m.roleid = c.held
+            )
+            and not exists (
+                select
+                from pg_catalog.pg_auth_members as m
+                where m.member = c.member and m.roleid = c.held and m.admin_option
+            )
+            and not exists (
+                select from reach as other where other.member = c.member and other.held <> c.held
+            )
         );
 
     -- Who reads as a client, past the policies.

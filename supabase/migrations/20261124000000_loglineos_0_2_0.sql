@@ -4096,8 +4096,9 @@ begin
         and not (r.rolname = 'loglineos_sidecar' and g.rolname in ('authenticated', 'loglineos_kernel'));
 
     -- Others who can be the owner, the sidecar or a kernel. Looked for through everybody, but not through
-    -- those who are expected: whoever is a member of these is found there. The sidecar's own login is told
-    -- by its right to replicate, or is the one that asks.
+    -- those who are expected: whoever is a member of these is found there. A login of the sidecar's own is a
+    -- member of its role directly, can not pass it on, and is nothing else here; whether it may replicate
+    -- says nothing, since one that polls, or has REPLICATION_URL beside it, need not.
     return query
     with recursive edge as (
         -- Postgres 16 makes a role's maker its administrator, who can not use it.
@@ -4125,6 +4126,7 @@ begin
             or g.rolname in ('loglineos_sidecar', 'loglineos_kernel') and not exists (
                 select from pg_catalog.pg_database as d where d.datdba = e.member
             )
+            or g.rolname in ('anon', 'authenticated', 'service_role', 'authenticator')
         union
         select r.held, e.member
         from reach as r
@@ -4137,10 +4139,22 @@ begin
             else 'Revoke it from the role through which this one is a member.' end
     from reach as c
     join pg_catalog.pg_roles as r on r.oid = c.member
-    where not (
+    where (c.held = p_owner or c.held in (to_regrole('loglineos_sidecar'), to_regrole('loglineos_kernel')))
+        and not (
             c.held = to_regrole('loglineos_sidecar')
             and r.rolcanlogin
-            and (r.rolreplication or r.rolname = session_user)
+            and not r.rolcreaterole
+            and exists (
+                select from pg_catalog.pg_auth_members as m where m.member = c.member and m.roleid = c.held
+            )
+            and not exists (
+                select
+                from pg_catalog.pg_auth_members as m
+                where m.member = c.member and m.roleid = c.held and m.admin_option
+            )
+            and not exists (
+                select from reach as other where other.member = c.member and other.held <> c.held
+            )
         );
 
     -- Who reads as a client, past the policies.
@@ -4586,6 +4600,7 @@ grant execute on function ledger_private.standing_walls()
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
 -- Sources: 12336aa829412e9eecaede9f06e8e2f4d3c977ab57b6b670d390c1a4653824ab
+-- Sources: b5b6c293088f3dc32467bb728947b47c3055c6b128717c05b52c0d8628ae4168
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -4964,7 +4979,7 @@ begin
         ('ledger_private.refuse_sidecar', 'e9e0bfb2ff32270f737d595c22007c5d2ba06ae9668eb0e2af15970f8404019f'),
         ('ledger_private.refuse_span', 'c0e6fe7dffc9a462e7e33bc345c6b908afb309860e8bf974c2ecf8be9d9588f4'),
         ('ledger_private.refuse_while_importing', 'df719095fd1e39068666b939d6f207067f471614d393cd7f9246ca26962e7af7'),
-        ('ledger_private.role_faults', 'fb964b745a98010b8b70bfdc4d5c42698e38c3004dfcbfbe31b488aa01012267'),
+        ('ledger_private.role_faults', '043c0e15fdf6d4cef21a49a73991942579ee60a179a8a13179ef0a34c390d97a'),
         ('ledger_private.sha1', '122d1c1496cc6028356c6db4963b39d0f2bfe6213906cc98ae05550ab8cab0e0'),
         ('ledger_private.shape_fault', '443895637df117b02edd1c297abeeb56dc607f446b7adb4c351e606553f6040d'),
         ('ledger_private.shape_faults', 'fdb66240d6f193c7c690953c47ddd906105d5f94326b7081684cbd41ead1a03e'),

@@ -89,7 +89,7 @@ func TestTheDoctorFindsNothingWrongWithAWorkingSystem(t *testing.T) {
 		"transactions", "clock", "role", "ledger", "walls", "publication", "leader", "manifest", "signing key"} {
 		tells(t, found, check, app.Fine)
 	}
-	tells(t, found, "slot", app.Fine, "leads")
+	tells(t, found, "slot", app.Fine, "in use by pid")
 	tells(t, found, "leader", app.Fine, "e2e leads, by wal")
 	found = s.doctor("LOGLINE_SOURCE=poll")
 	tells(t, found, "replication", app.Skipped, "poll")
@@ -108,7 +108,7 @@ func TestTheDoctorNamesWhatIsWrongAndTheMend(t *testing.T) {
 	tells(t, found, "replication", app.Fault, "may not replicate", "alter role")
 	found = at("postgres://loglineos_sidecar:secret-word@" + host)
 	tells(t, found, "connection", app.Fault, "password", "DATABASE_URL")
-	tells(t, found, "everything in the database", app.Skipped)
+	tells(t, found, "database", app.Skipped, "it can not be reached")
 	base, _, _ := strings.Cut(s.db.SidecarURL, "?")
 	tells(t, at(base+"_not?sslmode=disable"), "connection", app.Fault, "there is no database")
 	tells(t, at(base+"?sslmode=require"), "connection", app.Fault, "encryption")
@@ -151,7 +151,7 @@ func TestTheDoctorKnowsSlots(t *testing.T) {
 	s.exec("select pg_create_logical_replication_slot('two', 'pgoutput')")
 	tells(t, s.doctor(), "max_replication_slots", app.Fault, "all 2", "none is ours", "drop one")
 	tells(t, s.doctor("LOGLINE_SLOT=one"), "max_replication_slots", app.Warning, "could not be made anew")
-	tells(t, s.doctor("LOGLINE_SLOT=one"), "slot", app.Warning, "nobody leads")
+	tells(t, s.doctor("LOGLINE_SLOT=one"), "slot", app.Warning, "nobody reads it")
 	tells(t, s.doctor(), "max_slot_wal_keep_size", app.Warning, "is little")
 	eventually(t, "the server gives the slots up", func() bool {
 		s.exec("create table public.filler as select repeat('x', 500) from generate_series(1, 40000)")

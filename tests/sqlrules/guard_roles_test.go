@@ -58,17 +58,40 @@ func TestFindsMembersWhoShouldBeNone(t *testing.T) {
 		attacks = append(attacks, a)
 	}
 	for _, held := range []string{"keeper", "loglineos_sidecar", "loglineos_kernel"} {
+		// A plain login that is a member of the sidecar's role, and of nothing else, is a sidecar's own.
+		if held != "loglineos_sidecar" {
+			attacks = append(attacks,
+				attack{name: held + " for a login", do: others + "grant " + held + " to x", walls: []string{"role x"}},
+				attack{name: held + " for an odd login", do: others + `create role "a to b" login; grant ` + held +
+					` to "a to b"`, walls: []string{`role "a to b"`}},
+			)
+		}
 		attacks = append(attacks,
-			attack{name: held + " for a login", do: others + "grant " + held + " to x", walls: []string{"role x"}},
 			attack{name: held + " to pass on", do: others + "grant " + held + " to x, anon with admin option",
 				walls: []string{"role x", "role anon"}},
-			attack{name: held + " for an odd login", do: others + `create role "a to b" login; grant ` + held +
-				` to "a to b"`, walls: []string{`role "a to b"`}},
 			attack{name: held + " at second hand", do: others + "grant " + held + " to middle; grant middle to x",
 				walls: []string{"role middle", "role x"}},
 			attack{name: held + " for a client, at second hand", do: others + "grant " + held + " to middle; " +
 				"grant middle to anon", walls: []string{"role middle", "role anon"}},
 		)
+	}
+	for _, client := range []string{"anon", "authenticated", "service_role", "authenticator"} {
+		attacks = append(attacks,
+			attack{name: "a sidecar's login that is " + client, do: others + "grant loglineos_sidecar, " + client +
+				" to x", walls: []string{"role x"}},
+			attack{name: "a sidecar's login that is " + client + " at second hand", do: others +
+				"grant loglineos_sidecar, middle to x; grant " + client + " to middle", walls: []string{"role x"}},
+		)
+	}
+	for problem, do := range map[string]string{
+		"is a kernel, too":        "grant loglineos_kernel to x",
+		"is the owner, too":       "grant keeper to x",
+		"makes roles":             "alter role x createrole",
+		"is bound by nothing":     "alter role x bypassrls",
+		"is a group, not a login": "alter role x nologin",
+	} {
+		attacks = append(attacks, attack{name: "a sidecar's login that " + problem,
+			do: others + "grant loglineos_sidecar to x; " + do, walls: []string{"role x"}})
 	}
 	attacks = append(attacks,
 		attack{name: "through the sidecar's login", do: others + "create role app login replication; " +
@@ -146,11 +169,14 @@ func TestLetsHonestRolesBe(t *testing.T) {
 			alter table ledger.universal_registry owner to keeper`,
 		"made by an administrator": "create role chief createrole; set local role chief; create role keeper; " +
 			"set local role none; alter table ledger.universal_registry owner to keeper",
-		"backup":               "create role backup login bypassrls; grant pg_read_all_data to backup",
-		"sidecar's own login":  "create role app login replication; grant loglineos_sidecar to app",
-		"sidecar's role":       "alter role loglineos_sidecar login replication password 'x'",
-		"a login of a client":  "create role app login; grant authenticated to app",
-		"a login of a backend": "create role app login; grant service_role to app",
+		"backup":                   "create role backup login bypassrls; grant pg_read_all_data to backup",
+		"sidecar's own login":      "create role app login replication; grant loglineos_sidecar to app",
+		"a login that polls":       "create role app login; grant loglineos_sidecar to app",
+		"one without inherit":      `create role "a to b" login noinherit; grant loglineos_sidecar to "a to b"`,
+		"one that sees statistics": "create role app login; grant loglineos_sidecar, pg_read_all_stats to app",
+		"sidecar's role":           "alter role loglineos_sidecar login replication password 'x'",
+		"a login of a client":      "create role app login; grant authenticated to app",
+		"a login of a backend":     "create role app login; grant service_role to app",
 		"settings": "alter role loglineos_sidecar set work_mem = '8MB'; alter role anon set search_path = ledger; " +
 			"create role app login; alter role app set row_security = off",
 		"defaults in public": "alter default privileges in schema public grant all on tables to anon, public",
@@ -168,24 +194,36 @@ func TestLetsHonestRolesBe(t *testing.T) {
 	}
 }
 
-// A sidecar's login that may not replicate is named, but not to itself: who has set it up knows it.
-func TestNamesASidecarsLoginToOthersOnly(t *testing.T) {
+// What the walls are does not depend on who looks: the owner and a login of the sidecar's hear the same, of
+// that login and of others.
+func TestSaysTheSameOfRolesToEveryReader(t *testing.T) {
 	t.Parallel()
 	db := pgtest.NewCluster(t, nil).New(t)
 	conn := connect(t, db.URL)
-	run(t, conn, "create role app login password 'x'; grant loglineos_sidecar to app")
-	config, err := pgx.ParseConfig(db.URL)
-	if err != nil {
-		t.Fatal(err)
+	run(t, conn, `create role app login password 'x'; grant loglineos_sidecar to app;
+		create role worse login password 'x' createrole; grant loglineos_sidecar to worse`)
+	want := guardCheck(t, conn)
+	wantNamed(t, want, "role worse")
+	for _, f := range want {
+		if f.Wall == "role app" {
+			t.Errorf("%s %s", f.Wall, f.Problem)
+		}
 	}
-	config.User, config.Password = "app", "x"
-	app, err := pgx.ConnectConfig(t.Context(), config)
-	if err != nil {
-		t.Fatal(err)
+	for _, user := range []string{"app", "worse"} {
+		config, err := pgx.ParseConfig(db.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		config.User, config.Password = user, "x"
+		reader, err := pgx.ConnectConfig(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = reader.Close(context.Background()) })
+		if got := guardCheck(t, reader); !slices.Equal(got, want) {
+			t.Errorf("%s is told %v, the owner %v", user, got, want)
+		}
 	}
-	t.Cleanup(func() { _ = app.Close(context.Background()) })
-	wantWallsStand(t, app)
-	wantNamed(t, guardCheck(t, conn), "role app")
 }
 
 // mendOwner does what a new owner must do, if there is one.

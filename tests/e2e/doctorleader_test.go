@@ -1,0 +1,144 @@
+package e2e_test
+
+import (
+	"context"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/loglineos/loglineos/sidecar/app"
+)
+
+// has waits until the doctor tells it.
+func (s *system) has(check string, level app.Level, word string, more ...string) {
+	s.t.Helper()
+	eventually(s.t, "the doctor says "+word, func() bool {
+		for _, f := range s.doctor(more...) {
+			if f.Check == check && f.Level == level && strings.Contains(f.Cause, word) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// send sends a signal that does not end the process.
+func send(t *testing.T, p *process, signal syscall.Signal) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(signal); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What the doctor says of the slot and of the leader fits together: one that leads, is frozen, is gone, and one
+// that has another source.
+func TestTheDoctorSaysOneThingOfTheLeader(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	sidecar := s.serve()
+	tells(t, s.doctor(), "leader", app.Fine, "e2e leads, by wal; it beat", "ago")
+	send(t, sidecar, syscall.SIGSTOP)
+	s.has("leader", app.Warning, "e2e holds the lead, and beat")
+	send(t, sidecar, syscall.SIGCONT)
+	s.has("leader", app.Fine, "e2e leads")
+	sidecar.kill()
+	eventually(t, "the server has seen it go", func() bool {
+		return one[bool](s, "select not active from pg_replication_slots")
+	})
+	found := s.doctor()
+	tells(t, found, "slot", app.Warning, "nobody reads it", "logline serve")
+	tells(t, found, "leader", app.Warning, "nobody leads: e2e did last", "logline serve")
+
+	other := s.serve("LOGLINE_SOURCE=poll", "LOGLINE_NODE=other")
+	s.has("slot", app.Fine, "not needed while other leads by poll")
+	tells(t, s.doctor(), "leader", app.Warning, "other leads, by poll, and LOGLINE_SOURCE is wal here")
+	standby := s.spawn()
+	eventually(t, "the standby says for whom it stands by, and what is wrong", func() bool {
+		log := standby.err.String()
+		return strings.Contains(log, "standing by: another sidecar leads\" node=other source=poll") &&
+			strings.Contains(log, "the leader has another LOGLINE_SOURCE")
+	})
+	send(t, other, syscall.SIGSTOP)
+	s.has("leader", app.Fine, "e2e leads, by wal")
+	send(t, other, syscall.SIGCONT)
+	eventually(t, "who was frozen says that another one has ended it, and for whom it stands by", func() bool {
+		log := other.err.String()
+		return strings.Contains(log, "another sidecar has ended this leader") &&
+			strings.Contains(log, "standing by: another sidecar leads\" node=e2e source=wal")
+	})
+}
+
+// A slot that waits for a transaction is not said to lead; the transaction is named, however young, also to a
+// login that may not see since when it is open.
+func TestTheDoctorNamesWhatASlotWaitsFor(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	conn, err := pgx.Connect(t.Context(), s.db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(t.Context(), "begin; select pg_current_xact_id()"); err != nil {
+		t.Fatal(err)
+	}
+	sidecar := s.spawn()
+	s.has("slot", app.Warning, "is being made, and waits")
+	tells(t, s.doctor(), "transactions", app.Warning, "may not see since when", "no slot can be made")
+	tells(t, s.doctor("DATABASE_URL="+s.db.URL), "transactions", app.Warning, "has been open for")
+	eventually(t, "/readyz names it", func() bool {
+		return strings.Contains(sidecar.readiness().Degraded["tail"], "in "+s.db.Name+")")
+	})
+}
+
+// A login that can not replicate polls, and no reader of the walls takes it for a stranger.
+func TestAPlainLoginThatPollsIsNoFallenWall(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.exec("create role plain login password 'plain'; grant loglineos_sidecar to plain")
+	parsed, err := url.Parse(s.db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed.User = url.UserPassword("plain", "plain")
+	s.serve("DATABASE_URL="+parsed.String(), "LOGLINE_SOURCE=poll")
+	for _, reader := range []string{s.db.URL, s.db.SidecarURL, parsed.String()} {
+		tells(t, s.doctor("DATABASE_URL="+reader, "LOGLINE_SOURCE=poll"), "walls", app.Fine)
+	}
+}
+
+// Whoever pins a root and forgets the key hears of it, as does who misspells a variable.
+func TestAForgottenKeyAndAMisspeltVariableAreTold(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	root := "LOGLINE_TRUST_ROOT=" + strings.Repeat("ab", 32)
+	found := s.doctor(root, "LOGLINE_SOURC=poll")
+	tells(t, found, "signing key", app.Warning, "not signed", "LOGLINE_SIGNING_KEY_FILE")
+	tells(t, found, "environment", app.Warning, "LOGLINE_SOURC ")
+	tells(t, s.doctor("LOGLINE_SIGNING_KEY_FILE="+filepath.Join(t.TempDir(), "none")), "signing key", app.Fault,
+		"correct the path")
+	sidecar := s.serve(root, "LOGLINE_SOURC=poll")
+	for _, line := range []string{"what this sidecar appends is not signed", "LOGLINE_SOURC"} {
+		if !strings.Contains(sidecar.err.String(), line) {
+			t.Errorf("the log lacks %q", line)
+		}
+	}
+}
+
+// up.env is enough to start a second sidecar that signs.
+func TestUpEnvNamesTheSidecarsKey(t *testing.T) {
+	t.Parallel()
+	l := up(t, t.TempDir(), "--quiet")
+	if _, err := os.Stat(l.env["LOGLINE_SIGNING_KEY_FILE"]); err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"LOGLINE_LISTEN=127.0.0.1:0", "LOGLINE_NODE=second"}
+	for _, name := range []string{"DATABASE_URL", "LOGLINE_TRUST_ROOT", "LOGLINE_SIGNING_KEY_FILE"} {
+		env = append(env, name+"="+l.env[name])
+	}
+	tells(t, examine(t, env), "signing key", app.Fine, "leads to the pinned root")
+}
