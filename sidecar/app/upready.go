@@ -83,8 +83,8 @@ func serveStatus(listener net.Listener, status httpapi.Status) (stop func(), err
 func (u *up) unready(reason string, byRow bool) {
 	fmt.Fprintf(u.Out, "not ready  %s  %s\n", u.env["LOGLINE_URL"], reason)
 	if !byRow {
-		fmt.Fprintf(u.Out, "           Postgres stays up. To mend it: . %s, then psql \"$DATABASE_URL\". Ctrl-C stops "+
-			"everything.\n", filepath.Join(u.Dir, "up.env"))
+		fmt.Fprintf(u.Out, "           Postgres stays up. To mend it: . %s, then psql \"$DATABASE_URL\". "+
+			"Ctrl-C stops everything.\n", filepath.Join(u.Dir, "up.env"))
 		return
 	}
 	fmt.Fprintf(u.Out, "           Postgres stays up. To mend it: . %s, then logline manifest > FILE, change "+

@@ -202,7 +202,8 @@ func (x *Examination) WritingTransactions(ctx context.Context) ([]OpenTransactio
 	return x.transactions(ctx, "backend_xid is not null")
 }
 
-func (x *Examination) transactions(ctx context.Context, which string, arguments ...any) ([]OpenTransaction, error) {
+func (x *Examination) transactions(ctx context.Context, which string, arguments ...any) (
+	[]OpenTransaction, error) {
 	rows, err := x.conn.Query(ctx, `select pid, coalesce(application_name, ''), coalesce(datname, ''),
 			coalesce(usename, ''), coalesce(extract(epoch from clock_timestamp() - xact_start), 0)::float8,
 			backend_xid is not null, backend_xmin is not null, xact_start is null
@@ -236,8 +237,8 @@ type Leadership struct {
 	Silent       time.Duration
 }
 
-// Leadership reads it, as the sidecar's role where the login may become it. lockClass is the first half of the
-// lock's key.
+// Leadership reads it, as the sidecar's role where the login may become it. lockClass is the first half of
+// the lock's key.
 func (x *Examination) Leadership(ctx context.Context, slot string, lockClass int) (Leadership, error) {
 	var found Leadership
 	tx, err := x.conn.Begin(ctx)

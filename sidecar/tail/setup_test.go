@@ -104,7 +104,8 @@ func TestOpenWriteTransactionDelaysTheSlotAndIsNamed(t *testing.T) {
 	w := f.follow(t)
 	eventually(t, "the tail names who is in its way", func() bool {
 		_, fault := w.tail.State()
-		return strings.Contains(fault, "waits for open write transactions") && strings.Contains(fault, "pid "+pid) &&
+		return strings.Contains(fault, "waits for open write transactions") &&
+			strings.Contains(fault, "pid "+pid) &&
 			strings.Contains(fault, "in "+f.db.Name+")") // since when, this login may not see
 	})
 	w.reaches(t, Polling)

@@ -4628,8 +4628,7 @@ grant execute on function ledger_private.standing_walls()
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: 12336aa829412e9eecaede9f06e8e2f4d3c977ab57b6b670d390c1a4653824ab
--- Sources: b5b6c293088f3dc32467bb728947b47c3055c6b128717c05b52c0d8628ae4168
+-- Sources: f1530e783e039dfa0bda5c81674ce6af70330fed97c042f5df56df62190924df
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)

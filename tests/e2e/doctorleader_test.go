@@ -35,8 +35,8 @@ func send(t *testing.T, p *process, signal syscall.Signal) {
 	}
 }
 
-// What the doctor says of the slot and of the leader fits together: one that leads, is frozen, is gone, and one
-// that has another source.
+// What the doctor says of the slot and of the leader fits together: of one that leads, is frozen, is gone,
+// and of one that has another source.
 func TestTheDoctorSaysOneThingOfTheLeader(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
