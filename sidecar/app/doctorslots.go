@@ -193,7 +193,8 @@ func OldTransactions(open []ledger.OpenTransaction) []Finding {
 		if t.IsWriting {
 			effect = "; it has written: no slot can be made before it ends, and ours keeps all WAL since"
 		}
-		f := Finding{"transactions", Warning, fmt.Sprintf("pid %d%s of %s%s", t.PID, inBrackets(t.Name), what, effect),
+		cause := fmt.Sprintf("pid %d%s of %s%s", t.PID, inBrackets(t.Name), what, effect)
+		f := Finding{"transactions", Warning, cause,
 			fmt.Sprintf("end it where it was begun, or select pg_terminate_backend(%d)", t.PID)}
 		if t.PID == 0 {
 			f.Cause = fmt.Sprintf("the prepared transaction %q of %s%s", t.Name, what, effect)
