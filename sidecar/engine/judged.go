@@ -58,7 +58,7 @@ func (e *Engine) judgedUpTo() span.Snapshot {
 }
 
 // readJudged finds out where policies begin: where the tail's cursor stands; or, where that or the list of
-// the lanes that are behind is gone, where the newest policy_cursor says.
+// the lanes that are behind is gone, where the newest policy_cursor says; or where 0.1.0 has ended.
 func (e *Engine) readJudged(ctx context.Context, since string) (ledger.Judged, error) {
 	start, err := span.ParseSnapshot(since)
 	if err != nil {
@@ -70,7 +70,15 @@ func (e *Engine) readJudged(ctx context.Context, since string) (ledger.Judged, e
 			return ledger.Judged{Snapshot: start, Behind: behind}, err
 		}
 	}
-	return e.config.Ledger.LastPolicyCursor(ctx)
+	last, err := e.config.Ledger.LastPolicyCursor(ctx)
+	if err != nil || !last.Snapshot.IsZero() {
+		return last, err
+	}
+	before, err := e.judgedBefore(ctx)
+	if err == nil && !before.Snapshot.IsZero() && !start.IsZero() {
+		before.Snapshot = start // which 0.1.0 has left; no lane of its was behind
+	}
+	return before, err
 }
 
 // readVersions reads the policies that may judge a row from the transaction horizon on.

@@ -190,7 +190,8 @@ func (e *Engine) laneBooted(l *lane, batch []*item, result laneResult) {
 	var refusal *span.RunError
 	switch {
 	case result.err == nil:
-	case len(batch) > 1 && (errors.As(result.err, &refusal) || errors.Is(result.err, errTooLarge)):
+	case len(batch) > 1 && (errors.As(result.err, &refusal) || errors.Is(result.err, errTooLarge) ||
+		ledger.IsUnreadable(result.err)):
 		for _, it := range batch { // back in front, in their order, and half as many at once
 			it.most = (len(batch) + 1) / 2
 		}
@@ -201,6 +202,9 @@ func (e *Engine) laneBooted(l *lane, batch []*item, result laneResult) {
 		return
 	case errors.As(result.err, &refusal):
 		e.laneFailed(l, batch[0], refusal)
+		return
+	case ledger.IsUnreadable(result.err):
+		e.laneFailed(l, batch[0], &span.RunError{Code: span.RunException, Message: result.err.Error()})
 		return
 	default:
 		e.laneRetry(l, batch, result.err)

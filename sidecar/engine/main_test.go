@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/loglineos/loglineos/kernels"
 	"github.com/loglineos/loglineos/sidecar/ledger"
@@ -46,6 +47,8 @@ type bench struct {
 	boots     []Job
 	undone    atomic.Int64
 	isTrusted func() bool
+
+	unreadable span.ID // its page is corrupt
 }
 
 // setup starts an engine; change may replace kernels before it runs.
@@ -137,6 +140,9 @@ func (b *bench) booted(kernel string, id span.ID) (n int) {
 }
 
 func (b *bench) load(ctx context.Context, keys []span.Key) ([]*span.Span, error) {
+	if slices.ContainsFunc(keys, func(key span.Key) bool { return key.ID == b.unreadable && !key.ID.IsZero() }) {
+		return nil, fmt.Errorf("read: %w", &pgconn.PgError{Code: "XX001", Message: "missing chunk number 0"})
+	}
 	found, err := b.ledger.Load(ctx, keys)
 	spans := make([]*span.Span, len(keys))
 	for i, key := range keys {

@@ -44,3 +44,7 @@ func hasCode(err error, codes ...string) bool {
 	}
 	return false
 }
+
+// IsUnreadable reports whether err says that the server cannot read a row that it has: its page or its index
+// is corrupt. Trying again does not help; the others of the batch can be read without it.
+func IsUnreadable(err error) bool { return hasCode(err, "XX001", "XX002") }
