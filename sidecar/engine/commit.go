@@ -12,9 +12,12 @@ import (
 
 // commit is a group that waits for its place in a batch.
 type commit struct {
-	group   ledger.Group
-	outcome func(ledger.Outcome)
-	term    int64 // in which the group was made
+	group    ledger.Group
+	outcome  func(ledger.Outcome)
+	term     int64 // in which the group was made
+	isPast   bool  // that is over: it was not written (term.go)
+	isHeldUp bool  // by a transaction of somebody else, when it was tried last
+	waits    int   // how often it was, alone
 }
 
 func (c *commit) rows() int {
@@ -46,14 +49,17 @@ func (e *Engine) submit(group ledger.Group, outcome func(ledger.Outcome)) {
 	if group.Fence != nil && group.Fence.EntityType == "request" && len(e.own) < ownMax {
 		e.own[group.Fence.Key()] = true
 	}
-	e.pending.push(&commit{group, outcome, e.term.Load()})
+	e.pending.push(&commit{group: group, outcome: outcome, term: e.term.Load()})
 }
 
 // commits is what waits for its commit: tenants take turns, and each one's groups come in their order. So a
 // group waits for the commits that are under way, and not for all that a flood has ready.
 type commits struct {
-	tenants map[string][]*commit
-	turn    []string
+	tenants   map[string][]*commit
+	turn      []string
+	apart     map[string]*apart // tenants that were held up
+	apartTurn []string
+	waiting   int // groups that are held up, of all tenants
 }
 
 func (c *commits) push(one *commit) {
@@ -62,12 +68,13 @@ func (c *commits) push(one *commit) {
 	}
 	tenant := one.tenant()
 	if len(c.tenants[tenant]) == 0 {
-		c.turn = append(c.turn, tenant)
+		c.queueTurn(tenant)
 	}
 	c.tenants[tenant] = append(c.tenants[tenant], one)
 }
 
-func (c *commits) empty() bool { return len(c.turn) == 0 }
+// empty reports whether nothing is left that may be tried now.
+func (c *commits) empty() bool { return len(c.turn) == 0 && len(c.apartTurn) == 0 }
 
 // take takes the groups of one commit, and says how many rows they have.
 func (c *commits) take() (batch []*commit, rows int) {
@@ -101,19 +108,32 @@ func (c *commits) take() (batch []*commit, rows int) {
 // flush starts commits. A batch is whatever came while the last ones were under way: one group when
 // the ledger is idle, hundreds under load. There is no timer to wait for.
 func (e *Engine) flush() {
-	for e.committing < commitsMax && !e.pending.empty() {
+	for e.committing < commitsMax && len(e.pending.turn) > 0 {
 		batch, rows := e.pending.take()
 		e.committing++
-		e.start(func(ctx context.Context) {
-			began := time.Now()
-			outcomes := e.appendBatch(ctx, batch)
-			e.stats.CommitTime.Took(time.Since(began))
-			e.do(func() { e.committed(batch, outcomes, rows) })
-		})
+		e.commit(batch, rows, func() { e.committing-- })
 	}
+	e.flushApart()
 }
 
-// appendBatch appends until the outcome is known, or the work is cancelled (nil).
+// commit appends a batch; ended hears when its place is free.
+func (e *Engine) commit(batch []*commit, rows int, ended func()) {
+	for _, c := range batch {
+		c.isHeldUp, c.isPast = false, false
+	}
+	e.start(func(ctx context.Context) {
+		began := time.Now()
+		outcomes := e.appendBatch(ctx, batch)
+		e.stats.CommitTime.Took(time.Since(began))
+		e.do(func() {
+			ended()
+			e.committed(batch, outcomes, rows)
+		})
+	})
+}
+
+// appendBatch appends until the outcome is known, or the work is cancelled (nil). What is held up by a
+// transaction of somebody else is marked so, and comes back without an outcome.
 func (e *Engine) appendBatch(ctx context.Context, batch []*commit) []ledger.Outcome {
 	groups := make([]ledger.Group, len(batch))
 	for i, c := range batch {
@@ -124,7 +144,10 @@ func (e *Engine) appendBatch(ctx context.Context, batch []*commit) []ledger.Outc
 			return nil
 		}
 		if e.isPast(batch) {
-			return []ledger.Outcome{} // see passed
+			for _, c := range batch {
+				c.isPast = true
+			}
+			return make([]ledger.Outcome, len(batch))
 		}
 		outcomes, err := e.config.Ledger.Append(ctx, groups)
 		if err == nil {
@@ -135,6 +158,9 @@ func (e *Engine) appendBatch(ctx context.Context, batch []*commit) []ledger.Outc
 		}
 		if ctx.Err() != nil {
 			return nil
+		}
+		if ledger.IsHeldUp(err) {
+			return e.tellApart(ctx, batch)
 		}
 		delay := backoff(tries)
 		e.config.Log.Warn("commit failed, trying again", "groups", len(groups), "error", err, "in_ms",
@@ -282,18 +308,30 @@ func sameCause(a, b *span.Span) bool {
 
 // committed tells every group its fate and admits the requests that were made.
 func (e *Engine) committed(batch []*commit, outcomes []ledger.Outcome, rows int) {
-	e.committing--
 	if outcomes == nil {
 		return // cancelled: what it was stays open in the ledger
 	}
-	if len(outcomes) == 0 {
-		e.passed(batch)
-		return
+	var held, past []*commit
+	for _, c := range batch {
+		switch {
+		case c.isHeldUp:
+			held, rows = append(held, c), rows-c.rows()
+		case c.isPast:
+			past, rows = append(past, c), rows-c.rows()
+		}
+	}
+	e.putApart(held)
+	e.passed(past)
+	if a := e.pending.apart[batch[0].tenant()]; a != nil && len(held) == 0 {
+		a.most = min(2*a.most+1, commitRowsMax)
 	}
 	e.stats.Commits.Add(1)
 	e.stats.CommittedRows.Add(int64(rows))
 	e.stats.CommitRows.Observe(float64(rows))
 	for i, c := range batch {
+		if c.isHeldUp || c.isPast {
+			continue
+		}
 		outcome := outcomes[i]
 		isWritten := outcome.Err == nil && outcome.Won
 		switch fence := c.group.Fence; {

@@ -121,24 +121,26 @@ type Engine struct {
 	own         map[span.Key]bool // requests appended here whose row has not come back yet
 	loading     loads
 	memory
-	isLoading    bool
-	pending      commits
-	committing   int
-	unborn       map[span.ID]*request // those that may not stand in the ledger yet
-	begotten     begotten
-	birthsArmed  bool
-	lateArmed    bool
-	due          *agenda
-	policies     *rules
-	judging      judging
-	ticks        ticks
-	schedules    *schedules
-	clock        databaseClock
-	isClockKnown bool // it is the database's
-	isClockRead  bool // it is being looked at
-	alarms       []*alarm
-	manifest     *span.Manifest // as dispatch saw it last
-	limits       int            // how often its limits have changed
+	isLoading  bool
+	pending    commits
+	committing int
+	// isCommittingApart: a tenant that was held up is committing.
+	isCommittingApart bool
+	unborn            map[span.ID]*request // those that may not stand in the ledger yet
+	begotten          begotten
+	birthsArmed       bool
+	lateArmed         bool
+	due               *agenda
+	policies          *rules
+	judging           judging
+	ticks             ticks
+	schedules         *schedules
+	clock             databaseClock
+	isClockKnown      bool // it is the database's
+	isClockRead       bool // it is being looked at
+	alarms            []*alarm
+	manifest          *span.Manifest // as dispatch saw it last
+	limits            int            // how often its limits have changed
 
 	stats Stats
 }
@@ -250,7 +252,17 @@ func (e *Engine) idle() bool {
 			return false
 		}
 	}
-	return len(e.inFlight) == 0 && e.committing == 0 && e.pending.empty() && !e.isLoading
+	if e.committing > 0 || e.isCommittingApart || !e.pending.empty() || e.isLoading {
+		return false
+	}
+	for _, r := range e.inFlight {
+		isHeldUp := e.pending.waiting > 0 && (r.phase == committing || r.held != nil ||
+			r.isMarking && r.phase != running)
+		if !e.draining || !isHeldUp { // nobody stays for what somebody else's transaction holds up
+			return false
+		}
+	}
+	return e.draining || e.pending.waiting == 0
 }
 
 // do has the loop run event. It is called from any goroutine but the loop's.

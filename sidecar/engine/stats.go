@@ -25,6 +25,8 @@ type Stats struct {
 	Schedules, Ticks, TicksMissed, TicksSkipped atomic.Int64
 	// LanesBehind are those of policies that read the ledger, because they are slower than their spans come.
 	LanesBehind atomic.Int64
+	// HeldUp counts commits that gave their place up to wait for somebody else's open transaction.
+	HeldUp atomic.Int64
 	// ClockSteps are the jumps of the database's clock that were seen.
 	ClockSteps atomic.Int64
 

@@ -12,17 +12,30 @@ import (
 // statements define (create table if not exists engine.…). Each statement is a transaction of its own, and
 // what exists already is no error. It is safe for concurrent use, also by several sidecars.
 func (l *Ledger) MakeEngine(ctx context.Context, statements ...string) error {
-	if _, err := l.pool.Exec(ctx, "select ledger_private.make_engine()"); err != nil {
+	if err := l.execPatiently(ctx, "select ledger_private.make_engine()"); err != nil {
 		return fmt.Errorf("make the schema engine: %w", err)
 	}
 	for _, statement := range statements {
 		// Two that make one table at once pass its check, and one of them meets the catalog's own keys.
-		if _, err := l.pool.Exec(ctx, statement); err != nil && !hasCode(err, "23505", "42P07", "42710") {
+		if err := l.execPatiently(ctx, statement); err != nil && !hasCode(err, "23505", "42P07", "42710") {
 			return fmt.Errorf("make a table of the schema engine: %w", err)
 		}
 	}
 	return nil
 }
+
+// execPatiently waits longer for a lock than an append may: others make the same, and are done soon.
+func (l *Ledger) execPatiently(ctx context.Context, statement string) error {
+	for tries := 0; ; tries++ {
+		_, err := l.pool.Exec(ctx, statement)
+		if tries == lockTries || !hasCode(err, "55P03") {
+			return err
+		}
+	}
+}
+
+// lockTries is how often that waits once more.
+const lockTries = 20
 
 // IsEngineMissing reports whether err is the server's word that a table of the schema engine, or the schema,
 // is not there, or that the sidecar's right to it is gone: MakeEngine mends that, then the statement goes
