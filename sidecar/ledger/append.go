@@ -121,9 +121,9 @@ func IsRefusal(err error) bool {
 	return false
 }
 
-// IsHeldUp reports whether err says that a row waited too long for somebody else's transaction: for its key, in
-// a circle, or for as long as a statement may take. Nothing of the statement was written. A lock on the whole
-// table is something else: every row waits for that, and the server names no place of one.
+// IsHeldUp reports whether err says that a row waited too long for somebody else's transaction: for its key,
+// in a circle, or for as long as a statement may take. Nothing of the statement was written. A lock on the
+// whole table is something else: every row waits for that, and the server names no place of one.
 func IsHeldUp(err error) bool {
 	var verdict *pgconn.PgError
 	return errors.As(err, &verdict) && (verdict.Code == "55P03" && verdict.Where != "" ||

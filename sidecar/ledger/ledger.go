@@ -62,7 +62,8 @@ func Open(ctx context.Context, databaseURL string, connectionsMax int32) (*Ledge
 	// Statements with arrays look cheaper when they are planned anew for each, which takes longer than to run
 	// them: 0.13 of 0.25 ms (docs/plans.md).
 	config.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
-	// A row waits for whoever has an open transaction with its key: not longer, because others' rows wait with it.
+	// A row waits for whoever has an open transaction with its key: no longer than this, because others' rows
+	// wait with it.
 	config.ConnConfig.RuntimeParams["lock_timeout"] = "100"
 	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		keepNumbers(conn.TypeMap())
