@@ -27,6 +27,7 @@ type later struct {
 	isReading bool
 	isPaused  bool
 	isArmed   bool
+	hidden    int // passes in a row that found nothing but what cannot be seen yet
 	covers    unseen
 	missed    unseen
 	missedAt  time.Time // the first time of what was passed over
@@ -157,10 +158,14 @@ func (e *Engine) laterRead(rows []*span.Published, snapshot span.Snapshot, err e
 	case len(rows) == laterPage:
 	case hidden.n > 0:
 		l.isBegun = false
-		e.pauseLater(refillPause)
+		if l.missed.n > hidden.n {
+			l.hidden = 0
+		}
+		e.pauseLater(hiddenPause(l.hidden))
+		l.hidden++
 		return
 	default:
-		l.isBegun = false
+		l.isBegun, l.hidden = false, 0
 	}
 	e.extend()
 }

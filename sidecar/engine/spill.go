@@ -23,12 +23,13 @@ import (
 // commit is in the WAL before its rows are visible), and what is passed over later, is for the next pass. The
 // snapshot of the page decides, not a time.
 const (
-	openMax       = 20_000 // requests in memory that may run, of all tenants
-	openTenantMax = 1000   // and of one
-	openTenantMin = 4      // which any tenant may have, however many there are
-	refillsMax    = 3      // pages that are read at once
-	refillPause   = 2 * time.Millisecond
-	tenantsPage   = 1000 // of the tenants with open requests, at a take-over
+	openMax       = 20_000                 // requests in memory that may run, of all tenants
+	openTenantMax = 1000                   // and of one
+	openTenantMin = 4                      // which any tenant may have, however many there are
+	refillsMax    = 3                      // pages that are read at once
+	refillPause   = 2 * time.Millisecond   // before what could not be seen is read once more, and longer
+	refillPauses  = 100 * time.Millisecond // each time, up to this
+	tenantsPage   = 1000                   // of the tenants with open requests, at a take-over
 	ownMax        = 50_000
 	marksEvery    = 10 * time.Second
 )
@@ -44,6 +45,7 @@ type tenant struct {
 	isReading bool // a page is
 	isWanting bool // it waits for its turn to read one
 	isPaused  bool
+	hidden    int              // passes in a row that found nothing but what cannot be seen yet
 	after     ledger.OpenPlace // up to where the pass has come
 	covers    unseen           // what was passed over before the pass, until its first page is there
 	missed    unseen           // what was passed over since
@@ -280,6 +282,10 @@ func (e *Engine) readPage(t *tenant, read func(context.Context) (take func(), er
 	})
 }
 
+// hiddenPause grows with the passes in a row that were for what cannot be seen: a transaction may stay open
+// for hours.
+func hiddenPause(passes int) time.Duration { return min(refillPause<<min(passes, 10), refillPauses) }
+
 func (e *Engine) pause(t *tenant, d time.Duration) {
 	t.isPaused = true
 	e.after(d, func() {
@@ -304,8 +310,12 @@ func (e *Engine) openRead(t *tenant, rows []*span.Published, snapshot span.Snaps
 	}
 	t.isBegun, t.isSpilled = false, t.missed.n > 0
 	t.isNear = t.isSpilled && t.isNearBy(e.share()/2)
-	if hidden.n > 0 { // soon it is visible
-		e.pause(t, refillPause)
+	if hidden.n == 0 || t.missed.n > hidden.n {
+		t.hidden = 0
+	}
+	if hidden.n > 0 { // mostly it is visible soon
+		e.pause(t, hiddenPause(t.hidden))
+		t.hidden++
 	}
 }
 
@@ -384,12 +394,18 @@ func (u *unseen) from() uint64 {
 	return u.lo
 }
 
-// hiddenFrom returns those that s does not see. What was written by an unknown transaction (0) was visible.
+// hiddenFrom returns those that s does not see: where they are known by their bounds alone, whichever between
+// is under way. What was written by an unknown transaction (0) was visible.
 func (u *unseen) hiddenFrom(s span.Snapshot) unseen {
 	var hidden unseen
 	if u.few == nil && u.n > 0 {
-		if !s.SeesAll(u.lo, u.hi) {
-			hidden = *u
+		if u.hi >= s.Max() { // some are to come, and nobody knows which
+			return *u
+		}
+		for _, xact := range s.Unseen(u.hi) {
+			if xact >= u.lo {
+				hidden.add(xact)
+			}
 		}
 		return hidden
 	}

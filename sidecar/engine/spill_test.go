@@ -314,3 +314,43 @@ func TestASnapshotDecidesWhatIsHidden(t *testing.T) {
 		}
 	}
 }
+
+// A transaction that is open somewhere hides what it may have written, and nothing else.
+func TestAnOpenTransactionElsewhereHasNothingReadOverAndOver(t *testing.T) {
+	t.Parallel()
+	gate := make(chan struct{})
+	b := setup(t, held(gate))
+	b.lead()
+	b.flood(openTenantMax, 1, "")
+	b.stream(b.rows("t1")...)
+	conn := b.connect()
+	one := func(n int) {
+		exec(t, conn, fmt.Sprintf(`do $$ begin for i in 1..%d loop
+			insert into ledger.universal_registry (entity_type, who, owner_id, tenant_id, status, parent_id)
+			values ('request', 'user:a', 'alice', 't1', 'scheduled', '%s'); commit; end loop; end $$`,
+			n, idOf(0xffff)))
+	}
+	one(unseenMax / 2)
+	holder := b.connect()
+	exec(t, holder, "begin")
+	exec(t, holder, "select pg_current_xact_id()")
+	one(unseenMax)
+	var later []*span.Published
+	for _, row := range b.rows("t1") {
+		if row.Seq == 0 {
+			later = append(later, row)
+		}
+	}
+	b.stream(later...)
+	close(gate)
+	eventually(t, "all is done", func() bool {
+		return b.engine.Stats().Executed.Load() >= openTenantMax+unseenMax/2+unseenMax
+	})
+	from, began := b.engine.Stats().Refills.Load(), time.Now()
+	eventually(t, "some pages are read", func() bool { return b.engine.Stats().Refills.Load() >= from+20 })
+	if took := time.Since(began); took < 20*refillPauses/4 {
+		t.Errorf("20 pages are read within %s, with nothing to do", took)
+	}
+	exec(t, holder, "rollback")
+	b.quiet()
+}
