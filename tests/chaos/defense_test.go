@@ -81,8 +81,8 @@ func (w *world) awaitEnded(n int) {
 }
 
 // aZombieWakes: a leader is frozen between a run and its commit, another one takes over and dies, and then
-// the first one commits what it has: awake it waits for that until it leads again. The runs last, so that their
-// requests stand by then: what nobody has seen is not committed by a zombie at all.
+// the first one commits what it has: awake it waits for that until it leads again. The runs last, so that
+// their requests stand by then: what nobody has seen is not committed by a zombie at all.
 func aZombieWakes(w *world) {
 	w.plan(0)
 	zombie := w.add("zombie", "LOGLINE_FAILPOINTS="+failpoint.RunEnded+"=stop")
