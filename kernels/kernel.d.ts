@@ -99,6 +99,8 @@ export interface RunResult {
   settings?: { quota?: "drop"; retry?: { max_attempts: number; base_ms: number } };
   /** When the request is to be tried again after this failure, by `settings.retry`. */
   retry_at?: string;
+  /** How many attempts have failed, where `settings.retry` allows none more. */
+  given_up?: number;
 }
 
 /** Bounds of a column: times in RFC 3339 with an offset, or numbers. Where the column is null, none holds. */

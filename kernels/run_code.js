@@ -51,6 +51,12 @@ async function runOne(ctx, request) {
     ctx.version(request.id, { did: "failed", status: "retry", reason, scheduled_at: result.retry_at });
     return;
   }
+  if (result.given_up) {
+    const { code, message } = result.error || { code: "exception", message: "" };
+    const reason = `${result.given_up} attempts failed, the last with ${code}: ${message.slice(0, 500)}`;
+    ctx.version(request.id, { did: "failed", status: "dead", reason, error: result.error });
+    return;
+  }
   ctx.version(request.id, { did: "ran", status: result.ok ? "complete" : "error" });
 }
 

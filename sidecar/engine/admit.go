@@ -180,7 +180,7 @@ func (e *Engine) place(r *request) {
 			e.enqueue(r) // our own mark: this is one more try of the same attempt
 			return
 		}
-		e.placeForeign(r)
+		e.takeOver(r)
 		return
 	}
 	if at := r.span.ScheduledAt; at != nil && at.After(e.now()) && !r.isFreed {
@@ -188,22 +188,6 @@ func (e *Engine) place(r *request) {
 		return
 	}
 	e.enqueue(r)
-}
-
-// placeForeign deals with a version that another sidecar appended. Either this one no longer leads, and
-// will learn it within seconds, or that one is a late riser, who is left alone for a while: taking the
-// request at once would have two sidecars play it to and fro until its attempts are used up.
-func (e *Engine) placeForeign(r *request) {
-	if r.foreignSeq == r.span.Seq {
-		e.takeOver(r)
-		return
-	}
-	r.foreignSeq, r.phase = r.span.Seq, reading
-	e.after(foreignWait, func() {
-		if e.open[r.id] == r && r.phase == reading {
-			e.loading.push(r)
-		}
-	})
 }
 
 // wake reads the requests that have come due.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/loglineos/loglineos/sidecar/failpoint"
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/span"
 )
@@ -98,6 +99,7 @@ func (e *Engine) bootUnborn(made []*request) {
 	if len(made) == 0 {
 		return
 	}
+	failpoint.Hit(failpoint.UnbornBegun)
 	e.bootRequests(made)
 	e.armBirths()
 }
@@ -131,6 +133,7 @@ func (r *request) withBirth(group ledger.Group) ledger.Group {
 	if r.birth == nil {
 		return group
 	}
+	failpoint.Hit(failpoint.UnbornEnded)
 	return ledger.Group{Fence: r.firstVersion(), Rows: append([]*span.Span{group.Fence}, group.Rows...)}
 }
 
@@ -183,6 +186,7 @@ func (e *Engine) born(r *request, first *span.Span, outcome ledger.Outcome) {
 // delivered notes that a request stands in the ledger, and disposes of its cause.
 func (e *Engine) delivered(r *request) {
 	if b := e.unknown(r); b != nil {
+		failpoint.Hit(failpoint.BirthCommitted)
 		for _, it := range b.items {
 			it.dispose()
 		}

@@ -46,10 +46,9 @@ const (
 	backoffMin     = 100 * time.Millisecond
 	trustPause     = 20 * time.Millisecond // between two looks whether this sidecar leads for certain
 	backoffMax     = 5 * time.Second
-	laneBytesMax   = 2 << 20          // bodies of the spans of one run of another kernel
-	crashTries     = 5                // runs of one span that lose their process, before it ends as an incident
-	foreignWait    = 30 * time.Second // a version by somebody else is left alone for so long
-	transientTries = 3                // runs of a request that fail for no fault of its own
+	laneBytesMax   = 2 << 20 // bodies of the spans of one run of another kernel
+	crashTries     = 5       // runs of one span that lose their process, before it ends as an incident
+	transientTries = 3       // runs of a request that fail for no fault of its own
 )
 
 // Job asks for one run of a kernel; the fields are those of stage0.Job.
@@ -71,8 +70,9 @@ type Config struct {
 	Boot func(ctx context.Context, job Job) error
 	// Failure makes the group that ends a request without its kernel.
 	Failure func(request *span.Span, failure *span.RunError) (ledger.Group, error)
-	// Cancelled makes the group that ends a request which its owner cancelled.
-	Cancelled func(request *span.Span) (ledger.Group, error)
+	// Cancelled makes the group that ends a request which its owner cancelled. lost is the running version
+	// before that wish, where another sidecar wrote it, who is gone; else nil.
+	Cancelled func(ctx context.Context, request, lost *span.Span) (ledger.Group, error)
 	// Load reads versions through the cache; nil where there is none. Prefetch starts to.
 	Load     func(ctx context.Context, keys []span.Key) ([]*span.Span, error)
 	Prefetch func(ctx context.Context, keys []span.Key)
@@ -119,6 +119,7 @@ type Engine struct {
 	paces       *paces
 	inFlight    map[span.ID]*request
 	own         map[span.Key]bool // requests appended here whose row has not come back yet
+	marks       marks
 	loading     loads
 	memory
 	isLoading  bool

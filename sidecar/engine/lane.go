@@ -242,6 +242,9 @@ func (e *Engine) settle(l *lane, it *item, group ledger.Group) {
 	if group.Parts = nil; len(parts) == 0 || len(group.Rows) > 0 || group.Fence != nil {
 		parts = append([]ledger.Group{group}, parts...)
 	}
+	if it.tick != nil && l.places == nil {
+		failpoint.Hit(failpoint.TickMade)
+	}
 	it.parts, it.raced, it.race = len(parts), nil, nil
 	for _, part := range parts {
 		e.submit(part, func(outcome ledger.Outcome) { e.partCommitted(l, it, part, outcome) })

@@ -40,7 +40,7 @@ type bench struct {
 	node     string
 	settled  func(span.ID, bool)
 	// cancelled is what a cancelled request leaves; the shipped one is Stage-0's.
-	cancelled func(*span.Span) (ledger.Group, error)
+	cancelled func(ctx context.Context, request, lost *span.Span) (ledger.Group, error)
 
 	mu        sync.Mutex
 	kernels   map[string]func(ctx context.Context, job Job) error
@@ -211,7 +211,7 @@ func failure(request *span.Span, fault *span.RunError) (ledger.Group, error) {
 }
 
 // cancelled is the end of a request whose run had not begun.
-func cancelled(request *span.Span) (ledger.Group, error) {
+func cancelled(_ context.Context, request, _ *span.Span) (ledger.Group, error) {
 	group := ledger.Group{Fence: request.NextRequest("sidecar:test", "cancelled")}
 	return group, group.Seal((*span.Span).Seal)
 }

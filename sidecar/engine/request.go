@@ -25,7 +25,6 @@ type request struct {
 	phase       phase
 	isMarked    bool // a running version of this attempt is committed
 	isMarking   bool // it is being committed
-	foreignSeq  int  // the version of another sidecar that was seen standing
 	markSeq     int  // the version of that mark
 	isOutward   bool // it may reach the network: as of when it was queued
 	isOrphan    bool // found open at a take-over: claimed before it runs, and not before its turn

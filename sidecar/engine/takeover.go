@@ -148,8 +148,15 @@ func (e *Engine) kernelOf(row *span.Span) (string, bool) {
 }
 
 // takeOver claims a request that another sidecar left open. A lost sidecar costs an attempt; a
-// request that has outlived too many is dead.
+// request that has outlived too many is dead. Whoever it is, he leads no more, or this sidecar does not: then
+// its commits wait (IsTrusted), and no version of it comes between. A version of this very process, whose
+// answer was lost, costs nothing.
 func (e *Engine) takeOver(r *request) {
+	if e.marks.have(r.span) {
+		r.isMarked, r.markSeq = true, r.span.Seq
+		e.claimed(r)
+		return
+	}
 	e.stats.Takeovers.Add(1)
 	attempt := attemptOf(r.span)
 	if r.span.StatusText() == "running" && r.span.Attempt != nil {
@@ -200,6 +207,7 @@ func (e *Engine) mark(r *request, attempt int) {
 		return
 	}
 	r.isMarking = true
+	e.marks.add(version)
 	e.submit(ledger.Group{Fence: version}, func(outcome ledger.Outcome) { e.marked(r, version, outcome) })
 }
 
@@ -226,32 +234,48 @@ func (e *Engine) marked(r *request, version *span.Span, outcome ledger.Outcome) 
 		r.held = nil
 		e.finish(r, group)
 	case r.phase == running:
-	case e.inFlight[r.id] == r: // claimed in its turn
-		delete(e.inFlight, r.id)
-		r.phase = queued
-		e.queueOf(r).pushFirst(r)
 	default:
-		e.enqueue(r)
+		e.claimed(r)
 	}
 }
 
-// endCancelled ends a request that its owner cancelled. Where the ledger refuses what its run leaves behind,
-// the request ends without that.
-func (e *Engine) endCancelled(r *request) {
-	group, err := e.config.Cancelled(r.span)
-	if err != nil {
-		e.abandon(r, err)
+// claimed queues a request whose running version stands: first, where its turn has come.
+func (e *Engine) claimed(r *request) {
+	if e.inFlight[r.id] != r {
+		e.enqueue(r)
 		return
 	}
-	r.phase = committing
-	e.submit(group, func(outcome ledger.Outcome) {
-		if outcome.Err != nil && len(group.Rows) > 0 {
-			e.config.Log.Error("execution of a cancelled run not kept", "id", r.id.String(), "error", outcome.Err)
-			e.advance(r, "cancelled", "")
-			return
-		}
-		e.finished(r, group, outcome)
-	})
+	delete(e.inFlight, r.id)
+	r.phase = queued
+	e.queueOf(r).pushFirst(r)
+}
+
+// marks are the last running versions that this process has sent to the ledger, by their hash.
+type marks struct{ last, before map[span.Key]string }
+
+const marksMax = 5000
+
+func (m *marks) add(version *span.Span) {
+	if version.CurrHash == nil {
+		return
+	}
+	if m.last == nil || len(m.last) >= marksMax {
+		m.before, m.last = m.last, map[span.Key]string{}
+	}
+	m.last[version.Key()] = *version.CurrHash
+}
+
+// have reports whether a version is one of them.
+func (m *marks) have(version *span.Span) bool {
+	hash := m.at(version.Key())
+	return hash != "" && version.CurrHash != nil && *version.CurrHash == hash
+}
+
+func (m *marks) at(key span.Key) string {
+	if hash, found := m.last[key]; found {
+		return hash
+	}
+	return m.before[key]
 }
 
 // advance appends a version that ends a request without a run: dead.

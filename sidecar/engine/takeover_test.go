@@ -171,7 +171,7 @@ func TestACancelledRunLeavesItsExecution(t *testing.T) {
 	for name, want := range map[string]int{"alice": 1, "": 0} { // the ledger takes no span without an owner
 		b := setup(t, func(b *bench) {
 			b.kernels["request_worker"] = stuck
-			b.cancelled = func(request *span.Span) (ledger.Group, error) {
+			b.cancelled = func(_ context.Context, request, _ *span.Span) (ledger.Group, error) {
 				execution := derived("execution", request, span.Derive("execution", time.Now(), []span.ID{request.ID}))
 				execution.Status, execution.ParentID, execution.OwnerID = new("error"), request.ParentID, name
 				group := ledger.Group{Fence: request.NextRequest("sidecar:test", "cancelled"),

@@ -158,6 +158,25 @@ func (l *Ledger) countAttempts(ctx context.Context, latest map[span.ID]*span.Spa
 	return nil
 }
 
+// AttemptsBefore returns the last attempt of a request before its owner scheduled it last; 0 where he did so
+// once.
+func (l *Ledger) AttemptsBefore(ctx context.Context, id span.ID) (int, error) {
+	var attempt int
+	err := l.pool.QueryRow(ctx, "select "+attemptsBefore, id.String()).Scan(&attempt)
+	if err != nil {
+		return 0, fmt.Errorf("read the attempts of request %s before it was redriven: %w", id, err)
+	}
+	return attempt, nil
+}
+
+const attemptsBefore = `(
+		select coalesce(max(b.attempt), 0)
+		from ledger.universal_registry b
+		where b.id = $1::text::uuid and b.seq < (
+			select max(s.seq) from ledger.universal_registry s where s.id = $1::text::uuid and s.status = 'scheduled'
+		)
+	)`
+
 // CountLosses returns how many attempts of a request were running, since its owner scheduled it last, and
 // came to no end.
 func (l *Ledger) CountLosses(ctx context.Context, id span.ID) (int, error) {

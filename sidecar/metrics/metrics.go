@@ -122,7 +122,8 @@ func slot() []Metric {
 func requests() []Metric {
 	return []Metric{
 		{Name: "logline_requests_open", Kind: Gauge, Unit: "requests",
-			Help: "Requests that this sidecar knows to be open: queued, waiting for their time, or running."},
+			Help: "Open requests in this sidecar's memory: queued, running, or due within 5 minutes. It is bounded: " +
+				"the ledger may have more (`logline requests --status open`)."},
 		{Name: "logline_requests_in_flight", Kind: Gauge, Unit: "requests",
 			Help: "Requests that run, or whose result waits for its commit."},
 		{Name: "logline_requests_queued", Kind: Gauge, Unit: "requests",

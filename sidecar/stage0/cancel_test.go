@@ -31,7 +31,7 @@ func (b *bench) cancelledWhile(request *span.Span, asked <-chan struct{}) ledger
 	wish := *request
 	wish.Seq, wish.Status, wish.Attempt = request.Seq+1, new("cancel_requested"), nil // as its owner states it
 	wish.IsDeleted = true
-	group, err := b.Cancelled(&wish)
+	group, err := b.Cancelled(b.t.Context(), &wish, nil)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestACancelledRunCountsAndLeavesAnExecution(t *testing.T) {
 
 	// A request that waited only has used nothing.
 	waiting := b.request(30, f.ID)
-	if group, err := b.Cancelled(waiting); err != nil || len(group.Rows) != 0 {
+	if group, err := b.Cancelled(t.Context(), waiting, nil); err != nil || len(group.Rows) != 0 {
 		t.Errorf("a request that never ran leaves %s, %v", encode(group), err)
 	}
 }
@@ -99,7 +99,7 @@ func TestACancelledRetryCountsOnce(t *testing.T) {
 	if _, err := b.boot("run_code", "", second); err != nil {
 		t.Fatal(err)
 	}
-	group, err := b.Cancelled(second)
+	group, err := b.Cancelled(t.Context(), second, nil)
 	if err != nil || len(group.Rows) != 1 {
 		t.Fatal(encode(group), err)
 	}
@@ -114,5 +114,48 @@ func TestACancelledRetryCountsOnce(t *testing.T) {
 	}
 	if got := fmt.Sprint(tally(ended)); got != "map[blocked:1 retry:1]" {
 		t.Errorf("one of two is free: %s", got)
+	}
+}
+
+// A run whose sidecar died before its owner cancelled it leaves its execution, and counts once, whoever leads.
+func TestACancelledRunOfALostSidecarCounts(t *testing.T) {
+	t.Parallel()
+	b := setup(t, limited(100, 1), nil)
+	f := b.function(1, "return 1")
+	request := b.request(10, f.ID)
+	lost := request.NextRequest("sidecar:gone", "running")
+	lost.Attempt = new(1)
+	b.commit(ledger.Group{Fence: lost})
+	wish := *request
+	wish.Seq, wish.Status, wish.Attempt, wish.CurrHash = lost.Seq+1, new("cancel_requested"), nil, nil
+	if _, err := b.connect().Exec(t.Context(), `insert into ledger.universal_registry (id, seq, entity_type, who,
+			owner_id, tenant_id, visibility, status) values ($1::text::uuid, $2, 'request', 'user:alice', $3, $4,
+			'private', 'cancel_requested')`, request.ID.String(), wish.Seq, request.OwnerID, request.TenantID); err != nil {
+		t.Fatal(err)
+	}
+	var group ledger.Group
+	for range 2 { // the second time, because the first was not committed
+		var err error
+		if group, err = b.Cancelled(t.Context(), &wish, lost); err != nil || len(group.Rows) != 1 {
+			t.Fatal(encode(group), err)
+		}
+	}
+	x := group.Rows[0]
+	wantCode(t, "its execution", x, span.RunCancelled, "after the sidecar that ran it was lost")
+	if x.ID != executionID(&span.Span{ID: request.ID, AcceptedAt: wish.AcceptedAt, Attempt: new(1)}) ||
+		*x.Attempt != 1 || *x.ParentID != f.ID || !strings.Contains(string(x.Metadata), `"per_user":true`) {
+		t.Errorf("its execution is %s", encode(x))
+	}
+	if got := b.perform(b.request(20, f.ID)); got.Fence.StatusText() != "blocked" {
+		t.Errorf("before it is committed: %s", got.Fence.StatusText())
+	}
+	b.commit(group)
+	b.Settled(request.ID, true)
+	b.Stage0 = b.another()
+	if err := b.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.perform(b.request(21, f.ID)); got.Fence.StatusText() != "blocked" {
+		t.Errorf("under another sidecar: %s", got.Fence.StatusText())
 	}
 }

@@ -48,6 +48,7 @@ type begun struct {
 	cause  *span.Span // the attempt, as it was handed over
 	at     time.Time
 	record runRecord
+	isLost bool // its sidecar is gone: it counts, and no more is known of it
 }
 
 // quotaRecord is metadata.run.quota: the execution counts on that day.

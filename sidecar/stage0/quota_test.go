@@ -240,14 +240,55 @@ func TestRetriesCountOnce(t *testing.T) {
 		request = again(request, group, attempt)
 		group = b.perform(request)
 	}
-	if group.Fence.StatusText() != "error" {
-		t.Errorf("the last attempt ends as %s", group.Fence.StatusText())
+	if why := group.Fence.Reason; group.Fence.StatusText() != "dead" || why == nil ||
+		*why != "3 attempts failed, the last with exception: Error: no" ||
+		!strings.Contains(string(group.Fence.Error), `"exception"`) || group.Rows[0].StatusText() != "error" {
+		t.Errorf("the last attempt ends as %s", encode(group))
 	}
 	if got := b.perform(b.request(11, f.ID)); got.Fence.StatusText() != "retry" {
 		t.Errorf("a second request: %s", got.Fence.StatusText())
 	}
 	if got := b.perform(b.request(12, f.ID)); got.Fence.StatusText() != "blocked" {
 		t.Errorf("a third request: %s", got.Fence.StatusText())
+	}
+}
+
+// Whoever has a dead request run once more gets as many attempts as at first, and pays for them.
+func TestARedrivenRequestIsTriedAndCountsAnew(t *testing.T) {
+	t.Parallel()
+	b := setup(t, limited(2, 2), nil)
+	f := b.function(1, "throw new Error('no')", func(s *span.Span) {
+		s.Metadata = json.RawMessage(`{"retry": {"max_attempts": 2, "base_ms": 1}}`)
+	})
+	request := b.request(10, f.ID)
+	group := b.perform(again(request, b.perform(request), 2))
+	for redriven := range 2 {
+		if group.Fence.StatusText() != "dead" {
+			t.Fatalf("two attempts end as %s", encode(group))
+		}
+		if _, err := b.connect().Exec(t.Context(), `insert into ledger.universal_registry (id, seq, entity_type, who,
+				owner_id, tenant_id, visibility, status) values ($1::text::uuid, $2, 'request', 'user:alice', $3, $4,
+				$5, 'scheduled')`, request.ID.String(), group.Fence.Seq+1, request.OwnerID, request.TenantID,
+			request.Visibility); err != nil {
+			t.Fatal(err)
+		}
+		found, err := b.config.Ledger.Requests(t.Context(), []span.ID{request.ID})
+		if err != nil {
+			t.Fatal(err)
+		}
+		next := found[request.ID]
+		next.Attempt = new(*next.Attempt)
+		group = b.perform(next)
+		if redriven == 1 {
+			break // of two executions none is left
+		}
+		if *next.Attempt != 3 || group.Fence.StatusText() != "retry" {
+			t.Fatalf("attempt %d ends as %s", *next.Attempt, encode(group))
+		}
+		group = b.perform(again(next, group, 4))
+	}
+	if group.Fence.StatusText() != "blocked" {
+		t.Errorf("the third execution ends as %s", encode(group))
 	}
 }
 

@@ -71,7 +71,7 @@ func TestWhatIsCancelledGivesItsTurnBack(t *testing.T) {
 	if got := b.perform(b.request(12, drops.ID)); got.Fence.StatusText() != "error" {
 		t.Errorf("what does not wait is %s", got.Fence.StatusText())
 	}
-	group, err := b.Cancelled(again(waiting, blocked, 1))
+	group, err := b.Cancelled(t.Context(), again(waiting, blocked, 1), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

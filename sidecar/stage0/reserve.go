@@ -62,26 +62,41 @@ func settingsOf(row *span.Span) settings {
 	return s
 }
 
-// retryAt is when a request whose attempt failed is tried again, or nil. The wait doubles with each attempt;
-// its jitter, half of it, comes from the request, so that it is the same whoever asks.
-func (s *settings) retryAt(request *span.Span, failure *span.RunError, now time.Time) *span.Time {
+// retried says when a request whose attempt failed is tried again, or how many attempts have failed and that
+// there is none more; neither where another try would end as this one. A redrive begins to count anew.
+func (s *Stage0) retried(ctx context.Context, of *retry, request *span.Span, failure *span.RunError) (
+	at *span.Time, givenUp int, err error) {
+	if of == nil || request.EntityType != "request" || failure.Code == span.RunSyntax ||
+		failure.Code == span.RunLimitSource {
+		return nil, 0, nil
+	}
 	attempt := 1
 	if request.Attempt != nil {
 		attempt = *request.Attempt
 	}
-	if s.Retry == nil || request.EntityType != "request" || attempt >= s.Retry.MaxAttempts {
-		return nil
+	tried := attempt
+	if attempt > 1 {
+		before, err := s.config.Ledger.AttemptsBefore(ctx, request.ID)
+		if err != nil {
+			return nil, 0, err
+		}
+		tried -= before
 	}
-	switch failure.Code {
-	case span.RunSyntax, span.RunLimitSource: // it is the same the next time
-		return nil
+	if tried >= of.MaxAttempts {
+		return nil, tried, nil
 	}
-	wait := time.Duration(s.Retry.BaseMs) * time.Millisecond
-	for range attempt - 1 {
+	return new(of.after(request.ID, attempt, tried, s.now())), 0, nil
+}
+
+// after is when the next attempt is due. The wait doubles with each that was tried; its jitter, half of it,
+// comes from the request, so that it is the same whoever asks.
+func (r *retry) after(request span.ID, attempt, tried int, now time.Time) span.Time {
+	wait := time.Duration(r.BaseMs) * time.Millisecond
+	for range tried - 1 {
 		wait = min(2*wait, retryWaitMax)
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "retry %s %d", request.ID, attempt))
-	return new(span.NewTime(now.Add(wait/2 + wait/2*time.Duration(sum[0])/255)))
+	sum := sha256.Sum256(fmt.Appendf(nil, "retry %s %d", request, attempt))
+	return span.NewTime(now.Add(wait/2 + wait/2*time.Duration(sum[0])/255))
 }
 
 // reserveCall answers ctx.reserve({name, n}, {cause}).
@@ -124,7 +139,7 @@ func (inv *invocation) reserve(ctx context.Context, raw json.RawMessage, cause,
 		return nil, err
 	}
 	if held != nil {
-		inv.stage0.quotas.begin(held, begun{cause, now, runRecord{Kernels: inv.kernelRefs()}})
+		inv.stage0.quotas.begin(held, begun{cause: cause, at: now, record: runRecord{Kernels: inv.kernelRefs()}})
 	}
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
@@ -178,7 +193,7 @@ func refusedUntil(reason string, at time.Time) *Reservation {
 }
 
 // takeQuota counts a request's run against the day's limits, or says which one is reached. Where an earlier
-// attempt has been counted it counts nothing.
+// attempt has been counted it counts nothing. Without a manifest nothing limits it.
 func (s *Stage0) takeQuota(ctx context.Context, manifest *governed, request, function *span.Span,
 	now time.Time) (*reservation, *Reservation, error) {
 	if request.Attempt != nil && *request.Attempt > 1 { // of several attempts one counts
@@ -194,6 +209,10 @@ func (s *Stage0) takeQuota(ctx context.Context, manifest *governed, request, fun
 	r := &reservation{key: quotaKey{request.TenantID, begin.Format(time.DateOnly)}}
 	if _, isDerived := request.Engine(); !isDerived {
 		r.user = request.OwnerID // somebody asked for this run; a scheduled one counts for the tenant alone
+	}
+	if manifest == nil {
+		_, err := s.quotas.take(ctx, request.ID, r, begin, span.Throttle{}, true)
+		return r, nil, err
 	}
 	over, err := s.quotas.take(ctx, request.ID, r, begin, manifest.Throttle, false)
 	if err != nil || over == nil {

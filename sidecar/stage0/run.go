@@ -31,10 +31,12 @@ type RunResult struct {
 	DurationMs int64           `json:"duration_ms"`
 	Spans      []*span.Span    `json:"spans"`
 	// Reserved is the answer to options.reserve, Settings what the function's metadata says about its runs,
-	// RetryAt when the request is to be tried again after this failure.
+	// RetryAt when the request is to be tried again after this failure, GivenUp how many attempts have failed
+	// where there is none more.
 	Reserved *Reservation `json:"reserved,omitempty"`
 	Settings *settings    `json:"settings,omitempty"`
 	RetryAt  *span.Time   `json:"retry_at,omitempty"`
+	GivenUp  int          `json:"given_up,omitempty"`
 }
 
 // runOptions are the second argument of ctx.run.
@@ -132,8 +134,8 @@ func (inv *invocation) runCode(ctx context.Context, target runTarget, cause *spa
 	answer.DurationMs = result.Duration.Milliseconds()
 	if result.Err != nil {
 		answer.Error = runError(result.Err)
-		answer.RetryAt = answer.Settings.retryAt(cause, answer.Error, inv.stage0.now())
-		return answer, nil
+		answer.RetryAt, answer.GivenUp, err = inv.stage0.retried(ctx, answer.Settings.Retry, cause, answer.Error)
+		return answer, err
 	}
 	answer.OK, answer.Output = true, result.Output
 	answer.Spans = append(answer.Spans, code.spans...)

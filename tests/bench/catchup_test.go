@@ -8,23 +8,30 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// layNotes appends n notes in transactions of perCommit rows, past the guards: they are not what is measured.
+// layNotes appends n notes in transactions of perCommit rows.
 func layNotes(b *testing.B, conn *pgx.Conn, n, perCommit int) {
+	b.Helper()
+	layRows(b, conn, n, perCommit, `insert into ledger.universal_registry (id, seq, entity_type, who, at, xact,
+			accepted_at, owner_id, tenant_id, visibility, status, is_deleted, name, content)
+		select gen_random_uuid(), 0, 'note', 'user:alice', now(), pg_current_xact_id(),
+			statement_timestamp(), 'alice', 'tenant' || n % 50, 'private', 'active', false, 'a note',
+			'{"text": "as it was written"}'
+		from`)
+}
+
+// layRows runs insert, which ends where the numbers n come from, until there are n rows, past the guards: they are
+// not what is measured.
+func layRows(b *testing.B, conn *pgx.Conn, n, perCommit int, insert string) {
 	b.Helper()
 	for _, statement := range []string{
 		"set synchronous_commit = off",
 		"alter table ledger.universal_registry disable trigger all",
 		fmt.Sprintf(`do $$ begin
 			for v_turn in 1 .. %d loop
-				insert into ledger.universal_registry (id, seq, entity_type, who, at, xact, accepted_at, owner_id,
-					tenant_id, visibility, status, is_deleted, name, content)
-				select gen_random_uuid(), 0, 'note', 'user:alice', now(), pg_current_xact_id(),
-					statement_timestamp(), 'alice', 'tenant' || n %% 50, 'private', 'active', false, 'a note',
-					'{"text": "as it was written"}'
-				from generate_series(1, %d) as n;
+				%s generate_series(1, %d) as n;
 				commit;
 			end loop;
-		end $$`, n/perCommit, perCommit),
+		end $$`, n/perCommit, insert, perCommit),
 		`do $$ declare v_name text; begin
 			for v_name in select tgname from pg_trigger
 				where tgrelid = 'ledger.universal_registry'::regclass and not tgisinternal

@@ -96,6 +96,12 @@ func (w *world) provoke() {
 		w.scheduled(w.random, alice, 0, columns{"code": slow}).rows[0],
 		columns{"id": newID(w.random), "entity_type": "request", "status": "scheduled",
 			"parent_id": w.shared(alice.tenant), "input": columns{"n": 1}})
+	later := columns{"id": newID(w.random), "entity_type": "request", "status": "scheduled",
+		"parent_id": w.shared(alice.tenant), "scheduled_at": time.Now().Add(time.Hour)}
+	wish := maps.Clone(later)
+	wish["seq"], wish["status"] = 1, "cancel_requested"
+	w.insert(alice, later)
+	w.insert(alice, wish)
 }
 
 // atStop are the places that are passed when a sidecar is told to stop.
@@ -106,6 +112,7 @@ func TestKill9AtEachFailpoint(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})
 	w.backdateTicks()
+	w.recur()
 	w.plan(40).start()
 	s := w.add("a")
 	for _, name := range slices.Sorted(maps.Keys(failpoint.Names())) {

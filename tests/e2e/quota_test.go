@@ -182,7 +182,7 @@ func TestAFailedRunIsTriedAgain(t *testing.T) {
 	got := s.run(alice, `const notes = await ctx.find({ entity_type: "gate", name: "retry" });
 		if (notes.length === 0) throw new Error("not yet"); return "done";`,
 		columns{"metadata": columns{"retry": columns{"max_attempts": 2, "base_ms": 10}}})
-	if got.last().StatusText() != "error" || len(got.executions) != 2 || *got.last().Attempt != 2 {
+	if got.last().StatusText() != "dead" || len(got.executions) != 2 || *got.last().Attempt != 2 {
 		t.Errorf("two attempts: %s", describe([]run{got}))
 	}
 	c := function(`const notes = await ctx.find({ entity_type: "gate", name: "retry" });
