@@ -99,7 +99,7 @@ func (e *Engine) bootUnborn(made []*request) {
 	if len(made) == 0 {
 		return
 	}
-	failpoint.Hit(failpoint.UnbornBegun)
+	failpoint.Hit(failpoint.BirthBegun)
 	e.bootRequests(made)
 	e.armBirths()
 }
@@ -133,7 +133,7 @@ func (r *request) withBirth(group ledger.Group) ledger.Group {
 	if r.birth == nil {
 		return group
 	}
-	failpoint.Hit(failpoint.UnbornEnded)
+	failpoint.Hit(failpoint.BirthEnding)
 	return ledger.Group{Fence: r.firstVersion(), Rows: append([]*span.Span{group.Fence}, group.Rows...)}
 }
 

@@ -2,7 +2,10 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/span"
@@ -146,7 +149,8 @@ func TestOfTwoUnbornRunsOneIsKept(t *testing.T) {
 	})
 }
 
-// Where somebody else has made the request meanwhile and runs it, the unborn result is lost.
+// Where somebody else has made the request meanwhile and ran it, the unborn result is lost: this sidecar leads
+// now, and runs it as the next attempt.
 func TestAnUnbornResultLosesToWhatStands(t *testing.T) {
 	t.Parallel()
 	begun, gate := make(chan span.ID, 4), make(chan struct{})
@@ -169,8 +173,51 @@ func TestAnUnbornResultLosesToWhatStands(t *testing.T) {
 	}
 	close(gate)
 	eventually(t, "its cause is disposed of", disposed)
-	b.kept(0)
-	if got := b.latest(request.ID); got.StatusText() != "running" || got.Seq != 1 {
-		t.Errorf("got %s, version %d: want what the other one wrote", got.StatusText(), got.Seq)
+	b.becomes(request.ID, "complete")
+	b.want(request.ID, "scheduled running running complete", "complete2")
+}
+
+// A request that does not stand yet can not be cancelled, as one that never will: its derived id tells nobody
+// anything, and the run goes on.
+func TestAnUnbornRequestCanNotBeCancelled(t *testing.T) {
+	t.Parallel()
+	refused := make(chan error, 1)
+	b := setup(t)
+	conn := b.connect()
+	b.mu.Lock()
+	b.kernels["request_worker"] = func(ctx context.Context, job Job) error {
+		hold := func(isBearing bool) (isUnborn bool) {
+			_ = b.engine.tell(ctx, func() {
+				if r := b.engine.unborn[job.Batch[0].ID]; r != nil && r.birth.isBearing != isBearing {
+					r.birth.isBearing, isUnborn = isBearing, true
+				}
+			})
+			return isUnborn
+		}
+		if hold(true) { // nobody commits it meanwhile
+			_, err := conn.Exec(ctx, `insert into ledger.universal_registry (id, seq, entity_type, who, owner_id,
+				tenant_id, visibility, status) values ($1::text::uuid, 1, 'request', 'user:alice', 'alice', 't1',
+				'private', 'cancel_requested')`, job.Batch[0].ID.String())
+			hold(false)
+			refused <- err
+		}
+		return b.complete(ctx, job)
+	}
+	b.mu.Unlock()
+	for n := 1; ; n++ { // on a busy machine it may be born before its run begins
+		function := b.put(n, "function")
+		b.deliver(function)
+		request := requestOf(function)
+		b.becomes(request.ID, "complete")
+		select {
+		case err := <-refused:
+			var refusal *pgconn.PgError
+			if !errors.As(err, &refusal) || refusal.Code != string(span.CodeNoPrevious) {
+				t.Errorf("its cancel is answered by %v", err)
+			}
+			b.want(request.ID, "scheduled complete", "complete1")
+			return
+		default:
+		}
 	}
 }

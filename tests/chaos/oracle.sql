@@ -88,7 +88,9 @@ select format('request %s %s attempt %s in %s, execution %s attempt %s in %s', c
 from (
     select *
     from ledger.universal_registry
-    where entity_type = 'request' and status in ('complete', 'error', 'retry', 'cancelled')
+    where entity_type = 'request'
+        and (status in ('complete', 'error', 'retry', 'cancelled')
+            or status = 'dead' and did = 'failed') -- its retries are used up; else sidecars were lost with it
 ) as r
 full join (
     select *

@@ -27,11 +27,12 @@ var laws = []struct{ name, breaches string }{
 		"cancelled while it ran there is one, too", `
 		select format('request %s %s in transaction %s, execution %s in %s', r.id, r.status, r.xact, e.id, e.xact)
 		from (select * from ledger.universal_registry
-			where entity_type = 'request' and status in ('complete', 'error', 'cancelled')) r
+			where entity_type = 'request' and (status in ('complete', 'error', 'cancelled')
+				or status = 'dead' and did = 'failed')) r
 		full join (select * from ledger.universal_registry
 			where entity_type in ('execution', 'provider_execution')) e
 			on e.related_to[1] = r.id and e.xact = r.xact and e.attempt = r.attempt
-				and e.status = case r.status when 'cancelled' then 'error' else r.status end
+				and e.status = case r.status when 'complete' then 'complete' else 'error' end
 		where r.id is null or e.id is null and r.status <> 'cancelled'`},
 	{"a request has at most one execution", `
 		select format('request %s has %s executions', related_to[1], count(*))
