@@ -149,8 +149,8 @@ func TestOfTwoUnbornRunsOneIsKept(t *testing.T) {
 	})
 }
 
-// Where somebody else has made the request meanwhile and ran it, the unborn result is lost: this sidecar leads
-// now, and runs it as the next attempt.
+// Where somebody else has made the request meanwhile and ran it, the unborn result is lost: this sidecar
+// leads now, and runs it as the next attempt.
 func TestAnUnbornResultLosesToWhatStands(t *testing.T) {
 	t.Parallel()
 	begun, gate := make(chan span.ID, 4), make(chan struct{})

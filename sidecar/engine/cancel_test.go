@@ -10,8 +10,8 @@ import (
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
-// What ran when its sidecar died is told to whoever makes the end of the cancelled request; what waited, or is
-// this process's own, is not.
+// What ran when its sidecar died is told to whoever makes the end of the cancelled request; what waited, or
+// is this process's own, is not.
 func TestARunThatWasLostBeforeItsCancelIsKnown(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

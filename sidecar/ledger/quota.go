@@ -65,8 +65,8 @@ func (l *Ledger) WasForced(ctx context.Context, function span.Key) (bool, error)
 	return found, nil
 }
 
-// HasCounted reports whether an earlier attempt of a request has used quota since its owner scheduled it last:
-// a redrive counts. It reads the caller's executions of the function since the request was first there.
+// HasCounted reports whether an earlier attempt of a request has used quota since its owner scheduled it
+// last: a redrive counts. It reads the caller's executions of the function since the request was first there.
 func (l *Ledger) HasCounted(ctx context.Context, request *span.Span) (bool, error) {
 	if request.ParentID == nil {
 		return false, nil

@@ -10,8 +10,8 @@ import (
 )
 
 // Cancelled is the group that ends a request which its owner cancelled. Where its run had begun, it may have
-// done its work and reached outside: then there is an execution, and it counts. lost is the running version of
-// a sidecar that died before it could say how its run went; nil where there is none.
+// done its work and reached outside: then there is an execution, and it counts. lost is the running version
+// of a sidecar that died before it could say how its run went; nil where there is none.
 func (s *Stage0) Cancelled(ctx context.Context, request, lost *span.Span) (ledger.Group, error) {
 	group := ledger.Group{Fence: request.NextRequest("sidecar:"+s.config.Node, "cancelled")}
 	group.Fence.IsDeleted = request.IsDeleted
@@ -40,8 +40,8 @@ func (s *Stage0) cancelledRun(held *reservation, run begun) (*span.Span, error) 
 	if run.isLost {
 		when = "after the sidecar that ran it was lost"
 	}
-	failure, err := json.Marshal(&span.RunError{Code: span.RunCancelled, Message: "its owner cancelled it " + when +
-		": what it did outside is done, what it appended is not kept"})
+	failure, err := json.Marshal(&span.RunError{Code: span.RunCancelled, Message: "its owner cancelled it " +
+		when + ": what it did outside is done, what it appended is not kept"})
 	if err != nil {
 		return nil, fmt.Errorf("encode the error: %w", err)
 	}

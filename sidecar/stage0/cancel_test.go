@@ -117,7 +117,7 @@ func TestACancelledRetryCountsOnce(t *testing.T) {
 	}
 }
 
-// A run whose sidecar died before its owner cancelled it leaves its execution, and counts once, whoever leads.
+// A run whose sidecar died before its owner cancelled it leaves its execution, and counts, whoever leads.
 func TestACancelledRunOfALostSidecarCounts(t *testing.T) {
 	t.Parallel()
 	b := setup(t, limited(100, 1), nil)
@@ -130,7 +130,8 @@ func TestACancelledRunOfALostSidecarCounts(t *testing.T) {
 	wish.Seq, wish.Status, wish.Attempt, wish.CurrHash = lost.Seq+1, new("cancel_requested"), nil, nil
 	if _, err := b.connect().Exec(t.Context(), `insert into ledger.universal_registry (id, seq, entity_type, who,
 			owner_id, tenant_id, visibility, status) values ($1::text::uuid, $2, 'request', 'user:alice', $3, $4,
-			'private', 'cancel_requested')`, request.ID.String(), wish.Seq, request.OwnerID, request.TenantID); err != nil {
+			'private', 'cancel_requested')`, request.ID.String(), wish.Seq, request.OwnerID,
+		request.TenantID); err != nil {
 		t.Fatal(err)
 	}
 	var group ledger.Group

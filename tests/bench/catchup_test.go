@@ -19,8 +19,8 @@ func layNotes(b *testing.B, conn *pgx.Conn, n, perCommit int) {
 		from`)
 }
 
-// layRows runs insert, which ends where the numbers n come from, until there are n rows, past the guards: they are
-// not what is measured.
+// layRows runs insert, which ends where the numbers n come from, until there are n rows, past the guards:
+// they are not what is measured.
 func layRows(b *testing.B, conn *pgx.Conn, n, perCommit int, insert string) {
 	b.Helper()
 	for _, statement := range []string{
