@@ -133,7 +133,6 @@ func (r *request) withBirth(group ledger.Group) ledger.Group {
 	if r.birth == nil {
 		return group
 	}
-	failpoint.Hit(failpoint.BirthEnding)
 	return ledger.Group{Fence: r.firstVersion(), Rows: append([]*span.Span{group.Fence}, group.Rows...)}
 }
 

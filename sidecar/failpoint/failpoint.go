@@ -36,7 +36,6 @@ const (
 	CursorStored     = "cursor-stored"
 	LastCursor       = "last-cursor"
 	BirthBegun       = "birth-begun"
-	BirthEnding      = "birth-ending"
 	BirthCommitted   = "birth-committed"
 	TickMade         = "tick-made"
 	CancelEnding     = "cancel-ending"
@@ -62,7 +61,6 @@ var names = map[string]string{
 	CursorStored:     "tail/cursor.go: the cursor is stored; the slot is not told",
 	LastCursor:       "tail/cursor.go: the process stops; the last cursor is not stored",
 	BirthBegun:       "engine/birth.go: a request that stands nowhere is about to run",
-	BirthEnding:      "engine/birth.go: it has ended; neither it nor its result is committed",
 	BirthCommitted:   "engine/birth.go: it is committed, mostly with its result; its cause is not disposed of",
 	TickMade:         "engine/lane.go: a function's tick has come and its request is made; nothing is committed",
 	CancelEnding:     "engine/cancel.go: the end of a cancelled request is known, and not committed",

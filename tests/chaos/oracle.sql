@@ -174,7 +174,7 @@ select format('request %s is dead after attempts %s', id, array_agg(attempt orde
 from ledger.universal_registry
 where entity_type = 'request'
 group by id
-having bool_or(status = 'dead')
+having bool_or(status = 'dead' and did is distinct from 'failed')
     and count(*) filter (where status = 'running') < 3;
 
 -- @ I5 policies emit for each span what they say, once
