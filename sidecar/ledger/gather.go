@@ -16,28 +16,29 @@ const (
 // gather makes one statement of the reads that come while others of their kind are under way: under load each
 // run asks for one version, and a statement costs what twenty rows do. A read that comes alone goes at
 // once, and what it gives was read after it was asked for.
-type gather[K comparable] struct {
-	read    func(context.Context, []K) (map[K]*span.Span, error)
+type gather[K comparable, V any] struct {
+	read    func(context.Context, []K) (map[K]V, error)
+	copied  func(V) V // keeps callers of one statement from sharing what they may change
 	mutex   sync.Mutex
 	busy    int
-	waiting []*asked[K]
+	waiting []*asked[K, V]
 }
 
 // asked is what one caller waits for.
-type asked[K comparable] struct {
+type asked[K comparable, V any] struct {
 	keys []K
-	turn chan answer[K] // of one place
+	turn chan answer[K, V] // of one place
 }
 
 // answer ends a caller's wait: with what was found, or with the place to read for all who wait.
-type answer[K comparable] struct {
+type answer[K comparable, V any] struct {
 	isLeading bool
-	spans     map[K]*span.Span
+	found     map[K]V
 	err       error
 }
 
-// get returns what read finds for keys; the spans are the caller's own, what they point to is not.
-func (g *gather[K]) get(ctx context.Context, keys []K) (map[K]*span.Span, error) {
+// get returns what read finds for keys; what is found is a copy, what it points to is not.
+func (g *gather[K, V]) get(ctx context.Context, keys []K) (map[K]V, error) {
 	if len(keys) == 0 || len(keys) > gatherMax {
 		return g.read(ctx, keys)
 	}
@@ -50,8 +51,8 @@ func (g *gather[K]) get(ctx context.Context, keys []K) (map[K]*span.Span, error)
 	}
 }
 
-func (g *gather[K]) turn(ctx context.Context, keys []K) (
-	found map[K]*span.Span, isOthers bool, err error) {
+func (g *gather[K, V]) turn(ctx context.Context, keys []K) (
+	found map[K]V, isOthers bool, err error) {
 	g.mutex.Lock()
 	if g.busy < gatherPlaces {
 		g.busy++
@@ -60,7 +61,7 @@ func (g *gather[K]) turn(ctx context.Context, keys []K) (
 		found, err = g.read(ctx, keys)
 		return found, false, err
 	}
-	mine := &asked[K]{keys, make(chan answer[K], 1)}
+	mine := &asked[K, V]{keys, make(chan answer[K, V], 1)}
 	g.waiting = append(g.waiting, mine)
 	g.mutex.Unlock()
 	select {
@@ -69,7 +70,7 @@ func (g *gather[K]) turn(ctx context.Context, keys []K) (
 			found, err = g.lead(ctx, mine)
 			return found, false, err
 		}
-		return a.spans, true, a.err
+		return a.found, true, a.err
 	case <-ctx.Done():
 		g.leave(mine)
 		return nil, false, ctx.Err()
@@ -77,7 +78,7 @@ func (g *gather[K]) turn(ctx context.Context, keys []K) (
 }
 
 // release gives the caller's place to the first who waits, or back.
-func (g *gather[K]) release() {
+func (g *gather[K, V]) release() {
 	g.mutex.Lock()
 	defer g.mutex.Unlock()
 	if len(g.waiting) == 0 {
@@ -86,13 +87,13 @@ func (g *gather[K]) release() {
 	}
 	next := g.waiting[0]
 	g.waiting = g.waiting[1:]
-	next.turn <- answer[K]{isLeading: true}
+	next.turn <- answer[K, V]{isLeading: true}
 }
 
 // leave takes a caller out who waits no longer; a place that was given to him meanwhile goes on.
-func (g *gather[K]) leave(who *asked[K]) {
+func (g *gather[K, V]) leave(who *asked[K, V]) {
 	g.mutex.Lock()
-	g.waiting = slices.DeleteFunc(g.waiting, func(other *asked[K]) bool { return other == who })
+	g.waiting = slices.DeleteFunc(g.waiting, func(other *asked[K, V]) bool { return other == who })
 	g.mutex.Unlock()
 	select {
 	case a := <-who.turn:
@@ -104,7 +105,7 @@ func (g *gather[K]) leave(who *asked[K]) {
 }
 
 // lead reads for the caller and for who waits, and tells them.
-func (g *gather[K]) lead(ctx context.Context, mine *asked[K]) (map[K]*span.Span, error) {
+func (g *gather[K, V]) lead(ctx context.Context, mine *asked[K, V]) (map[K]V, error) {
 	defer g.release()
 	g.mutex.Lock()
 	n, keys := 0, slices.Clone(mine.keys)
@@ -117,9 +118,9 @@ func (g *gather[K]) lead(ctx context.Context, mine *asked[K]) (map[K]*span.Span,
 	g.mutex.Unlock()
 	found, err := g.read(ctx, distinct(keys))
 	for _, other := range others {
-		other.turn <- answer[K]{spans: copies(found, other.keys), err: err}
+		other.turn <- answer[K, V]{found: g.copies(found, other.keys), err: err}
 	}
-	return copies(found, mine.keys), err
+	return g.copies(found, mine.keys), err
 }
 
 func distinct[K comparable](keys []K) []K {
@@ -131,14 +132,17 @@ func distinct[K comparable](keys []K) []K {
 	})
 }
 
-// copies keeps callers of one statement from sharing what they may change.
-func copies[K comparable](found map[K]*span.Span, keys []K) map[K]*span.Span {
-	mine := make(map[K]*span.Span, len(keys))
+func (g *gather[K, V]) copies(found map[K]V, keys []K) map[K]V {
+	mine := make(map[K]V, len(keys))
 	for _, key := range keys {
-		if s := found[key]; s != nil {
-			copied := *s
-			mine[key] = &copied
+		if value, ok := found[key]; ok {
+			mine[key] = g.copied(value)
 		}
 	}
 	return mine
+}
+
+func copySpan(s *span.Span) *span.Span {
+	copied := *s
+	return &copied
 }

@@ -18,9 +18,9 @@ type oneRead struct {
 	goOn chan error
 }
 
-func gated() (*gather[int], chan oneRead) {
+func gated() (*gather[int, *span.Span], chan oneRead) {
 	reads := make(chan oneRead, 100)
-	return &gather[int]{read: func(ctx context.Context, keys []int) (map[int]*span.Span, error) {
+	return &gather[int, *span.Span]{read: func(ctx context.Context, keys []int) (map[int]*span.Span, error) {
 		mine := oneRead{keys, make(chan error)}
 		reads <- mine
 		select {
@@ -36,10 +36,10 @@ func gated() (*gather[int], chan oneRead) {
 			found[key] = &span.Span{Seq: key}
 		}
 		return found, nil
-	}}, reads
+	}, copied: copySpan}, reads
 }
 
-func (g *gather[K]) untilWaiting(t *testing.T, n int) {
+func (g *gather[K, V]) untilWaiting(t *testing.T, n int) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		g.mutex.Lock()

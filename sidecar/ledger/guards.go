@@ -7,39 +7,78 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/loglineos/loglineos/sidecar/span"
 )
+
+// runsKey asks for the newest runs of a function by a caller.
+type runsKey struct {
+	function       span.ID
+	tenant, caller string
+	most           int
+}
+
+// failedRuns is how many of them failed, one after the other, and when the last of those ended.
+type failedRuns struct {
+	count int
+	last  time.Time
+}
 
 // FailuresInARow returns how many of a caller's newest runs of a function failed, one after the other, at
 // most so many, and when the last of them ended. What did not begin, or was cancelled, is no run.
 func (l *Ledger) FailuresInARow(ctx context.Context, function span.ID, tenant, caller string, most int) (
 	failures int, last time.Time, err error) {
-	rows, err := l.pool.Query(ctx, `select r.status = 'error', r.accepted_at
-		from ledger.universal_registry r
-		where r.parent_id = $1::text::uuid and r.owner_id = $2 and r.tenant_id = $3
-			and r.entity_type = 'execution' and r.did = 'executed' and r.metadata -> 'run' ? 'seed'
-			and (r.error ->> 'code') is distinct from 'cancelled'
-		order by r.accepted_at desc
-		limit $4`, function.String(), caller, tenant, most)
-	if err != nil {
-		return 0, last, fmt.Errorf("read the last runs of %s: %w", function, err)
+	key := runsKey{function, tenant, caller, most}
+	found, err := l.lastRuns.get(ctx, []runsKey{key})
+	return found[key].count, found[key].last, err
+}
+
+func (l *Ledger) failedRuns(ctx context.Context, keys []runsKey) (map[runsKey]failedRuns, error) {
+	functions, tenants := make([]pgtype.UUID, len(keys)), make([]string, len(keys))
+	callers, mosts := make([]string, len(keys)), make([]int64, len(keys))
+	for i, key := range keys {
+		functions[i] = pgtype.UUID{Bytes: key.function, Valid: true}
+		tenants[i], callers[i], mosts[i] = key.tenant, key.caller, int64(key.most)
 	}
+	// The index on (parent_id, owner_id, accepted_at) is the one, also where the plan is made in a ledger that
+	// has no executions yet, and those of a tenant look like the fewest: hence the two || ''.
+	rows, err := l.pool.Query(ctx, `select k.place, n.is_failure, n.accepted_at
+		from unnest($1::uuid[], $2::text[], $3::text[], $4::int8[])
+			with ordinality as k(function, tenant, caller, most, place)
+		cross join lateral (
+			select r.status = 'error' as is_failure, r.accepted_at
+			from ledger.universal_registry r
+			where r.parent_id = k.function and r.owner_id = k.caller and r.tenant_id || '' = k.tenant
+				and r.entity_type || '' = 'execution' and r.did = 'executed' and r.metadata -> 'run' ? 'seed'
+				and (r.error ->> 'code') is distinct from 'cancelled'
+			order by r.accepted_at desc
+			limit k.most
+		) n
+		order by k.place, n.accepted_at desc`, functions, tenants, callers, mosts)
+	if err != nil {
+		return nil, fmt.Errorf("read the last runs of %d functions: %w", len(keys), err)
+	}
+	found, isOver := map[runsKey]failedRuns{}, map[runsKey]bool{}
+	var place int
 	var isFailure bool
 	var at time.Time
-	isRow := true
-	_, err = pgx.ForEachRow(rows, []any{&isFailure, &at}, func() error {
-		if isRow = isRow && isFailure; isRow {
-			if failures++; failures == 1 {
-				last = at
-			}
+	_, err = pgx.ForEachRow(rows, []any{&place, &isFailure, &at}, func() error {
+		key := keys[place-1]
+		if isOver[key] = isOver[key] || !isFailure; isOver[key] {
+			return nil
 		}
+		runs := found[key]
+		if runs.count++; runs.count == 1 {
+			runs.last = at
+		}
+		found[key] = runs
 		return nil
 	})
 	if err != nil {
-		return 0, last, fmt.Errorf("read the last runs of %s: %w", function, err)
+		return nil, fmt.Errorf("read the last runs of %d functions: %w", len(keys), err)
 	}
-	return failures, last, nil
+	return found, nil
 }
 
 // RunsSince returns when a tenant's runs of functions, or calls of a kernel, began since a time: the newest,

@@ -1,10 +1,12 @@
 package ledger
 
 import (
+	"encoding/json"
 	"errors"
 	"testing"
 	"time"
 
+	"github.com/loglineos/loglineos/sidecar/span"
 	"github.com/loglineos/loglineos/tests/pgtest"
 )
 
@@ -46,5 +48,44 @@ func TestAwaitOthersWaitsForWhatWasBegunBefore(t *testing.T) {
 	}
 	if err := l.AwaitOthers(t.Context()); err != nil {
 		t.Errorf("with nobody there: %v", err)
+	}
+}
+
+// One statement reads for many callers; each gets what is of his function, tenant and user.
+func TestFailuresInARowAreOfEachCallersOwnRuns(t *testing.T) {
+	t.Parallel()
+	l, _ := setup(t, 4)
+	n := 100
+	run := func(function int, caller, status string) {
+		t.Helper()
+		n++
+		row := note(t, idOf(n), func(s *span.Span) {
+			parent := idOf(function)
+			s.EntityType, s.Did, s.Status, s.ParentID = "execution", new("executed"), &status, &parent
+			s.OwnerID, s.Metadata = caller, json.RawMessage(`{"run": {"seed": "1"}}`)
+		})
+		mustAppend(t, l, Group{Rows: []*span.Span{row}})
+	}
+	for _, status := range []string{"error", "complete", "error", "error"} {
+		run(1, "alice", status)
+	}
+	run(1, "bob", "complete")
+	run(2, "alice", "error")
+	tenant := note(t, idOf(1)).TenantID
+	keys := []runsKey{{idOf(2), tenant, "alice", 5}, {idOf(1), tenant, "bob", 5}, {idOf(1), tenant, "alice", 5},
+		{idOf(1), tenant, "alice", 1}, {idOf(1), "elsewhere", "alice", 5}, {idOf(3), tenant, "alice", 5}}
+	found, err := l.failedRuns(t.Context(), keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []int{1, 0, 2, 1, 0, 0} {
+		key := keys[i]
+		if got := found[key]; got.count != want || got.last.IsZero() != (want == 0) {
+			t.Errorf("%v: %+v, want %d", key, got, want)
+		}
+		got, last, err := l.FailuresInARow(t.Context(), key.function, key.tenant, key.caller, key.most)
+		if err != nil || got != want || !last.Equal(found[key].last) {
+			t.Errorf("alone %v: %d, %s, %v", key, got, last, err)
+		}
 	}
 }

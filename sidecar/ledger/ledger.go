@@ -38,13 +38,16 @@ type Ledger struct {
 	reads readPlaces
 	gate  atomic.Pointer[markGate]
 
-	versions gather[span.Key]
-	newest   gather[span.ID]
+	versions gather[span.Key, *span.Span]
+	newest   gather[span.ID, *span.Span]
+	lastRuns gather[runsKey, failedRuns]
 }
 
 func over(pool *pgxpool.Pool, connectionsMax int) *Ledger {
 	l := &Ledger{pool: pool, reads: newReadPlaces(connectionsMax)}
-	l.versions.read, l.newest.read = l.load, l.latest
+	l.versions.read, l.newest.read, l.lastRuns.read = l.load, l.latest, l.failedRuns
+	l.versions.copied, l.newest.copied = copySpan, copySpan
+	l.lastRuns.copied = func(f failedRuns) failedRuns { return f }
 	return l
 }
 
