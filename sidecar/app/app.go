@@ -63,7 +63,10 @@ func NewWith(ctx context.Context, c *config.Config, log *slog.Logger, change fun
 			a.Close()
 		}
 	}()
-	if a.ledger, err = ledger.Open(ctx, c.DatabaseURL, connectionsMax); err != nil {
+	var incarnation span.ID
+	rand.Read(incarnation[:]) // never fails: crypto/rand
+	a.ledger, err = ledger.OpenAs(ctx, c.DatabaseURL, connectionsMax, incarnation.String())
+	if err != nil {
 		return nil, err
 	}
 	if a.signer, err = newSigner(ctx, c, a.ledger, log); err != nil {
@@ -82,8 +85,6 @@ func NewWith(ctx context.Context, c *config.Config, log *slog.Logger, change fun
 	if a.fetch, err = newFetch(c); err != nil {
 		return nil, err
 	}
-	var incarnation span.ID
-	rand.Read(incarnation[:]) // never fails: crypto/rand
 	a.stage0 = stage0.New(
 		stage0.Config{Ledger: a.ledger, Pool: a.pool, Node: c.Node, Incarnation: incarnation, Log: log,
 			Signer: a.signer, TrustRoot: c.TrustRoot, Fetch: a.fetch})

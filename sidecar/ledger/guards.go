@@ -153,7 +153,7 @@ func (l *Ledger) AwaitOthers(ctx context.Context) error {
 		var isBusy bool
 		err = l.pool.QueryRow(ctx, `select exists (
 				select from pg_stat_activity a
-				where a.application_name = 'loglineos' and a.pid <> pg_backend_pid()
+				where split_part(a.application_name, ' ', 1) = 'loglineos' and a.pid <> pg_backend_pid()
 					and a.datname = current_database() and a.state <> 'idle'
 					and (a.backend_xid is not null or a.query like '%insert into ledger.universal_registry%')
 					and least(a.xact_start, a.query_start) < $1

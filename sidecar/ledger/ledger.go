@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -55,13 +56,24 @@ func over(pool *pgxpool.Pool, connectionsMax int) *Ledger {
 // that keeps its state (no transaction pooler), the role, and the schema. The error names the
 // cause and the mend.
 func Open(ctx context.Context, databaseURL string, connectionsMax int32) (*Ledger, error) {
+	return OpenAs(ctx, databaseURL, connectionsMax, "")
+}
+
+// OpenAs is Open for a process that takes turns with others: its sessions carry the incarnation in their name,
+// so that who takes over from it when it is frozen can end them.
+func OpenAs(ctx context.Context, databaseURL string, connectionsMax int32, incarnation string) (*Ledger, error) {
 	config, err := pgxpool.ParseConfig(databaseURL)
 	if err != nil {
 		return nil, fmt.Errorf("parse DATABASE_URL: %w", err)
 	}
 	config.MaxConns = connectionsMax
 	config.MinConns = 2
-	Session(config.ConnConfig, "loglineos")
+	Session(config.ConnConfig, strings.TrimSpace("loglineos "+incarnation))
+	// A process that is frozen between two statements of a transaction holds up others no longer.
+	config.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = "5000"
+	// A host that is gone is found out while nothing is said.
+	config.ConnConfig.DialFunc = (&net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true,
+		Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3}}).DialContext
 	// Statements with arrays look cheaper when they are planned anew for each, which takes longer than to run
 	// them: 0.13 of 0.25 ms (docs/plans.md).
 	config.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_generic_plan"

@@ -4,12 +4,16 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
 // appendOnce appends groups in one statement, and in a transaction around it where a group may be torn.
 func (l *Ledger) appendOnce(ctx context.Context, groups []Group) ([]Outcome, error) {
+	// The server ends a statement before; a connection that died without a word is found out by this alone.
+	ctx, cancel := context.WithTimeout(ctx, appendMax)
+	defer cancel()
 	for i := range groups {
 		if groups[i].isWhole() {
 			return l.appendWhole(ctx, groups)
@@ -43,6 +47,9 @@ func IsMoving(row *span.Span) bool {
 	meta, derived := row.Engine()
 	return derived && meta.Kind == "bucket"
 }
+
+// appendMax is longer than statement_timeout.
+const appendMax = 65 * time.Second
 
 // appendWhole takes the groups out that would be torn, and appends the others without them. The outcome of a
 // torn group is a lost fence, and Existing names what it lost.

@@ -77,6 +77,8 @@ func (s *session) ofThisCluster(ctx context.Context, c cursor) (cursor, error) {
 }
 
 func (s *session) storeCursor(ctx context.Context, c cursor) error {
+	ctx, cancel := context.WithTimeout(ctx, statementMax)
+	defer cancel()
 	err := s.withTables(ctx, s.sql, func() error {
 		_, err := s.sql.Exec(ctx, `insert into engine.cursor (slot, system_id, timeline, lsn, snapshot)
 			values ($1, $2, $3, $4::text::pg_lsn, $5::text::pg_snapshot)
@@ -259,9 +261,14 @@ func (s *session) acknowledge(ctx context.Context) error {
 	return s.tell(ctx, safe, s.silence(time.Now()) > askAfter)
 }
 
+// tell says what is safe, and what has come: a server that is not told the latter asks again and again.
 func (s *session) tell(ctx context.Context, safe pglogrepl.LSN, wantsReply bool) error {
-	err := pglogrepl.SendStandbyStatusUpdate(ctx, s.replication,
-		pglogrepl.StandbyStatusUpdate{WALWritePosition: safe, ReplyRequested: wantsReply})
+	status := pglogrepl.StandbyStatusUpdate{WALWritePosition: safe, ReplyRequested: wantsReply}
+	if safe != 0 { // for 0, the driver would put what was received
+		status.WALFlushPosition, status.WALApplyPosition = safe, safe
+		status.WALWritePosition = max(safe, pglogrepl.LSN(s.received.Load()))
+	}
+	err := pglogrepl.SendStandbyStatusUpdate(ctx, s.replication, status)
 	if err != nil {
 		return fmt.Errorf("acknowledge to the slot: %w", err)
 	}

@@ -51,7 +51,10 @@ var binaryForm = []int16{pgx.BinaryFormatCode}
 // again where it stopped.
 func (s *session) pages(ctx context.Context, d delta) error {
 	var xmax string
-	if err := s.reader.QueryRow(ctx, xmaxSQL, d.since).Scan(&xmax); err != nil {
+	soon, cancel := context.WithTimeout(ctx, probeMax)
+	err := s.reader.QueryRow(soon, xmaxSQL, d.since).Scan(&xmax)
+	cancel()
+	if err != nil {
 		return fmt.Errorf("scan the gap: %w", err)
 	}
 	if d.since != "" {
@@ -138,6 +141,8 @@ func (s *session) transaction(ctx context.Context, xact uint64) error {
 
 // read16 runs a statement that gives the sixteen published columns.
 func (s *session) read16(ctx context.Context, query string, arguments [][]byte) ([]*span.Published, error) {
+	ctx, cancel := context.WithTimeout(ctx, pageMax)
+	defer cancel()
 	result := s.reader.PgConn().ExecParams(ctx, query, arguments, nil, nil, binaryForm)
 	rows, err := s.decodePage(result)
 	if _, closeErr := result.Close(); closeErr != nil {

@@ -136,6 +136,9 @@ type figures struct {
 	keepMB         int64 // max_slot_wal_keep_size; -1: no bound
 	inactive       []string
 	blockers       string // open write transactions, while the slot waits for them
+	holder         int    // who has the slot, while it does not stream to us; 0: nobody else
+	holderName     string
+	isSidecar      bool // the holder names itself a sidecar
 }
 
 // care reads the figures of the slot, and gives up WAL before the server takes it all: a slot that is
@@ -148,6 +151,8 @@ func (s *session) care(ctx context.Context) error {
 	}
 	var f figures
 	streams := s.streams.Load()
+	ctx, cancel := context.WithTimeout(ctx, statementMax)
+	defer cancel()
 	err := s.sql.QueryRow(ctx, `select pg_current_wal_insert_lsn()::text, m.wal_status, m.safe_wal_size,
 			pg_wal_lsn_diff(pg_current_wal_insert_lsn(), m.restart_lsn)::bigint,
 			(select setting::bigint from pg_settings where name = 'max_slot_wal_keep_size'),
@@ -164,10 +169,15 @@ func (s *session) care(ctx context.Context) error {
 						date_trunc('second', prepared))
 					from pg_prepared_xacts
 				) b (text)
-			), 'those have just ended') end
+			), 'those have just ended') end,
+			coalesce(a.pid, 0), format('%s, login %s', a.application_name, a.usename),
+			coalesce(split_part(a.application_name, ' ', 1) = $4, false)
 		from (select) one
-		left join pg_replication_slots m on m.slot_name = $1`, s.config.Slot, streams).
-		Scan(&f.end, &f.status, &f.safe, &f.retained, &f.keepMB, &f.inactive, &f.blockers)
+		left join pg_replication_slots m on m.slot_name = $1
+		left join pg_stat_activity a on a.pid = m.active_pid and a.pid <> $3 and not $2`,
+		s.config.Slot, streams, s.replication.PID(), streamName).
+		Scan(&f.end, &f.status, &f.safe, &f.retained, &f.keepMB, &f.inactive, &f.blockers, &f.holder,
+			&f.holderName, &f.isSidecar)
 	if err != nil {
 		return fmt.Errorf("look after the slot: %w", err)
 	}
@@ -176,7 +186,10 @@ func (s *session) care(ctx context.Context) error {
 		return fmt.Errorf("look after the slot: %w", err)
 	}
 	if !streams {
-		s.fault.Store(s.whyPolling(f.blockers))
+		s.fault.Store(s.whyPolling(f))
+		if f.isSidecar { // the lock is ours, so it leads no more
+			s.terminate(ctx, s.sql, f.holder)
+		}
 	}
 	shed := streams && s.shed(f)
 	s.note(f, end, shed)
@@ -192,6 +205,8 @@ func (s *session) dropIdleSlot(ctx context.Context) {
 	}
 	const statement = `select pg_drop_replication_slot(slot_name) from pg_replication_slots
 		where slot_name = $1 and not active and plugin = 'pgoutput' and database = current_database()`
+	ctx, cancel := context.WithTimeout(ctx, statementMax)
+	defer cancel()
 	tag, err := s.sql.Exec(ctx, statement, s.config.Slot)
 	if err != nil {
 		s.mayNotDrop = true
@@ -205,11 +220,16 @@ func (s *session) dropIdleSlot(ctx context.Context) {
 }
 
 // whyPolling says why the slot is not there yet.
-func (s *session) whyPolling(blockers string) string {
+func (s *session) whyPolling(f figures) string {
+	if f.holder != 0 {
+		return fmt.Sprintf("polling, for the slot %q is held by another session, pid %d (%s): end it (select "+
+			"pg_terminate_backend(%[2]d)), or set LOGLINE_SLOT to another name", s.config.Slot, f.holder,
+			f.holderName)
+	}
 	if fault := s.slotFault.Load().(string); fault != "" {
 		return "polling, for the slot can not be made: " + fault
 	}
-	return "polling, for the new slot waits for open write transactions of the cluster: " + blockers
+	return "polling, for the new slot waits for open write transactions of the cluster: " + f.blockers
 }
 
 // shed decides whether the slot is given up in part, and reports whether that begins now.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -78,6 +79,7 @@ func (s *session) waitToLead(ctx context.Context) error {
 	var seen holder
 	var seenAt time.Time
 	told := 0 // the pid of the leader that was told of
+	knownAt := time.Now()
 	for {
 		now, isOurs, err := s.tryLock(ctx)
 		if err != nil {
@@ -100,10 +102,16 @@ func (s *session) waitToLead(ctx context.Context) error {
 		s.standsBy("another sidecar leads: " + now.node)
 		if now.pid != 0 && (time.Since(seenAt) > staleAfter ||
 			!now.beatAt.IsZero() && now.silentMs > int(staleAfter.Milliseconds())) {
-			s.config.Log.Warn("the leader does not beat; ending its session", "node", now.node, "pid", now.pid,
+			s.config.Log.Warn("the leader does not beat; ending its sessions", "node", now.node, "pid", now.pid,
 				"silent_ms", now.silentMs)
-			s.terminate(ctx, s.lock, now.pid)
+			s.endProcess(ctx, now.pid)
 			s.isHeir, seenAt = true, time.Now()
+		}
+		if time.Since(knownAt) > askEvery {
+			if err := s.ask(ctx); err != nil {
+				return err
+			}
+			knownAt = time.Now()
 		}
 		if !wait(ctx, standbyEvery) {
 			return ctx.Err()
@@ -133,6 +141,8 @@ func (s *session) standsBy(reason string) {
 }
 
 func (s *session) tryLock(ctx context.Context) (h holder, isOurs bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, statementMax)
+	defer cancel()
 	err = s.withTables(ctx, s.lock, func() error {
 		var beatAt *time.Time
 		err := s.lock.QueryRow(ctx, `select pg_try_advisory_lock($1, hashtext($2)), coalesce(h.pid, 0),
@@ -153,6 +163,52 @@ func (s *session) tryLock(ctx context.Context) (h holder, isOurs bool, err error
 		return holder{}, false, fmt.Errorf("try to lead: %w", err)
 	}
 	return h, isOurs, nil
+}
+
+// ask finds out, while it stands by, whether its connections are alive: nothing else is said on them.
+func (s *session) ask(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, statementMax)
+	defer cancel()
+	for _, conn := range []*pgx.Conn{s.sql, s.reader} {
+		if err := conn.Ping(ctx); err != nil {
+			return fmt.Errorf("stand by: %w", err)
+		}
+	}
+	if s.replication == nil {
+		return nil
+	}
+	if _, err := pglogrepl.IdentifySystem(ctx, s.replication); err != nil {
+		return fmt.Errorf("stand by: %w", err)
+	}
+	return nil
+}
+
+// rivalsSQL names the sessions of the process that has the session $1, that one last. What a frozen process
+// has left open holds up the next leader: a fence that was not committed, and the making of a slot.
+const rivalsSQL = `select o.pid
+	from pg_stat_activity h
+	join pg_stat_activity o on o.pid = h.pid or o.application_name like 'loglineos%'
+		and split_part(o.application_name, ' ', 2) = nullif(split_part(h.application_name, ' ', 2), '')
+		and split_part(o.application_name, ' ', 2) <> split_part(current_setting('application_name'), ' ', 2)
+	where h.pid = $1 and o.datname = current_database() and o.pid <> pg_backend_pid()
+	order by o.pid = h.pid`
+
+// endProcess ends all sessions of the process that holds the lock by the session pid.
+func (s *session) endProcess(ctx context.Context, pid int) {
+	ctx, cancel := context.WithTimeout(ctx, statementMax)
+	defer cancel()
+	rows, err := s.lock.Query(ctx, rivalsSQL, pid)
+	pids := []int{pid}
+	if err == nil {
+		pids, err = pgx.CollectRows(rows, pgx.RowTo[int])
+	}
+	if err != nil {
+		s.config.Log.Warn("the sessions of another sidecar could not be found", "pid", pid, "error", err)
+		pids = []int{pid}
+	}
+	for _, pid := range pids {
+		s.terminate(ctx, s.lock, pid)
+	}
 }
 
 // terminate ends a backend of another sidecar. As the sidecar's role it may end that role's own; a login of
@@ -196,8 +252,8 @@ func (s *session) beat(ctx context.Context) error {
 	return nil
 }
 
-// keepBeating ends with an error when the last beat is older than trustFor. A single beat that fails or takes
-// long is tried again until then.
+// keepBeating ends with an error when the last beat is older than trustFor, or took so long. One that the
+// server refused is tried again until then.
 func (s *session) keepBeating(ctx context.Context) error {
 	ticker := time.NewTicker(beatEvery)
 	defer ticker.Stop()

@@ -14,16 +14,19 @@ const (
 )
 
 // probeSQL asks for a new snapshot, and whether it sees any row that $1 did not: one look at the index for
-// the open transactions, one for the later ones. Both answers are of one snapshot.
+// the open transactions, one for the later ones. Both answers are of one snapshot. Rows of the import door
+// may have numbers that are not reached yet, and are passed over.
 const probeSQL = `select pg_current_snapshot()::text, $1 = ''
-	or exists (select from ledger.universal_registry where xact >= pg_snapshot_xmax(nullif($1, '')::pg_snapshot))
 	or exists (select from ledger.universal_registry
-		where xact = any(array(select pg_snapshot_xip(nullif($1, '')::pg_snapshot))))`
+		where xact >= pg_snapshot_xmax(nullif($1, '')::pg_snapshot)
+			and xact < pg_snapshot_xmax(pg_current_snapshot()) and %s)
+	or exists (select from ledger.universal_registry
+		where xact = any(array(select pg_snapshot_xip(nullif($1, '')::pg_snapshot))) and %[1]s)`
 
 // poll hands over what comes after the snapshot since, until ctx ends or until holds something. It returns
 // the snapshot up to which everything is handed over.
 func (s *session) poll(ctx context.Context, since string, until <-chan made) (string, *made, error) {
-	pause := pollMin
+	pause, query := pollMin, fmt.Sprintf(probeSQL, s.epoch.isNew())
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -41,8 +44,9 @@ func (s *session) poll(ctx context.Context, since string, until <-chan made) (st
 		}
 		var now string
 		var found bool
-		if err := s.reader.QueryRow(ctx, probeSQL, since).Scan(&now, &found); err != nil {
-			return since, nil, fmt.Errorf("poll for new rows: %w", err)
+		var err error
+		if now, found, err = s.probe(ctx, query, since); err != nil {
+			return since, nil, err
 		}
 		pause = min(2*pause, pollMax)
 		if found {
@@ -58,4 +62,14 @@ func (s *session) poll(ctx context.Context, since string, until <-chan made) (st
 		s.phase.CompareAndSwap(CatchingUp, Polling)
 		timer.Reset(pause)
 	}
+}
+
+// probe asks once.
+func (s *session) probe(ctx context.Context, query, since string) (now string, found bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, probeMax)
+	defer cancel()
+	if err := s.reader.QueryRow(ctx, query, since).Scan(&now, &found); err != nil {
+		return "", false, fmt.Errorf("poll for new rows: %w", err)
+	}
+	return now, found, nil
 }

@@ -1,6 +1,7 @@
 package tail
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -129,6 +130,8 @@ func (s *session) explainEnd(err error) error {
 
 // open makes the connections and checks what the source needs.
 func (s *session) open(ctx context.Context) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, openMax)
+	defer cancel()
 	if s.sql, err = s.connect(ctx, "loglineos-tail"); err != nil {
 		return err
 	}
@@ -159,7 +162,8 @@ func (s *session) connect(ctx context.Context, application string) (*pgx.Conn, e
 	if err != nil {
 		return nil, &SetupError{"DATABASE_URL is malformed", "use postgres://user:password@host:port/database", err}
 	}
-	config.RuntimeParams["application_name"] = application
+	config.RuntimeParams["application_name"] = named(application, s.config.Incarnation)
+	config.DialFunc = dialer().DialContext
 	config.RuntimeParams["timezone"], config.RuntimeParams["datestyle"] = "UTC", "ISO"
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
@@ -202,34 +206,18 @@ type made struct {
 
 // start finds out where the rows begin, and takes the slot if the cursor vouches for it.
 func (s *session) start(ctx context.Context, everLed bool) (origin, error) {
+	begun := time.Now()
 	for pause := slotEvery; ; pause = min(2*pause, slotEveryMax) {
-		stored, err := s.readCursor(ctx)
-		if err != nil {
-			return origin{}, err
-		}
-		if s.config.source() == Poll {
-			return origin{since: stored.snapshot}, nil
-		}
-		slot, err := s.readSlot(ctx)
-		if err != nil {
-			return origin{}, err
-		}
-		reason := slot.distrust(stored)
+		stored, slot, reason, err := s.take(ctx)
 		switch {
-		case reason == "":
-			err = s.startStream(ctx, stored.lsn)
-			if err == nil {
-				s.cursor = stored
-				s.streams.Store(true)
-				return origin{since: stored.snapshot}, nil
-			}
-		case slot.exists:
-			s.config.Log.Warn("the slot is made anew", "slot", s.config.Slot, "reason", reason)
-			err = pglogrepl.DropReplicationSlot(ctx, s.replication, s.config.Slot,
-				pglogrepl.DropReplicationSlotOptions{})
-		}
-		if err == nil {
-			return s.createSlot(ctx, origin{since: stored.snapshot, reason: reason}, everLed)
+		case err == nil && s.config.source() == Poll:
+			return origin{since: stored.snapshot}, nil
+		case err == nil && reason == "":
+			s.cursor = stored
+			s.streams.Store(true)
+			return origin{since: stored.snapshot}, nil
+		case err == nil:
+			return s.createSlot(ctx, origin{since: stored.snapshot, reason: reason}, everLed, false)
 		}
 		var refusal *pgconn.PgError
 		if !errors.As(err, &refusal) {
@@ -237,8 +225,12 @@ func (s *session) start(ctx context.Context, everLed bool) (origin, error) {
 		}
 		switch refusal.Code {
 		case "55006": // object_in_use
-			s.standsBy("another sidecar holds the slot " + s.config.Slot)
-			s.disinherit(ctx, slot)
+			if time.Since(begun) > slotWait {
+				return s.createSlot(ctx, origin{since: stored.snapshot,
+					reason: cmp.Or(reason, "another one held the slot")}, everLed, true)
+			}
+			s.standsBy("another session holds the slot " + s.config.Slot)
+			s.disinherit(ctx, slot, time.Since(begun))
 		case "55000", "42704": // lost or dropped since it was read
 		default:
 			return origin{}, fmt.Errorf("take the slot: %w", err)
@@ -247,6 +239,29 @@ func (s *session) start(ctx context.Context, everLed bool) (origin, error) {
 			return origin{}, ctx.Err()
 		}
 	}
+}
+
+// take reads the cursor and the slot, and starts the stream where the one vouches for the other. Else it says
+// why not, and the slot is gone.
+func (s *session) take(ctx context.Context) (stored cursor, slot slot, reason string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, statementMax)
+	defer cancel()
+	if stored, err = s.readCursor(ctx); err != nil || s.config.source() == Poll {
+		return stored, slot, "", err
+	}
+	if slot, err = s.readSlot(ctx); err != nil {
+		return stored, slot, "", err
+	}
+	reason = slot.distrust(stored)
+	switch {
+	case reason == "":
+		err = s.startStream(ctx, stored.lsn)
+	case slot.exists:
+		s.config.Log.Warn("the slot is made anew", "slot", s.config.Slot, "reason", reason)
+		err = pglogrepl.DropReplicationSlot(ctx, s.replication, s.config.Slot,
+			pglogrepl.DropReplicationSlotOptions{})
+	}
+	return stored, slot, reason, err
 }
 
 // lead hands over what the stream does not bring, then the stream.

@@ -84,15 +84,20 @@ func TestSetupErrorForWALLevel(t *testing.T) {
 	}
 }
 
-func TestSetupErrorForSlots(t *testing.T) {
+// Where every slot is in use, also at the first start, polling serves, and says what to do.
+func TestWithoutAFreeSlotPollingServes(t *testing.T) {
 	t.Parallel()
 	f := setup(t, map[string]string{"max_replication_slots": "1"})
 	execute(t, f.conn, "select pg_create_physical_replication_slot('the_only_one')")
-	setup := f.refusal(t, func(*Config) {})
-	if !strings.Contains(setup.Cause, "every replication slot") || !strings.Contains(setup.Mend,
-		"max_replication_slots") {
-		t.Errorf("got %q", setup.Error())
-	}
+	w := f.follow(t)
+	w.reaches(t, Polling)
+	w.receives(t, insert(t, f.conn, "row"))
+	eventually(t, "the fault names the mend", func() bool {
+		_, fault := w.tail.State()
+		return strings.Contains(fault, "every replication slot") && strings.Contains(fault, "max_replication_slots")
+	})
+	execute(t, f.conn, "select pg_drop_replication_slot('the_only_one')")
+	w.streams(t)
 }
 
 // A new slot waits for open write transactions; the fault names them, and the tail goes on when they end.

@@ -34,11 +34,12 @@ func (s *session) connectReplication(ctx context.Context) error {
 		return &SetupError{"REPLICATION_URL is malformed", "use postgres://user:password@host:port/database", err}
 	}
 	for name, value := range map[string]string{
-		"replication": "database", "application_name": "loglineos-replication", "timezone": "UTC",
-		"datestyle": "ISO", "wal_sender_timeout": "4s",
+		"replication": "database", "timezone": "UTC", "datestyle": "ISO", "wal_sender_timeout": "4s",
+		"application_name": named(streamName, s.config.Incarnation),
 	} {
 		replication.RuntimeParams[name] = value
 	}
+	replication.DialFunc = dialer().DialContext
 	// A backlog comes faster than one message at a time.
 	replication.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 		return pgproto3.NewFrontend(bufio.NewReaderSize(r, readBytes), w)
@@ -185,8 +186,9 @@ func explainReplication(user string, err error) error {
 type slot struct {
 	exists, lost bool
 	confirmed    pglogrepl.LSN
-	pid          int // who streams from it; 0 nobody
-	silentMs     int // since that one's last word, where we may see it
+	pid          int  // who streams from it; 0 nobody
+	silentMs     int  // since that one's last word, where we may see it
+	ofSidecar    bool // whether that one names itself a sidecar
 }
 
 func (s *session) readSlot(ctx context.Context) (slot, error) {
@@ -195,11 +197,14 @@ func (s *session) readSlot(ctx context.Context) (slot, error) {
 	result := slot{exists: true}
 	err := s.sql.QueryRow(ctx, `select s.plugin, s.database, s.confirmed_flush_lsn::text, s.wal_status,
 			current_database(), coalesce(s.active_pid, 0),
-			coalesce(extract(epoch from clock_timestamp() - r.reply_time) * 1000, 0)::bigint
+			coalesce(extract(epoch from clock_timestamp() - r.reply_time) * 1000, 0)::bigint,
+			coalesce(split_part(a.application_name, ' ', 1) = $2, false)
 		from pg_replication_slots s
 		left join pg_stat_replication r on r.pid = s.active_pid
-		where s.slot_name = $1`, s.config.Slot).
-		Scan(&plugin, &database, &confirmed, &status, &current, &result.pid, &result.silentMs)
+		left join pg_stat_activity a on a.pid = s.active_pid
+		where s.slot_name = $1`, s.config.Slot, streamName).
+		Scan(&plugin, &database, &confirmed, &status, &current, &result.pid, &result.silentMs,
+			&result.ofSidecar)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return slot{}, nil
 	}
@@ -240,25 +245,30 @@ func (s slot) distrust(stored cursor) string {
 	return ""
 }
 
-// disinherit ends the stream of a leader that was ended, or that says nothing any more.
-func (s *session) disinherit(ctx context.Context, slot slot) {
-	if slot.pid != 0 && (s.isHeir || slot.silentMs > int(staleAfter.Milliseconds())) {
-		s.config.Log.Warn("the slot's holder says nothing; ending its stream", "pid", slot.pid, "silent_ms",
+// disinherit ends the stream of a leader that was ended, that says nothing any more, or that does not let go
+// of the slot: the lock is ours, so it leads no more. That of a killed one lives on while it makes a slot, for
+// it listens to nobody then.
+func (s *session) disinherit(ctx context.Context, slot slot, waited time.Duration) {
+	isSilent := s.isHeir || slot.silentMs > int(staleAfter.Milliseconds())
+	if slot.pid != 0 && (isSilent || slot.ofSidecar && waited > letGoWait) {
+		s.config.Log.Warn("the slot's holder leads no more; ending its stream", "pid", slot.pid, "silent_ms",
 			slot.silentMs)
 		s.terminate(ctx, s.sql, slot.pid)
 	}
 }
 
 // createSlot makes the slot. That waits for every write transaction of the cluster that is open, so after
-// slotWait it goes on by itself, while polling serves.
-func (s *session) createSlot(ctx context.Context, o origin, everLed bool) (origin, error) {
+// slotWait it goes on by itself, while polling serves. So it does where no slot is free, or where it isHeld by
+// another one: that is dropped as soon as it is let go.
+func (s *session) createSlot(ctx context.Context, o origin, everLed, isHeld bool) (origin, error) {
 	results := make(chan made, 1)
 	o.slot = results
 	s.creator.Go(func() {
 		for {
-			snapshot, err := s.create(ctx)
+			snapshot, err := s.create(ctx, isHeld)
 			var refusal *pgconn.PgError
-			if err != nil && everLed && errors.As(err, &refusal) && !s.replication.IsClosed() {
+			if err != nil && errors.As(err, &refusal) && !s.replication.IsClosed() &&
+				(everLed || refusal.Code == "53400" || refusal.Code == "55006") {
 				s.slotFault.Store(err.Error())
 				s.config.Log.Warn("the slot can not be made; polling meanwhile", "error", err)
 				if wait(ctx, createEvery) {
@@ -276,7 +286,7 @@ func (s *session) createSlot(ctx context.Context, o origin, everLed bool) (origi
 		}
 		results <- m
 	case <-time.After(slotWait):
-		s.config.Log.Warn("the slot waits for open write transactions; polling meanwhile", "slot", s.config.Slot)
+		s.config.Log.Warn("the slot is not there yet; polling meanwhile", "slot", s.config.Slot)
 	case <-ctx.Done():
 		return origin{}, ctx.Err()
 	}
@@ -285,7 +295,15 @@ func (s *session) createSlot(ctx context.Context, o origin, everLed bool) (origi
 
 // create makes the slot with an exported snapshot, so that the gap ends exactly where the stream starts, and
 // starts the stream.
-func (s *session) create(ctx context.Context) (snapshot string, err error) {
+func (s *session) create(ctx context.Context, isHeld bool) (snapshot string, err error) {
+	if isHeld {
+		err := pglogrepl.DropReplicationSlot(ctx, s.replication, s.config.Slot,
+			pglogrepl.DropReplicationSlotOptions{})
+		var refusal *pgconn.PgError
+		if err != nil && !(errors.As(err, &refusal) && refusal.Code == "42704") { // it is gone
+			return "", fmt.Errorf("drop the slot of another consumer: %w", err)
+		}
+	}
 	result, err := pglogrepl.CreateReplicationSlot(ctx, s.replication, s.config.Slot, "pgoutput",
 		pglogrepl.CreateReplicationSlotOptions{Mode: pglogrepl.LogicalReplication,
 			SnapshotAction: "EXPORT_SNAPSHOT"})

@@ -20,6 +20,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -40,7 +42,9 @@ const (
 	backoffMin     = 100 * time.Millisecond
 	backoffMax     = 5 * time.Second
 	slotWait       = time.Second            // a slot waits for open write transactions; then polling serves
+	letGoWait      = 300 * time.Millisecond // how long a sidecar that leads no more may keep the slot
 	createEvery    = 5 * time.Second        // how often a slot is tried again that could not be made
+	askEvery       = 5 * time.Second        // how often a standby asks whether its connections are alive
 	idleEvery      = 5 * time.Second        // how often the cursor moves over WAL without rows of ours,
 	idleBytes      = 64 << 10               // and over how much of it at least
 	pollStoreEvery = time.Minute            // how often polling stores a cursor while no row comes
@@ -49,6 +53,28 @@ const (
 	leaveEvery     = 10 * time.Millisecond
 	readBytes      = 256 << 10 // of the stream, at once
 )
+
+// Bounds of one statement. A connection that died without a word is found out by them alone.
+const (
+	openMax      = 30 * time.Second // all that makes a session ready
+	statementMax = 5 * time.Second  // what reads or writes a row or two
+	probeMax     = 15 * time.Second // it passes what open transactions have written
+	pageMax      = 10 * time.Minute // the first page of a large transaction sorts it
+)
+
+// streamName is the application name of who streams.
+const streamName = "loglineos-replication"
+
+// named is the application name of a session of this process: who takes over finds all of them by it.
+func named(application, incarnation string) string {
+	return strings.TrimSpace(application + " " + incarnation)
+}
+
+// dialer finds out within seconds that the other host is gone, also while nothing is said.
+func dialer() *net.Dialer {
+	return &net.Dialer{Timeout: 10 * time.Second, KeepAliveConfig: net.KeepAliveConfig{Enable: true,
+		Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3}}
+}
 
 // Config says where to read from.
 type Config struct {
