@@ -257,9 +257,11 @@ func (s *session) take(ctx context.Context) (stored cursor, slot slot, reason st
 	case reason == "":
 		err = s.startStream(ctx, stored.lsn)
 	case slot.exists:
-		s.config.Log.Warn("the slot is made anew", "slot", s.config.Slot, "reason", reason)
 		err = pglogrepl.DropReplicationSlot(ctx, s.replication, s.config.Slot,
 			pglogrepl.DropReplicationSlotOptions{})
+		if err == nil {
+			s.config.Log.Warn("the slot is made anew", "slot", s.config.Slot, "reason", reason)
+		}
 	}
 	return stored, slot, reason, err
 }

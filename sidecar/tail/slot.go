@@ -258,8 +258,8 @@ func (s *session) disinherit(ctx context.Context, slot slot, waited time.Duratio
 }
 
 // createSlot makes the slot. That waits for every write transaction of the cluster that is open, so after
-// slotWait it goes on by itself, while polling serves. So it does where no slot is free, or where it isHeld by
-// another one: that is dropped as soon as it is let go.
+// slotWait it goes on by itself, while polling serves. So it does where no slot is free, or where ours isHeld
+// by another session: it is dropped as soon as that lets go.
 func (s *session) createSlot(ctx context.Context, o origin, everLed, isHeld bool) (origin, error) {
 	results := make(chan made, 1)
 	o.slot = results
@@ -268,10 +268,11 @@ func (s *session) createSlot(ctx context.Context, o origin, everLed, isHeld bool
 			snapshot, err := s.create(ctx, isHeld)
 			var refusal *pgconn.PgError
 			if err != nil && errors.As(err, &refusal) && !s.replication.IsClosed() &&
-				(everLed || refusal.Code == "53400" || refusal.Code == "55006") {
+				(everLed || isHeld || refusal.Code == "53400") {
 				s.slotFault.Store(err.Error())
 				s.config.Log.Warn("the slot can not be made; polling meanwhile", "error", err)
 				if wait(ctx, createEvery) {
+					isHeld = true // perhaps: what failed may have left it behind
 					continue
 				}
 			}
