@@ -164,3 +164,22 @@ func TestPollingRestsBesideRowsOfAnotherCluster(t *testing.T) {
 		t.Errorf("it asks %d times in 3 s, want 3 a second", asked)
 	}
 }
+
+// One connection of the leader that dies without a word ends its session, whichever it is, and rows go on.
+func TestOneDeadConnectionOfTheLeaderIsFoundOut(t *testing.T) {
+	t.Parallel()
+	for application, source := range map[string]Source{"loglineos-reader": Poll, "loglineos-tail": WAL} {
+		t.Run(application, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t, nil)
+			line, through := f.through(t, "a", source)
+			w := f.follow(t, through)
+			eventually(t, "it leads", func() bool { return w.tail.Health().Leads })
+			line.kill(ask[int](t, f.conn, `select client_port from pg_stat_activity
+				where split_part(application_name, ' ', 1) = $1`, application))
+			eventually(t, "it leads anew", func() bool { return w.tail.Health().Sessions > 1 })
+			id := insert(t, f.conn, "row")
+			eventually(t, "the row comes", func() bool { return slices.Contains(w.ids(), id) })
+		})
+	}
+}

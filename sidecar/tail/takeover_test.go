@@ -17,6 +17,7 @@ type line struct {
 	mu     sync.Mutex
 	conns  []net.Conn
 	frozen bool
+	dead   int // the port of the one connection that swallows everything; 0: none
 	thaw   sync.Cond
 }
 
@@ -56,7 +57,7 @@ func (l *line) pass(from, to net.Conn) {
 	for {
 		n, err := from.Read(buffer)
 		l.mu.Lock()
-		for l.frozen {
+		for l.frozen || l.dead != 0 && (portOf(from) == l.dead || portOf(to) == l.dead) {
 			l.thaw.Wait()
 		}
 		l.mu.Unlock()
@@ -77,7 +78,7 @@ func (l *line) cut() {
 	_ = l.listener.Close()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.frozen = false
+	l.frozen, l.dead = false, 0
 	l.thaw.Broadcast()
 	for _, conn := range l.conns {
 		_ = conn.Close()
@@ -89,6 +90,16 @@ func (l *line) freeze() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.frozen = true
+}
+
+// portOf is the line's own port, as the server knows it; the other half has that of the line.
+func portOf(conn net.Conn) int { return conn.LocalAddr().(*net.TCPAddr).Port }
+
+// kill lets one connection swallow everything from now on: that with this port of a client.
+func (l *line) kill(port int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dead = port
 }
 
 // through makes the follower reach the server by a line of its own.
