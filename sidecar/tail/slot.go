@@ -294,6 +294,11 @@ func (s *session) createSlot(ctx context.Context, o origin, everLed, isHeld bool
 	return o, nil
 }
 
+// exportedSQL reads a snapshot that a slot has exported. Its xmin may be past its xmax, which no pg_snapshot can
+// be read back from; what is before the xmin is over either way.
+const exportedSQL = `select case when pg_snapshot_xmin(s) > pg_snapshot_xmax(s)
+	then format('%1$s:%1$s:', pg_snapshot_xmin(s)) else s::text end from pg_current_snapshot() s`
+
 // create makes the slot with an exported snapshot, so that the gap ends exactly where the stream starts, and
 // starts the stream.
 func (s *session) create(ctx context.Context, isHeld bool) (snapshot string, err error) {
@@ -326,7 +331,7 @@ func (s *session) create(ctx context.Context, isHeld bool) (snapshot string, err
 	if _, err = tx.Exec(ctx, "set transaction snapshot '"+result.SnapshotName+"'"); err != nil {
 		return "", fmt.Errorf("import the slot's snapshot: %w", err)
 	}
-	if err = tx.QueryRow(ctx, "select pg_current_snapshot()::text").Scan(&snapshot); err != nil {
+	if err = tx.QueryRow(ctx, exportedSQL).Scan(&snapshot); err != nil {
 		return "", fmt.Errorf("read the slot's snapshot: %w", err)
 	}
 	if err := s.startStream(ctx, 0); err != nil {

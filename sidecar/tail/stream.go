@@ -3,6 +3,7 @@ package tail
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -23,9 +24,22 @@ func (s *session) startStream(ctx context.Context, lsn pglogrepl.LSN) error {
 			"publication_names '" + strings.ReplaceAll(s.config.Publication, "'", "''") + "'"},
 	})
 	if err != nil {
+		s.awaitReady(ctx, err)
 		return fmt.Errorf("start replication: %w", err)
 	}
 	return nil
+}
+
+// awaitReady reads on to the end of the server's answer after a refusal, which the driver leaves at the refusal:
+// the next command would take that end for its own answer, and so on.
+func (s *session) awaitReady(ctx context.Context, err error) {
+	var refusal *pgconn.PgError
+	for errors.As(err, &refusal) {
+		message, err := s.replication.ReceiveMessage(ctx)
+		if _, isReady := message.(*pgproto3.ReadyForQuery); isReady || err != nil {
+			return // what is wrong with the connection, the next command tells
+		}
+	}
 }
 
 // stream decodes what the slot sends until a fault or the end of ctx, but for rows that done sees: those were
