@@ -294,8 +294,8 @@ func (s *session) createSlot(ctx context.Context, o origin, everLed, isHeld bool
 	return o, nil
 }
 
-// exportedSQL reads a snapshot that a slot has exported. Its xmin may be past its xmax, which no pg_snapshot can
-// be read back from; what is before the xmin is over either way.
+// exportedSQL reads a snapshot that a slot has exported. Its xmin may be past its xmax, which no pg_snapshot
+// can be read back from; what is before the xmin is over either way.
 const exportedSQL = `select case when pg_snapshot_xmin(s) > pg_snapshot_xmax(s)
 	then format('%1$s:%1$s:', pg_snapshot_xmin(s)) else s::text end from pg_current_snapshot() s`
 

@@ -30,8 +30,8 @@ func (s *session) startStream(ctx context.Context, lsn pglogrepl.LSN) error {
 	return nil
 }
 
-// awaitReady reads on to the end of the server's answer after a refusal, which the driver leaves at the refusal:
-// the next command would take that end for its own answer, and so on.
+// awaitReady reads on to the end of the server's answer after a refusal, where the driver stops: the next
+// command would take that end for its own answer, and so on.
 func (s *session) awaitReady(ctx context.Context, err error) {
 	var refusal *pgconn.PgError
 	for errors.As(err, &refusal) {
