@@ -59,9 +59,10 @@ func Open(ctx context.Context, databaseURL string, connectionsMax int32) (*Ledge
 	return OpenAs(ctx, databaseURL, connectionsMax, "")
 }
 
-// OpenAs is Open for a process that takes turns with others: its sessions carry the incarnation in their name,
-// so that who takes over from it when it is frozen can end them.
-func OpenAs(ctx context.Context, databaseURL string, connectionsMax int32, incarnation string) (*Ledger, error) {
+// OpenAs is Open for a process that takes turns with others: its sessions carry the incarnation in their
+// name, so that who takes over from it when it is frozen can end them.
+func OpenAs(ctx context.Context, databaseURL string, connectionsMax int32,
+	incarnation string) (*Ledger, error) {
 	config, err := pgxpool.ParseConfig(databaseURL)
 	if err != nil {
 		return nil, fmt.Errorf("parse DATABASE_URL: %w", err)

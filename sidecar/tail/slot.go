@@ -246,8 +246,8 @@ func (s slot) distrust(stored cursor) string {
 }
 
 // disinherit ends the stream of a leader that was ended, that says nothing any more, or that does not let go
-// of the slot: the lock is ours, so it leads no more. That of a killed one lives on while it makes a slot, for
-// it listens to nobody then.
+// of the slot: the lock is ours, so it leads no more. That of a killed one lives on while it makes a slot,
+// for it listens to nobody then.
 func (s *session) disinherit(ctx context.Context, slot slot, waited time.Duration) {
 	isSilent := s.isHeir || slot.silentMs > int(staleAfter.Milliseconds())
 	if slot.pid != 0 && (isSilent || slot.ofSidecar && waited > letGoWait) {
