@@ -19,6 +19,7 @@ type rules struct {
 	byType map[string]*ruleSet // those that name entity types
 	any    *ruleSet            // those that do not; they see no bookkeeping
 	before []*policy           // versions with one after them
+	out    []*policy           // newest versions that end their policy
 	timed  map[span.ID]*policy
 	timers map[timerKey]int // time-driven policies of each tenant, and of each owner in it
 	counts map[string]int   // policies of each tenant
@@ -84,6 +85,7 @@ func (r *rules) set(p *policy) {
 	r.count(p, 1)
 	switch {
 	case p.isOut:
+		r.out = append(r.out, p)
 	case p.timing != nil:
 		r.timed[p.id] = p
 	default:
@@ -128,6 +130,14 @@ func (r *rules) prune(horizon uint64) {
 			r.forget(p)
 		}
 		return isOver
+	})
+	// A policy that has ended is forgotten whole: an older version of it can come no more.
+	r.out = slices.DeleteFunc(r.out, func(p *policy) bool {
+		isOver := p.previous == nil && p.xact < horizon
+		if isOver && r.byID[p.id] == p {
+			delete(r.byID, p.id)
+		}
+		return isOver || p.next != nil
 	})
 }
 

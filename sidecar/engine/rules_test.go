@@ -94,6 +94,9 @@ func TestRulesForgetVersionsThatJudgeNothing(t *testing.T) {
 		}
 	}
 	r.prune(newest.xact + 1)
+	if len(r.byID) != 0 || len(r.out) != 0 {
+		t.Errorf("a policy that has ended is still known")
+	}
 	if len(r.before) != 0 || len(r.byType) != 0 || newest.previous != nil || newest.versions != 0 {
 		t.Errorf("left: %d versions, %d types, %d before the newest", len(r.before), len(r.byType),
 			newest.versions)
