@@ -131,6 +131,7 @@ func (inv *invocation) runCode(ctx context.Context, target runTarget, cause *spa
 	record.Logs, record.Calls = result.Logs, keptCalls(result.Calls, cause.Visibility)
 	inv.judged(row, cause, &result)
 	inv.noteRun(ctx, row, cause, result.Err)
+	inv.noteRetry(ctx, row, cause, answer.Settings.fault, result.Err)
 	answer.DurationMs = result.Duration.Milliseconds()
 	if result.Err != nil {
 		answer.Error = runError(result.Err)

@@ -113,3 +113,28 @@ jq -r '.signature, .curr_hash' row.json`
 		t.Errorf("got %+v", rows)
 	}
 }
+
+// The commands of docs/functions.md make a function recur, show its ticks, and delay a function and a request.
+func TestFunctionsRunLaterAsThePageSays(t *testing.T) {
+	t.Parallel()
+	for _, program := range []string{"psql", "bash"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("%s is missing: the page is written for it", program)
+		}
+	}
+	s := setupSigned(t)
+	s.serveSigned("sidecar")
+	s.save("greet.js", "return `Hello, ${input.name}`;")
+	s.paste(section(t, "functions.md", "Publish it, from a file", "sh")[0])
+	recurring := section(t, "functions.md", "Run it again and again", "sh")
+	later := section(t, "functions.md", "Run it later, once", "sh")
+	if len(recurring) != 2 || len(later) != 1 {
+		t.Fatalf("%d and %d blocks, want 2 and 1", len(recurring), len(later))
+	}
+	s.paste(recurring[0])
+	s.paste(later[0])
+	eventually(t, "both delayed ones", func() bool {
+		return len(s.read("entity_type = 'execution' and output in ('\"once\"', '\"Hello, Ada\"')")) == 2
+	})
+	eventually(t, "a tick", func() bool { return strings.Contains(s.paste(recurring[1]), "|complete|") })
+}
