@@ -73,11 +73,19 @@ type up struct {
 	keys upKeys
 	env  map[string]string // what DIR/up.env will hold
 	data string            // where the data is; "" for a database of somebody else's
+
+	isStarted bool // the sidecar runs
 }
 
 // Up starts Postgres, ledger and sidecar, runs the example, and serves until ctx ends.
 func Up(ctx context.Context, options UpOptions) (err error) {
 	u := &up{UpOptions: options, env: map[string]string{}}
+	defer func() {
+		if err != nil && ctx.Err() != nil && !u.isStarted { // it was asked to stop, and has: that is no fault
+			u.say("stopped    during the start: %v", err)
+			err = nil
+		}
+	}()
 	if u.Dir, err = filepath.Abs(options.Dir); err != nil {
 		return fmt.Errorf("find --data-dir: %w", err)
 	}
@@ -211,10 +219,14 @@ func (u *up) serve(ctx context.Context, ownerURL string, listener net.Listener) 
 	defer stop()
 	defer context.AfterFunc(u.Now, sidecar.Hurry)()
 	ended := make(chan error, 1)
+	u.isStarted = true
 	go func() { ended <- sidecar.Run(runCtx, listener) }()
 	isReady, err := u.present(ctx, sidecar, owner, ended)
 	if err != nil {
 		stop()
+		if ctx.Err() != nil { // Ctrl-C while the example runs
+			err = nil
+		}
 		return errors.Join(err, <-ended)
 	}
 	if !isReady {

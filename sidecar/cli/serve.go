@@ -63,6 +63,10 @@ func runServe(s signals, args []string, out, errOut io.Writer) error {
 	}
 	defer listener.Close()
 	sidecar, err := app.New(ctx, c, log)
+	if err != nil && ctx.Err() != nil { // it was asked to stop, and has: that is no fault
+		log.Info("sidecar stopped during its start", "at", err.Error())
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -59,8 +59,8 @@ func readRetry(raw json.RawMessage) (*retry, error) {
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	decoder.DisallowUnknownFields()
 	if decoder.Decode(&stated) != nil || stated.MaxAttempts == nil {
-		return nil, fmt.Errorf(`metadata.retry is %.80s: want {"max_attempts": 3, "base_ms": 1000}, whole numbers; `+
-			`base_ms may be left out, other keys are not read`, raw)
+		return nil, fmt.Errorf(`metadata.retry is %.80s: want {"max_attempts": 3, "base_ms": 1000}, whole `+
+			`numbers; base_ms may be left out, other keys are not read`, raw)
 	}
 	r := &retry{min(*stated.MaxAttempts, retryAttemptsMax), retryBaseMs}
 	if stated.BaseMs != nil {
@@ -68,7 +68,8 @@ func readRetry(raw json.RawMessage) (*retry, error) {
 	}
 	switch {
 	case r.MaxAttempts < 1:
-		return nil, fmt.Errorf("metadata.retry: max_attempts is %d, want 1 to %d", r.MaxAttempts, retryAttemptsMax)
+		return nil, fmt.Errorf("metadata.retry: max_attempts is %d, want 1 to %d", r.MaxAttempts,
+			retryAttemptsMax)
 	case r.BaseMs < 1:
 		return nil, fmt.Errorf("metadata.retry: base_ms is %d, want 1 to %d", r.BaseMs, retryBaseMsMax)
 	case r.MaxAttempts == 1: // as without: its failure is final
@@ -116,7 +117,8 @@ func (r *retry) after(request span.ID, attempt, tried int, now time.Time) span.T
 
 // noteRetry tells a function's owner that its metadata.retry is malformed, where a run has failed and would
 // have been tried again: one incident of his own for each version.
-func (inv *invocation) noteRetry(ctx context.Context, row, cause *span.Span, fault error, failure *sandbox.Error) {
+func (inv *invocation) noteRetry(ctx context.Context, row, cause *span.Span, fault error,
+	failure *sandbox.Error) {
 	if fault == nil || failure == nil || row.EntityType != "function" || cause.EntityType != "request" {
 		return
 	}

@@ -114,7 +114,8 @@ jq -r '.signature, .curr_hash' row.json`
 	}
 }
 
-// The commands of docs/functions.md make a function recur, show its ticks, and delay a function and a request.
+// The commands of docs/functions.md make a function recur, show its ticks, and delay a function and a
+// request.
 func TestFunctionsRunLaterAsThePageSays(t *testing.T) {
 	t.Parallel()
 	for _, program := range []string{"psql", "bash"} {
@@ -134,7 +135,7 @@ func TestFunctionsRunLaterAsThePageSays(t *testing.T) {
 	s.paste(recurring[0])
 	s.paste(later[0])
 	eventually(t, "both delayed ones", func() bool {
-		return len(s.read("entity_type = 'execution' and output in ('\"once\"', '\"Hello, Ada\"')")) == 2
+		return len(s.read(`entity_type = 'execution' and output in ('"once"', '"Hello, Ada"')`)) == 2
 	})
 	eventually(t, "a tick", func() bool { return strings.Contains(s.paste(recurring[1]), "|complete|") })
 }
