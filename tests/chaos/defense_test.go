@@ -127,6 +127,10 @@ func twoLead(w *world) {
 		begin perform pg_sleep(0.002); return new; end $$`)
 	w.exec(`create trigger zz_take_a_moment before insert on ledger.universal_registry for each row
 		when (new.who like 'kernel:%') execute function public.take_a_moment()`)
+	// The sidecars wait less long for a lock than the server waits before it looks for a deadlock.
+	w.exec(`do $$ begin
+		execute format('alter database %I set deadlock_timeout = %L', current_database(), '10ms');
+	end $$`)
 	w.add("a")
 	w.add("b", "LOGLINE_SLOT=other")
 	eventually(w.t, "both lead", func() bool {
