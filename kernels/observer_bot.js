@@ -13,7 +13,8 @@ export default async function main(ctx) {
     const isTick = span.entity_type === "tick";
     if (!isTick && span.entity_type !== "function") continue;
     if (span.status !== "scheduled" || span.is_deleted) continue;
-    const of = isTick ? span.metadata.function : { id: span.id, seq: span.seq };
+    const { function: ticking, tick } = span.metadata || {};
+    const of = isTick ? ticking : { id: span.id, seq: span.seq };
     ctx.insertSpan(
       {
         entity_type: "request",
@@ -25,7 +26,7 @@ export default async function main(ctx) {
         trace_id: span.trace_id,
         scheduled_at: span.scheduled_at,
         input: isTick ? span.input : undefined,
-        metadata: isTick ? { function: of, tick: span.metadata.tick } : { function: of },
+        metadata: isTick ? { function: of, tick } : { function: of },
       },
       { cause: { id: span.id, seq: span.seq } },
     );
