@@ -39,18 +39,19 @@ type RequestWish struct {
 	Verb string // as it is printed
 	Next ledger.RequestVersion
 	From []string // the states in which it can be had
+	hint string   // what else to do in another
 }
 
 // Redrive runs a dead request once more, with attempts that begin anew.
 func Redrive(reason string) RequestWish {
 	return RequestWish{"redrive", ledger.RequestVersion{Status: "scheduled", Did: "redriven", Reason: reason},
-		[]string{"dead"}}
+		[]string{"dead"}, ": only dead ones are redriven; call the function anew"}
 }
 
 // Cancel ends a request that is open.
 func Cancel(reason string) RequestWish {
 	return RequestWish{"cancel", ledger.RequestVersion{Status: "cancel_requested", Did: "cancelled",
-		Reason: reason}, []string{"scheduled", "running", "retry", "blocked"}}
+		Reason: reason}, []string{"scheduled", "running", "retry", "blocked"}, ""}
 }
 
 // WishFor appends a wish for these requests, and says of each for which it can not be had why.
@@ -69,7 +70,7 @@ func WishFor(ctx context.Context, owner *ledger.Owner, wish RequestWish, ids []s
 		case !found:
 			refused = append(refused, fmt.Errorf("%s %s: the ledger has no such request", wish.Verb, id))
 		case !slices.Contains(wish.From, status):
-			refused = append(refused, fmt.Errorf("%s %s: it is %s", wish.Verb, id, status))
+			refused = append(refused, fmt.Errorf("%s %s: it is %s%s", wish.Verb, id, status, wish.hint))
 		}
 	}
 	done, err = owner.FollowRequests(ctx, ledger.RequestFilter{IDs: ids, Statuses: wish.From}, wish.Next,

@@ -36,7 +36,7 @@ Filters, of list, redrive and cancel:
     --tenant T         of this tenant
     --function ID      of this function
     --since D          changed within 90s, 15m, 24h …
-    --reason-like T    with this text in the reason or the error of the newest version
+    --reason-like T    with this text in the reason or the error, of the newest version or of an execution
 
     --limit N          list so many (50)
     --yes              with filters: do it; without, redrive and cancel count and change nothing
@@ -84,6 +84,26 @@ func runRequests(s signals, args []string, out, errOut io.Writer) error {
 		return err
 	}
 	defer owner.Close(context.WithoutCancel(s.stop))
+	return explainRights(c.do(s, owner))
+}
+
+// explainRights says what to do where the ledger is not there, or not the login's.
+func explainRights(err error) error {
+	var refusal interface{ SQLState() string }
+	if !errors.As(err, &refusal) {
+		return err
+	}
+	switch refusal.SQLState() {
+	case "42P01", "3F000":
+		return fmt.Errorf("%w; the database has no ledger: name another one, or run `logline migrate`", err)
+	case "42501", "LL005":
+		return fmt.Errorf("%w; use the login that owns the database (DATABASE_URL of up.env; on Supabase postgres)",
+			err)
+	}
+	return err
+}
+
+func (c *requestsCall) do(s signals, owner *ledger.Owner) error {
 	switch c.command {
 	case "show":
 		return c.show(s.stop, owner)
@@ -120,7 +140,8 @@ func (c *requestsCall) parse(args []string) error {
 			return flag.ErrHelp
 		}
 		if err != nil {
-			return wrongRequests("%s", err)
+			return wrongRequests("%s", strings.Replace(err.Error(), "-since: parse error",
+				"-since: want a time such as 90s, 15m or 24h", 1))
 		}
 		if flags.NArg() == 0 {
 			break
@@ -135,7 +156,9 @@ func (c *requestsCall) parse(args []string) error {
 		if err != nil {
 			return wrongRequests("%q is no id of a request", word)
 		}
-		c.ids = append(c.ids, id)
+		if !slices.Contains(c.ids, id) {
+			c.ids = append(c.ids, id)
+		}
 	}
 	if function != "" {
 		id, err := span.ParseID(function)
@@ -204,7 +227,7 @@ func (c *requestsCall) list(ctx context.Context, owner *ledger.Owner) error {
 		return err
 	}
 	if c.asJSON {
-		return c.print(slices.Concat([]ledger.RequestState{}, found))
+		return c.print(append([]ledger.RequestState{}, found...))
 	}
 	if len(found) == 0 {
 		_, err := fmt.Fprintln(c.out, "no request")
@@ -297,8 +320,13 @@ func (c *requestsCall) show(ctx context.Context, owner *ledger.Owner) error {
 	for _, s := range detail.Versions {
 		fmt.Fprintf(table, "%d\t%s\n", s.Seq, strings.Join(c.columns(s, s.ScheduledAt), "\t"))
 	}
+	if err := table.Flush(); err != nil || len(detail.Executions) == 0 {
+		return err
+	}
+	fmt.Fprintln(c.out)
+	fmt.Fprintln(table, "EXECUTION\tSTATUS\tATTEMPT\tACCEPTED\tDUE\tWHO\tWHY")
 	for _, s := range detail.Executions {
-		fmt.Fprintf(table, "\t%s\t%s\n", s.EntityType, strings.Join(c.columns(s, nil)[1:], "\t"))
+		fmt.Fprintf(table, "%s\t%s\n", s.ID, strings.Join(c.columns(s, nil), "\t"))
 	}
 	return table.Flush()
 }
@@ -374,7 +402,7 @@ func (c *requestsCall) wouldDo(ctx context.Context, owner *ledger.Owner, wish ap
 	}
 	if c.asJSON {
 		return c.print(map[string]any{"command": wish.Verb, "would": all,
-			"of": slices.Concat([]ledger.RequestCount{}, counts)})
+			"of": append([]ledger.RequestCount{}, counts...)})
 	}
 	fmt.Fprintf(c.out, "would %s %d requests; nothing is changed: add --yes\n", wish.Verb, all)
 	if len(counts) == 0 {

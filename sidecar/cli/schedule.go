@@ -2,9 +2,11 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/loglineos/loglineos/sidecar/app"
@@ -46,6 +48,10 @@ func runSchedule(_ signals, args []string, out, _ io.Writer) error {
 		flags.IntVar(&n, "n", 5, "")
 		flags.BoolVar(&asJSON, "json", false, "")
 	})
+	var wrong *usageError
+	if errors.As(err, &wrong) && strings.Contains(wrong.text, "argument") {
+		return &usageError{wrong.text + "; quote the expression"}
+	}
 	if err != nil {
 		return err
 	}

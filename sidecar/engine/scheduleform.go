@@ -73,7 +73,8 @@ func readSchedule(raw json.RawMessage) (*scheduleForm, error) {
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&stated); err != nil {
-		return nil, fmt.Errorf("metadata.schedule is no {cron, tz, fill, fill_max, input}: %w", err)
+		return nil, fmt.Errorf(`metadata.schedule is %.80s: want {"cron": "…"}, and of tz, fill, fill_max and `+
+			`input what it needs, no other key`, raw)
 	}
 	if len(stated.Input) > tickInputMax {
 		return nil, fmt.Errorf("metadata.schedule.input has %d bytes, the limit is %d: put it into the function's "+

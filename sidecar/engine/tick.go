@@ -78,7 +78,10 @@ func readTiming(raw json.RawMessage, when span.When, isOfSystem bool) (*timing, 
 	}
 	if stated.At != "" {
 		at, err := time.Parse("15:04", stated.At)
-		if err != nil || stated.Every != "day" {
+		if stated.Every != "day" {
+			return nil, fmt.Errorf("at is for every day, not for every %s: leave it out", stated.Every)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("at is %.40q: want a time such as 02:00 (UTC), of every day", stated.At)
 		}
 		t.at = time.Duration(at.Hour())*time.Hour + time.Duration(at.Minute())*time.Minute

@@ -34,7 +34,7 @@ func TestTimingsHaveTheirBoundaries(t *testing.T) {
 		`{"every":"minute","at":""}`:     "2026-03-02T10:44:00Z",
 		`{}`:                             "",
 		`{"every":"week"}`:               "want minute",
-		`{"every":"hour","at":"02:00"}`:  "of every day",
+		`{"every":"hour","at":"02:00"}`:  "for every day, not for every hour",
 		`{"every":"day","at":"25:00"}`:   "of every day",
 		`{"every":"day","per":"person"}`: "want tenant or owner",
 		`{"every":"day","window":"all"}`: "want at, ttl_at or none",

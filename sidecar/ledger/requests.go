@@ -61,7 +61,13 @@ func (f *RequestFilter) where() (string, []any) {
 		add("r.at > now() - $%d::text::interval", fmt.Sprintf("%d milliseconds", f.Since.Milliseconds()))
 	}
 	if f.ReasonLike != "" {
-		add("strpos(lower(concat(r.reason, ' ', r.error)), lower($%d)) > 0", f.ReasonLike)
+		add(`(strpos(lower(concat(r.reason, ' ', r.error)), lower($%[1]d)) > 0
+			or r.status in ('error', 'retry', 'running') and exists (
+				select from ledger.universal_registry first
+				join ledger.universal_registry x on `+executionOf+`
+				where first.id = r.id and first.seq = 0
+					and strpos(lower(concat(x.error->>'code', ': ', x.error->>'message')), lower($%[1]d)) > 0))`,
+			f.ReasonLike)
 	}
 	if f.IDs != nil {
 		add("r.id = any ($%d::text[]::uuid[])", texts(f.IDs))

@@ -86,7 +86,12 @@ func TestLoglineRequestsListsShowsRedrivesAndCancels(t *testing.T) {
 	if n := one[int](s, "select count(*) from ledger.universal_registry where who like 'operator:%'"); n != 0 {
 		t.Errorf("the dry run appends %d versions", n)
 	}
-	s.requests(1, "redrive", ids[2])                              // it is not dead
+	if none := s.requests(0, "--status", "blocked", "--json"); none != "[]\n" {
+		t.Errorf("an empty list prints %q", none)
+	}
+	if said := s.requests(1, "redrive", ids[2]); !strings.Contains(said, "only dead ones are redriven") {
+		t.Errorf("redrive of an open one says %q", said)
+	}
 	s.requests(1, "show", "01890000-0000-7000-8000-000000000000") // there is none
 	s.requests(0, "redrive", ids[0], "--reason", "the host is back")
 	if said := s.requests(0, "redrive", "--dead", "--yes"); said != "redrive: 1 of 1 requests\n" {
@@ -103,8 +108,17 @@ func TestLoglineRequestsListsShowsRedrivesAndCancels(t *testing.T) {
 	}
 	s.serve()
 	s.stands(trace, "cancelled 1, complete 3, complete 3")
-	if last := s.requests(0, "show", ids[0]); strings.Count(last, "execution") != 1 {
+	execution := s.read("entity_type = 'execution' and related_to @> array[$1::text::uuid]", ids[0])
+	if last := s.requests(0, "show", ids[0]); len(execution) != 1 ||
+		!strings.Contains(last, execution[0].ID.String()) {
 		t.Errorf("show prints no execution:\n%s", last)
+	}
+	broken := s.insert(alice, function(`throw new Error("boom")`, columns{"status": "active"})).ID
+	failed := s.callMany(alice, broken, 1)
+	s.stands(failed, "error 1, error 1")
+	if said := s.requests(0, "--reason-like", "exception: Error: BOOM"); strings.Contains(said, "no request") ||
+		strings.Count(said, "\n") != 2 {
+		t.Errorf("--reason-like does not search what WHY shows:\n%s", said)
 	}
 }
 
