@@ -148,6 +148,9 @@ func (e *Engine) loaded(batch []*request, found map[span.ID]*span.Span, err erro
 		return
 	}
 	for _, r := range batch {
+		if r.isDisowned {
+			continue
+		}
 		row := found[r.id]
 		if row == nil || row.Seq < r.seqSeen { // committed, and not visible yet
 			e.after(time.Millisecond, func() { e.loading.push(r) })

@@ -156,6 +156,7 @@ func (e *Engine) bear(r *request) {
 func (e *Engine) born(r *request, first *span.Span, outcome ledger.Outcome) {
 	isRunning := r.phase == running
 	switch {
+	case r.isDisowned:
 	case errors.Is(outcome.Err, errTermOver):
 		e.disown(r)
 	case outcome.Err != nil:

@@ -29,6 +29,7 @@ type request struct {
 	isOutward   bool // it may reach the network: as of when it was queued
 	isOrphan    bool // found open at a take-over: claimed before it runs, and not before its turn
 	startedAt   time.Time
+	isDisowned  bool // see term.go
 	isCancelled bool // its owner wants it to end
 	cancel      context.CancelFunc
 	birth       *birth        // nil: it stands in the ledger
@@ -297,6 +298,9 @@ func (e *Engine) finish(r *request, group ledger.Group) {
 }
 
 func (e *Engine) finished(r *request, group ledger.Group, outcome ledger.Outcome) {
+	if r.isDisowned {
+		return
+	}
 	delete(e.inFlight, r.id)
 	if outcome.Err == nil {
 		e.delivered(r)

@@ -50,17 +50,17 @@ func (e *Engine) passed(batch []*commit) {
 func (e *Engine) endTerm() {
 	e.term.Add(1)
 	for _, r := range e.unborn {
-		if r.phase == running && !r.birth.isBearing {
-			e.disown(r)
-		}
+		e.disown(r)
 	}
 }
 
-// disown forgets a request that does not stand in the ledger, and its run.
+// disown forgets a request that is not known to stand in the ledger, and its run. Should its commit have gone
+// through even so, it is found there.
 func (e *Engine) disown(r *request) {
-	if e.open[r.id] != r {
+	if r.isDisowned {
 		return
 	}
+	r.isDisowned = true
 	if r.cancel != nil {
 		r.cancel()
 	}
