@@ -99,7 +99,7 @@ func (e *Engine) observeRequest(row *span.Published) {
 	case status == "cancel_requested" && r == nil: // at once, room or not
 		e.read(&request{id: row.ID, seqSeen: row.Seq}, row.TenantID)
 	case status == "cancel_requested" && r.phase == running:
-		r.isCancelled = true
+		r.isCancelled, r.wishedSeq = true, row.Seq
 		r.cancel() // its result would lose the fence anyway
 	case status == "cancel_requested" && (r.phase == queued || r.phase == waiting):
 		e.takeOut(r)
@@ -152,7 +152,7 @@ func (e *Engine) loaded(batch []*request, found map[span.ID]*span.Span, err erro
 			continue
 		}
 		row := found[r.id]
-		if row == nil || row.Seq < r.seqSeen { // committed, and not visible yet
+		if row == nil || row.Seq < max(r.seqSeen, r.wishedSeq) { // committed, and not visible yet
 			e.after(time.Millisecond, func() { e.loading.push(r) })
 			continue
 		}
