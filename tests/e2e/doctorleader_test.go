@@ -66,7 +66,7 @@ func TestTheDoctorSaysOneThingOfTheLeader(t *testing.T) {
 	send(t, other, syscall.SIGSTOP)
 	s.has("leader", app.Fine, "e2e leads, by wal")
 	send(t, other, syscall.SIGCONT)
-	// Whether it also reads the server's word that its session was ended depends on which connection it looks at.
+	// Which connection it looks at first decides whether it also reads that its session was ended.
 	eventually(t, "who was frozen says for whom it stands by", func() bool {
 		return strings.Contains(other.err.String(), "standing by: another sidecar leads\" node=e2e source=wal")
 	})

@@ -60,7 +60,7 @@ func TestARewrittenFunctionDoesNotRun(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	const code = "return input.to[0].account"
-	rewritten := map[string]span.ID{} // before a sidecar has read them: what it has read and verified, it runs
+	rewritten := map[string]span.ID{} // before a sidecar reads them: what it has verified, it runs
 	for name, set := range map[string]string{
 		"the code":           "code = 'return ''bob'''",
 		"an input's leaf":    `input = jsonb_set(input, '{to,0,account}', '"bob"')`,
