@@ -95,10 +95,10 @@ func NewWith(ctx context.Context, c *config.Config, log *slog.Logger, change fun
 		return nil, fmt.Errorf("start the sidecar: %w", err)
 	}
 	engineConfig := engine.Config{
-		Ledger: a.ledger, Manifest: a.stage0.Manifest, Failure: a.stage0.Failure,
-		Cancelled: a.stage0.Cancelled,
-		Boot:      func(ctx context.Context, job engine.Job) error { return a.stage0.Boot(ctx, stage0.Job(job)) },
-		Load:      a.stage0.Load, Prefetch: a.stage0.Prefetch, Settled: a.stage0.Settled,
+		Ledger: a.ledger, Manifest: a.stage0.Manifest, ManifestSince: a.stage0.ManifestSince,
+		Failure: a.stage0.Failure, Cancelled: a.stage0.Cancelled,
+		Boot: func(ctx context.Context, job engine.Job) error { return a.stage0.Boot(ctx, stage0.Job(job)) },
+		Load: a.stage0.Load, Prefetch: a.stage0.Prefetch, Settled: a.stage0.Settled,
 		IsTrusted: func() bool { return a.tail.IsTrusted() }, Seal: a.signer.Seal,
 		Node:        c.Node,
 		InFlightMax: c.MaxInFlight, Log: log,

@@ -3,13 +3,30 @@ package engine
 import (
 	"context"
 	"maps"
+	"time"
 
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
-// A blocked request waits in memory until it is due, as one with scheduled_at does: it costs no query. A
-// manifest with other limits makes all of them due at once, and those that are still over one wait on.
+// A blocked request waits until it is due, as one with scheduled_at does: it costs no query. A manifest with
+// other limits makes all of them due at once, and those that are still over one wait on. One that took force
+// while nobody led is seen by whoever leads next, who asks those again that were blocked before it.
+
+// freedMargin is how far behind the ledger a leader may have been that blocked a request by the manifest
+// before: an hour later the rows of the new one have reached it.
+const freedMargin = time.Hour
+
+// freed says which blocked requests may run, though they are not due: those that a snapshot sees.
+type freed struct {
+	snapshot span.Snapshot
+	before   time.Time // and that were blocked before it; zero is at any time
+}
+
+func (f *freed) has(row *span.Published) bool {
+	return *row.Status == "blocked" && f.snapshot.Sees(row.Xact) &&
+		(f.before.IsZero() || row.AcceptedAt.Before(f.before))
+}
 
 // noteLimits sees whether a manifest with other limits has taken force.
 func (e *Engine) noteLimits() {
@@ -55,11 +72,24 @@ func (e *Engine) free() {
 					}
 				})
 			default:
-				e.freed = snapshot
+				e.freed = freed{snapshot: snapshot}
 				e.freeAfter(ledger.DuePlace{}, isOver)
 			}
 		})
 	})
+}
+
+// freeAtLead does so where the last one who led may not have known the manifest. The caller's snapshot sees
+// all that he has blocked.
+func (e *Engine) freeAtLead(snapshot span.Snapshot) {
+	e.freed = freed{snapshot: snapshot}
+	if e.config.ManifestSince != nil {
+		if since := e.config.ManifestSince(); !since.IsZero() {
+			e.freed.before = since.Add(freedMargin)
+		}
+	}
+	leads, limits := e.leads, e.limits
+	e.freeAfter(ledger.DuePlace{}, func() bool { return e.leads != leads || e.isDeposed || e.limits != limits })
 }
 
 // freeAfter looks through the requests that are due later, one page after the other.
@@ -77,7 +107,7 @@ func (e *Engine) freeAfter(after ledger.DuePlace, isOver func() bool) {
 				return
 			}
 			for _, row := range rows {
-				if *row.Status != "blocked" || e.open[row.ID] != nil {
+				if !e.freed.has(row) || e.open[row.ID] != nil {
 					continue
 				}
 				if t := e.tenantOf(row.TenantID); t.due == nil || !t.due.isFreed {

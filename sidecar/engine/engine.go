@@ -66,6 +66,9 @@ type Config struct {
 	Ledger *ledger.Ledger
 	// Manifest returns the manifest in force; nil before there is one.
 	Manifest func() *span.Manifest
+	// ManifestSince returns from when it is so, by the database's clock: what was blocked before may not have
+	// been asked about its limits. nil, or a zero time, is unknown: then all that is blocked is asked again.
+	ManifestSince func() time.Time
 	// Boot runs a kernel. A *span.RunError says that the same input would fail again.
 	Boot func(ctx context.Context, job Job) error
 	// Failure makes the group that ends a request without its kernel.

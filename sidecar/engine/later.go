@@ -240,7 +240,7 @@ func (e *Engine) dueRead(t *tenant, pass duePass, rows []*span.Published, isLast
 		switch {
 		case !row.ScheduledAt.After(e.now()):
 			e.found(row)
-		case pass.isFreed && *row.Status == "blocked" && e.freed.Sees(row.Xact):
+		case pass.isFreed && e.freed.has(row):
 			e.foundFreed(row)
 		}
 	}

@@ -69,8 +69,8 @@ type memory struct {
 	leads   int           // how often leading began or ended
 	lead    span.Snapshot // when it began: what it sees, another sidecar may have run
 	leadAt  time.Time     // of the database's clock
-	freed   span.Snapshot // when limits changed last: what it sees blocked may run
-	told    int64         // requests that had ended when the ledger was told last
+	freed   freed
+	told    int64 // requests that had ended when the ledger was told last
 }
 
 // newMemory knows nothing. Until somebody leads, all that is due later is kept.
@@ -91,6 +91,7 @@ func (e *Engine) restart(snapshot span.Snapshot) {
 	}
 	e.listTenants("")
 	e.extend()
+	e.freeAtLead(snapshot)
 }
 
 // listTenants has every tenant with open requests read, page after page.

@@ -18,6 +18,8 @@ type governed struct {
 	*span.Manifest
 	key  span.Key
 	lazy map[string]json.RawMessage // ctx.manifest
+	// since is when it took force, or could first have: by the database's clock.
+	since time.Time
 	// isSigned says that a key that leads to the root has signed it, by the keys in trust.
 	isSigned bool
 	trust    *sign.Trust
@@ -31,6 +33,15 @@ func (s *Stage0) Manifest() *span.Manifest {
 		return current.Manifest
 	}
 	return nil
+}
+
+// ManifestSince returns from when the manifest in force is so, by the database's clock; zero before the first
+// Reload.
+func (s *Stage0) ManifestSince() time.Time {
+	if current := s.manifest.Load(); current != nil {
+		return current.since
+	}
+	return time.Time{}
 }
 
 // Reload reads the manifest and puts it in force. A manifest with a fault does not take force: the
@@ -197,6 +208,9 @@ func choose(trust *sign.Trust, newestFirst []candidate, now time.Time) (chosen *
 		switch {
 		case c.fault == nil:
 			chosen, hours = c.manifest, c.manifest.Timelocks["manifest"]
+			if chosen.since = acceptedAt(c.row); due.After(chosen.since) {
+				chosen.since = due
+			}
 		case isBound && (chosen != nil && !chosen.isSigned || c.hasFallenUnsigned(trust)):
 			chosen = nil
 		}
