@@ -107,7 +107,7 @@ func (e *Engine) freeAfter(after ledger.DuePlace, isOver func() bool) {
 				return
 			}
 			for _, row := range rows {
-				if !e.freed.has(row) || e.open[row.ID] != nil {
+				if !e.freed.has(row) || e.askAgain(row) {
 					continue
 				}
 				if t := e.tenantOf(row.TenantID); t.due == nil || !t.due.isFreed {
@@ -124,9 +124,28 @@ func (e *Engine) freeAfter(after ledger.DuePlace, isOver func() bool) {
 
 // foundFreed takes a blocked request that is not due, and may run because the limits have changed.
 func (e *Engine) foundFreed(row *span.Published) {
-	if kernel, ok := e.kernelOf(row.Span()); ok && e.open[row.ID] == nil {
+	if kernel, ok := e.kernelOf(row.Span()); ok && !e.askAgain(row) {
 		e.read(&request{id: row.ID, kernel: kernel, seqSeen: row.Seq, isFreed: true}, row.TenantID)
 	}
+}
+
+// askAgain has one that is in memory run, and reports whether it is: the stream may just have named it, as a
+// gap scan does, and would let it wait for its time.
+func (e *Engine) askAgain(row *span.Published) bool {
+	r := e.open[row.ID]
+	if r == nil {
+		return false
+	}
+	switch r.phase {
+	case reading:
+		r.isFreed = true
+	case waiting:
+		e.takeOut(r)
+		r.isFreed, r.phase = true, reading
+		e.read(r, row.TenantID)
+	case queued, running, committing: // block sees to it
+	}
+	return true
 }
 
 // Look has the engine see what has changed without a row: a manifest that took force by the clock.

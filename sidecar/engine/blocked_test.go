@@ -139,10 +139,33 @@ func TestATakeOverKeepsWhatWaits(t *testing.T) {
 	b.becomes(failed.ID, "complete")
 	b.want(failed.ID, "scheduled retry complete", "complete2")
 	b.quiet()
-	b.want(later.ID, "scheduled blocked", "")
+	b.becomes(later.ID, "complete") // it is not known by which limits the one before blocked it
+	b.want(later.ID, "scheduled blocked complete", "complete1")
 	b.want(failedLater.ID, "scheduled retry", "")
-	b.govern(5)
-	b.becomes(later.ID, "complete")
+}
+
+// The one before blocked it by the limits of now, if the manifest is so old that he knew it.
+func TestATakeOverAsksAgainWhatWasBlockedBeforeTheManifest(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		age     time.Duration
+		isAsked bool
+	}{{2 * freedMargin, false}, {freedMargin / 2, true}} {
+		b := setup(t, func(n *bench) { n.since = func() time.Time { return time.Now().Add(-c.age) } })
+		later := b.follow(b.put(1, "request"), "blocked", func(s *span.Span) {
+			s.ScheduledAt, s.Attempt = new(span.NewTime(time.Now().Add(time.Hour))), new(1)
+		})
+		b.lead()
+		now := b.put(2, "request") // which is there before
+		b.deliver(now)
+		b.becomes(now.ID, "complete")
+		if c.isAsked {
+			b.becomes(later.ID, "complete")
+			continue
+		}
+		b.quiet()
+		b.want(later.ID, "scheduled blocked", "")
+	}
 }
 
 func TestARetryIsTheNextAttempt(t *testing.T) {

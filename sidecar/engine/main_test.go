@@ -47,6 +47,7 @@ type bench struct {
 	boots     []Job
 	undone    atomic.Int64
 	isTrusted func() bool
+	since     func() time.Time
 
 	unreadable span.ID // its page is corrupt
 }
@@ -84,7 +85,8 @@ func (b *bench) start(change ...func(*bench)) *bench {
 		c(n)
 	}
 	n.engine = New(Config{
-		Ledger: n.ledger, Manifest: func() *span.Manifest { return n.manifest }, Boot: n.boot, Failure: failure,
+		Ledger: n.ledger, Manifest: func() *span.Manifest { return n.manifest }, ManifestSince: n.since,
+		Boot: n.boot, Failure: failure,
 		Settled: n.settled, Cancelled: n.cancelled, IsTrusted: n.isTrusted,
 		Load: n.load, Prefetch: func(context.Context, []span.Key) {}, Node: n.node,
 		Log: slog.New(slog.NewTextHandler(logWriter{b.t}, nil)),

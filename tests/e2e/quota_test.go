@@ -150,14 +150,18 @@ func TestTheDailyLimitIsExactWhereThreeSidecarsAreKilledInTurn(t *testing.T) {
 		killAndCheck(t, running[leader])
 		start(3 + n)
 	}
-	// A request that all three were killed under is dead. It has begun, and so it counts.
-	dead := 0
-	eventually(t, "all others are blocked or complete", func() bool {
-		stands := s.states(trace)
+	// A request that all three were killed under is dead. It counts until the next one leads: it began, but left
+	// no execution.
+	dead, complete, stands := 0, 0, ""
+	if !within(t, patience, func() bool {
+		stands = s.states(trace)
 		_, after, _ := strings.Cut(stands, "dead ")
 		dead, _ = strconv.Atoi(after)
-		return stands == standing(most, most-dead, dead)
-	})
+		complete = executions()
+		return stands == standing(2*most-dead-complete, complete, dead)
+	}) || complete > most || complete+dead < most {
+		t.Fatalf("the requests stand as %q, under a limit of %d", stands, most)
+	}
 	s.govern(limit(1000, 1000))
 	s.stands(trace, standing(0, 2*most-dead, dead))
 	judge(t, s)
