@@ -508,7 +508,7 @@ func TestRateLimitsOfKernelsHold(t *testing.T) {
 		t.Fatalf("got %s", got)
 	}
 	wait := time.Until(groups[2].Fence.ScheduledAt.Time)
-	if wait < 50*time.Second || wait > time.Minute || len(groups[2].Rows) != 0 {
+	if wait < 50*time.Second || wait > time.Minute+time.Second || len(groups[2].Rows) != 0 { // two clocks
 		t.Errorf("the third waits %s with %d rows", wait, len(groups[2].Rows))
 	}
 
