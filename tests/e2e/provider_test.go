@@ -571,7 +571,7 @@ func TestACancelledCallCountsAndIsRecorded(t *testing.T) {
 	s.stands(fourth, "blocked 1")
 	for _, trace := range []string{third, fourth} {
 		call := s.read("trace_id = $1 and status = 'blocked'", trace)[0]
-		s.giveUp(alice, call.ID) // which may just be asked again by whoever leads now
+		s.giveUp(alice, call.ID)       // which may just be asked again by whoever leads now
 		s.stands(trace, "cancelled 1") // without an execution: it did not run
 	}
 	if asked, _ := v.calls(); len(asked) != 2 {
