@@ -52,7 +52,7 @@ func TestTheFirstPagesDoWhatTheyPrint(t *testing.T) {
 }
 
 var (
-	fences = regexp.MustCompile("(?ms)^```([a-z]+)\n(.*?)^```$")
+	fences = regexp.MustCompile("(?ms)^```([a-z]+)[^\n]*\n(.*?)^```$")
 	sleeps = regexp.MustCompile(`(?m)^select pg_sleep\(.*\n`)
 	writes = regexp.MustCompile(`(?m)^(insert|update) `)
 	frames = regexp.MustCompile(`^[-+ ]*$|^-\[ RECORD|^\(\d+ rows?\)$|^CONTEXT: |^(PL/pgSQL|SQL) `)

@@ -1,0 +1,218 @@
+package docs_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience bounds the start of `logline up`, and all commands of one page.
+const patience = 2 * time.Minute
+
+// before is what a page takes for granted: ids that it asks its reader to have.
+var before = map[string]string{}
+
+// The commands of each page do what they are for: they end with 0.
+func TestThePagesCommandsRun(t *testing.T) {
+	t.Parallel()
+	for _, program := range []string{"bash", "psql", "jq", "curl"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("%s is not installed, and the pages use it", program)
+		}
+	}
+	pages := map[string][]block{}
+	for _, b := range commands(t) {
+		if b.mark == "" && !isRead(b) {
+			pages[b.page] = append(pages[b.page], b)
+		}
+	}
+	for page, blocks := range pages {
+		t.Run(page, func(t *testing.T) {
+			t.Parallel()
+			ran := clone(t).paste(page, blocks)
+			if ran.err != nil {
+				t.Errorf("%s\n%s", ran.err, ran.said)
+			}
+		})
+	}
+}
+
+// A block that fails is named, and what follows it does not run.
+func TestAFailingBlockIsNamed(t *testing.T) {
+	t.Parallel()
+	for _, failing := range []block{
+		{page: "planted.md", language: "sh", text: "false\n", line: 4},
+		{page: "planted.md", language: "sql", text: "select no_such_column;\n", line: 4},
+	} {
+		ran := clone(t).paste("planted.md", []block{
+			{page: "planted.md", language: "sh", text: "echo first\n", line: 1}, failing,
+			{page: "planted.md", language: "sh", text: "echo behind it\n", line: 8},
+		})
+		if ran.err == nil || !strings.Contains(ran.said, "planted.md:4 fails") ||
+			!strings.Contains(ran.said, "first\n") || strings.Contains(ran.said, "behind it") {
+			t.Errorf("%s: %v\n%s", failing.language, ran.err, ran.said)
+		}
+	}
+}
+
+// folder is a clone of the repository in which `logline up` runs: what is read is linked, what commands write
+// lands here.
+type folder struct {
+	t       *testing.T
+	dir     string
+	address string // host:port of the sidecar
+}
+
+// transcript is what a process prints, readable while it runs.
+type transcript struct {
+	mutex sync.Mutex
+	text  bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (o *transcript) Write(p []byte) (int, error) {
+	o.mutex.Lock()
+	defer o.mutex.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *transcript) String() string {
+	o.mutex.Lock()
+	defer o.mutex.Unlock()
+	return o.text.String()
+}
+
+var ready = regexp.MustCompile(`ready +http://(\S+)`)
+
+func clone(t *testing.T) *folder {
+	t.Helper()
+	f := &folder{t: t, dir: publicDir(t)}
+	for _, name := range []string{"docs", "kernels", "sql", "supabase", "tests"} {
+		f.link(filepath.Join(root, name), name)
+	}
+	if err := os.Mkdir(filepath.Join(f.dir, "bin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f.link(logline, filepath.Join("bin", "logline"))
+	f.up()
+	for _, name := range []string{"root.key", "sidecar.key"} {
+		key, err := os.ReadFile(filepath.Join(f.dir, ".logline", name))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(f.dir, name), key, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return f
+}
+
+// publicDir is a folder that Postgres may enter, too: it runs as another user where the test runs as root.
+func publicDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "loglineos-docs-page-")
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // what stays is in the system's folder for such things
+	return dir
+}
+
+func (f *folder) link(target, name string) {
+	f.t.Helper()
+	path, err := filepath.Abs(target)
+	if err == nil {
+		err = os.Symlink(path, filepath.Join(f.dir, name))
+	}
+	if err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// up starts everything and ends it with the test.
+func (f *folder) up() {
+	f.t.Helper()
+	var said transcript
+	up := exec.Command(logline, "up", "--data-dir", filepath.Join(f.dir, ".logline"), "--listen", "127.0.0.1:0")
+	up.Stdout, up.Stderr, up.Dir, up.SysProcAttr = &said, &said, f.dir, withParent()
+	up.WaitDelay = 10 * time.Second
+	if err := up.Start(); err != nil {
+		f.t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- up.Wait() }()
+	f.t.Cleanup(func() {
+		_ = up.Process.Signal(syscall.SIGTERM) // it may have ended
+		if err := <-ended; err != nil {
+			f.t.Errorf("logline up ends with %v:\n%s", err, said.String())
+		}
+	})
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for {
+		if match := ready.FindStringSubmatch(said.String()); match != nil {
+			f.address = match[1]
+			return
+		}
+		select {
+		case err := <-ended:
+			ended <- err
+			f.t.Fatalf("logline up has ended: %v\n%s", err, said.String())
+		case <-deadline.C:
+			f.t.Fatalf("logline up is not ready within %s:\n%s", patience, said.String())
+		case <-look.C:
+		}
+	}
+}
+
+// outcome is how the blocks of a page went.
+type outcome struct {
+	said string
+	err  error
+}
+
+// paste runs blocks one after another in one shell, as a reader would who has sourced up.env.
+func (f *folder) paste(page string, blocks []block) outcome {
+	f.t.Helper()
+	var script strings.Builder
+	script.WriteString("set -Eeuo pipefail\ntrap 'echo \"$at fails\" >&2' ERR\nat=start\n. .logline/up.env\n" +
+		"export PATH=$PWD/bin:$PATH\n" + before[page])
+	for _, b := range blocks {
+		fmt.Fprintf(&script, "\nat='%s'\n", b)
+		text := strings.ReplaceAll(b.text, "127.0.0.1:8787", f.address)
+		if b.language == "sql" {
+			text = "psql -X -q -v ON_ERROR_STOP=1 \"$DATABASE_URL\" <<'END OF BLOCK'\n" + text + "END OF BLOCK\n"
+		}
+		script.WriteString(text)
+	}
+	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
+	defer cancel()
+	var said transcript
+	file := filepath.Join(f.dir, "blocks.sh")
+	if err := os.WriteFile(file, []byte(script.String()), 0o644); err != nil {
+		f.t.Fatal(err)
+	}
+	shell := exec.CommandContext(ctx, "bash", file)
+	shell.Dir = f.dir
+	shell.Stdout, shell.Stderr, shell.WaitDelay = &said, &said, time.Second
+	shell.SysProcAttr = withParent()
+	err := shell.Run()
+	if ctx.Err() != nil {
+		err = fmt.Errorf("end the commands of %s within %s: %w", page, patience, ctx.Err())
+	}
+	return outcome{said.String(), err}
+}
