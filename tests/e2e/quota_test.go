@@ -54,8 +54,8 @@ func (s *system) states(trace string) string {
 		) as counted`, trace)
 }
 
-// giveUp has a user cancel a request, as a client does: where the engine has moved it on meanwhile, the version
-// after that.
+// giveUp has a user cancel a request, as a client does: where the engine has moved it on meanwhile, the
+// version after that.
 func (s *system) giveUp(u user, request span.ID) {
 	s.t.Helper()
 	eventually(s.t, "the wish is the next version", func() bool {
