@@ -155,9 +155,12 @@ func (e *Engine) Look(ctx context.Context) {
 }
 
 // block puts a request away that has ended a run and is due later: blocked or retry. Where the limits have
-// changed since that run began, it is due now.
+// changed since that run began, it is due now. A wish to cancel that came while it ran, or while its end was
+// committed, has taken no fence from it: it is read now.
 func (e *Engine) block(r *request) {
-	r.isMarked = false
+	if r.isMarked = false; e.readWish(r) {
+		return
+	}
 	r.isFreed = r.span.StatusText() == "blocked" && r.limits != e.limits
 	e.place(r)
 }

@@ -17,6 +17,7 @@ type gate struct {
 	isOpen bool
 	until  time.Time
 	asked  int
+	during func() // the run of one
 }
 
 func (g *gate) run(b *bench) func(context.Context, Job) error {
@@ -24,8 +25,11 @@ func (g *gate) run(b *bench) func(context.Context, Job) error {
 		for _, cause := range job.Batch {
 			g.mu.Lock()
 			g.asked++
-			isOpen, until := g.isOpen, g.until
+			isOpen, until, during := g.isOpen, g.until, g.during
 			g.mu.Unlock()
+			if during != nil {
+				during()
+			}
 			if isOpen {
 				job.Emit(cause.Key(), done(b.t, cause), nil)
 				continue
@@ -120,6 +124,29 @@ func TestABlockedRequestIsCancelled(t *testing.T) {
 	b.deliver(b.cancelRequested(b.becomes(request.ID, "blocked")))
 	b.becomes(request.ID, "cancelled")
 	b.want(request.ID, "scheduled blocked cancel_requested cancelled", "")
+}
+
+// A run that ends as it began takes no fence from whoever wants it to end.
+func TestABlockedRequestIsCancelledWhileItIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	g := &gate{until: time.Now().Add(time.Hour)}
+	b := setup(t, blocking(g))
+	request := b.put(1, "request")
+	b.deliver(request)
+	blocked := b.becomes(request.ID, "blocked")
+	b.quiet()
+	g.mu.Lock()
+	g.during = func() {
+		b.deliver(b.cancelRequested(blocked))
+		eventually(t, "the wish is heard", func() bool {
+			isHeard := false
+			_ = b.engine.tell(t.Context(), func() { isHeard = b.engine.open[request.ID].isCancelled })
+			return isHeard
+		})
+	}
+	g.mu.Unlock()
+	b.govern(5)
+	b.becomes(request.ID, "cancelled")
 }
 
 // Waiting costs no attempt: neither while a sidecar is there, nor when one is lost.
