@@ -1,0 +1,174 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/pgtest"
+)
+
+// aliceActs is who the tests of actors are.
+func aliceActs() Actor { return Actor{User: "alice", Tenant: "t1"} }
+
+// follow reads on from place until nothing is left, and returns the names in their order.
+func follow(t testing.TB, o *Owner, actor Actor, f RowFilter, place *Place) []string {
+	t.Helper()
+	names := []string{}
+	err := o.Look(t.Context(), actor, func(user *User) error {
+		for {
+			spans, next, err := user.After(t.Context(), f, *place)
+			if err != nil {
+				return err
+			}
+			for _, s := range spans {
+				names = append(names, *s.Name)
+			}
+			if *place = next; place.Upto == "" {
+				return nil
+			}
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+const insertNote = `insert into ledger.universal_registry (entity_type, name, owner_id, tenant_id, who, visibility)
+	values ('note', $1, $2, 't1', 'user:' || $2, 'private')`
+
+func TestWhatCommitsLateIsFollowedOnceAndNotMissed(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	o, conn, slow := owner(t, db.URL), connect(t, db.URL), connect(t, db.URL)
+	exec(t, conn, insertNote, "before", "alice")
+	tx, err := slow.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	if _, err := tx.Exec(t.Context(), insertNote, "late", "alice"); err != nil {
+		t.Fatal(err)
+	}
+	var place Place
+	err = o.Look(t.Context(), aliceActs(), func(user *User) error {
+		recent, seen, err := user.Recent(t.Context(), RowFilter{Types: []string{"note"}}, 10)
+		if len(recent) != 1 || *recent[0].Name != "before" {
+			t.Errorf("recent: %d", len(recent))
+		}
+		place = Place{Seen: seen}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec(t, conn, insertNote, "early", "alice")
+	exec(t, conn, insertNote, "another's", "bob")
+	mine := RowFilter{Types: []string{"note"}}
+	if got := strings.Join(follow(t, o, aliceActs(), mine, &place), " "); got != "early" {
+		t.Errorf("before the late commit: %q", got)
+	}
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, conn, insertNote, "after", "alice")
+	if got := strings.Join(follow(t, o, aliceActs(), mine, &place), " "); got != "late after" {
+		t.Errorf("after the late commit: %q", got)
+	}
+	if got := follow(t, o, aliceActs(), mine, &place); len(got) != 0 {
+		t.Errorf("once more: %q", got)
+	}
+}
+
+// More than a page, of one transaction and of many: each once, in order.
+func TestLongStretchesAreFollowedPageByPage(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	o, conn := owner(t, db.URL), connect(t, db.URL)
+	var place Place
+	err := o.Look(t.Context(), aliceActs(), func(user *User) (err error) {
+		_, place.Seen, err = user.Recent(t.Context(), RowFilter{}, 0)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec(t, conn, `insert into ledger.universal_registry (entity_type, name, owner_id, tenant_id, who)
+		select 'note', n::text, 'alice', 't1', 'user:alice' from generate_series(1, $1) n`, 2*afterPage+7)
+	exec(t, conn, insertNote, "last", "alice")
+	got := follow(t, o, aliceActs(), RowFilter{}, &place)
+	seen := map[string]bool{}
+	for _, name := range got {
+		seen[name] = true
+	}
+	if want := 2*afterPage + 8; len(got) != want || len(seen) != want || got[want-1] != "last" {
+		t.Errorf("%d rows, %d different, want %d", len(got), len(seen), want)
+	}
+}
+
+// An idle follower costs a look at the index, whoever asks.
+func TestFollowingGoesByTheIndex(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	o, conn := owner(t, db.URL), connect(t, db.URL)
+	exec(t, conn, `insert into ledger.universal_registry (entity_type, name, owner_id, tenant_id, who)
+		select 'note', n::text, 'alice', 't1', 'user:alice' from generate_series(1, 20000) n`)
+	exec(t, conn, "analyze ledger.universal_registry")
+	err := o.Look(t.Context(), aliceActs(), func(user *User) error {
+		var now string
+		if err := user.tx.QueryRow(t.Context(), "select pg_current_snapshot()::text").Scan(&now); err != nil {
+			return err
+		}
+		where, args := RowFilter{Types: []string{"note"}}.where(now, now, "0", span.ID{}.String(), 0)
+		rows, err := user.tx.Query(t.Context(), "explain (analyze, costs off) "+
+			fmt.Sprintf(afterSQL, "r.id", where, afterPage), args...)
+		if err != nil {
+			return err
+		}
+		plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		text := strings.Join(plan, "\n")
+		if strings.Contains(text, "Seq Scan") || strings.Contains(text, "Rows Removed") {
+			t.Errorf("it reads what it has seen:\n%s", text)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestNobodyIsNotTheOwner(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	o, conn := owner(t, db.URL), connect(t, db.URL)
+	exec(t, conn, insertNote, "alice's own", "alice")
+	for _, actor := range []Actor{{}, {User: "alice"}, {Tenant: "t1"}} {
+		if err := o.Look(t.Context(), actor, func(*User) error { return nil }); err == nil {
+			t.Errorf("%+v acts", actor)
+		}
+	}
+	for actor, want := range map[Actor]int{aliceActs(): 1, {User: "bob", Tenant: "t1"}: 0, {IsOwner: true}: 1} {
+		err := o.Look(t.Context(), actor, func(user *User) error {
+			found, err := user.Named(t.Context(), "note", "alice's own")
+			if len(found) != want {
+				t.Errorf("%s sees %d, want %d", actor, len(found), want)
+			}
+			if _, err := user.tx.Exec(t.Context(), "savepoint s"); err != nil {
+				return err
+			}
+			if _, err := user.Add(t.Context(), []byte(`{"entity_type":"note"}`)); err == nil {
+				t.Errorf("%s writes while it looks", actor)
+			}
+			_, _ = user.tx.Exec(t.Context(), "rollback to s")
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
