@@ -12,6 +12,8 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -38,11 +40,42 @@ func commands() []command {
 		{"manifest", "print the manifest, or append its next version", manifestHelp, runManifest},
 		{"keys", "make, publish, list, rotate and revoke the keys that sign spans", keysHelp, runKeys},
 		{"schedule", "print when a cron expression ticks next", scheduleHelp, runSchedule},
+		{"span", "append a span, print one, and its versions", spanHelp, runSpan},
+		{"timeline", "print what happens in the ledger, and follow it", timelineHelp, runTimeline},
 		{"requests", "list, show, redrive and cancel requests", requestsHelp, runRequests},
 		{"replay", "run an execution again from its record", replayHelp, runReplay},
 		{"doctor", "say what keeps a sidecar from working, and the mend", doctorHelp, runDoctor},
 		{"version", "print the version", versionHelp, runVersion},
 	}
+}
+
+// subcommand is the second word of a command that has several.
+type subcommand struct {
+	name, summary, help string
+	run                 func(s signals, args []string, out, errOut io.Writer) error
+}
+
+// subcommands lists those of a command; nil where it has none, or one help for all.
+func subcommands(name string) []subcommand {
+	switch name {
+	case "span":
+		return spanCommands()
+	}
+	return nil
+}
+
+// runSub runs the subcommand that args name first. Without one it prints the help of all.
+func runSub(name, help string, s signals, args []string, out, errOut io.Writer) error {
+	if len(args) == 0 || args[0] == "-h" || args[0] == "--help" || args[0] == "help" {
+		_, err := fmt.Fprint(out, help)
+		return err
+	}
+	for _, sub := range subcommands(name) {
+		if sub.name == args[0] {
+			return sub.run(s, args[1:], out, errOut)
+		}
+	}
+	return wrongUse(name, "there is no command %q", name+" "+args[0])
 }
 
 // usageError is a wrong use: exit code 2.
@@ -61,7 +94,7 @@ func Main(args []string, out, errOut io.Writer) int {
 		args[0] = "version"
 	}
 	if args[0] == "help" {
-		args = []string{args[1], "--help"}
+		args = append(slices.Clone(args[1:]), "--help")
 	}
 	for _, c := range commands() {
 		if c.name != args[0] {
@@ -124,22 +157,41 @@ func listen() signals {
 
 // parse reads flags. help is the whole text of --help.
 func parse(name, help string, args []string, out io.Writer, define func(*flag.FlagSet)) error {
+	words, err := parseWords(name, help, args, out, define)
+	if err == nil && len(words) > 0 {
+		return wrongUse(name, "%s takes no argument %q", name, words[0])
+	}
+	return err
+}
+
+// parseWords is parse for a command with arguments, which may stand before, between and behind the flags.
+func parseWords(name, help string, args []string, out io.Writer, define func(*flag.FlagSet)) (
+	[]string, error) {
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	if define != nil {
 		define(flags)
 	}
-	err := flags.Parse(args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(out, help)
-		return flag.ErrHelp
-	case err != nil:
-		return &usageError{fmt.Sprintf("%s; see `logline help %s`", err, name)}
-	case flags.NArg() > 0:
-		return &usageError{fmt.Sprintf("%s takes no argument %q; see `logline help %s`", name, flags.Arg(0), name)}
+	var words []string
+	for {
+		err := flags.Parse(args)
+		switch {
+		case errors.Is(err, flag.ErrHelp):
+			fmt.Fprint(out, help)
+			return nil, flag.ErrHelp
+		case err != nil:
+			return nil, wrongUse(name, "%s", strings.Replace(err.Error(), ": parse error",
+				": want a time such as 90s, 15m or 24h", 1))
+		case flags.NArg() == 0:
+			return words, nil
+		}
+		words, args = append(words, flags.Arg(0)), flags.Args()[1:]
 	}
-	return nil
+}
+
+// wrongUse is a usageError that says where the help is.
+func wrongUse(name, format string, args ...any) error {
+	return &usageError{fmt.Sprintf(format, args...) + "; see `logline help " + name + "`"}
 }
 
 func newLogger(c *config.Config, errOut io.Writer) *slog.Logger {

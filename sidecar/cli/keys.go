@@ -137,13 +137,10 @@ func (k *keysCall) parse(help string, args []string) error {
 
 // openOwner opens the owner's session; nil where no database is named.
 func (k *keysCall) openOwner(ctx context.Context) (*ledger.Owner, error) {
-	if k.database == "" {
-		k.database = config.DatabaseURL()
-	}
-	if k.database == "" {
+	if k.database == "" && config.DatabaseURL() == "" {
 		return nil, nil
 	}
-	return ledger.OpenOwner(ctx, k.database)
+	return openSession(ctx, k.database)
 }
 
 func (k *keysCall) needOwner(ctx context.Context) (*ledger.Owner, error) {

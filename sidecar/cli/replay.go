@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/loglineos/loglineos/sidecar/app"
-	"github.com/loglineos/loglineos/sidecar/config"
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
@@ -66,15 +65,13 @@ func runReplay(s signals, args []string, out, _ io.Writer) error {
 			other.Language = "typescript"
 		}
 	}
-	if url == "" {
-		url = config.DatabaseURL()
-	}
-	if url == "" {
-		return &usageError{"set DATABASE_URL, or give --database postgres://user:password@host:5432/database"}
+	given := url
+	if url, err = databaseURL(given); err != nil {
+		return err
 	}
 	report, err := app.Replay(s.stop, url, execution, other)
 	if err != nil {
-		return err
+		return namedAsGiven(err, given)
 	}
 	if asJSON {
 		encoder := json.NewEncoder(out)
@@ -90,28 +87,16 @@ func runReplay(s signals, args []string, out, _ io.Writer) error {
 	return err
 }
 
-// parseOne is parse for a command of one argument, which may stand before, between or behind the flags.
+// parseOne is parse for a command of one argument.
 func parseOne(name, help string, args []string, out io.Writer, define func(*flag.FlagSet)) (string, error) {
-	flags := flag.NewFlagSet(name, flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	define(flags)
-	var given []string
-	for {
-		if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-			fmt.Fprint(out, help)
-			return "", flag.ErrHelp
-		} else if err != nil {
-			return "", &usageError{fmt.Sprintf("%s; see `logline help %s`", err, name)}
-		}
-		if flags.NArg() == 0 {
-			break
-		}
-		given, args = append(given, flags.Arg(0)), flags.Args()[1:]
+	words, err := parseWords(name, help, args, out, define)
+	if err == nil && len(words) != 1 {
+		err = wrongUse(name, "%s takes one argument", name)
 	}
-	if len(given) != 1 {
-		return "", &usageError{fmt.Sprintf("%s takes one argument; see `logline help %s`", name, name)}
+	if err != nil {
+		return "", err
 	}
-	return given[0], nil
+	return words[0], nil
 }
 
 const shownMost = 2000 // bytes of one side of a difference

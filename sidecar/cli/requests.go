@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/loglineos/loglineos/sidecar/app"
-	"github.com/loglineos/loglineos/sidecar/config"
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/span"
 )
@@ -73,34 +72,12 @@ func runRequests(s signals, args []string, out, errOut io.Writer) error {
 	if err := c.parse(args); err != nil {
 		return err
 	}
-	if c.database == "" {
-		c.database = config.DatabaseURL()
-	}
-	if c.database == "" {
-		return &usageError{"set DATABASE_URL, or give --database postgres://user:password@host:5432/database"}
-	}
-	owner, err := ledger.OpenOwner(s.stop, c.database)
+	owner, err := openSession(s.stop, c.database)
 	if err != nil {
 		return err
 	}
 	defer owner.Close(context.WithoutCancel(s.stop))
 	return explainRights(c.do(s, owner))
-}
-
-// explainRights says what to do where the ledger is not there, or not the login's.
-func explainRights(err error) error {
-	var refusal interface{ SQLState() string }
-	if !errors.As(err, &refusal) {
-		return err
-	}
-	switch refusal.SQLState() {
-	case "42P01", "3F000":
-		return fmt.Errorf("%w; the database has no ledger: name another one, or run `logline migrate`", err)
-	case "42501", "LL005":
-		return fmt.Errorf("%w; use the login that owns the database (DATABASE_URL of up.env; on Supabase postgres)",
-			err)
-	}
-	return err
 }
 
 func (c *requestsCall) do(s signals, owner *ledger.Owner) error {
@@ -117,36 +94,23 @@ func (c *requestsCall) do(s signals, owner *ledger.Owner) error {
 
 // parse reads a command, flags and ids in any order.
 func (c *requestsCall) parse(args []string) error {
-	flags := flag.NewFlagSet("requests", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
 	var status, function string
 	var isDead bool
-	flags.StringVar(&status, "status", "", "")
-	flags.BoolVar(&isDead, "dead", false, "")
-	flags.StringVar(&c.filter.Tenant, "tenant", "", "")
-	flags.StringVar(&function, "function", "", "")
-	flags.DurationVar(&c.filter.Since, "since", 0, "")
-	flags.StringVar(&c.filter.ReasonLike, "reason-like", "", "")
-	flags.IntVar(&c.limit, "limit", 50, "")
-	flags.BoolVar(&c.isSure, "yes", false, "")
-	flags.StringVar(&c.reason, "reason", "", "")
-	flags.BoolVar(&c.asJSON, "json", false, "")
-	flags.StringVar(&c.database, "database", "", "")
-	var words []string
-	for rest := args; ; {
-		err := flags.Parse(rest)
-		if errors.Is(err, flag.ErrHelp) {
-			fmt.Fprint(c.out, requestsHelp)
-			return flag.ErrHelp
-		}
-		if err != nil {
-			return wrongRequests("%s", strings.Replace(err.Error(), "-since: parse error",
-				"-since: want a time such as 90s, 15m or 24h", 1))
-		}
-		if flags.NArg() == 0 {
-			break
-		}
-		words, rest = append(words, flags.Arg(0)), flags.Args()[1:]
+	words, err := parseWords("requests", requestsHelp, args, c.out, func(flags *flag.FlagSet) {
+		flags.StringVar(&status, "status", "", "")
+		flags.BoolVar(&isDead, "dead", false, "")
+		flags.StringVar(&c.filter.Tenant, "tenant", "", "")
+		flags.StringVar(&function, "function", "", "")
+		flags.DurationVar(&c.filter.Since, "since", 0, "")
+		flags.StringVar(&c.filter.ReasonLike, "reason-like", "", "")
+		flags.IntVar(&c.limit, "limit", 50, "")
+		flags.BoolVar(&c.isSure, "yes", false, "")
+		flags.StringVar(&c.reason, "reason", "", "")
+		flags.BoolVar(&c.asJSON, "json", false, "")
+		flags.StringVar(&c.database, "database", "", "")
+	})
+	if err != nil {
+		return err
 	}
 	if c.command = "list"; len(words) > 0 {
 		c.command, words = words[0], words[1:]

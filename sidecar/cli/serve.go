@@ -118,13 +118,7 @@ func openOwner(ctx context.Context, name, help string, args []string, out io.Wri
 	if err != nil {
 		return nil, err
 	}
-	if url == "" {
-		url = config.DatabaseURL()
-	}
-	if url == "" {
-		return nil, &usageError{"set DATABASE_URL, or give --database postgres://user:password@host:5432/database"}
-	}
-	return ledger.OpenOwner(ctx, url)
+	return openSession(ctx, url)
 }
 
 func runMigrate(s signals, args []string, out, _ io.Writer) error {

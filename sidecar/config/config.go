@@ -46,6 +46,8 @@ type Config struct {
 	TrustRoot      string `envconfig:"LOGLINE_TRUST_ROOT" desc:"Fingerprint of the root key: 64 characters of hex, the BLAKE3 of the public key (logline keys list). Absent: no key counts, and nothing runs that requires signatures."`
 	SigningKeyHex  string `envconfig:"SIGNING_KEY_HEX" secret:"all" desc:"Private key that signs what the sidecar appends: 64 characters of hex (logline keys generate). Ledger code never sees it. Absent, and no file either: spans are hashed and not signed."`
 	SigningKeyFile string `envconfig:"LOGLINE_SIGNING_KEY_FILE" desc:"File that holds the private key in place of SIGNING_KEY_HEX. Its owner alone may read it (mode 0600)."`
+	AppUserID      string `envconfig:"APP_USER_ID" desc:"Who the commands act as that act as a user (logline function, span, timeline, policy), where --as is not given. The sidecar does not read it."`
+	AppTenantID    string `envconfig:"APP_TENANT_ID" desc:"The tenant of APP_USER_ID, where --tenant is not given."`
 
 	secrets []Secret
 }
@@ -80,6 +82,9 @@ func TrustRoot() string { return os.Getenv("LOGLINE_TRUST_ROOT") }
 
 // DatabaseURL returns DATABASE_URL, "" where it is absent, for commands that need nothing else.
 func DatabaseURL() string { return os.Getenv("DATABASE_URL") }
+
+// ActAs returns APP_USER_ID and APP_TENANT_ID, "" where they are absent.
+func ActAs() (user, tenant string) { return os.Getenv("APP_USER_ID"), os.Getenv("APP_TENANT_ID") }
 
 func load(databaseURL string) (*Config, error) {
 	var c Config

@@ -12,8 +12,8 @@ import (
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
-// Actor is on whose behalf a command works: a user of a tenant, under row level security, or, where IsOwner is
-// set, the login itself. The zero value is nobody, and refused.
+// Actor is on whose behalf a command works: a user of a tenant, under row level security, or, where IsOwner
+// is set, the login itself. The zero value is nobody, and refused.
 type Actor struct {
 	User, Tenant string
 	IsOwner      bool
@@ -30,8 +30,8 @@ func (a Actor) String() string {
 // actorMax bounds one statement of a command.
 const actorMax = 30 * time.Second
 
-// Act runs f in a transaction as actor. A user gets the role authenticated and the claims that PostgREST would
-// set from his token; both end with the transaction.
+// Act runs f in a transaction as actor. A user gets the role authenticated and the claims that PostgREST
+// would set from his token; both end with the transaction.
 func (o *Owner) Act(ctx context.Context, actor Actor, f func(*User) error) error {
 	return o.act(ctx, actor, pgx.TxOptions{}, f)
 }
@@ -95,7 +95,8 @@ func (u *User) Add(ctx context.Context, document []byte) (Appended, error) {
 	return added, nil
 }
 
-// Current returns the newest version of id that the actor may read; nil where there is none, or it is deleted.
+// Current returns the newest version of id that the actor may read; nil where there is none, or it is
+// deleted.
 func (u *User) Current(ctx context.Context, id span.ID) (*span.Span, error) {
 	return firstOf(querySpans(ctx, u.tx, `select `+selectList+` from ledger.visible_timeline r
 		where r.id = $1::text::uuid`, id.String()))

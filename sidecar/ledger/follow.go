@@ -61,7 +61,8 @@ func (f RowFilter) where(args ...any) (string, []any) {
 
 // Recent returns the newest versions that f chooses and the actor may read, the oldest of them first, and the
 // place from which After goes on. limit 0 reads none.
-func (u *User) Recent(ctx context.Context, f RowFilter, limit int) (spans []*span.Span, place string, err error) {
+func (u *User) Recent(ctx context.Context, f RowFilter, limit int) (spans []*span.Span, place string,
+	err error) {
 	// One statement sees one snapshot: what it does not see, After does.
 	if err := u.tx.QueryRow(ctx, "select pg_current_snapshot()::text").Scan(&place); err != nil {
 		return nil, "", fmt.Errorf("read the place: %w", err)
@@ -71,11 +72,14 @@ func (u *User) Recent(ctx context.Context, f RowFilter, limit int) (spans []*spa
 		where pg_visible_in_snapshot(r.xact, $1::text::pg_snapshot) and %s
 		order by r.at desc, r.id desc, r.seq desc limit %d`, selectList, where, limit), args...)
 	slices.Reverse(spans)
+	slices.SortStableFunc(spans, func(a, b *span.Span) int { // as they came: a derived span has its cause's time
+		return a.AcceptedAt.Compare(b.AcceptedAt.Time)
+	})
 	return spans, place, err
 }
 
-// Place is somewhere in the ledger: what the snapshot Seen saw is behind it, and of what Upto sees besides, what
-// is not after Last. Upto "" takes a new snapshot.
+// Place is somewhere in the ledger: what the snapshot Seen saw is behind it, and of what Upto sees besides,
+// what is not after Last. Upto "" takes a new snapshot.
 type Place struct {
 	Seen, Upto string
 	lastXact   string

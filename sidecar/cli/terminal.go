@@ -1,0 +1,105 @@
+package cli
+
+import (
+	"encoding/json"
+	"io"
+	"os"
+	"strings"
+)
+
+// isTerminal reports whether w is one: only there is anything colored, and only there is told what a script
+// does not want to read (headings, progress, hints).
+func isTerminal(w io.Writer) bool {
+	file, isFile := w.(*os.File)
+	if !isFile {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// paint colors text for one writer. Its zero value leaves text as it is.
+type paint struct{ isOn bool }
+
+// paintFor colors where w is a terminal that may be colored (NO_COLOR, see no-color.org, and TERM=dumb).
+func paintFor(w io.Writer) paint {
+	return paint{isTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
+}
+
+func (p paint) in(code, text string) string {
+	if !p.isOn || text == "" {
+		return text
+	}
+	return "\x1b[" + code + "m" + text + "\x1b[0m"
+}
+
+func (p paint) red(text string) string    { return p.in("31", text) }
+func (p paint) green(text string) string  { return p.in("32", text) }
+func (p paint) yellow(text string) string { return p.in("33", text) }
+func (p paint) dim(text string) string    { return p.in("2", text) }
+
+// status colors the state of a span by what it means to whoever waits.
+func (p paint) status(text string) string {
+	switch strings.TrimSpace(text) {
+	case "complete", "ok":
+		return p.green(text)
+	case "error", "dead", "fault", "failed":
+		return p.red(text)
+	case "running", "retry", "blocked", "cancelled", "cancel_requested", "warn":
+		return p.yellow(text)
+	}
+	return text
+}
+
+// printJSON writes a value in JSON: on lines of their own for people, on one line where it is one of many.
+func printJSON(w io.Writer, value any, isOneOfMany bool) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	if !isOneOfMany {
+		encoder.SetIndent("", "  ")
+	}
+	return encoder.Encode(value)
+}
+
+// table aligns columns of plain text, and colors the cells of one that says how something stands. The last
+// column is not padded.
+type table struct {
+	rows   [][]string
+	status int // the column that is colored; -1: none
+}
+
+// add keeps a row.
+func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
+
+// print writes the rows, of which the first is the heading.
+func (t *table) print(w io.Writer) error {
+	var widths []int
+	for _, row := range t.rows {
+		for i, cell := range row {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], len([]rune(cell)))
+		}
+	}
+	color := paintFor(w)
+	var text strings.Builder
+	for n, row := range t.rows {
+		for i, cell := range row {
+			padding := ""
+			if i < len(row)-1 {
+				padding = strings.Repeat(" ", widths[i]-len([]rune(cell))+2)
+			}
+			switch {
+			case n == 0:
+				cell = color.dim(cell)
+			case i == t.status:
+				cell = color.status(cell)
+			}
+			text.WriteString(cell + padding)
+		}
+		text.WriteByte('\n')
+	}
+	_, err := io.WriteString(w, text.String())
+	return err
+}

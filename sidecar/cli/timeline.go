@@ -1,0 +1,159 @@
+package cli
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/loglineos/loglineos/sidecar/app"
+	"github.com/loglineos/loglineos/sidecar/ledger"
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+const timelineHelp = `Usage: logline timeline [--follow] [filters] [flags]
+
+Prints versions of spans, one a line, the newest last: when, type, status, seq, who, id, and what it says.
+
+    --type LIST      of these types, with commas: request,execution
+    --status LIST    in these states, with commas
+    --trace ID       of this trace
+    --in TENANT      of this tenant
+    --since D        whose time is at most 90s, 15m, 24h … ago
+    --limit N        the newest so many (20; with --follow 10), at most 1000
+    --follow         go on with what is committed, until Ctrl-C
+    --json           one span a line, whole
+
+--follow asks again and again, at least three times a second, for what a new snapshot of the database sees and
+the last one did not: a transaction that began early and commits late is not missed, and nothing comes twice.
+
+` + readerHelp + `
+Exit codes: 0 done, 1 it failed, 2 wrong use.
+
+Examples:
+
+    logline timeline --as alice --tenant acme
+    logline timeline --as alice --tenant acme --follow --type request,execution
+    logline timeline --as-owner --in acme --status error --since 24h --json
+`
+
+// timelineMax bounds --limit.
+const timelineMax = 1000
+
+func runTimeline(s signals, args []string, out, _ io.Writer) error {
+	who := actorFlags{name: "timeline", mayBeOwner: true}
+	var filter ledger.RowFilter
+	var types, statuses string
+	var limit int
+	var isFollowed, asJSON bool
+	err := parse("timeline", timelineHelp, args, out, func(flags *flag.FlagSet) {
+		who.define(flags)
+		flags.StringVar(&types, "type", "", "")
+		flags.StringVar(&statuses, "status", "", "")
+		flags.StringVar(&filter.Trace, "trace", "", "")
+		flags.StringVar(&filter.Tenant, "in", "", "")
+		flags.DurationVar(&filter.Since, "since", 0, "")
+		flags.IntVar(&limit, "limit", 0, "")
+		flags.BoolVar(&isFollowed, "follow", false, "")
+		flags.BoolVar(&asJSON, "json", false, "")
+	})
+	if err != nil {
+		return err
+	}
+	if limit == 0 && isFollowed {
+		limit = 10
+	} else if limit == 0 {
+		limit = 20
+	}
+	if limit < 1 || limit > timelineMax {
+		return wrongUse("timeline", "--limit may be 1 to %d", timelineMax)
+	}
+	if filter.Since < 0 {
+		return wrongUse("timeline", "--since is a time before now, such as 24h")
+	}
+	filter.Types, filter.Statuses = listOf(types), listOf(statuses)
+	actor, owner, err := who.open(s.stop)
+	if err != nil {
+		return err
+	}
+	defer owner.Close(context.WithoutCancel(s.stop))
+	each := func(spans []*span.Span) error { return printTimeline(out, spans, asJSON) }
+	if isFollowed {
+		return explainRights(app.Follow(s.stop, owner, actor, filter, limit, each))
+	}
+	spans, _, err := app.Recent(s.stop, owner, actor, filter, limit)
+	if err == nil && len(spans) == 0 && !asJSON {
+		_, err = fmt.Fprintln(out, "no span")
+		return err
+	}
+	if err != nil {
+		return explainRights(err)
+	}
+	return each(spans)
+}
+
+// listOf splits a list with commas; nil where it is empty.
+func listOf(text string) []string {
+	var list []string
+	for word := range strings.SplitSeq(text, ",") {
+		if word = strings.TrimSpace(word); word != "" {
+			list = append(list, word)
+		}
+	}
+	return list
+}
+
+// momentText is how a time is printed: UTC, with milliseconds.
+func momentText(at span.Time) string { return at.UTC().Format("2006-01-02T15:04:05.000Z07:00") }
+
+// printTimeline prints a line for each span, in columns of a fixed width: more may follow.
+func printTimeline(out io.Writer, spans []*span.Span, asJSON bool) error {
+	color := paintFor(out)
+	for _, s := range spans {
+		if asJSON {
+			if err := printJSON(out, s, true); err != nil {
+				return fmt.Errorf("print a span: %w", err)
+			}
+			continue
+		}
+		at := s.At
+		if s.AcceptedAt != nil {
+			at = *s.AcceptedAt
+		}
+		status := s.StatusText()
+		if s.IsDeleted {
+			status = "deleted"
+		}
+		_, err := fmt.Fprintln(out, strings.TrimRight(fmt.Sprintf("%s  %-14s %s %3d  %-22s %s  %s",
+			color.dim(momentText(at)), plainText(s.EntityType, 14),
+			color.status(fmt.Sprintf("%-10s", plainText(status, 10))), s.Seq, plainText(s.Who, 22), s.ID,
+			plainText(gist(s), 120)), " "))
+		if err != nil {
+			return fmt.Errorf("print a span: %w", err)
+		}
+	}
+	return nil
+}
+
+// gist is what a span says in a few words: its name or topic, and what came of it.
+func gist(s *span.Span) string {
+	var parts []string
+	for _, text := range []*string{s.Name, s.This} {
+		if text != nil {
+			parts = append(parts, *text)
+			break
+		}
+	}
+	if text := why(s.Reason, s.Error); text != "" {
+		parts = append(parts, text)
+	}
+	if s.Output != nil {
+		parts = append(parts, string(s.Output))
+	}
+	if s.DurationMs != nil {
+		parts = append(parts, fmt.Sprint(time.Duration(*s.DurationMs)*time.Millisecond))
+	}
+	return strings.Join(parts, "  ")
+}
