@@ -22,11 +22,12 @@ BENCH_ALONE := $(if $(QUICK),1,$(filter file,$(origin BENCH)))
 RACE := ./sidecar/config ./sidecar/engine ./sidecar/fetch ./sidecar/ledger ./sidecar/metrics ./sidecar/sign ./sidecar/span ./sidecar/tail \
 	./sidecar/turns
 
-.PHONY: help build up test bench chaos lint gen migrate bootstrap .needs-go .fresh
+.PHONY: help build up test bench chaos lint gen migrate bootstrap bootstrap-kernels bootstrap-policies \
+	.needs-go .fresh
 
 help: ## list these commands
 	@printf 'LogLineOS. Start with: make up\n\n'
-	@sed -nE 's/^([a-z]+):[^#]*## (.*)$$/    make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)$$/    make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 30
 	@printf '\nPG=17 make up forces a version of Postgres, 15 to 18.\n'
 
 build: .needs-go ## build bin/logline
@@ -67,8 +68,17 @@ gen: .needs-go ## write every generated file anew
 migrate: build ## bring the database of DATABASE_URL to this schema
 	@exec bin/logline migrate
 
-bootstrap: build ## publish kernels and manifest into the database of DATABASE_URL
-	@exec bin/logline bootstrap
+# make bootstrap FLAGS="--diff"; make verify FLAGS=--json
+FLAGS ?=
+
+bootstrap: build ## publish kernels, policies and manifest into the database of DATABASE_URL
+	@exec bin/logline bootstrap $(FLAGS)
+
+bootstrap-kernels: build ## publish the kernels alone
+	@exec bin/logline bootstrap --kernels $(FLAGS)
+
+bootstrap-policies: build ## publish the policies of the system alone
+	@exec bin/logline bootstrap --policies $(FLAGS)
 
 .fresh: .needs-go
 	@go run ./scripts/sqlbuild -check

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/loglineos/loglineos/kernels"
@@ -34,14 +35,22 @@ func MigrateAgain(ctx context.Context, owner *ledger.Owner) (ledger.Migration, e
 	return owner.MigrateAgain(ctx, migrations)
 }
 
-// BootstrapOptions says what Bootstrap publishes beyond the kernels.
+// BootstrapOptions says what Bootstrap publishes, and how.
 type BootstrapOptions struct {
 	// DailyQuota, where it is not 0, is written into a manifest that does not exist yet.
 	DailyQuota int
 	// Signer signs what is published; nil only hashes. TrustRoot is the pinned fingerprint, "" where none is.
 	Signer    *sign.Signer
 	TrustRoot string
+	// Kernels and Policies say which of the two; neither is everything, with the manifest where there is none.
+	Kernels, Policies bool
+	// Over names the kernels and policies that are published over a version which somebody else wrote.
+	Over []string
+	// IsDraft changes nothing, and tells of the manifest, too, how it differs from the one that is shipped.
+	IsDraft bool
 }
+
+func (o BootstrapOptions) isEverything() bool { return !o.Kernels && !o.Policies }
 
 // Bootstrap publishes the kernels and the policies of the system, each as its next version where it has
 // changed, and the default manifest where there is none. A manifest that is there belongs to its governor and
@@ -49,22 +58,13 @@ type BootstrapOptions struct {
 // trusted key has signed gets a signed next version; but a manifest that is not in force stays as it is.
 func Bootstrap(ctx context.Context, owner *ledger.Owner, options BootstrapOptions) (
 	[]ledger.Publication, error) {
-	all, err := kernels.All()
+	want, err := shipped(options)
 	if err != nil {
 		return nil, err
 	}
-	var want []*span.Span
-	for _, kernel := range all {
-		want = append(want, kernelSpan(kernel))
-	}
-	policies, err := kernels.Policies()
+	over, err := idsOf(want, options.Over)
 	if err != nil {
 		return nil, err
-	}
-	for _, policy := range policies {
-		s := kernelSpan(policy)
-		s.EntityType, s.This, s.Metadata = "policy", new("policy"), policy.Metadata
-		want = append(want, s)
 	}
 	head, err := readHead(ctx, owner, options.TrustRoot, options.Signer)
 	if err != nil {
@@ -76,35 +76,117 @@ func Bootstrap(ctx context.Context, owner *ledger.Owner, options BootstrapOption
 	stands := func(row *span.Span) bool {
 		return standsSigned(head.trust, row, options.Signer, options.TrustRoot)
 	}
-	if head.newest == nil || head.base == head.newest && !stands(head.base) {
-		manifest, err := manifestSpan(options)
-		if err != nil {
-			return nil, err
-		}
+	manifest, err := manifestSpan(options)
+	if err != nil {
+		return nil, err
+	}
+	isFirst := head.newest == nil || head.base == head.newest && !stands(head.base)
+	if options.isEverything() && isFirst {
+		first := *manifest
 		if head.base != nil { // the same document, signed
-			manifest.Metadata, manifest.Name = head.base.Metadata, head.base.Name
-			manifest.Description = head.base.Description
+			first.Metadata, first.Name, first.Description = head.base.Metadata, head.base.Name, head.base.Description
 		}
-		want = append(want, manifest)
+		want = append(want, &first)
 	}
 	published, err := owner.PublishSealed(ctx, want, ledger.Rules{Seal: options.Signer.Seal, Stands: stands,
-		Foreign: func(versions []*span.Span) error { return foreign(head.trust, versions, options) }})
-	if err == nil && head.fault != nil {
-		published = append(published, ledger.Publication{Span: head.newest, Kept: true, Why: head.fault})
+		Foreign: func(versions []*span.Span) error { return foreign(head.trust, versions, options) },
+		Over:    func(id span.ID) bool { return slices.Contains(over, id) }, IsDraft: options.IsDraft})
+	switch {
+	case err != nil || !options.isEverything():
+	case head.fault != nil:
+		published = append(published, ledger.Publication{Span: head.newest, Kept: true, Why: head.fault,
+			Before: head.newest, Wanted: manifest})
+	case options.IsDraft && !isFirst:
+		published = append(published, ledger.Publication{Span: head.base, Before: head.base, Wanted: manifest,
+			Kept: !ledger.SameContent(head.base, manifest), Why: errGoverned})
 	}
 	return published, err
 }
 
-// mayBootstrap refuses to publish what Stage-0 would refuse.
+// errGoverned is why bootstrap writes no manifest over one that is there.
+var errGoverned = errors.New("the manifest is its governor's: to change it, run `logline manifest`")
+
+// shipped returns the kernels and policies of this program, as options choose.
+func shipped(options BootstrapOptions) (want []*span.Span, err error) {
+	if options.Kernels || options.isEverything() {
+		all, err := kernels.All()
+		if err != nil {
+			return nil, err
+		}
+		for _, kernel := range all {
+			want = append(want, kernelSpan(kernel))
+		}
+	}
+	if options.Policies || options.isEverything() {
+		policies, err := kernels.Policies()
+		if err != nil {
+			return nil, err
+		}
+		for _, policy := range policies {
+			s := kernelSpan(policy)
+			s.EntityType, s.This, s.Metadata = "policy", new("policy"), policy.Metadata
+			want = append(want, s)
+		}
+	}
+	return want, nil
+}
+
+// idsOf finds spans by their names.
+func idsOf(all []*span.Span, names []string) ([]span.ID, error) {
+	var ids []span.ID
+	for _, name := range names {
+		place := slices.IndexFunc(all, func(s *span.Span) bool { return *s.Name == name })
+		if place < 0 {
+			var known []string
+			for _, s := range all {
+				known = append(known, *s.Name)
+			}
+			return nil, &NameError{name, known}
+		}
+		ids = append(ids, all[place].ID)
+	}
+	return ids, nil
+}
+
+// NameError says that nothing has this name.
+type NameError struct {
+	Name  string
+	Known []string
+}
+
+// Error lists the names that there are.
+func (e *NameError) Error() string {
+	return fmt.Sprintf("there is no %q here; there are %s", e.Name, strings.Join(e.Known, ", "))
+}
+
+// mayBootstrap refuses to publish what Stage-0 would refuse. A draft needs no key.
 func mayBootstrap(head *manifestHead, options BootstrapOptions) error {
+	if options.IsDraft && !options.Signer.Signs() {
+		return nil
+	}
+	var purposes []sign.Purpose
+	if options.Kernels || options.isEverything() {
+		purposes = append(purposes, sign.PurposeFunction)
+	}
+	if options.Policies || options.isEverything() {
+		purposes = append(purposes, sign.PurposePolicy)
+	}
+	if options.isEverything() {
+		purposes = append(purposes, sign.PurposeManifest)
+	}
+	return maySign(head, options, purposes...)
+}
+
+// maySign refuses a signature that is missing or would not count.
+func maySign(head *manifestHead, options BootstrapOptions, purposes ...sign.Purpose) error {
 	if !options.Signer.Signs() && head.requires("function") {
-		return errors.New("the manifest requires signatures: run `logline bootstrap --key FILE` with the root " +
-			"key, or one with the purposes function, policy and manifest")
+		return errors.New("the manifest requires signatures: give --key FILE with the root key, or one with the " +
+			"purposes function, policy and manifest")
 	}
 	if !options.Signer.Signs() || options.TrustRoot == "" {
 		return nil
 	}
-	for _, purpose := range []sign.Purpose{sign.PurposeFunction, sign.PurposePolicy, sign.PurposeManifest} {
+	for _, purpose := range purposes {
 		if err := head.trust.Vouch(options.Signer.Public(), purpose); err != nil {
 			return fmt.Errorf("sign what bootstrap publishes: %w; see `logline keys list`", err)
 		}
@@ -141,7 +223,7 @@ func foreign(trust *sign.Trust, versions []*span.Span, options BootstrapOptions)
 	case signed > 0:
 		return fmt.Errorf("somebody else wrote it: version %d is signed by bootstrap's key, and this one is not",
 			versions[signed].Seq)
-	case signed == 0 && !options.Signer.Signs():
+	case signed == 0 && !options.Signer.Signs() && !options.IsDraft: // a draft takes it that a key will be there
 		return errors.New("it is signed: to publish another one, run `logline bootstrap --key FILE`")
 	}
 	return nil

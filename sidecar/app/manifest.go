@@ -66,7 +66,7 @@ func ChangeManifest(ctx context.Context, owner *ledger.Owner, change ManifestCha
 	}
 	next.Metadata = document
 	published, err := owner.PublishSealed(ctx, []*span.Span{next}, ledger.Rules{
-		Seal: change.Signer.Seal, Over: true,
+		Seal: change.Signer.Seal, Over: func(span.ID) bool { return true },
 		Stands: func(row *span.Span) bool {
 			return head.fault == nil && standsSigned(head.trust, row, change.Signer, change.TrustRoot)
 		}})

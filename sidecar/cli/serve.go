@@ -12,7 +12,6 @@ import (
 	"github.com/loglineos/loglineos/sidecar/app"
 	"github.com/loglineos/loglineos/sidecar/config"
 	"github.com/loglineos/loglineos/sidecar/ledger"
-	"github.com/loglineos/loglineos/sidecar/sign"
 )
 
 const serveHelp = `Usage: logline serve
@@ -91,20 +90,6 @@ own the database (on Supabase: postgres).
     logline migrate --again --database postgres://postgres@localhost/app
 `
 
-const bootstrapHelp = `Usage: logline bootstrap [--key FILE] [--database URL]
-
-Publishes the five kernels and the eight policies of the system into the ledger, each as its next version
-where its code has changed, and the default manifest (named kernel_manifest) where there is none. Running
-it again changes nothing. A kernel whose newest version a governor wrote (its who says so, or it lacks the
-signature that bootstrap's have) is kept, and said so. The login must own the database (on Supabase:
-postgres).
-
-    --key FILE       sign them: with the root key, or one with the purposes function, policy and manifest.
-                     What bootstrap has published unsigned gets a signed next version;
-                     a manifest that does not count is named and left as it is
-    --database URL   default: DATABASE_URL
-`
-
 // openOwner parses --database and what define adds (nil: nothing), and opens the owner's session.
 func openOwner(ctx context.Context, name, help string, args []string, out io.Writer,
 	define func(*flag.FlagSet)) (*ledger.Owner, error) {
@@ -146,58 +131,6 @@ func runMigrate(s signals, args []string, out, _ io.Writer) error {
 		fmt.Fprintln(out, "nothing to apply: the schema is current")
 	}
 	return err
-}
-
-func runBootstrap(s signals, args []string, out, _ io.Writer) error {
-	ctx := s.stop
-	var keyFile string
-	owner, err := openOwner(ctx, "bootstrap", bootstrapHelp, args, out, func(flags *flag.FlagSet) {
-		flags.StringVar(&keyFile, "key", "", "")
-	})
-	if err != nil {
-		return err
-	}
-	defer owner.Close(context.WithoutCancel(ctx))
-	options := app.BootstrapOptions{TrustRoot: config.TrustRoot()}
-	if keyFile != "" {
-		key, err := sign.ReadKeyFile(keyFile)
-		if err != nil {
-			return err
-		}
-		options.Signer = sign.NewSigner(key)
-	}
-	published, err := app.Bootstrap(ctx, owner, options)
-	if err != nil {
-		return err
-	}
-	for _, p := range published {
-		state := "unchanged"
-		switch {
-		case p.Changed:
-			state = "published"
-		case p.Kept:
-			state = "kept"
-		}
-		name, hash := p.Span.ID.String(), "not hashed" // as a governor's version may be
-		if p.Span.Name != nil {
-			name = *p.Span.Name
-		}
-		if p.Span.CurrHash != nil {
-			hash = *p.Span.CurrHash
-		}
-		fmt.Fprintf(out, "%-10s %-16s version %d  %s\n", state, name, p.Span.Seq, hash)
-		if p.Why != nil {
-			fmt.Fprintf(out, "           %s\n", p.Why)
-		}
-	}
-	lacking, err := app.LackingGrants(ctx, owner, options.TrustRoot)
-	if err != nil {
-		return err
-	}
-	for _, right := range lacking {
-		fmt.Fprintf(out, "lacking    the kernel needs a right: logline manifest --give %s\n", right)
-	}
-	return nil
 }
 
 const upHelp = `Usage: logline up [--data-dir DIR] [--listen ADDR] [--database URL] [--quiet]

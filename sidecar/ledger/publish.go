@@ -14,6 +14,8 @@ import (
 // Publication says what Publish did with one span.
 type Publication struct {
 	Span    *span.Span // as it stands in the ledger now
+	Before  *span.Span // the newest version before; nil where there was none
+	Wanted  *span.Span // what was asked for
 	Changed bool       // a version was appended
 	Kept    bool       // it differs, and stays: a governor wrote the version that stands
 	Why     error      // why it stays, where that is another reason
@@ -36,8 +38,10 @@ type Rules struct {
 	// Foreign says of a span's versions, the newest first, why the newest is another's though it has the same
 	// who; nil where it is not.
 	Foreign func(versions []*span.Span) error
-	// Over goes over anybody's version.
-	Over bool
+	// Over says of which spans anybody's version is gone over.
+	Over func(span.ID) bool
+	// IsDraft appends nothing: what would be appended is only said.
+	IsDraft bool
 }
 
 // PublishSealed is Publish by other rules.
@@ -62,6 +66,7 @@ func (o *Owner) PublishSealed(ctx context.Context, want []*span.Span, rules Rule
 			}
 			if standing != nil {
 				result[i] = *standing
+				result[i].Before, result[i].Wanted = current, s
 				continue
 			}
 			s.Seq, previous = current.Seq+1, current.CurrHash
@@ -70,9 +75,9 @@ func (o *Owner) PublishSealed(ctx context.Context, want []*span.Span, rules Rule
 			return nil, fmt.Errorf("seal %s: %w", s.ID, err)
 		}
 		rows = append(rows, s)
-		result[i] = Publication{Span: s, Changed: true}
+		result[i] = Publication{Span: s, Before: current, Wanted: s, Changed: true}
 	}
-	if len(rows) == 0 {
+	if len(rows) == 0 || rules.IsDraft {
 		return result, nil
 	}
 	return result, publish(ctx, o.conn, rows)
@@ -81,9 +86,9 @@ func (o *Owner) PublishSealed(ctx context.Context, want []*span.Span, rules Rule
 // judge returns what becomes of current where it stays, nil where wanted follows it.
 func (o *Owner) judge(ctx context.Context, current, wanted *span.Span, rules Rules) (*Publication, error) {
 	switch {
-	case sameContent(current, wanted) && (rules.Stands == nil || rules.Stands(current)):
+	case SameContent(current, wanted) && (rules.Stands == nil || rules.Stands(current)):
 		return &Publication{Span: current}, nil
-	case rules.Over:
+	case rules.Over != nil && rules.Over(wanted.ID):
 		return nil, nil
 	case current.Who != wanted.Who:
 		return &Publication{Span: current, Kept: true}, nil
@@ -131,8 +136,8 @@ func (o *Owner) AppendAt(ctx context.Context, draft func(snapshot string) ([]*sp
 	})
 }
 
-// sameContent compares what Publish sets: name, description, code, language, status and metadata.
-func sameContent(a, b *span.Span) bool {
+// SameContent compares what Publish sets: name, description, code, language, status and metadata.
+func SameContent(a, b *span.Span) bool {
 	text := func(s *string) string {
 		if s == nil {
 			return ""

@@ -32,6 +32,38 @@ func ManifestFrom(trust *sign.Trust, rows []*span.Span, seq int, now time.Time) 
 	return time.Time{}, false
 }
 
+// KernelInForce picks from rows, all versions of a kernel, the one that would boot at now under manifest,
+// and judges it as a boot does; it is nil where none is there. It is for commands.
+func KernelInForce(trust *sign.Trust, manifest *span.Manifest, name string, rows []*span.Span,
+	now time.Time) (*span.Span, *span.RunError) {
+	id, known := manifest.Kernels[name]
+	if !known {
+		return nil, refuse(span.RunNotFound, "the manifest names no kernel %s", name)
+	}
+	var row *span.Span
+	pinned, isPinned := manifest.Pins[name]
+	for _, version := range rows {
+		c := candidate{row: version}
+		if !c.dueAt(manifest.Timelocks[name]).After(now) && (row == nil || version.Seq > row.Seq) {
+			row = version
+		}
+	}
+	if isPinned && (row == nil || row.StatusText() != "revoked") {
+		place := slices.IndexFunc(rows, func(v *span.Span) bool { return v.Seq == pinned })
+		switch {
+		case place < 0:
+			return nil, refuse(span.RunNotFound,
+				"the manifest pins %s to version %d, which the ledger has not", name, pinned)
+		case rows[place].EffectiveAt != nil && rows[place].EffectiveAt.After(now):
+			return rows[place], refuse(span.RunNotEffective,
+				"version %d of kernel %s, which the manifest pins, takes force at %s", pinned, name,
+				rows[place].EffectiveAt)
+		}
+		row = rows[place]
+	}
+	return row, admitKernel(trust, manifest, id, row)
+}
+
 // manifestAt returns the version in force at now, and when another one takes force; zero is never.
 func manifestAt(trust *sign.Trust, rows []*span.Span, now time.Time) (*span.Span, time.Time) {
 	newestFirst := slices.SortedFunc(slices.Values(rows), func(a, b *span.Span) int {

@@ -19,10 +19,14 @@ func (s *Stage0) checkSignature(_ context.Context, row *span.Span, purpose sign.
 // admitSignature judges the signature of a row that is about to run, or that kernels go by. Its hash has been
 // found right. Where the manifest requires none, one that is there must still hold.
 func (s *Stage0) admitSignature(manifest *governed, row *span.Span) *span.RunError {
+	return admitSeal(s.trust.Load(), manifest.Manifest, row)
+}
+
+func admitSeal(trust *sign.Trust, manifest *span.Manifest, row *span.Span) *span.RunError {
 	if manifest.Features.SignaturesRequired.For(row.EntityType) {
-		return s.trust.Load().CheckSealed(row, sign.PurposeOf(row.EntityType))
+		return trust.CheckSealed(row, sign.PurposeOf(row.EntityType))
 	}
-	return s.trust.Load().CheckPresent(row)
+	return trust.CheckPresent(row)
 }
 
 // verifyRequest judges the signature of the first version of a request, where the manifest names requests.

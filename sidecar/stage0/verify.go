@@ -5,12 +5,17 @@ import (
 	"slices"
 	"time"
 
+	"github.com/loglineos/loglineos/sidecar/sign"
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
 // verifyKernel decides whether row may boot as a kernel. The order is that of docs/contract.md: on the
 // whitelist, exists, not revoked, in force, hash, signature.
 func (s *Stage0) verifyKernel(manifest *governed, id span.ID, row *span.Span) *span.RunError {
+	return admitKernel(s.trust.Load(), manifest.Manifest, id, row)
+}
+
+func admitKernel(trust *sign.Trust, manifest *span.Manifest, id span.ID, row *span.Span) *span.RunError {
 	if !slices.Contains(manifest.AllowedBootIDs, id) {
 		return refuse(span.RunNotAllowed, "the manifest does not allow %s to boot", id)
 	}
@@ -28,7 +33,7 @@ func (s *Stage0) verifyKernel(manifest *governed, id span.ID, row *span.Span) *s
 	if refusal := verifyHash(row, true); refusal != nil {
 		return refusal
 	}
-	return s.admitSignature(manifest, row)
+	return admitSeal(trust, manifest, row)
 }
 
 // verifyCallable decides whether row is there for a cause of this owner and tenant, and not taken back.
