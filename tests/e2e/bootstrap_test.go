@@ -125,9 +125,9 @@ func TestARollbackAppendsWhatAFormerVersionSaid(t *testing.T) {
 		t.Errorf("the rollback says %+v, and appended version %d by %s", said, row.Seq, row.Who)
 	}
 	sameJSON(t, s.run(alice, "return 2").execution(t).Output, "2")
-	if again := s.bootstrapped(0, "--rollback", "run_code@1", "--key", s.file("root"))["run_code"]; again.State !=
-		app.Unchanged {
-		t.Errorf("a rollback to what stands: %+v", again)
+	said = s.bootstrapped(0, "--rollback", "run_code@1", "--key", s.file("root"))["run_code"]
+	if said.State != app.Unchanged {
+		t.Errorf("a rollback to what stands: %+v", said)
 	}
 
 	// Forward again, to what is not shipped: bootstrap leaves that.
@@ -143,7 +143,8 @@ func TestARollbackAppendsWhatAFormerVersionSaid(t *testing.T) {
 		t.Error("--over has not gone over the rollback")
 	}
 	versions := s.read("id = $1", span.RunCodeID.String())
-	if !slices.IsSortedFunc(versions, func(a, b *span.Span) int { return a.Seq - b.Seq }) || len(versions) != row.Seq+1 {
+	isSorted := slices.IsSortedFunc(versions, func(a, b *span.Span) int { return a.Seq - b.Seq })
+	if !isSorted || len(versions) != row.Seq+1 {
 		t.Errorf("%d versions up to %d", len(versions), row.Seq)
 	}
 }
@@ -154,8 +155,8 @@ func TestARollbackSignsNothingThatNobodyVouchesFor(t *testing.T) {
 	s := setupSigned(t)
 	first := s.latest(span.ManifestID)
 	s.manifest(0, "--give", "run_code=sql", "--key", s.file("root"))
-	if said := s.logline(0, "bootstrap", "--rollback", "manifest", "--key", s.file("root")); !strings.Contains(said,
-		"in force now") {
+	said := s.logline(0, "bootstrap", "--rollback", "manifest", "--key", s.file("root"))
+	if !strings.Contains(said, "in force now") {
 		t.Errorf("the rollback of the manifest says\n%s", said)
 	}
 	if now := s.latest(span.ManifestID); now.Seq != first.Seq+2 {
@@ -168,7 +169,7 @@ func TestARollbackSignsNothingThatNobodyVouchesFor(t *testing.T) {
 	s.publish(slipped) // hashed, and not signed
 	seq := s.latest(span.RunCodeID).Seq
 	s.bootstrapped(0, "--key", s.file("root"), "--over", "run_code")
-	said := s.logline(1, "bootstrap", "--rollback", "run_code@"+string(rune('0'+seq)), "--key", s.file("root"))
+	said = s.logline(1, "bootstrap", "--rollback", "run_code@"+string(rune('0'+seq)), "--key", s.file("root"))
 	if !strings.Contains(said, "no signature that counts") {
 		t.Errorf("it says\n%s", said)
 	}
