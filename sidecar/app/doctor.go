@@ -137,7 +137,10 @@ func (d *doctor) environment(fault error) {
 	for _, name := range config.Unknown() {
 		d.warn("environment", name+" is set, and nothing reads it", "correct its name: .env.example lists all")
 	}
-	if len(config.Unknown()) == 0 {
+	for _, v := range config.FormerSet() {
+		d.warn("environment", v.Name+", of the reference implementation, is set, and nothing reads it", v.Now)
+	}
+	if len(config.Unknown()) == 0 && len(config.FormerSet()) == 0 {
 		d.fine("environment", "every variable is understood")
 	}
 }

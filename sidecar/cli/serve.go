@@ -56,6 +56,9 @@ func runServe(s signals, args []string, out, errOut io.Writer) error {
 	for _, name := range config.Unknown() {
 		log.Warn("a variable is set that nothing reads: .env.example lists all", "name", name)
 	}
+	for _, v := range config.FormerSet() {
+		log.Warn("a variable is set that only the reference implementation reads", "name", v.Name, "now", v.Now)
+	}
 	listener, err := app.Listen(c.Listen)
 	if err != nil {
 		return err

@@ -205,6 +205,35 @@ func TestNamesVariablesThatNothingReads(t *testing.T) {
 	}
 }
 
+// What the reference implementation read is kept, or named with what takes its place; a secret of one's own
+// may have such a name.
+func TestNamesVariablesOfTheReferenceImplementation(t *testing.T) {
+	env := map[string]string{"LOGLINE_FETCH_ALLOW": "a.example:443", "LOGLINE_SECRETS": "KMS_HEX@a.example:443"}
+	for _, v := range FormerVariables() {
+		env[v.Name] = "hunter2hunter2"
+		if v.Name == "" || !strings.HasSuffix(v.Now, ".") {
+			t.Errorf("%s has no sentence that says what to use now", v.Name)
+		}
+	}
+	env["DATABASE_URL"], env["SIGNING_KEY_HEX"] = databaseURL, strings.Repeat("ab", 32)
+	c, err := setup(t, env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var named []string
+	for _, v := range FormerSet() {
+		named = append(named, v.Name)
+	}
+	for _, v := range FormerVariables() {
+		if want := v.Fate != Kept && v.Name != "KMS_HEX"; slices.Contains(named, v.Name) != want {
+			t.Errorf("%s (%s) is named: %v, want %v", v.Name, v.Fate, !want, want)
+		}
+	}
+	if c.DatabaseURL != databaseURL || c.SigningKeyHex != strings.Repeat("ab", 32) {
+		t.Errorf("what is kept is not read: %v", c)
+	}
+}
+
 func TestEveryVariableIsDescribed(t *testing.T) {
 	for _, v := range Describe() {
 		if v.Name == "" || !strings.HasSuffix(v.Help, ".") {

@@ -47,10 +47,7 @@ func Unknown() []string {
 	for _, v := range Describe() {
 		known = append(known, v.Name)
 	}
-	for name := range strings.SplitSeq(os.Getenv("LOGLINE_SECRETS"), ",") {
-		name, _, _ = strings.Cut(strings.TrimSpace(name), "@")
-		known = append(known, name)
-	}
+	known = append(known, secretNames()...)
 	var unknown []string
 	for _, pair := range os.Environ() {
 		name, _, _ := strings.Cut(pair, "=")

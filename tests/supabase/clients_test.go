@@ -119,7 +119,6 @@ func TestClients(t *testing.T) {
 		r := command(t, "", env, "node", filepath.Join(dir, "page.mjs"))
 		check(t, all, "ts", r.stdout)
 	})
-	t.Run("Hook", func(t *testing.T) { wantHook(t, p) })
 	t.Run("Refusals", func(t *testing.T) { wantRefusals(t, a) })
 	t.Run("Strangers", func(t *testing.T) { wantNothingForStrangers(t, a) })
 	t.Run("Realtime", func(t *testing.T) { wantRealtimeByRole(t, p) })
@@ -132,20 +131,6 @@ func save(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// The token hook of the page, called as GoTrue calls it.
-func wantHook(t *testing.T, p *project) {
-	run(t, p.conn, "insert into public.member values ('"+aliceID+"', 'acme')")
-	auth := connect(t, as(t, p.url, "supabase_auth_admin", "auth"))
-	for sub, want := range map[string]string{aliceID: "acme", "b0b00000-0000-4000-8000-000000000001": ""} {
-		var tenant string
-		err := auth.QueryRow(t.Context(), `select coalesce(public.tenant_claim(jsonb_build_object(
-			'user_id', $1::text, 'claims', '{}'::jsonb)) -> 'claims' ->> 'tenant_id', '')`, sub).Scan(&tenant)
-		if err != nil || tenant != want {
-			t.Errorf("the hook gives %s the tenant %q, %v, want %q", sub, tenant, err, want)
-		}
 	}
 }
 

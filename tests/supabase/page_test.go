@@ -1,0 +1,188 @@
+package supabase_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// promised is what docs/supabase.md says that its way takes; a person types for most of it.
+const promised = 10 * time.Minute
+
+// pasteLimit is what the dashboard's SQL editor takes, in bytes: its check is a little below 1 MB.
+const pasteLimit = 980_000
+
+// somebody is a user of Supabase with a project of his own, a migration and a table in it, in a folder beside
+// a clone of this repository.
+type somebody struct {
+	*project
+	folder string
+	env    []string
+}
+
+func newSomebody(t *testing.T) *somebody {
+	t.Helper()
+	cli := program(t, "supabase")
+	u := &somebody{project: newProject(t), folder: t.TempDir()}
+	for name, text := range map[string]string{
+		"supabase/config.toml": "project_id = \"somebody\"\n\n[api]\nschemas = [\"public\", \"ledger\"]\n",
+		"supabase/migrations/20270101000000_own.sql": "create table public.own (id bigint primary key);\n" +
+			"alter table public.own enable row level security;\n",
+	} {
+		path := filepath.Join(u.folder, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		save(t, path, text)
+	}
+	clone, err := filepath.Abs(root)
+	if err == nil {
+		err = os.Symlink(clone, filepath.Join(u.folder, "loglineos"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin, err := filepath.Abs(filepath.Dir(cli))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.env = []string{"PATH=" + filepath.Dir(logline) + ":" + bin + ":" + os.Getenv("PATH"),
+		"OWNER_URL=" + u.url, "SIDECAR_PASSWORD=sidecar-password", "SUPABASE_YES=true",
+		"SIDECAR_URL=" + as(t, u.url, "logline_app", "sidecar-password"),
+		"LOGLINE_LISTEN=127.0.0.1:0", "LOGLINE_WORKERS=2", "LOGLINE_NODE=tests",
+		"SUPABASE_TELEMETRY_DISABLED=1", "DO_NOT_TRACK=1", "SUPABASE_HOME=" + t.TempDir()}
+	u.types("supabase db push --remote \"$OWNER_URL\"\n")
+	return u
+}
+
+// types has bash run what stands on the page, which must succeed, and returns what it prints.
+func (u *somebody) types(text string) string {
+	u.t.Helper()
+	r := command(u.t, "cd '"+u.folder+"'\nset -euo pipefail\n"+text, u.env, "bash")
+	if r.code != 0 {
+		u.t.Fatalf("%s: %s", text, r)
+	}
+	return r.stdout + r.stderr
+}
+
+// pageBlocks are the blocks of docs/supabase.md that say that this test runs them, by their first words.
+func pageBlocks(t *testing.T) map[string]string {
+	t.Helper()
+	marked := regexp.MustCompile("(?ms)^```sh tested:TestTheSupabasePage\n(.*?)^```$")
+	blocks := map[string]string{}
+	for _, match := range marked.FindAllStringSubmatch(read(t, filepath.Join(root, "docs/supabase.md")), -1) {
+		for name, words := range map[string]string{
+			"push": "loglineos/supabase/migrations", "advise": "db advisors", "hook": "optional/tenant_claim.sql",
+			"login": "create role logline_app", "bootstrap": "logline bootstrap", "doctor": "logline doctor",
+			"poll": "LOGLINE_SOURCE=poll logline serve", "serve": "\"$OWNER_URL\" logline serve",
+			"first": "'double'",
+		} {
+			if strings.Contains(match[1], words) {
+				blocks[name] = match[1]
+			}
+		}
+	}
+	if len(blocks) != 9 {
+		t.Fatalf("the page has %d of the 9 steps", len(blocks))
+	}
+	return blocks
+}
+
+// The way of the page from a project to the first execution, with the CLI and the slot, and by pasting and
+// polling: each command as it stands there.
+func TestTheSupabasePage(t *testing.T) {
+	t.Parallel()
+	blocks := pageBlocks(t)
+	for name, way := range map[string]struct {
+		install func(u *somebody)
+		serve   string
+	}{
+		"by the CLI, streaming": {func(u *somebody) { u.types(blocks["push"] + blocks["hook"]) }, "serve"},
+		"by pasting, polling":   {(*somebody).pastes, "poll"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			u := newSomebody(t)
+			began := time.Now()
+			way.install(u)
+			u.types(blocks["advise"])
+			u.types(blocks["login"] + blocks["bootstrap"])
+			start(t, u.env, u.folder, "bash", "-c", "exec env "+blocks[way.serve])
+			u.leads()
+			want := u.shown()
+			if got := u.types(blocks["first"]); !strings.HasSuffix(got, want) {
+				t.Errorf("the first function prints\n%s\nthe page shows\n%s", got, want)
+			}
+			if took := time.Since(began); took > promised {
+				t.Errorf("it took %s", took)
+			} else {
+				t.Logf("the commands from the project to its first execution took %s", took.Round(time.Second))
+			}
+			if way.serve == "serve" {
+				u.types(blocks["doctor"])
+			}
+			if fallen := u.lines("select concat_ws(' ', wall, problem) from ledger.guard_check()"); len(fallen) > 0 {
+				t.Errorf("walls that do not stand: %q", fallen)
+			}
+			if own := u.lines("select to_regclass('public.own')::text"); own[0] != "own" {
+				t.Errorf("the table that was there is now %v", own)
+			}
+		})
+	}
+}
+
+// pastes puts the whole text into the SQL editor: one message to the server, as postgres. Then the CLI, with
+// the files, has nothing to do.
+func (u *somebody) pastes() {
+	u.t.Helper()
+	for _, name := range []string{"sql/dist/loglineos.sql", "supabase/optional/tenant_claim.sql"} {
+		text := read(u.t, filepath.Join(root, name))
+		if len(text) > pasteLimit {
+			u.t.Errorf("%s has %d bytes, the SQL editor takes %d", name, len(text), pasteLimit)
+		}
+		run(u.t, u.conn, text)
+	}
+	u.types("cp loglineos/supabase/migrations/*_loglineos_*.sql supabase/migrations/")
+	if said := u.types(`supabase db push --remote "$OWNER_URL" --include-all`); !strings.Contains(
+		strings.ToLower(said), "up to date") {
+		u.t.Errorf("the CLI would push again what was pasted: %s", said)
+	}
+}
+
+// leads waits for a sidecar that leads.
+func (u *somebody) leads() {
+	u.t.Helper()
+	ctx, cancel := context.WithTimeout(u.t.Context(), patience)
+	defer cancel()
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
+	for !u.isLed() {
+		select {
+		case <-ctx.Done():
+			u.t.Fatalf("no sidecar leads within %s", patience)
+		case <-look.C:
+		}
+	}
+}
+
+func (u *somebody) isLed() bool {
+	u.t.Helper()
+	return len(u.lines("select 'made' where to_regclass('engine.leader') is not null")) > 0 &&
+		len(u.lines("select node from engine.leader")) > 0
+}
+
+// shown is what the page prints below its first function.
+func (u *somebody) shown() string {
+	u.t.Helper()
+	_, below, _ := strings.Cut(read(u.t, filepath.Join(root, "docs/supabase.md")), "## 6. A first function")
+	_, below, _ = strings.Cut(below, "```text\n")
+	text, _, found := strings.Cut(below, "```")
+	if !found {
+		u.t.Fatal("the page does not show what the first function prints")
+	}
+	return text
+}
