@@ -23,7 +23,8 @@ const formerHead = `
 
 Every variable that the reference implementation and its Blueprint read, and what has become of it. *Kept*:
 the same name and meaning. *Moved*: it was an argument, and is one of a request now. *Dropped*: nothing reads
-it. Where one that is moved or dropped is set all the same, ~logline serve~ and ~logline doctor~ say so, by name.
+it. Where one that is moved or dropped is set all the same, ~logline serve~ and ~logline doctor~ say so, by
+name.
 
 `
 

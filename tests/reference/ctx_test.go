@@ -19,10 +19,10 @@ var (
 	// declaration is an exported interface or type with the comment before it.
 	declaration = regexp.MustCompile(`(?ms)(?:^/\*\*\n?(.*?)\*/\n)?` +
 		`^export (interface|type) (\w+)(.*?)\n(?:\}\n|\n|\z)`)
-	stars       = regexp.MustCompile(`(?m)^ *\* ?|^ +\*/$`)
-	spaces      = regexp.MustCompile(`\s+`)
-	inner       = regexp.MustCompile(`/\*\*.*?\*/ ?`)
-	heads       = strings.NewReplacer("?", " ", "(", " ", ":", " ", "<", " ", "[column", "[column]",
+	stars  = regexp.MustCompile(`(?m)^ *\* ?|^ +\*/$`)
+	spaces = regexp.MustCompile(`\s+`)
+	inner  = regexp.MustCompile(`/\*\*.*?\*/ ?`)
+	heads  = strings.NewReplacer("?", " ", "(", " ", ":", " ", "<", " ", "[column", "[column]",
 		"[key", "[key]")
 )
 
