@@ -1,0 +1,314 @@
+// Package examples_test runs the automations of docs/examples as a reader does: the commands of each
+// README.md, the real binary beside a real Postgres, and what the page shows compared with what they print.
+//
+//	README.md ──blocks──► run.sh ──psql──► Postgres ◄── logline serve ──► a provider on loopback
+//	                      client.mjs ──► server.mjs ──┘
+//
+// Each test takes a Postgres of its own. What needs psql, or Node and its packages, is skipped by name
+// without.
+package examples_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/loglineos/loglineos/tests/pgtest"
+)
+
+const (
+	root = "../.."
+	// patience bounds each wait; a boundary of the minute and a busy machine fit in.
+	patience  = 150 * time.Second
+	pollEvery = 50 * time.Millisecond
+)
+
+// logline is the path of the binary. TestMain sets it.
+var logline string
+
+func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+
+func buildAndRun(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "loglineos-examples-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "examples: make a directory:", err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	logline = filepath.Join(dir, "logline")
+	build := exec.Command("go", "build", "-o", logline, "github.com/loglineos/loglineos/sidecar")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is shipped
+	build.Stdout, build.Stderr = os.Stderr, os.Stderr
+	if err := build.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "examples: build the binary:", err)
+		return 1
+	}
+	return pgtest.Run(m)
+}
+
+// system is a ledger with a sidecar beside it.
+type system struct {
+	t     *testing.T
+	owner string // URL of the login that owns the database
+	serve []string
+	env   []string // of the commands of a page
+}
+
+// setup makes a ledger as `logline migrate` and `logline bootstrap` do, and starts a sidecar with more of an
+// environment.
+func setup(t *testing.T, more ...string) *system {
+	t.Helper()
+	for _, program := range []string{"psql", "bash"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("%s is missing: the examples are written for it (Debian's package postgresql-client)", program)
+		}
+	}
+	db := pgtest.NewCluster(t, nil).New(t)
+	s := &system{t: t, owner: db.URL, env: []string{"DATABASE_URL=" + db.URL}}
+	s.serve = append([]string{"DATABASE_URL=" + db.SidecarURL}, more...)
+	s.logline("bootstrap")
+	s.start()
+	return s
+}
+
+// logline runs a command to its end, which must be a good one.
+func (s *system) logline(arguments ...string) string {
+	s.t.Helper()
+	said, err := s.command(logline, arguments...).CombinedOutput()
+	if err != nil {
+		s.t.Fatalf("logline %s: %v\n%s", strings.Join(arguments, " "), err, said)
+	}
+	return string(said)
+}
+
+// command is a program in the root of the repository, with the environment of a reader.
+func (s *system) command(name string, arguments ...string) *exec.Cmd {
+	command := exec.CommandContext(s.t.Context(), name, arguments...)
+	command.Dir = root
+	command.Env = append([]string{"PATH=" + filepath.Dir(logline) + ":" + os.Getenv("PATH"),
+		"HOME=" + os.Getenv("HOME")}, s.env...)
+	return command
+}
+
+// start runs `logline serve` until the test's end, or until the returned function, and waits until it is ready.
+func (s *system) start() (stop func()) {
+	s.t.Helper()
+	said := new(transcript)
+	command := exec.Command(logline, "serve")
+	command.Env = append([]string{"PATH=" + os.Getenv("PATH"), "LOGLINE_LISTEN=127.0.0.1:0",
+		"LOGLINE_NODE=examples", "LOGLINE_WORKERS=2"}, s.serve...)
+	command.Stderr, command.SysProcAttr = said, withParent()
+	if err := command.Start(); err != nil {
+		s.t.Fatalf("start the sidecar: %v", err)
+	}
+	stop = sync.OnceFunc(func() {
+		_ = command.Process.Signal(os.Interrupt) // it may have ended
+		_ = command.Wait()
+	})
+	s.t.Cleanup(func() {
+		stop()
+		if s.t.Failed() {
+			s.t.Logf("logline serve: %.6000s", said)
+		}
+	})
+	s.await("the sidecar is ready", func() bool {
+		address := listening.FindStringSubmatch(said.String())
+		if address == nil {
+			return false
+		}
+		response, err := http.Get("http://" + address[1] + "/readyz")
+		if err != nil {
+			return false
+		}
+		response.Body.Close()
+		return response.StatusCode == http.StatusOK
+	})
+	return stop
+}
+
+var listening = regexp.MustCompile(`listen=(\S+)`)
+
+// transcript is what a process prints, readable while it runs.
+type transcript struct {
+	mutex sync.Mutex
+	text  bytes.Buffer
+}
+
+func (o *transcript) Write(p []byte) (int, error) {
+	o.mutex.Lock()
+	defer o.mutex.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *transcript) String() string {
+	o.mutex.Lock()
+	defer o.mutex.Unlock()
+	return o.text.String()
+}
+
+func (s *system) await(what string, done func() bool) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	defer cancel()
+	ticker := time.NewTicker(pollEvery)
+	defer ticker.Stop()
+	for !done() {
+		select {
+		case <-ctx.Done():
+			s.t.Fatalf("not within %s: %s", patience, what)
+		case <-ticker.C:
+		}
+	}
+}
+
+// block is a command of a page, and what the page shows below it.
+type block struct{ info, command, shows string }
+
+var fence = regexp.MustCompile("(?ms)^```([a-z]+[^\n]*)\n(.*?)^```$")
+
+// read runs every block of shell of an example's README.md, in order, and compares what they print. Each is
+// marked as tested by t, so that tests/docs leaves it to us. before runs ahead of the block of its place.
+func (s *system) read(example string, before map[int]func()) {
+	s.t.Helper()
+	page, err := os.ReadFile(filepath.Join(root, "docs", "examples", example, "README.md"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var blocks []block
+	for _, match := range fence.FindAllStringSubmatch(string(page), -1) {
+		switch info, _, _ := strings.Cut(match[1], " "); info {
+		case "sh":
+			blocks = append(blocks, block{info: match[1], command: match[2]})
+		case "text":
+			if len(blocks) > 0 && blocks[len(blocks)-1].shows == "" {
+				blocks[len(blocks)-1].shows = match[2]
+			}
+		}
+	}
+	ran := 0
+	for i, b := range blocks {
+		if _, mark, _ := strings.Cut(b.info, " "); mark == "hosted" {
+			continue
+		} else if mark != "tested:"+s.t.Name() {
+			s.t.Errorf("%s: the block `%s` is marked %q, want tested:%s", example, b.command, b.info, s.t.Name())
+		}
+		if first := before[i]; first != nil {
+			first()
+		}
+		ran++
+		said := s.paste(b.command)
+		if missing := missingLine(b.shows, said); missing != "" {
+			s.t.Fatalf("%s: `%s` does not print\n%s\nbut\n%s", example, b.command, missing, said)
+		}
+	}
+	if ran == 0 {
+		s.t.Fatalf("%s has no block of shell", example)
+	}
+}
+
+// paste runs commands as a reader does and returns what they print.
+func (s *system) paste(text string) string {
+	s.t.Helper()
+	command := s.command("bash", "-euo", "pipefail", "-c", text)
+	var stderr bytes.Buffer
+	command.Stderr = &stderr
+	said, err := command.Output()
+	if err != nil {
+		s.t.Fatalf("%s\n%v\n%s%s", text, err, said, stderr.String())
+	}
+	return string(said)
+}
+
+var spaces = regexp.MustCompile(`\s+`)
+
+// missingLine returns the first line that is shown and not said; … stands for anything, and so does the width
+// of a column.
+func missingLine(shows, said string) string {
+	for line := range strings.Lines(shows) {
+		if line = strings.TrimSpace(line); line == "" || strings.Trim(line, "-+") == "" {
+			continue
+		}
+		form := strings.ReplaceAll(regexp.QuoteMeta(line), "…", ".*")
+		form = spaces.ReplaceAllString(form, `\s+`)
+		if !regexp.MustCompile(`(?m)^\s*` + form + `\s*$`).MatchString(said) {
+			return line
+		}
+	}
+	return ""
+}
+
+// user is who a token names.
+type user struct{ sub, tenant string }
+
+var (
+	alice = user{"alice", "acme"}
+	ops   = user{"ops", "acme"}
+	bob   = user{"bob", "globex"}
+)
+
+// as runs do in a transaction as PostgREST makes it.
+func (s *system) as(u user, do func(ctx context.Context, tx pgx.Tx) error) error {
+	ctx := s.t.Context()
+	conn, err := pgx.Connect(ctx, s.owner)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer conn.Close(context.Background())
+	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `select set_config('role', 'authenticated', true), set_config('request.jwt.claims',
+			json_build_object('sub', $1::text, 'app_metadata', json_build_object('tenant_id', $2::text))::text, true)`,
+			u.sub, u.tenant)
+		if err != nil {
+			return fmt.Errorf("take the role: %w", err)
+		}
+		return do(ctx, tx)
+	})
+}
+
+// text asks one question as a user and returns the answer.
+func (s *system) text(u user, query string, arguments ...any) (answer string) {
+	s.t.Helper()
+	err := s.as(u, func(ctx context.Context, tx pgx.Tx) error {
+		return tx.QueryRow(ctx, "select coalesce(("+query+")::text, '')", arguments...).Scan(&answer)
+	})
+	if err != nil {
+		s.t.Fatalf("%s, as %s: %v", query, u.sub, err)
+	}
+	return answer
+}
+
+// write runs a statement as a user and returns the code of its refusal, empty where there is none.
+func (s *system) write(u user, statement string, arguments ...any) (code string) {
+	s.t.Helper()
+	err := s.as(u, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, statement, arguments...)
+		return err
+	})
+	var refusal *pgconn.PgError
+	switch {
+	case errors.As(err, &refusal):
+		return refusal.Code
+	case err != nil:
+		s.t.Fatalf("%s, as %s: %v", statement, u.sub, err)
+	}
+	return ""
+}
+
+// becomes waits until a question has this answer.
+func (s *system) becomes(want string, u user, query string, arguments ...any) {
+	s.t.Helper()
+	s.await(query+" is "+want, func() bool { return s.text(u, query, arguments...) == want })
+}
