@@ -130,7 +130,10 @@ func (u *up) lock() (func(), error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock the data directory: %w", err)
 	}
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if ours, err := devdb.TryLock(file); err != nil {
+		file.Close()
+		return nil, fmt.Errorf("lock the data directory: %w", err)
+	} else if !ours {
 		holder, readErr := os.ReadFile(file.Name())
 		file.Close()
 		if readErr != nil {

@@ -11,7 +11,6 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
-	"syscall"
 )
 
 // account is the user that Postgres runs as when this process is root. Nil: as this process itself.
@@ -55,14 +54,14 @@ func (a *account) orOwner(data string) (*account, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look at data: %w", err)
 	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !ok || int(stat.Uid) == a.uid {
+	uid, known := ownerOf(info)
+	if !known || uid == a.uid {
 		return a, nil
 	}
-	if stat.Uid == 0 {
+	if uid == 0 {
 		return nil, fmt.Errorf("drop root: %s belongs to root: chown -R %s %s", data, a.name, data)
 	}
-	owner, err := user.LookupId(strconv.Itoa(int(stat.Uid)))
+	owner, err := user.LookupId(strconv.Itoa(uid))
 	if err != nil {
 		return nil, fmt.Errorf("find owner of %s: %w: chown -R %s %s", data, err, a.name, data)
 	}
@@ -86,10 +85,7 @@ func (a *account) command(ctx context.Context, name string, args ...string) *exe
 		command.Env = append(command.Env, "LD_LIBRARY_PATH="+library)
 	}
 	command.Dir = "/" // the caller's own may be closed to the account
-	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if a != nil {
-		command.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid)}
-	}
+	command.SysProcAttr = a.attributes()
 	return command
 }
 

@@ -37,6 +37,9 @@ type finder struct {
 
 // find puts the cache where the dropped user can reach it: root's home is mostly closed.
 func find(ctx context.Context, options Options) (binaries, error) {
+	if err := unsupported(); err != nil {
+		return binaries{}, err
+	}
 	user, err := dropTo()
 	if err != nil {
 		return binaries{}, err

@@ -137,7 +137,7 @@ func (r *run) end(ctx context.Context, signal syscall.Signal, limit time.Duratio
 		return true
 	default:
 	}
-	_ = syscall.Kill(r.pid, signal) // it may be gone already: done says so
+	send(r.pid, signal) // it may be gone already: done says so
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
@@ -160,7 +160,7 @@ func (r *run) kill(data string) error {
 	err := poll(ctx, pollInterval, func() (bool, error) {
 		children := processesIn(data)
 		for _, pid := range children {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
+			send(pid, syscall.SIGKILL)
 		}
 		return len(children) == 0, nil
 	})
@@ -190,7 +190,7 @@ func (s *Server) clearStale(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if runtime.GOOS != "linux" || errors.Is(syscall.Kill(file.pid, 0), syscall.ESRCH) {
+	if runtime.GOOS != "linux" || isGone(file.pid) {
 		return nil
 	}
 	if err := os.Remove(filepath.Join(s.data, "postmaster.pid")); err != nil {
@@ -235,7 +235,7 @@ func worksIn(pid int, data string) bool {
 		return false
 	}
 	if runtime.GOOS != "linux" {
-		return !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
+		return !isGone(pid)
 	}
 	proc := filepath.Join("/proc", strconv.Itoa(pid))
 	program, err := os.Readlink(filepath.Join(proc, "exe"))
