@@ -14,7 +14,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -266,21 +265,4 @@ func (a *App) Status(ctx context.Context) httpapi.Status {
 	}
 	status.Ready = true
 	return status
-}
-
-// release is the version of the source; the changelog has an entry for each.
-const release = "0.2.0"
-
-// Version is the release, and the commit where the build knows it.
-func Version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return release
-	}
-	for _, setting := range info.Settings {
-		if setting.Key == "vcs.revision" && len(setting.Value) >= 12 {
-			return release + "+" + setting.Value[:12]
-		}
-	}
-	return release
 }

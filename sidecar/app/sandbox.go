@@ -17,13 +17,7 @@ func (a *App) logSandbox() {
 
 // sandboxWalls is the same for /readyz.
 func (a *App) sandboxWalls() map[string]string {
-	said := map[string]string{}
-	for _, wall := range a.pool.Walls() {
-		if said[wall.Name] = "stands"; wall.Missing != "" {
-			said[wall.Name] = "missing: " + wall.Missing
-		}
-	}
-	return said
+	return describeWalls(a.pool.Walls())
 }
 
 // sandboxFault says why a ledger in strict mode is not ready here: strict means that what cannot be walled in

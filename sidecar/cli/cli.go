@@ -45,7 +45,8 @@ func commands() []command {
 		{"requests", "list, show, redrive and cancel requests", requestsHelp, runRequests},
 		{"replay", "run an execution again from its record", replayHelp, runReplay},
 		{"doctor", "say what keeps a sidecar from working, and the mend", doctorHelp, runDoctor},
-		{"version", "print the version", versionHelp, runVersion},
+		{"health", "ask the running sidecar whether it lives, or is ready", healthHelp, runHealth},
+		{"version", "print the version, and the walls of this machine", versionHelp, runVersion},
 	}
 }
 
@@ -200,17 +201,4 @@ func newLogger(c *config.Config, errOut io.Writer) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(errOut, options))
 	}
 	return slog.New(slog.NewTextHandler(errOut, options))
-}
-
-const versionHelp = `Usage: logline version
-
-Prints the release, and the commit where the build knows it.
-`
-
-func runVersion(_ signals, args []string, out, _ io.Writer) error {
-	if err := parse("version", versionHelp, args, out, nil); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintln(out, app.Version())
-	return err
 }

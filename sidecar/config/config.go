@@ -86,6 +86,14 @@ func DatabaseURL() string { return os.Getenv("DATABASE_URL") }
 // ActAs returns APP_USER_ID and APP_TENANT_ID, "" where they are absent.
 func ActAs() (user, tenant string) { return os.Getenv("APP_USER_ID"), os.Getenv("APP_TENANT_ID") }
 
+// ListenAddress returns LOGLINE_LISTEN, or its default, for commands that need nothing else.
+func ListenAddress() string {
+	if address := os.Getenv("LOGLINE_LISTEN"); address != "" {
+		return address
+	}
+	return "127.0.0.1:8787"
+}
+
 func load(databaseURL string) (*Config, error) {
 	var c Config
 	if err := envconfig.Process("", &c); err != nil {

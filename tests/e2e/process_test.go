@@ -48,7 +48,13 @@ func (o *output) String() string {
 // the end of the test, which prints what it said if it failed.
 func launch(t testing.TB, env []string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: exec.Command(logline, args...), done: make(chan struct{})}
+	return launchOf(t, logline, env, args...)
+}
+
+// launchOf is launch of another program.
+func launchOf(t testing.TB, program string, env []string, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, cmd: exec.Command(program, args...), done: make(chan struct{})}
 	for _, name := range []string{"PATH", "HOME", "PG"} {
 		if value, found := os.LookupEnv(name); found {
 			p.cmd.Env = append(p.cmd.Env, name+"="+value)
@@ -59,7 +65,7 @@ func launch(t testing.TB, env []string, args ...string) *process {
 	// What inherits the pipes (Postgres, a child of the sandbox) may outlive the process.
 	p.cmd.WaitDelay = time.Second
 	if err := p.cmd.Start(); err != nil {
-		t.Fatalf("start %s %v: %v", logline, args, err)
+		t.Fatalf("start %s %v: %v", program, args, err)
 	}
 	go func() {
 		defer close(p.done)
@@ -68,7 +74,7 @@ func launch(t testing.TB, env []string, args ...string) *process {
 	t.Cleanup(func() {
 		p.kill()
 		if t.Failed() {
-			t.Logf("logline %s, pid %d, exit %d:\n%s%s", strings.Join(args, " "), p.pid(), p.code(),
+			t.Logf("%s %s, pid %d, exit %d:\n%s%s", filepath.Base(program), strings.Join(args, " "), p.pid(), p.code(),
 				tailOf(p.out.String()), tailOf(p.err.String()))
 		}
 	})

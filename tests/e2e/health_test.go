@@ -1,0 +1,81 @@
+package e2e_test
+
+import (
+	"encoding/json"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/loglineos/loglineos/sidecar/app"
+)
+
+// health runs `logline health` and returns its exit code and output.
+func health(t *testing.T, sidecar *process, args ...string) (int, string) {
+	t.Helper()
+	at := "LOGLINE_LISTEN=" + strings.TrimPrefix(sidecar.url(), "http://")
+	p := launch(t, []string{at}, append([]string{"health"}, args...)...)
+	return p.wait(), p.out.String()
+}
+
+// A sidecar that stands by is alive and not ready; a dead one is neither. The command needs the address alone,
+// which it takes from the environment that the sidecar has.
+func TestHealthTellsAliveFromReady(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	leader := s.serve()
+	standby := s.spawn("LOGLINE_NODE=second")
+	standsBy(t, standby)
+	for _, c := range []struct {
+		name    string
+		sidecar *process
+		args    []string
+		code    int
+		says    string
+	}{
+		{"leader lives", leader, nil, 0, "alive"},
+		{"leader is ready", leader, []string{"--ready"}, 0, "streaming"},
+		{"standby lives", standby, nil, 0, "alive"},
+		{"standby is not ready", standby, []string{"--ready"}, 1, "unwell"},
+		{"json", leader, []string{"--ready", "--json"}, 0, `"phase":"streaming"`},
+		{"json of a standby", standby, []string{"--ready", "--json"}, 1, `"phase":"standby"`},
+		{"wrong address", leader, []string{"--listen", "nowhere"}, 2, ""},
+	} {
+		if code, said := health(t, c.sidecar, c.args...); code != c.code || !strings.Contains(said, c.says) {
+			t.Errorf("%s: exit %d, want %d; it says %q, want %q in it", c.name, code, c.code, said, c.says)
+		}
+	}
+	leader.kill()
+	if code, said := health(t, leader); code != 1 || !strings.Contains(said, "no sidecar answers") {
+		t.Errorf("of a dead sidecar: exit %d: %s", code, said)
+	}
+}
+
+// The binary says which walls stand on this machine, and which do not.
+func TestVersionTriesTheWalls(t *testing.T) {
+	t.Parallel()
+	p := launch(t, nil, "version", "--json")
+	if code := p.wait(); code != 0 {
+		t.Fatalf("exit %d: %s", code, p.err.String())
+	}
+	var build app.Build
+	if err := json.Unmarshal([]byte(p.out.String()), &build); err != nil {
+		t.Fatalf("decode %q: %v", p.out.String(), err)
+	}
+	if build.Release != app.Release || build.Go != runtime.Version() ||
+		build.Platform != runtime.GOOS+"/"+runtime.GOARCH {
+		t.Errorf("it says %+v", build)
+	}
+	want := "stands"
+	if runtime.GOOS != "linux" {
+		want = "missing: "
+	}
+	for _, wall := range []string{"rlimits", "no_new_privs", "not_dumpable"} { // every Linux has these
+		if !strings.HasPrefix(build.Walls[wall], want) {
+			t.Errorf("the wall %s: %q, want %q", wall, build.Walls[wall], want)
+		}
+	}
+	if text := launch(t, nil, "version"); text.wait() != 0 ||
+		!strings.HasPrefix(text.out.String(), build.Version+"\n") || !strings.Contains(text.out.String(), "walls ") {
+		t.Errorf("as text: %s", text.out.String())
+	}
+}
