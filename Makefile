@@ -8,6 +8,8 @@ MAKEFLAGS += --no-print-directory
 
 # make up UP_FLAGS="--listen 127.0.0.1:9001"       (bin/logline help up)
 UP_FLAGS ?=
+# make release RELEASE_FLAGS="-platforms host"
+RELEASE_FLAGS ?=
 # make test PACKAGES=./sidecar/span TEST_FLAGS="-run Canonical"
 PACKAGES ?= ./...
 TEST_FLAGS ?=
@@ -22,7 +24,7 @@ BENCH_ALONE := $(if $(QUICK),1,$(filter file,$(origin BENCH)))
 RACE := ./sidecar/config ./sidecar/engine ./sidecar/fetch ./sidecar/ledger ./sidecar/metrics ./sidecar/sign ./sidecar/span ./sidecar/tail \
 	./sidecar/turns
 
-.PHONY: help build up test bench chaos lint gen migrate bootstrap bootstrap-kernels bootstrap-policies \
+.PHONY: help build release up test bench chaos lint gen migrate bootstrap bootstrap-kernels bootstrap-policies \
 	.needs-go .fresh
 
 help: ## list these commands
@@ -33,6 +35,9 @@ help: ## list these commands
 build: .needs-go ## build bin/logline
 	@[ -e bin/logline ] || echo 'building bin/logline: about a minute the first time'
 	@CGO_ENABLED=0 go build -trimpath -o bin/logline ./sidecar
+
+release: .needs-go ## build the archives of six platforms and their checksums into bin/release
+	@go run ./scripts/release $(RELEASE_FLAGS)
 
 up: build ## start Postgres, ledger and sidecar here and run an example; Ctrl-C stops
 	@exec bin/logline up $(UP_FLAGS)

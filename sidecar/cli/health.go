@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -50,9 +49,7 @@ func runHealth(s signals, args []string, out, _ io.Writer) error {
 	h := app.AskHealth(s.stop, address, ready)
 	switch {
 	case asJSON:
-		encoder := json.NewEncoder(out)
-		encoder.SetEscapeHTML(false)
-		err = encoder.Encode(h)
+		err = printJSON(out, h, false)
 	case h.Well && ready:
 		_, err = fmt.Fprintf(out, "ready      %s\n", h.Phase)
 	case h.Well:

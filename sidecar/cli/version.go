@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -34,9 +33,7 @@ func runVersion(s signals, args []string, out, _ io.Writer) error {
 	}
 	build := app.DescribeBuild(s.stop)
 	if asJSON {
-		encoder := json.NewEncoder(out)
-		encoder.SetEscapeHTML(false)
-		return encoder.Encode(build)
+		return printJSON(out, build, false)
 	}
 	fmt.Fprintf(out, "%s\n%-10s %s %s\n", build.Version, "built", build.Go, build.Platform)
 	if build.Fault != "" {
