@@ -36,8 +36,8 @@ func TestHealthTellsAliveFromReady(t *testing.T) {
 		{"leader is ready", leader, []string{"--ready"}, 0, "streaming"},
 		{"standby lives", standby, nil, 0, "alive"},
 		{"standby is not ready", standby, []string{"--ready"}, 1, "unwell"},
-		{"json", leader, []string{"--ready", "--json"}, 0, `"phase":"streaming"`},
-		{"json of a standby", standby, []string{"--ready", "--json"}, 1, `"phase":"standby"`},
+		{"json", leader, []string{"--ready", "--json"}, 0, `"phase": "streaming"`},
+		{"json of a standby", standby, []string{"--ready", "--json"}, 1, `"phase": "standby"`},
 		{"wrong address", leader, []string{"--listen", "nowhere"}, 2, ""},
 	} {
 		if code, said := health(t, c.sidecar, c.args...); code != c.code || !strings.Contains(said, c.says) {
