@@ -17,8 +17,8 @@ func health(t *testing.T, sidecar *process, args ...string) (int, string) {
 	return p.wait(), p.out.String()
 }
 
-// A sidecar that stands by is alive and not ready; a dead one is neither. The command needs the address alone,
-// which it takes from the environment that the sidecar has.
+// A sidecar that stands by is alive and not ready; a dead one is neither. The command takes the address from the
+// environment that the sidecar has.
 func TestHealthTellsAliveFromReady(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
@@ -74,8 +74,9 @@ func TestVersionTriesTheWalls(t *testing.T) {
 			t.Errorf("the wall %s: %q, want %q", wall, build.Walls[wall], want)
 		}
 	}
-	if text := launch(t, nil, "version"); text.wait() != 0 ||
-		!strings.HasPrefix(text.out.String(), build.Version+"\n") || !strings.Contains(text.out.String(), "walls ") {
-		t.Errorf("as text: %s", text.out.String())
+	plain := launch(t, nil, "version")
+	if code, said := plain.wait(), plain.out.String(); code != 0 || !strings.Contains(said, "\nwalls ") ||
+		!strings.HasPrefix(said, build.Version+"\n") {
+		t.Errorf("as text, exit %d: %s", code, said)
 	}
 }
