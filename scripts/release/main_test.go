@@ -30,7 +30,8 @@ func copySource(t *testing.T, name string) string {
 	target := filepath.Join(t.TempDir(), name)
 	for _, part := range []string{"go.mod", "go.sum", "README.md", "LICENSE", "CHANGELOG.md", "sidecar", "kernels",
 		"sql", "supabase"} {
-		err := filepath.WalkDir(filepath.Join(root, part), func(path string, entry fs.DirEntry, err error) error {
+		from := filepath.Join(root, part)
+		err := filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
 			if err != nil {
 				return err
 			}

@@ -17,8 +17,8 @@ func health(t *testing.T, sidecar *process, args ...string) (int, string) {
 	return p.wait(), p.out.String()
 }
 
-// A sidecar that stands by is alive and not ready; a dead one is neither. The command takes the address from the
-// environment that the sidecar has.
+// A sidecar that stands by is alive and not ready; a dead one is neither. The command takes the address from
+// the environment that the sidecar has.
 func TestHealthTellsAliveFromReady(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
