@@ -72,7 +72,7 @@ func main() {
 	flag.StringVar(&o.out, "out", filepath.Join("bin", "release"), "folder of the archives")
 	flag.StringVar(&list, "platforms", strings.Join(platforms, ","), "GOOS/GOARCH, with commas; host: this one")
 	flag.StringVar(&o.commit, "commit", "", "default: git's, where the source is a clone")
-	flag.BoolVar(&dirty, "dirty", false, "build though the clone has changes that are not committed; no commit is stated")
+	flag.BoolVar(&dirty, "dirty", false, "build a clone with changes that are not committed, and state no commit")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -106,8 +106,8 @@ func commitOf(ctx context.Context, source string, dirty bool) (string, error) {
 	case changes != "" && dirty:
 		return "", nil
 	case changes != "":
-		return "", fmt.Errorf("the clone has changes, so no commit names this source: commit them, or say -dirty:\n%s",
-			changes)
+		return "", fmt.Errorf("the clone has changes, so no commit names this source: commit them, or say "+
+			"-dirty:\n%s", changes)
 	}
 	tags, err := git("tag", "--points-at", "HEAD", "v*")
 	if err != nil {
@@ -194,8 +194,8 @@ func buildOne(ctx context.Context, o options, platform string) (built, error) {
 	if err != nil {
 		return built{}, err
 	}
-	b := built{Platform: platform, Archive: name + suffix, ArchiveBytes: int64(len(archive)), SHA256: sum(archive),
-		BinaryBytes: int64(len(content)), BinarySHA256: sum(content)}
+	b := built{Platform: platform, Archive: name + suffix, ArchiveBytes: int64(len(archive)),
+		SHA256: sum(archive), BinaryBytes: int64(len(content)), BinarySHA256: sum(content)}
 	if err := os.WriteFile(filepath.Join(o.out, b.Archive), archive, 0o644); err != nil {
 		return built{}, fmt.Errorf("write the archive: %w", err)
 	}
@@ -209,8 +209,8 @@ func sum(content []byte) string {
 
 // environment is the caller's but for what changes the bytes of a build.
 func environment(system, machine string) []string {
-	keep := []string{"GOPATH", "GOMODCACHE", "GOCACHE", "GOPROXY", "GONOPROXY", "GOSUMDB", "GONOSUMDB", "GOPRIVATE",
-		"GOROOT", "GOTMPDIR", "GOINSECURE", "GOAUTH"}
+	keep := []string{"GOPATH", "GOMODCACHE", "GOCACHE", "GOPROXY", "GONOPROXY", "GOSUMDB", "GONOSUMDB",
+		"GOPRIVATE", "GOROOT", "GOTMPDIR", "GOINSECURE", "GOAUTH"}
 	env := slices.DeleteFunc(os.Environ(), func(pair string) bool {
 		name, _, _ := strings.Cut(pair, "=")
 		return strings.HasPrefix(name, "GO") && !slices.Contains(keep, name) || strings.HasPrefix(name, "CGO_")

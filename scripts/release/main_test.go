@@ -28,8 +28,8 @@ func copySource(t *testing.T, name string) string {
 	t.Helper()
 	const root = "../.."
 	target := filepath.Join(t.TempDir(), name)
-	for _, part := range []string{"go.mod", "go.sum", "README.md", "LICENSE", "CHANGELOG.md", "sidecar", "kernels",
-		"sql", "supabase"} {
+	for _, part := range []string{"go.mod", "go.sum", "README.md", "LICENSE", "CHANGELOG.md", "sidecar",
+		"kernels", "sql", "supabase"} {
 		from := filepath.Join(root, part)
 		err := filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
 			if err != nil {

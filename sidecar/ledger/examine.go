@@ -115,7 +115,8 @@ func (x *Examination) Server(ctx context.Context) (Server, error) {
 			(select count(*) from pg_stat_get_activity(null) where backend_type = 'walsender'),
 			coalesce(current_setting('max_slot_wal_keep_size', true), '-1'),
 			coalesce((select rolsuper from pg_roles where rolname = session_user), false),
-			coalesce((select rolreplication or rolsuper from pg_roles where rolname = session_user), false),
+			coalesce((select rolreplication or rolsuper from pg_roles where rolname = session_user), false)
+				or coalesce(pg_has_role(session_user, to_regrole('rds_replication')::oid, 'member'), false),
 			(select count(*) from pg_stat_activity where backend_type is null),
 			current_setting('max_connections')::int, (select count(*) from pg_stat_activity where datname is not null),
 			current_setting('max_prepared_transactions')::int, (select count(*) from pg_prepared_xacts)`).
