@@ -72,7 +72,7 @@ func main() {
 	flag.StringVar(&o.out, "out", filepath.Join("bin", "release"), "folder of the archives")
 	flag.StringVar(&list, "platforms", strings.Join(platforms, ","), "GOOS/GOARCH, with commas; host: this one")
 	flag.StringVar(&o.commit, "commit", "", "default: git's, where the source is a clone")
-	flag.BoolVar(&dirty, "dirty", false, "build a clone with changes that are not committed, and state no commit")
+	flag.BoolVar(&dirty, "dirty", false, "build a clone with uncommitted changes, and state no commit")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
