@@ -12,7 +12,7 @@ import (
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
-//go:embed *.js index.json manifest.json policies/*.js policies/index.json
+//go:embed *.js *.d.ts index.json manifest.json policies/*.js policies/index.json
 var files embed.FS
 
 // Kernel is one entry of an index.json with its source: a kernel, or a policy of the system.
@@ -57,4 +57,17 @@ func Manifest() (json.RawMessage, error) {
 		return nil, fmt.Errorf("read the manifest: %w", err)
 	}
 	return raw, nil
+}
+
+// Types returns what an editor wants to know of ctx and of the globals, by the name of the file.
+func Types() (map[string][]byte, error) {
+	types := map[string][]byte{"kernel.d.ts": nil, "globals.d.ts": nil}
+	for name := range types {
+		text, err := files.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("read the types: %w", err)
+		}
+		types[name] = text
+	}
+	return types, nil
 }

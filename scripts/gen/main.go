@@ -1,4 +1,5 @@
-// Command gen writes the generated files of the repository that come from Go: .env.example.
+// Command gen writes the generated files of the repository that come from Go: .env.example and the reference of
+// the commands.
 // Run it from the repository's root; with -check it writes nothing and exits 1 where a file is stale.
 package main
 
@@ -8,13 +9,14 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/loglineos/loglineos/sidecar/cli"
 	"github.com/loglineos/loglineos/sidecar/config"
 )
 
 func main() {
 	check := flag.Bool("check", false, "compare instead of writing")
 	flag.Parse()
-	generated := map[string][]byte{".env.example": config.Example()}
+	generated := map[string][]byte{".env.example": config.Example(), "docs/reference/cli.md": cli.Reference()}
 	exit := 0
 	for name, content := range generated {
 		if err := put(name, content, *check); err != nil {

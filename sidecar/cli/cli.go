@@ -40,6 +40,7 @@ func commands() []command {
 		{"manifest", "print the manifest, or append its next version", manifestHelp, runManifest},
 		{"keys", "make, publish, list, rotate and revoke the keys that sign spans", keysHelp, runKeys},
 		{"schedule", "print when a cron expression ticks next", scheduleHelp, runSchedule},
+		{"function", "write, try, publish and call functions, and read their logs", functionHelp, runFunction},
 		{"span", "append a span, print one, and its versions", spanHelp, runSpan},
 		{"timeline", "print what happens in the ledger, and follow it", timelineHelp, runTimeline},
 		{"requests", "list, show, redrive and cancel requests", requestsHelp, runRequests},
@@ -59,6 +60,10 @@ type subcommand struct {
 // subcommands lists those of a command; nil where it has none, or one help for all.
 func subcommands(name string) []subcommand {
 	switch name {
+	case "keys":
+		return keysSubcommands()
+	case "function":
+		return functionCommands()
 	case "span":
 		return spanCommands()
 	}
@@ -78,6 +83,9 @@ func runSub(name, help string, s signals, args []string, out, errOut io.Writer) 
 	}
 	return wrongUse(name, "there is no command %q", name+" "+args[0])
 }
+
+// errSaid ends a command with exit code 1 whose output has said what failed.
+var errSaid = errors.New("it failed")
 
 // usageError is a wrong use: exit code 2.
 type usageError struct{ text string }
@@ -113,6 +121,8 @@ func exitCode(err error, errOut io.Writer) int {
 	switch {
 	case err == nil || errors.Is(err, flag.ErrHelp):
 		return 0
+	case errors.Is(err, errSaid):
+		return 1
 	case errors.As(err, &wrong), errors.As(err, &running):
 		fmt.Fprintln(errOut, "logline:", err)
 		return 2

@@ -60,6 +60,22 @@ func keysCommands() map[string]keysCommand {
 	}
 }
 
+// keysSubcommands are they in the order of the help.
+func keysSubcommands() []subcommand {
+	var list []subcommand
+	for _, word := range [][2]string{{"generate", "make a key, and publish it"},
+		{"publish", "publish a key that is there, or have another root sign it"},
+		{"list", "show the keys of the ledger, and what they are worth"},
+		{"rotate", "put a new key in the place of one"}, {"revoke", "take a key back"},
+		{"sign", "complete a span, sign it, and print it"}} {
+		run := func(s signals, args []string, out, errOut io.Writer) error {
+			return runKeys(s, append([]string{word[0]}, args...), out, errOut)
+		}
+		list = append(list, subcommand{word[0], word[1], keysCommands()[word[0]].help, run})
+	}
+	return list
+}
+
 // keysCall is one call, with the flags of all commands; each says which it takes.
 type keysCall struct {
 	name        string

@@ -76,6 +76,7 @@ var readers = []reader{
 	{"docs/kernels.md", "sh", "TestFilesArePublishedAsThePagesSay", 4},
 	{"docs/functions.md", "sh", "TestFilesArePublishedAsThePagesSay", 2},
 	{"docs/functions.md", "sh", "TestFunctionsRunLaterAsThePageSays", 3},
+	{"docs/functions.md", "sh", "TestAFunctionIsWrittenAndCalledAsThePageSays", 1},
 	{"docs/providers.md", "sql", "TestThePageOnProvidersIsTrue", 3},
 }
 

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -113,6 +114,28 @@ jq -r '.signature, .curr_hash' row.json`
 		t.Errorf("got %+v", rows)
 	}
 }
+
+// The first commands of docs/functions.md print what stands below them, but for ids and times.
+func TestAFunctionIsWrittenAndCalledAsThePageSays(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("bash"); err != nil {
+		t.Skip("bash is missing: the page is written for it")
+	}
+	s := setupSigned(t)
+	s.serveSigned("sidecar")
+	const heading = "From the first line to the log"
+	plain := func(text string) string {
+		return changing.ReplaceAllString(strings.TrimSpace(text), "#")
+	}
+	got := s.paste(section(t, "functions.md", heading, "sh")[0])
+	want := section(t, "functions.md", heading, "text")[0]
+	if plain(got) != plain(want) {
+		t.Errorf("the page's commands print\n%s\nwant\n%s", plain(got), plain(want))
+	}
+}
+
+// changing is what no two runs have in common: ids, times, durations.
+var changing = regexp.MustCompile(`(?m)\b[0-9a-f]{8}-(…|[0-9a-f-]{27})|^\d{4}-\S+Z| +[0-9.]+(µs|ms|s)\b`)
 
 // The commands of docs/functions.md make a function recur, show its ticks, and delay a function and a
 // request.

@@ -26,11 +26,17 @@ func actingAs(u user, args ...string) []string {
 	return append(args, "--as", u.sub, "--tenant", u.tenant)
 }
 
+// acts runs a command as a user.
+func (s *system) acts(code int, u user, args ...string) (out, said string) {
+	s.t.Helper()
+	return s.logline(code, actingAs(u, args...)...)
+}
+
 func TestLoglineSpanAppendsAndReadsAsAUser(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	const first = `{"entity_type": "note", "name": "one"}`
-	out, _ := s.logline(0, actingAs(alice, "span", "append", first, "--json")...)
+	out, _ := s.acts(0, alice, "span", "append", first, "--json")
 	var added struct {
 		ID    span.ID
 		Seq   int
@@ -44,8 +50,8 @@ func TestLoglineSpanAppendsAndReadsAsAUser(t *testing.T) {
 	if err := os.WriteFile(file, []byte(next), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.logline(0, actingAs(alice, "span", "append", "@"+file)...)
-	again, _ := s.logline(0, actingAs(alice, "span", "append", "@"+file)...)
+	s.acts(0, alice, "span", "append", "@"+file)
+	again, _ := s.acts(0, alice, "span", "append", "@"+file)
 	if !strings.HasPrefix(again, "was there") {
 		t.Errorf("the same again prints %q", again)
 	}
@@ -53,21 +59,21 @@ func TestLoglineSpanAppendsAndReadsAsAUser(t *testing.T) {
 	if row := s.latest(added.ID); row.Who != "user:alice" || row.TenantID != alice.tenant || *row.Name != "two" {
 		t.Errorf("appended %+v", row)
 	}
-	shown, _ := s.logline(0, actingAs(alice, "span", "get", id)...)
+	shown, _ := s.acts(0, alice, "span", "get", id)
 	if !strings.Contains(shown, "name             two\n") {
 		t.Errorf("get prints\n%s", shown)
 	}
-	old, _ := s.logline(0, actingAs(alice, "span", "get", id, "--seq", "0", "--json")...)
+	old, _ := s.acts(0, alice, "span", "get", id, "--seq", "0", "--json")
 	if !strings.Contains(old, `"name": "one"`) {
 		t.Errorf("--seq 0 prints\n%s", old)
 	}
-	history, _ := s.logline(0, actingAs(alice, "span", "history", id)...)
+	history, _ := s.acts(0, alice, "span", "history", id)
 	if lines := strings.Split(history, "\n"); len(lines) != 4 || !strings.HasSuffix(lines[2], "  name") {
 		t.Errorf("history prints\n%s", history)
 	}
 	// A stranger learns nothing, and nobody is the owner without saying so.
 	for _, words := range [][]string{{"span", "get", id}, {"span", "history", id}} {
-		if _, said := s.logline(1, actingAs(bob, words...)...); !strings.Contains(said, "may read no such span") {
+		if _, said := s.acts(1, bob, words...); !strings.Contains(said, "may read no such span") {
 			t.Errorf("bob's %v says %q", words, said)
 		}
 		if _, said := s.logline(2, words...); !strings.Contains(said, "say who you are") {
@@ -77,9 +83,9 @@ func TestLoglineSpanAppendsAndReadsAsAUser(t *testing.T) {
 	}
 	for _, wrong := range []string{"span append {", "span append", "span get x", "span gte",
 		"span append {} --as-owner"} {
-		s.logline(2, actingAs(alice, strings.Fields(wrong)...)...)
+		s.acts(2, alice, strings.Fields(wrong)...)
 	}
-	_, said := s.logline(1, actingAs(alice, "span", "append", `{"entity_type":"note","colour":1}`)...)
+	_, said := s.acts(1, alice, "span", "append", `{"entity_type":"note","colour":1}`)
 	if !strings.Contains(said, "colour") {
 		t.Errorf("a faulty span: %q", said)
 	}
@@ -117,7 +123,7 @@ func TestLoglineTimelineFollowsWhatCommitsLate(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s.logline(0, actingAs(bob, "span", "append", `{"entity_type": "note", "name": "bob's"}`)...)
+	s.acts(0, bob, "span", "append", `{"entity_type": "note", "name": "bob's"}`)
 	eventually(t, "what committed before", func() bool { return names() == "before early second" })
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
@@ -126,7 +132,7 @@ func TestLoglineTimelineFollowsWhatCommitsLate(t *testing.T) {
 	if code := p.signal(syscall.SIGINT); code != 0 {
 		t.Errorf("Ctrl-C ends it with %d", code)
 	}
-	if text, _ := s.logline(0, actingAs(bob, "timeline", "--type", "note")...); strings.Count(text, "\n") != 1 ||
+	if text, _ := s.acts(0, bob, "timeline", "--type", "note"); strings.Count(text, "\n") != 1 ||
 		!strings.Contains(text, "bob's") {
 		t.Errorf("bob sees\n%s", text)
 	}
@@ -135,6 +141,6 @@ func TestLoglineTimelineFollowsWhatCommitsLate(t *testing.T) {
 		t.Errorf("the owner sees\n%s", all)
 	}
 	for _, wrong := range []string{"timeline --limit 0x", "timeline --since 3days", "timeline what"} {
-		s.logline(2, actingAs(alice, strings.Fields(wrong)...)...)
+		s.acts(2, alice, strings.Fields(wrong)...)
 	}
 }

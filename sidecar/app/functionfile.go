@@ -1,0 +1,124 @@
+package app
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/loglineos/loglineos/kernels"
+)
+
+// FunctionFile is a function as it stands in a file.
+type FunctionFile struct {
+	Path, Name  string // Name is the file's, without its end
+	Source      string
+	Language    string
+	SampleInput json.RawMessage // of the comment `// input: …`; nil where there is none
+}
+
+var (
+	functionName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,99}$`)
+	sampleInput  = regexp.MustCompile(`(?m)^// input: (.*)$`)
+)
+
+// ReadFunctionFile reads a file that ends in .ts or .js.
+func ReadFunctionFile(path string) (*FunctionFile, error) {
+	file := &FunctionFile{Path: path, Name: strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))}
+	switch filepath.Ext(path) {
+	case ".ts":
+		file.Language = "typescript"
+	case ".js", ".mjs":
+		file.Language = "javascript"
+	default:
+		return nil, fmt.Errorf("read %s: want a file that ends in .ts or .js", path)
+	}
+	source, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the function: %w", err)
+	}
+	file.Source = string(source)
+	if comment := sampleInput.FindStringSubmatch(file.Source); comment != nil {
+		if !json.Valid([]byte(comment[1])) {
+			return nil, fmt.Errorf("read %s: what follows `// input:` is no JSON: %.60q", path, comment[1])
+		}
+		file.SampleInput = json.RawMessage(comment[1])
+	}
+	return file, nil
+}
+
+const newFunction = `/// <reference path="./globals.d.ts" />
+import type { FunctionCtx } from "./kernel";
+
+// input: {"name": "Ada"}
+interface Input {
+  name: string;
+}
+
+export default async function main(ctx: FunctionCtx): Promise<{ greeting: string }> {
+  const { name } = ctx.input as Input;
+  ctx.log("greeting", name);
+  return { greeting: ` + "`Hello, ${name}!`" + ` };
+}
+`
+
+const newConfig = `{
+  "compilerOptions": {
+    "strict": true,
+    "noEmit": true,
+    "target": "es2022",
+    "module": "esnext",
+    "moduleResolution": "bundler",
+    "lib": ["es2022"],
+    "types": []
+  }
+}
+`
+
+// NewFunction writes folder/name.ts with a function that runs, and beside it what an editor needs to know its
+// types: kernel.d.ts, globals.d.ts and, where there is none, tsconfig.json. It returns what it has written. A
+// function that is there is not touched.
+func NewFunction(folder, name string) ([]string, error) {
+	if !functionName.MatchString(name) {
+		return nil, fmt.Errorf("make %.40q: a name has letters, digits, _ and -, and begins with a letter", name)
+	}
+	types, err := kernels.Types()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(folder, 0o777); err != nil {
+		return nil, fmt.Errorf("make the folder: %w", err)
+	}
+	path := filepath.Join(folder, name+".ts")
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if errors.Is(err, os.ErrExist) {
+		return nil, fmt.Errorf("make %s: it is there; take another name, or delete it", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make the function: %w", err)
+	}
+	_, err = file.WriteString(newFunction)
+	if err := errors.Join(err, file.Close()); err != nil {
+		return nil, fmt.Errorf("write %s: %w", path, err)
+	}
+	written := []string{path}
+	types["tsconfig.json"] = []byte(newConfig)
+	for name, text := range types {
+		path := filepath.Join(folder, name)
+		known, err := os.ReadFile(path)
+		if err == nil && (name == "tsconfig.json" || bytes.Equal(known, text)) {
+			continue
+		}
+		if err := os.WriteFile(path, text, 0o666); err != nil {
+			return written, fmt.Errorf("write %s: %w", path, err)
+		}
+		written = append(written, path)
+	}
+	slices.Sort(written[1:])
+	return written, nil
+}

@@ -1,0 +1,267 @@
+package e2e_test
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// command runs the binary without a database, and returns what it prints; it must exit with code.
+func command(t *testing.T, code int, args ...string) (out, said string) {
+	t.Helper()
+	p := launch(t, nil, args...)
+	if got := p.wait(); got != code {
+		t.Fatalf("logline %v exits with %d, want %d:\n%s%s", args, got, code, p.out.String(), p.err.String())
+	}
+	return p.out.String(), p.err.String()
+}
+
+func TestAFunctionGoesFromNothingToItsLog(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.serve()
+	dir := t.TempDir()
+	greet := filepath.Join(dir, "greet.ts")
+	command(t, 0, "function", "new", "greet", "--dir", dir)
+	_, said := command(t, 1, "function", "new", "greet", "--dir", dir)
+	if !strings.Contains(said, "it is there") {
+		t.Errorf("a second time it says %q", said)
+	}
+	out, _ := command(t, 0, "function", "dev", greet, "--once")
+	if !strings.Contains(out, `output {"greeting":"Hello, Ada!"}`) ||
+		!strings.Contains(out, "log    greeting Ada") {
+		t.Errorf("dev prints\n%s", out)
+	}
+	s.acts(0, alice, "function", "publish", greet, "--try")
+	if rows := s.read("name = 'greet'"); len(rows) != 0 {
+		t.Errorf("--try appends %d versions", len(rows))
+	}
+	s.acts(0, alice, "function", "publish", greet, "--visibility", "tenant", "--timeout-ms", "900")
+	out, _ = s.acts(0, alice, "function", "publish", greet)
+	if !strings.HasPrefix(out, "unchanged") {
+		t.Errorf("the same again prints %q", out)
+	}
+	text, err := os.ReadFile(greet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(greet, []byte(strings.Replace(string(text), "Hello", "Hi", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, _ = s.acts(0, alice, "function", "publish", greet)
+	if !strings.Contains(out, "\n-  return { greeting: `Hello") ||
+		!strings.Contains(out, "\n+  return { greeting: `Hi") || !strings.Contains(out, "version 1, active") || !strings.Contains(out, "changes code\n") {
+		t.Errorf("the change prints\n%s", out)
+	}
+	if row := s.read("name = 'greet' and seq = 1")[0]; row.Visibility != "tenant" || *row.TimeoutMs != 900 ||
+		row.Who != "user:alice" {
+		t.Errorf("the next version is %+v", row)
+	}
+	out, _ = s.acts(0, carol, "function", "call", "greet", "--input", `{"name": "Carol"}`)
+	if out != `{"greeting": "Hi, Carol!"}`+"\n" {
+		t.Errorf("a call prints %q", out)
+	}
+	if _, said := s.acts(1, bob, "function", "call", "greet"); !strings.Contains(said,
+		"may read none of this name") {
+		t.Errorf("bob's call says %q", said)
+	}
+	logs, _ := s.acts(0, carol, "function", "logs", "greet")
+	if strings.Count(logs, "\n") != 2 || !strings.Contains(logs, "complete") ||
+		!strings.Contains(logs, "Hi, Carol!") || !strings.Contains(logs, "log   greeting Carol") {
+		t.Errorf("logs prints\n%s", logs)
+	}
+	if logs, _ := s.acts(0, alice, "function", "logs", "greet"); logs != "no execution\n" {
+		t.Errorf("alice sees carol's private execution:\n%s", logs)
+	}
+}
+
+func TestACallThatFailsExitsWithOneAndSaysWhere(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	file := filepath.Join(t.TempDir(), "sum.js")
+	if err := os.WriteFile(file, []byte("return 1 +\n  input.rows.length;"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.acts(0, alice, "function", "publish", file, "--name", "adds")
+	// Nobody is there to run it.
+	_, said := s.acts(1, alice, "function", "call", "adds", "--wait", "50ms")
+	if !strings.Contains(said, "still open after 50ms, and scheduled") {
+		t.Errorf("without a sidecar it says %q", said)
+	}
+	request, _ := s.acts(0, alice, "function", "call", "adds", "--no-wait", "--input", "{}")
+	s.serve()
+	id := span.MustID(strings.TrimSpace(request))
+	eventually(t, "the call that nobody waited for", func() bool { return s.latest(id).StatusText() == "error" })
+	_, said = s.acts(1, alice, "function", "call", "adds", "--input", "{}")
+	if !strings.Contains(said, "TypeError") || !strings.Contains(said, "(line 2, column ") {
+		t.Errorf("it says %q", said)
+	}
+	out, _ := s.acts(1, alice, "function", "call", "adds", "--input", "{}", "--json")
+	var result struct {
+		Status string
+		Error  struct{ Code string }
+	}
+	if err := json.Unmarshal([]byte(out), &result); err != nil || result.Status != "error" ||
+		result.Error.Code != "exception" {
+		t.Errorf("--json prints %s, %v", out, err)
+	}
+	p := launch(t, []string{"DATABASE_URL=" + s.db.URL},
+		actingAs(alice, "function", "logs", "adds", "--follow", "--status", "error", "--limit", "1")...)
+	eventually(t, "the newest execution", func() bool { return strings.Contains(p.out.String(), "TypeError") })
+	before := strings.Count(p.out.String(), "\n")
+	s.acts(1, alice, "function", "call", "adds", "--input", "{}")
+	eventually(t, "the next one", func() bool { return strings.Count(p.out.String(), "\n") == before+1 })
+	if code := p.signal(syscall.SIGINT); code != 0 {
+		t.Errorf("Ctrl-C ends it with %d", code)
+	}
+	for _, wrong := range []string{"call adds --input {", "call", "call adds --wait 0s",
+		"logs adds --status running", "publish nix.js", "publish f.txt",
+		"publish " + file + " --id x", "dev", "new", "nwe x"} {
+		s.acts(2, alice, append([]string{"function"}, strings.Fields(wrong)...)...)
+	}
+}
+
+// Each save runs it again, one that replaces the file (as editors do) too, and ends a run that has no end.
+func TestDevRunsAFileAtEachSave(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "count.ts")
+	save := func(code string) {
+		t.Helper()
+		other := filepath.Join(dir, "count.ts.new")
+		if err := errors.Join(os.WriteFile(other, []byte(code), 0o600), os.Rename(other, file)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	save("// input: {\"n\": 1}\nexport default (ctx: { input: { n: number } }) => ({ one: ctx.input.n });")
+	p := launch(t, nil, "function", "dev", file)
+	eventually(t, "the first run", func() bool { return strings.Contains(p.out.String(), `output {"one":1}`) })
+	save("interface A { b: string }\nexport default function main() {\n  throw new Error('boom');\n}")
+	eventually(t, "the error with its place", func() bool {
+		return strings.Contains(p.out.String(), file+":3:9: exception: Error: boom")
+	})
+	save("for (;;);")
+	save("while (true);")
+	save("return 'after'")
+	eventually(t, "the run after one without an end", func() bool {
+		return strings.Contains(p.out.String(), `output "after"`)
+	})
+	if err := os.WriteFile(file, []byte("return 'in place'"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a save in place", func() bool { return strings.Contains(p.out.String(), `output "in place"`) })
+	if code := p.signal(syscall.SIGINT); code != 0 {
+		t.Errorf("Ctrl-C ends it with %d", code)
+	}
+}
+
+func TestDevNeedsNoDatabaseAndSaysWhatDoes(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for name, c := range map[string]struct{ code, want string }{
+		"find":  {`return await ctx.find({})`, "denied: ctx.find reads the ledger here"},
+		"sum":   {`return await ctx.summarize({})`, "ctx.summarize reads the ledger here"},
+		"fill":  {`ctx.insertSpan({id: ctx.bucket("a"), entity_type: "note"})`, "ctx.insertSpan reads the ledger here"},
+		"fetch": {`await ctx.fetch("http://127.0.0.1:9/")`, "add --fetch HOST:PORT"},
+		"long":  {"return 1\n+", "long.js:2:2: syntax: "},
+	} {
+		file := filepath.Join(dir, name+".js")
+		if err := os.WriteFile(file, []byte(c.code), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, _ := command(t, 1, "function", "dev", file, "--once"); !strings.Contains(out, c.want) {
+			t.Errorf("%s prints\n%s, want %q", name, out, c.want)
+		}
+	}
+	file := filepath.Join(dir, "note.js")
+	const code = `console.warn("w"); ctx.insertSpan({entity_type: "note", name: "n"}); return ctx.env`
+	if err := os.WriteFile(file, []byte(code), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, _ := command(t, 0, "function", "dev", file, "--once", "--json", "--as", "alice", "--tenant", "acme")
+	var report struct {
+		OK     bool
+		Output map[string]string
+		Logs   []struct{ Level, Message string }
+		Spans  []span.Span
+	}
+	if err := json.Unmarshal([]byte(out), &report); err != nil || !report.OK || len(report.Logs) != 1 ||
+		report.Logs[0].Level != "warn" || len(report.Spans) != 1 || report.Spans[0].OwnerID != "alice" ||
+		report.Output["APP_TENANT_ID"] != "acme" {
+		t.Errorf("--json prints %s, %v", out, err)
+	}
+}
+
+// With a ledger, code reads what the user may read.
+func TestDevReadsTheLedgerAsTheUser(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.insert(alice, columns{"entity_type": "note", "name": "alice's"})
+	file := filepath.Join(t.TempDir(), "notes.js")
+	const code = `return (await ctx.find({entity_type: "note"})).map((s) => s.name)`
+	if err := os.WriteFile(file, []byte(code), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for u, want := range map[user]string{alice: `output ["alice's"]`, bob: `output []`} {
+		out, _ := s.acts(0, u, "function", "dev", file, "--once", "--database", s.db.URL)
+		if !strings.Contains(out, want) {
+			t.Errorf("as %s it prints\n%s", u.sub, out)
+		}
+	}
+}
+
+func TestPublishSigns(t *testing.T) {
+	t.Parallel()
+	s := setupSigned(t)
+	s.keys(0, "generate", "--purpose", "function", "--tenant", alice.tenant, "--owner", alice.sub, "--key",
+		s.file("root"), "--out", s.file("alice"))
+	s.save("one.js", "return 1")
+	file := filepath.Join(s.dir, "one.js")
+	s.acts(0, alice, "function", "publish", file)
+	s.acts(0, alice, "function", "publish", file, "--sign", s.file("alice"))
+	s.save("one.js", "return 2")
+	s.acts(0, alice, "function", "publish", file, "--sign", s.file("alice"))
+	rows := s.read("name = 'one'")
+	slices.SortFunc(rows, func(a, b *span.Span) int { return a.Seq - b.Seq })
+	if len(rows) != 3 || rows[0].Signature != nil || rows[1].Signature == nil || rows[2].Signature == nil ||
+		*rows[2].PrevHash != *rows[1].CurrHash {
+		t.Errorf("%d versions: %+v", len(rows), rows)
+	}
+}
+
+// What `function new` writes has types that hold, and that an editor finds.
+func TestANewFunctionIsTyped(t *testing.T) {
+	t.Parallel()
+	tsc, err := filepath.Abs(filepath.Join("..", "node", "node_modules", ".bin", "tsc"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(tsc); errors.Is(err, os.ErrNotExist) {
+		t.Skip("TypeScript is not installed: npm ci --prefix tests/node")
+	}
+	dir := t.TempDir()
+	command(t, 0, "function", "new", "typed", "--dir", dir)
+	check := func() (string, error) {
+		c := exec.CommandContext(t.Context(), tsc, "-p", dir)
+		out, err := c.CombinedOutput()
+		return string(out), err
+	}
+	if out, err := check(); err != nil {
+		t.Errorf("tsc: %v\n%s", err, out)
+	}
+	const wrong = `import type { FunctionCtx } from "./kernel"; export const f = (ctx: FunctionCtx) => ctx.fnid({});`
+	if err := os.WriteFile(filepath.Join(dir, "wrong.ts"), []byte(wrong), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := check(); err == nil || !strings.Contains(out, "fnid") {
+		t.Errorf("tsc lets a slip pass: %v\n%s", err, out)
+	}
+}
