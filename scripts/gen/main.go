@@ -1,6 +1,6 @@
-// Command gen writes the generated files of the repository that come from Go: .env.example and the reference of
-// the commands.
-// Run it from the repository's root; with -check it writes nothing and exits 1 where a file is stale.
+// Command gen writes the generated files of the repository that come from Go: .env.example and the
+// reference of the commands. Run it from the repository's root; with -check it writes nothing and exits 1
+// where a file is stale.
 package main
 
 import (

@@ -38,19 +38,17 @@ func inlineCommands() map[string][]string {
 	}
 }
 
+const referenceHead = "# Commands\n\n" +
+	"Generated from the commands' own help by `go run ./scripts/gen`; do not edit. `logline help COMMAND` prints\n" +
+	"the same.\n\n" +
+	"Exit codes of every command: 0 done, 1 a check failed or it could not be done, 2 wrong use. With `--json` one\n" +
+	"prints JSON and nothing else on standard output; what is told beside it goes to standard error. Color is for\n" +
+	"terminals only, and never with `NO_COLOR`. Who a command acts as: [functions.md](../functions.md).\n\n"
+
 // Reference is docs/reference/cli.md: the help of every command.
 func Reference() []byte {
 	var b bytes.Buffer
-	b.WriteString(`# Commands
-
-Generated from the commands' own help by ` + "`go run ./scripts/gen`" + `; do not edit. ` + "`logline help COMMAND`" + ` prints
-the same.
-
-Exit codes of every command: 0 done, 1 a check failed or it could not be done, 2 wrong use. With --json one prints
-JSON and nothing else on standard output; what is told beside it goes to standard error. Color is for
-terminals only, and never with NO_COLOR. Who a command acts as: [functions.md](../functions.md).
-
-`)
+	b.WriteString(referenceHead)
 	for _, p := range pages() {
 		if !strings.Contains(p.words, " ") {
 			fmt.Fprintf(&b, "- [%s](#logline-%s): %s\n", p.words, p.words, p.summary)

