@@ -39,11 +39,12 @@ func inlineCommands() map[string][]string {
 }
 
 const referenceHead = "# Commands\n\n" +
-	"Generated from the commands' own help by `go run ./scripts/gen`; do not edit. `logline help COMMAND` prints\n" +
-	"the same.\n\n" +
-	"Exit codes of every command: 0 done, 1 a check failed or it could not be done, 2 wrong use. With `--json` one\n" +
-	"prints JSON and nothing else on standard output; what is told beside it goes to standard error. Color is for\n" +
-	"terminals only, and never with `NO_COLOR`. Who a command acts as: [functions.md](../functions.md).\n\n"
+	"Generated from the commands' own help by `go run ./scripts/gen`; do not edit. `logline help COMMAND`\n" +
+	"prints the same.\n\n" +
+	"Exit codes of every command: 0 done, 1 a check failed or it could not be done, 2 wrong use. With\n" +
+	"`--json` one prints JSON and nothing else on standard output; what is told beside it goes to standard\n" +
+	"error. Color is for terminals only, and never with `NO_COLOR`. Who a command acts as:\n" +
+	"[functions.md](../functions.md).\n\n"
 
 // Reference is docs/reference/cli.md: the help of every command.
 func Reference() []byte {
