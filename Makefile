@@ -25,11 +25,11 @@ RACE := ./sidecar/config ./sidecar/engine ./sidecar/fetch ./sidecar/ledger ./sid
 	./sidecar/turns
 
 .PHONY: help build release up test bench chaos lint gen migrate bootstrap bootstrap-kernels bootstrap-policies \
-	.needs-go .fresh
+	verify .needs-go .fresh
 
 help: ## list these commands
 	@printf 'LogLineOS. Start with: make up\n\n'
-	@sed -nE 's/^([a-z-]+):[^#]*## (.*)$$/    make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 30
+	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)$$/    make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 30
 	@printf '\nPG=17 make up forces a version of Postgres, 15 to 18.\n'
 
 build: .needs-go ## build bin/logline
@@ -84,6 +84,12 @@ bootstrap-kernels: build ## publish the kernels alone
 
 bootstrap-policies: build ## publish the policies of the system alone
 	@exec bin/logline bootstrap --policies $(FLAGS)
+
+# The database of DATABASE_URL; without it, that of `make up`.
+CHECKED := [ -n "$${DATABASE_URL:-}" ] || [ ! -r .logline/up.env ] || . .logline/up.env; exec bin/logline
+
+verify: build ## look whether the ledger is whole, and try its walls
+	@$(CHECKED) $@ $(FLAGS)
 
 .fresh: .needs-go
 	@go run ./scripts/sqlbuild -check

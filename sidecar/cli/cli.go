@@ -45,6 +45,7 @@ func commands() []command {
 		{"timeline", "print what happens in the ledger, and follow it", timelineHelp, runTimeline},
 		{"requests", "list, show, redrive and cancel requests", requestsHelp, runRequests},
 		{"replay", "run an execution again from its record", replayHelp, runReplay},
+		{"verify", "look whether the ledger is whole, and try its walls", verifyHelp, runVerify},
 		{"doctor", "say what keeps a sidecar from working, and the mend", doctorHelp, runDoctor},
 		{"health", "ask the running sidecar whether it lives, or is ready", healthHelp, runHealth},
 		{"version", "print the version, and the walls of this machine", versionHelp, runVersion},

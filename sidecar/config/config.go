@@ -6,6 +6,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -93,6 +94,28 @@ func ListenAddress() string {
 	}
 	return "127.0.0.1:8787"
 }
+
+// SidecarURL is where a sidecar's HTTP is, for commands that ask it: LOGLINE_URL, else what LOGLINE_LISTEN
+// says of one on this machine.
+func SidecarURL() string {
+	if stated := strings.TrimRight(os.Getenv("LOGLINE_URL"), "/"); stated != "" {
+		return stated
+	}
+	host, port, err := net.SplitHostPort(ListenAddress())
+	if err != nil {
+		return "http://" + ListenAddress()
+	}
+	if address, err := netip.ParseAddr(host); host == "" || err == nil && address.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
+
+// Slot is LOGLINE_SLOT or its default, for commands that need nothing else.
+func Slot() string { return cmp.Or(os.Getenv("LOGLINE_SLOT"), "loglineos") }
+
+// Publication is LOGLINE_PUBLICATION or its default, for commands that need nothing else.
+func Publication() string { return cmp.Or(os.Getenv("LOGLINE_PUBLICATION"), "loglineos") }
 
 func load(databaseURL string) (*Config, error) {
 	var c Config

@@ -1,0 +1,302 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/loglineos/loglineos/kernels"
+	"github.com/loglineos/loglineos/sidecar/ledger"
+	"github.com/loglineos/loglineos/sidecar/sign"
+	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/sidecar/stage0"
+	"github.com/loglineos/loglineos/supabase"
+)
+
+// VerifyOptions say what a ledger is verified against.
+type VerifyOptions struct {
+	TrustRoot         string // the pinned fingerprint; "" where none is
+	URL               string // of a sidecar, to ask /readyz
+	Slot, Publication string
+}
+
+// Verification is what `logline verify` found.
+type Verification struct {
+	ledger.Whereabouts
+	Version   string    `json:"version"` // of this program
+	At        time.Time `json:"at"`
+	OK        bool      `json:"ok"` // nothing has failed
+	Failed    int       `json:"failed"`
+	Unchecked int       `json:"unchecked"`
+	Checks    []Finding `json:"checks"`
+}
+
+// wallsMost is how many fallen walls are looked at.
+const wallsMost = 200
+
+// verifier makes one Verification. Each fallen wall is told by the check that it belongs to, and by no other.
+type verifier struct {
+	options VerifyOptions
+	owner   *ledger.Owner
+	found   []Finding
+
+	protection ledger.Protection
+	fallen     map[string][]ledger.Wall // by check
+	wallsFault error                    // the walls can not be asked
+	leading    ledger.Leadership
+	leadFault  error
+
+	head    *manifestHead
+	inForce *span.Span
+	now     time.Time
+}
+
+// Verify looks whether a ledger is whole: what must be there is there, counts and stands, and what must not
+// be possible is tried, in transactions that are rolled back. It changes nothing. What it can not check it
+// says.
+func Verify(ctx context.Context, owner *ledger.Owner, options VerifyOptions) (*Verification, error) {
+	v := &verifier{options: options, owner: owner}
+	result := &Verification{Version: Version(), At: time.Now().UTC()}
+	var err error
+	if result.Whereabouts, err = owner.Whereabouts(ctx); err != nil {
+		return nil, err
+	}
+	if v.schema(ctx) {
+		for _, check := range []func(context.Context) error{v.manifest, v.boots, v.rowSecurity, v.appendOnly,
+			v.walls, v.publication, v.workers, v.loader, v.slot} {
+			if err := check(ctx); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, f := range v.found {
+		switch f.Level {
+		case Fault:
+			result.Failed++
+		case Skipped:
+			result.Unchecked++
+		}
+	}
+	result.OK, result.Checks = result.Failed == 0, v.found
+	return result, nil
+}
+
+func (v *verifier) add(check string, level Level, cause, mend string) {
+	v.found = append(v.found, Finding{check, level, cause, mend})
+}
+
+func (v *verifier) hasFailed() bool { return !Sound(v.found) }
+
+// schema looks whether there is one that this program knows, and asks what the other checks share.
+func (v *verifier) schema(ctx context.Context) bool {
+	const check = "ledger"
+	if err := v.owner.Examination().Ledger(ctx); err != nil {
+		cause, mend := cutMend(err)
+		if ledger.StateOf(err) == "42501" {
+			v.add(check, Skipped, "this login may not look into it: "+unwrapped(err), rightsMend)
+		} else {
+			v.add(check, Fault, cause, mend)
+		}
+		v.add("everything else", Skipped, "there is no ledger that could be looked at", "")
+		return false
+	}
+	var err error
+	if v.protection, err = v.owner.Protection(ctx); err != nil {
+		v.add(check, Fault, unwrapped(err), rightsMend)
+		return false
+	}
+	v.add(check, Fine, fmt.Sprintf("its version suits this program, its import door is shut; looked at "+
+		"as %q, %s",
+		v.protection.Login, map[bool]string{true: "its owner", false: "who is not its " +
+			"owner"}[v.protection.IsOwner]),
+		"")
+	v.askWalls(ctx)
+	v.leading, v.leadFault = v.owner.Examination().Leadership(ctx, v.options.Slot, leaderLock)
+	return true
+}
+
+const (
+	rightsMend = "use the login that owns the database (DATABASE_URL of up.env; on Supabase postgres)"
+	againMend  = "run `logline migrate --again` as the owner"
+)
+
+// askWalls asks ledger.guard_check, and sorts what it says.
+func (v *verifier) askWalls(ctx context.Context) {
+	migrations, err := ledger.Migrations(supabase.Migrations, "migrations")
+	if err != nil {
+		v.wallsFault = err
+		return
+	}
+	walls, _, err := v.owner.Examination().Walls(ctx, migrations[len(migrations)-1].SQL, wallsMost)
+	v.wallsFault, v.fallen = err, map[string][]ledger.Wall{}
+	for _, wall := range walls {
+		check := wallCheck(wall)
+		v.fallen[check] = append(v.fallen[check], wall)
+	}
+}
+
+// The checks that tell of fallen walls.
+const (
+	checkRows        = "row level security"
+	checkAppend      = "append-only"
+	checkWalls       = "walls"
+	checkPublication = "publication"
+)
+
+// wallCheck is the check that a wall belongs to.
+func wallCheck(wall ledger.Wall) string {
+	kind, name, _ := strings.Cut(wall.Name, " ")
+	verb, _, _ := strings.Cut(name, " ")
+	switch {
+	case kind == "trigger" && strings.HasPrefix(name, "universal_registry_before_change_"),
+		kind == "function" && strings.HasPrefix(name, "ledger.refuse_change("),
+		kind == "right" && slices.Contains([]string{"update", "delete", "truncate"}, verb):
+		return checkAppend
+	case kind == "policy", kind == "table" && strings.HasPrefix(wall.Problem, "row level security"):
+		return checkRows
+	case kind == "publication":
+		return checkPublication
+	}
+	return checkWalls
+}
+
+// fell tells of the fallen walls of a check, and reports whether there are any.
+func (v *verifier) fell(check string) bool {
+	for _, wall := range v.fallen[check] {
+		v.add(check, Fault, wall.Name+" "+wall.Problem, wall.Mend)
+	}
+	return len(v.fallen[check]) > 0
+}
+
+func (v *verifier) walls(context.Context) error {
+	switch {
+	case v.wallsFault != nil && ledger.StateOf(v.wallsFault) == "42501":
+		v.add(checkWalls, Skipped, "this login may not ask ledger.guard_check(): "+unwrapped(v.wallsFault),
+			rightsMend)
+	case v.wallsFault != nil:
+		v.add(checkWalls, Fault, unwrapped(v.wallsFault), againMend)
+	case !v.fell(checkWalls):
+		v.add(checkWalls, Fine, "every other wall stands: triggers, rights, functions, views "+
+			"(ledger.guard_check())", "")
+	}
+	return nil
+}
+
+func (v *verifier) manifest(ctx context.Context) (err error) {
+	const check = "manifest"
+	if v.head, err = readHead(ctx, v.owner, v.options.TrustRoot, nil); err != nil {
+		return err
+	}
+	if v.now, err = v.owner.Now(ctx); err != nil {
+		return err
+	}
+	v.inForce = stage0.ManifestInForce(v.head.trust, v.head.versions, v.now)
+	const mend = "append one that counts: docs/manifest.md, or `logline bootstrap --rollback manifest`"
+	switch {
+	case v.head.newest == nil:
+		v.add(check, Fault, "the ledger has none", "run `logline bootstrap`")
+	case v.inForce == nil && v.head.fault != nil:
+		v.add(check, Fault, "none is in force: "+v.head.fault.Error(), mend)
+	case v.inForce == nil:
+		v.add(check, Fault, "none is in force yet", mend)
+	case v.head.fault != nil:
+		v.add(check, Fault, v.head.fault.Error(), mend)
+	default:
+		cause := fmt.Sprintf("version %d is in force, %s", v.inForce.Seq, v.sealOf(v.inForce))
+		if v.inForce.Seq != v.head.newest.Seq {
+			cause += fmt.Sprintf("; version %d waits for its time", v.head.newest.Seq)
+		}
+		v.add(check, Fine, cause, "")
+	}
+	return nil
+}
+
+// sealOf says what vouches for a row whose hash has been found right.
+func (v *verifier) sealOf(row *span.Span) string {
+	hash := "without a hash"
+	if row.CurrHash != nil {
+		hash = fmt.Sprintf("hash %.12s…", *row.CurrHash)
+	}
+	switch signer := signerOf(row); {
+	case signer == "":
+		return hash + ", unsigned, as the manifest lets"
+	case v.head.trust.CheckSealed(row, sign.PurposeOf(row.EntityType)) != nil:
+		return fmt.Sprintf("%s, signed by %.12s…, which does not lead to a pinned root", hash, signer)
+	default:
+		return fmt.Sprintf("%s, signed by %.12s…", hash, signer)
+	}
+}
+
+func (v *verifier) boots(ctx context.Context) error {
+	all, err := kernels.All()
+	if err != nil {
+		return err
+	}
+	if v.inForce == nil {
+		v.add("kernels", Skipped, "no manifest is in force that says which boot", "")
+		return nil
+	}
+	manifest, err := span.ParseManifest(v.inForce.Metadata)
+	if err != nil {
+		return fmt.Errorf("read the manifest in force: %w", err)
+	}
+	for _, kernel := range all {
+		rows, err := v.owner.Versions(ctx, kernel.ID)
+		if err != nil {
+			return fmt.Errorf("read the versions of %s: %w", kernel.Name, err)
+		}
+		v.kernel(kernel, manifest, rows)
+	}
+	return nil
+}
+
+// kernel judges one as Stage-0 does at its boot.
+func (v *verifier) kernel(kernel kernels.Kernel, manifest *span.Manifest, rows []*span.Span) {
+	check := "kernel " + kernel.Name
+	if id := manifest.Kernels[kernel.Name]; id != kernel.ID {
+		v.add(check, Warning, fmt.Sprintf("the manifest gives its name to %s, not to %s", id, kernel.ID),
+			"if nobody meant it: `logline manifest`")
+		return
+	}
+	row, refusal := stage0.KernelInForce(v.head.trust, manifest, kernel.Name, rows, v.now)
+	mend := fmt.Sprintf("run `logline bootstrap --kernels`; where it keeps what stands, --over %s; or "+
+		"--rollback %[1]s", kernel.Name)
+	switch {
+	case refusal != nil:
+		v.add(check, Fault, fmt.Sprintf("%s: %s", refusal.Code, refusal.Message), mend)
+	case *row.Code != kernel.Source:
+		v.add(check, Warning, fmt.Sprintf("version %d by %s boots, %s; its code is not what this program ships",
+			row.Seq, row.Who, v.sealOf(row)), "if nobody meant it: `logline bootstrap --kernels --diff`, then "+mend)
+	default:
+		v.add(check, Fine, fmt.Sprintf("%s version %d, %d bytes of code as shipped, %s", kernel.ID, row.Seq,
+			len(*row.Code), v.sealOf(row)), "")
+	}
+}
+
+func (v *verifier) publication(ctx context.Context) error {
+	if v.fell(checkPublication) {
+		return nil
+	}
+	columns, err := v.owner.Examination().Publication(ctx, v.options.Publication)
+	const mend = "run `logline migrate --again` as the owner, or set LOGLINE_PUBLICATION"
+	switch {
+	case err != nil:
+		return err
+	case len(columns) == 0:
+		v.add(checkPublication, Fault, fmt.Sprintf("%q does not publish ledger.universal_registry",
+			v.options.Publication), mend)
+		return nil
+	}
+	for _, name := range span.PublishedColumns {
+		if !slices.Contains(columns, name) {
+			v.add(checkPublication, Fault, fmt.Sprintf("%q lacks the column %s", v.options.Publication, name), mend)
+			return nil
+		}
+	}
+	v.add(checkPublication, Fine, fmt.Sprintf("%q has the %d columns that a sidecar reads",
+		v.options.Publication,
+		len(span.PublishedColumns)), "")
+	return nil
+}

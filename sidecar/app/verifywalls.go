@@ -1,0 +1,205 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/loglineos/loglineos/sidecar/ledger"
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// truncateTries is how often a truncate is tried that did not get its lock: others use the ledger.
+const truncateTries = 5
+
+// clientRoles are the roles that come into the ledger without owning it.
+func clientRoles() []string {
+	return []string{"anon", "authenticated", "service_role", ledger.Role, ledger.KernelRole}
+}
+
+// changes are the statements that the ledger refuses to everybody. All but the last touch the manifest's
+// first version, which every ledger has, or no row; each has to be refused by itself.
+func changes() []string {
+	at := "where id = '" + span.ManifestID.String() + "' and seq = 0"
+	return []string{
+		"update ledger.universal_registry set status = status where false",
+		"update ledger.universal_registry set status = 'changed' " + at,
+		"delete from ledger.universal_registry where false",
+		"delete from ledger.universal_registry " + at,
+		"insert into ledger.universal_registry select * from ledger.universal_registry " + at +
+			" on conflict (id, seq) do update set status = 'changed'",
+		"truncate ledger.universal_registry",
+	}
+}
+
+// Trial is one statement that was tried and undone, and what Postgres said.
+type Trial struct {
+	As        string `json:"as"` // the role
+	Statement string `json:"statement"`
+	Answer    string `json:"answer"`
+}
+
+// trials are those of one role, by what became of them.
+type trials struct{ through, refused, untried []Trial }
+
+// tryChanges tries all of changes as a role ("": the login).
+func tryChanges(ctx context.Context, owner *ledger.Owner, role, login string) (tried trials, err error) {
+	for _, statement := range changes() {
+		var answer ledger.Answer
+		for range truncateTries {
+			answers, err := owner.Rehearse(ctx, []ledger.Step{{Role: role, Statement: statement}})
+			if err != nil {
+				return tried, err
+			}
+			if answer = answers[0]; answer.State != "55P03" {
+				break
+			}
+		}
+		trial := Trial{cmp.Or(role, login), statement, answer.Text()}
+		isRefusal := answer.State == string(span.CodeAppendOnly) || answer.State == "42501"
+		switch {
+		case answer.Barred == "" && answer.State == "":
+			tried.through = append(tried.through, trial)
+		case answer.Barred == "" && isRefusal:
+			tried.refused = append(tried.refused, trial)
+		default:
+			tried.untried = append(tried.untried, trial)
+		}
+	}
+	return tried, nil
+}
+
+// appendOnly tries to change what stands, as the owner and as every role that clients have.
+func (v *verifier) appendOnly(ctx context.Context) error {
+	hasFallen := v.fell(checkAppend)
+	for _, role := range append([]string{""}, clientRoles()...) {
+		check, who := checkAppend+" "+role, role
+		if role == "" {
+			check, who = checkAppend, v.protection.Login
+		}
+		tried, err := tryChanges(ctx, v.owner, role, v.protection.Login)
+		switch {
+		case err != nil:
+			return err
+		case len(tried.through) > 0 && hasFallen: // told already, by the wall that fell
+		case len(tried.through) > 0:
+			v.add(check, Fault, fmt.Sprintf("%s may run: %s", who, tried.through[0].Statement), againMend)
+		case len(tried.untried) > 0:
+			v.add(check, Skipped, fmt.Sprintf("as %s: %s: %s", who, tried.untried[0].Statement,
+				tried.untried[0].Answer),
+				untriedMend(tried.untried[0]))
+		case role == "" && !v.protection.IsOwner:
+			v.add(check, Skipped, fmt.Sprintf("%q is not the owner (%q is): whether the owner is refused was not "+
+				"tried", v.protection.Login, v.protection.Owner), rightsMend)
+		case role == "" && hasFallen:
+		default:
+			v.add(check, Fine, fmt.Sprintf("update, delete, truncate and upsert as %s were tried, and "+
+				"refused: %s", who,
+				states(tried.refused)), "")
+		}
+	}
+	return nil
+}
+
+func untriedMend(trial Trial) string {
+	if strings.HasPrefix(trial.Answer, "55P03") {
+		return "others hold the ledger: run it again when it is quieter"
+	}
+	return rightsMend
+}
+
+// states are the codes of refusals, each once.
+func states(refused []Trial) string {
+	var codes []string
+	seen := map[string]bool{}
+	for _, trial := range refused {
+		code, _, _ := strings.Cut(trial.Answer, " ")
+		if !seen[code] {
+			seen[code], codes = true, append(codes, code)
+		}
+	}
+	return strings.Join(codes, ", ")
+}
+
+// someone are the claims of a user of verify's own, in a tenant of its own. Nothing of theirs is ever
+// committed.
+func someone(sub, tenant string) map[string]any {
+	return map[string]any{"sub": sub, "role": "authenticated", "aud": "authenticated",
+		"app_metadata": map[string]string{"tenant_id": tenant}}
+}
+
+// insertNote appends a span as a client does, visible as stated; its owner is who the claims name.
+func insertNote(visibility string) string {
+	return "insert into ledger.universal_registry (entity_type, this, visibility) values ('note', " +
+		"'logline.check', '" +
+		visibility + "') returning id"
+}
+
+// readNotes counts what its reader sees of them.
+const readNotes = "select count(*) from ledger.universal_registry " +
+	"where entity_type = 'note' and this = 'logline.check' and tenant_id = 'logline-check-a'"
+
+// rowSecurity looks at the settings and the policies, and has a stranger look for somebody's rows.
+func (v *verifier) rowSecurity(ctx context.Context) error {
+	if v.fell(checkRows) {
+		return nil
+	}
+	switch p := v.protection; {
+	case !p.IsOn || !p.IsForced: // where guard_check could not be asked
+		v.add(checkRows, Fault, fmt.Sprintf("on: %t, forced: %t", p.IsOn, p.IsForced),
+			"alter table ledger.universal_registry enable row level security, force row level security")
+		return nil
+	case p.Policies == 0:
+		v.add(checkRows, Fault, "the ledger has no policies", againMend)
+		return nil
+	}
+	const a, b = "logline-check-a", "logline-check-b"
+	trials := []struct {
+		ledger.Step
+		wants string
+	}{
+		{ledger.Step{Role: "authenticated", Claims: someone("alice", a), Statement: insertNote("private"),
+			Keep: true}, ""},
+		{ledger.Step{Role: "authenticated", Claims: someone("alice", a), Statement: readNotes}, "1"},
+		{ledger.Step{Role: "authenticated", Claims: someone("carol", a), Statement: readNotes}, "0"},
+		{ledger.Step{Role: "authenticated", Claims: someone("alice", b), Statement: readNotes}, "0"},
+		{ledger.Step{Role: "authenticated", Statement: readNotes}, "0"},
+		{ledger.Step{Role: "anon", Statement: readNotes}, "0"},
+		{ledger.Step{Role: "authenticated", Claims: someone("bob", b), Statement: "insert into " +
+			"ledger.universal_registry (entity_type, this, owner_id, tenant_id) values ('note', 'logline.check', " +
+			"'alice', '" + a + "')"}, string(span.CodeNotOwner)},
+	}
+	steps := make([]ledger.Step, len(trials))
+	for i := range trials {
+		steps[i] = trials[i].Step
+	}
+	answers, err := v.owner.Rehearse(ctx, steps)
+	if err != nil {
+		return err
+	}
+	for i, answer := range answers {
+		got := answer.Value
+		if answer.State != "" {
+			got = answer.State
+		}
+		switch {
+		case answer.Barred != "":
+			v.add(checkRows, Skipped, fmt.Sprintf("on and forced, %d policies as built; that strangers see nothing "+
+				"was not tried: %s", v.protection.Policies, answer.Barred), rightsMend)
+			return nil
+		case i == 0 && answer.State != "" && len(v.fallen[checkWalls]) > 0:
+			v.add(checkRows, Skipped, fmt.Sprintf("on and forced, %d policies as built; that strangers see nothing "+
+				"was not tried: the walls told below let nobody append", v.protection.Policies), "")
+			return nil
+		case trials[i].wants == "" && answer.State != "", trials[i].wants != "" && got != trials[i].wants:
+			v.add(checkRows, Fault, fmt.Sprintf("as %s %v: %s: %s", steps[i].Role, steps[i].Claims["sub"],
+				steps[i].Statement, answer.Text()), againMend)
+			return nil
+		}
+	}
+	v.add(checkRows, Fine, fmt.Sprintf("on and forced, %d policies as built; of a row made for it "+
+		"another user, "+
+		"another tenant, a token without claims and anon saw nothing", v.protection.Policies), "")
+	return nil
+}

@@ -1,0 +1,176 @@
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// rehearsalLimits keep a rehearsal from holding up others: truncate takes its lock before any trigger can
+// refuse it, and who waits for it waits in front of everybody.
+const rehearsalLimits = "set local lock_timeout = '200ms'; set local statement_timeout = '20s'"
+
+// Step is one statement of a rehearsal.
+type Step struct {
+	Role      string         // "": the login itself
+	Claims    map[string]any // as PostgREST would set them; nil: none
+	Statement string
+	Keep      bool // what it does is there for the steps after it
+}
+
+// Answer is what Postgres said to a Step.
+type Answer struct {
+	Rows    int64  // touched or returned
+	Value   string // the first column of the first row returned
+	State   string // the SQLSTATE of a refusal; "" where it was let through
+	Message string // of a refusal
+	Barred  string // why it was not tried: the login may not become the role
+}
+
+// Text is the answer on one line.
+func (a Answer) Text() string {
+	switch {
+	case a.Barred != "":
+		return "not tried: " + a.Barred
+	case a.State != "":
+		return a.State + " " + a.Message
+	case a.Value != "":
+		return a.Value
+	}
+	return fmt.Sprintf("let through, %d rows", a.Rows)
+}
+
+// Rehearse tries steps, one after the other, in one transaction that is always rolled back: nothing that it
+// does is ever seen by anybody. The error is of the connection; refusals are answers.
+func (o *Owner) Rehearse(ctx context.Context, steps []Step) (answers []Answer, err error) {
+	tx, err := o.conn.Begin(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("begin a rehearsal: %w", err)
+	}
+	defer func() {
+		if undo := tx.Rollback(context.WithoutCancel(ctx)); undo != nil && !errors.Is(undo, pgx.ErrTxClosed) {
+			err = errors.Join(err, fmt.Errorf("undo a rehearsal: %w", undo))
+		}
+	}()
+	if _, err := tx.Exec(ctx, rehearsalLimits, pgx.QueryExecModeSimpleProtocol); err != nil {
+		return nil, fmt.Errorf("bound a rehearsal: %w", err)
+	}
+	for _, step := range steps {
+		answer, err := rehearse(ctx, tx, step)
+		if err != nil {
+			return nil, fmt.Errorf("rehearse %q: %w", step.Statement, err)
+		}
+		answers = append(answers, answer)
+	}
+	return answers, nil
+}
+
+func rehearse(ctx context.Context, tx pgx.Tx, step Step) (Answer, error) {
+	claims, err := json.Marshal(step.Claims)
+	if err != nil {
+		return Answer{}, fmt.Errorf("encode the claims: %w", err)
+	}
+	if step.Claims == nil {
+		claims = nil
+	}
+	inner, err := tx.Begin(ctx) // a savepoint
+	if err != nil {
+		return Answer{}, err
+	}
+	defer func() { _ = inner.Rollback(context.WithoutCancel(ctx)) }() // nothing, where it is kept
+	become := "reset role"
+	if step.Role != "" {
+		become = "set local role " + pgx.Identifier{step.Role}.Sanitize()
+	}
+	if _, err := inner.Exec(ctx, "select set_config('request.jwt.claims', $1, true)",
+		string(claims)); err != nil {
+		return Answer{}, err
+	}
+	if _, err := inner.Exec(ctx, become); err != nil {
+		answer, err := refusalAnswer(err)
+		answer.Barred = answer.Message
+		return answer, err
+	}
+	rows, err := inner.Query(ctx, step.Statement, pgx.QueryResultFormats{pgx.TextFormatCode})
+	if err != nil {
+		return refusalAnswer(err)
+	}
+	var answer Answer
+	for rows.Next() {
+		if values := rows.RawValues(); answer.Rows == 0 && len(values) > 0 {
+			answer.Value = string(values[0])
+		}
+		answer.Rows++
+	}
+	if rows.Close(); rows.Err() != nil {
+		return refusalAnswer(rows.Err())
+	}
+	answer.Rows = rows.CommandTag().RowsAffected()
+	if step.Keep {
+		if _, err := inner.Exec(ctx, "reset role"); err != nil {
+			return answer, err
+		}
+		return answer, inner.Commit(ctx)
+	}
+	return answer, nil
+}
+
+// refusalAnswer is the answer of a refusal; other errors stay errors.
+func refusalAnswer(err error) (Answer, error) {
+	var refusal *pgconn.PgError
+	if !errors.As(err, &refusal) {
+		return Answer{}, err
+	}
+	return Answer{State: refusal.Code, Message: refusal.Message}, nil
+}
+
+// Protection is row level security of the ledger's table, and who the login is to it.
+type Protection struct {
+	IsOn, IsForced      bool
+	Policies            int
+	Owner, Login        string
+	IsOwner, IsBypassed bool // the login is or may act as the owner; row level security does not bind it
+}
+
+// Protection reads it.
+func (o *Owner) Protection(ctx context.Context) (Protection, error) {
+	var p Protection
+	err := o.conn.QueryRow(ctx, `select c.relrowsecurity, c.relforcerowsecurity,
+			(select count(*) from pg_policy where polrelid = c.oid), pg_get_userbyid(c.relowner), session_user,
+			pg_has_role(session_user, c.relowner, 'usage'), r.rolbypassrls or r.rolsuper
+		from pg_class c join pg_roles r on r.rolname = session_user
+		where c.oid = 'ledger.universal_registry'::regclass`).
+		Scan(&p.IsOn, &p.IsForced, &p.Policies, &p.Owner, &p.Login, &p.IsOwner, &p.IsBypassed)
+	if err != nil {
+		return p, fmt.Errorf("read the protection of the ledger: %w", err)
+	}
+	return p, nil
+}
+
+// Whereabouts is which database a session is in.
+type Whereabouts struct {
+	Database string `json:"database"`
+	Server   string `json:"server"` // its version
+	Login    string `json:"login"`
+	Ledger   string `json:"ledger"` // the version of its schema; "" where the login may not ask
+}
+
+// Whereabouts reads it.
+func (o *Owner) Whereabouts(ctx context.Context) (Whereabouts, error) {
+	var p Whereabouts
+	err := o.conn.QueryRow(ctx, `select current_database(), current_setting('server_version'), session_user`).
+		Scan(&p.Database, &p.Server, &p.Login)
+	if err != nil {
+		return p, fmt.Errorf("read where this is: %w", err)
+	}
+	// Without the right, or without a ledger, it stays unknown: others say why.
+	_ = o.conn.QueryRow(ctx, "select ledger_private.version()").Scan(&p.Ledger)
+	return p, nil
+}
+
+// Examination looks at the server by the same session.
+func (o *Owner) Examination() *Examination { return &Examination{o.conn} }

@@ -1,0 +1,228 @@
+package e2e_test
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/loglineos/loglineos/sidecar/app"
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// verify runs `logline verify --json` as the owner, unless more says otherwise.
+func (s *system) verify(code int, args ...string) *app.Verification {
+	s.t.Helper()
+	args = append([]string{"verify", "--json"}, args...)
+	if !slices.Contains(args, "--database") {
+		args = append(args, "--database", s.db.URL)
+	}
+	p := launch(s.t, nil, args...)
+	if got := p.wait(); got != code {
+		s.t.Fatalf("%v exits with %d, want %d:\n%s%s", args, got, code, p.out.String(), p.err.String())
+	}
+	v := &app.Verification{}
+	if err := json.Unmarshal([]byte(p.out.String()), v); err != nil {
+		s.t.Fatalf("decode %s: %v", p.out.String(), err)
+	}
+	if isOK := v.Failed == 0; isOK != app.Sound(v.Checks) {
+		s.t.Errorf("%d have failed of\n%s", v.Failed, listed(v.Checks))
+	}
+	return v
+}
+
+// at are the checks of a level, each once.
+func at(found []app.Finding, level app.Level) []string {
+	var checks []string
+	for _, f := range found {
+		if f.Level == level && !slices.Contains(checks, f.Check) {
+			checks = append(checks, f.Check)
+		}
+	}
+	return checks
+}
+
+func TestVerifyFindsNothingWrongWithAWholeLedgerAndLeavesNothing(t *testing.T) {
+	t.Parallel()
+	s := setupSigned(t)
+	sidecar := s.serveSigned("sidecar")
+	before := one[string](s.system, "select count(*) || ' ' || max(accepted_at) from ledger.universal_registry")
+	p := launch(t, []string{"DATABASE_URL=" + s.db.URL, "LOGLINE_TRUST_ROOT=" + s.root,
+		"LOGLINE_URL=" + sidecar.url()},
+		"verify", "--strict")
+	if code := p.wait(); code != 0 {
+		t.Fatalf("verify exits with %d:\n%s", code, p.out.String())
+	}
+	said := p.out.String()
+	for _, words := range []string{" 0 warn, 0 fault, 0 skipped", "run_code", "signed by " + s.root[:12],
+		"refused: LL001", "refused: 42501", "another tenant", "e2e leads, by wal", "its kernels verify"} {
+		if !strings.Contains(said, words) {
+			t.Errorf("it does not say %q:\n%s", words, said)
+		}
+	}
+	if after := one[string](s.system, "select count(*) || ' ' || max(accepted_at) from ledger.universal_registry"); after !=
+		before {
+		t.Errorf("the ledger had %s, and has %s", before, after)
+	}
+	sameJSON(t, s.run(alice, "return 1").execution(t).Output, "1") // and it works on
+}
+
+// Each broken thing turns its own check red, and no other.
+func TestVerifyNamesWhatIsBrokenAndNothingElse(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	if got := at(s.verify(1).Checks, app.Fault); !slices.Equal(got, []string{"workers"}) {
+		t.Fatalf("without a sidecar, red is %v", got)
+	}
+	const table = "alter table ledger.universal_registry "
+	const again = "migrate --again"
+	for _, c := range []struct{ name, spoil, check, undo string }{
+		{"the row trigger is gone", "drop trigger universal_registry_before_change_row on ledger.universal_registry",
+			"append-only", again},
+		{"the statement trigger is gone",
+			"drop trigger universal_registry_before_change_statement on ledger.universal_registry", "append-only", again},
+		{"a trigger sleeps", table + "enable trigger universal_registry_before_change_statement",
+			"append-only", again},
+		{"the trigger lets through", `create or replace function ledger.refuse_change() returns trigger language plpgsql
+			as 'begin return coalesce(new, old); end'`, "append-only", again},
+		{"clients may update", "grant update on ledger.universal_registry to authenticated", "append-only",
+			"revoke update on ledger.universal_registry from authenticated"},
+		{"clients may truncate", "grant truncate on ledger.universal_registry to anon", "append-only",
+			"revoke truncate on ledger.universal_registry from anon"},
+		{"row level security is off", table + "disable row level security", "row level security", again},
+		{"it does not bind the owner", table + "no force row level security", "row level security", again},
+		{"a policy is gone", "drop policy universal_registry_select_authenticated on ledger.universal_registry",
+			"row level security", again},
+		{"a policy opens everything", "create policy all_of_it on ledger.universal_registry for select to anon using (true)",
+			"row level security", "drop policy all_of_it on ledger.universal_registry"},
+		{"the guard of inserts sleeps", table + "disable trigger universal_registry_before_insert_1_admit",
+			"walls", again},
+		{"who says what stands lies", `create or replace function ledger.guard_check() returns table (wall text, problem
+			text, mend text) language plpgsql as 'begin end'`, "walls", again},
+		{"the publication is gone", "drop publication loglineos", "publication", again},
+	} {
+		s.exec(c.spoil)
+		v := s.verify(1)
+		if got := at(v.Checks, app.Fault); !slices.Equal(got, []string{c.check, "workers"}) {
+			t.Errorf("%s: red is %v, want %s:\n%s", c.name, got, c.check, listed(v.Checks))
+		}
+		if c.undo != again {
+			s.exec(c.undo)
+		} else if p := launch(t, nil, "migrate", "--again", "--database", s.db.URL); p.wait() != 0 {
+			t.Fatalf("%s: migrate --again: %s", c.name, p.err.String())
+		}
+		if got := at(s.verify(1).Checks, app.Fault); !slices.Equal(got, []string{"workers"}) {
+			t.Fatalf("%s: after the mend red is %v", c.name, got)
+		}
+	}
+}
+
+// forge changes a row past every guard, as an owner can.
+func (s *system) forge(change string) {
+	s.t.Helper()
+	const table = "alter table ledger.universal_registry "
+	s.exec(table + "disable trigger user")
+	s.exec("update ledger.universal_registry set " + change)
+	for _, trigger := range []string{"before_change_row", "before_change_statement", "before_insert_1_admit",
+		"before_insert_2_follow"} {
+		s.exec(table + "enable always trigger universal_registry_" + trigger)
+	}
+}
+
+func TestVerifyKnowsKernelsAndManifests(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.forge("code = code || ' ' where name = 'request_worker'")
+	if got := at(s.verify(1).Checks, app.Fault); !slices.Equal(got, []string{"kernel request_worker",
+		"workers"}) {
+		t.Errorf("with a forged kernel red is %v", got)
+	}
+	s.forge("code = rtrim(code, ' ') where name = 'request_worker'")
+	kernel := s.next(span.ProviderExecID)
+	kernel.Code = new("export default async function main(ctx) {}")
+	s.publish(kernel)
+	v := s.verify(1)
+	if got := at(v.Checks, app.Fault); !slices.Equal(got, []string{"workers"}) {
+		t.Errorf("with a kernel of somebody's red is %v", got)
+	}
+	tells(t, v.Checks, "kernel provider_exec", app.Warning, "not what this program ships", "--diff")
+	s.govern(func(m map[string]any) {
+		m["allowed_boot_ids"] = slices.DeleteFunc(m["allowed_boot_ids"].([]any), func(id any) bool {
+			return id == span.PolicyAgentID.String()
+		})
+	})
+	v = s.verify(1)
+	tells(t, v.Checks, "kernel policy_agent", app.Fault, "not_allowed")
+	version := s.next(span.ManifestID)
+	version.Status = new("deprecated")
+	s.publish(version)
+	v = s.verify(1)
+	if got := at(v.Checks, app.Fault); !slices.Equal(got, []string{"manifest", "workers"}) {
+		t.Errorf("without a manifest in force red is %v", got)
+	}
+	tells(t, v.Checks, "manifest", app.Fault, "deprecated", "--rollback manifest")
+	tells(t, v.Checks, "kernels", app.Skipped, "no manifest is in force")
+}
+
+// A sidecar that runs is asked; one that is gone is missed.
+func TestVerifyAsksTheSidecar(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	sidecar := s.serve("LOGLINE_WALLS_MS=100")
+	v := s.verify(0, "--url", "http://127.0.0.1:1")
+	tells(t, v.Checks, "workers", app.Fine, "e2e leads")
+	tells(t, v.Checks, "stage-0", app.Skipped, "no sidecar answers at", "--url")
+	s.verify(1, "--strict", "--url", "http://127.0.0.1:1")
+
+	s.exec("alter table ledger.universal_registry no force row level security")
+	eventually(t, "the sidecar sees it", func() bool { return sidecar.readiness().Code == 503 })
+	v = s.verify(1, "--url", sidecar.url())
+	if got := at(v.Checks, app.Fault); !slices.Equal(got, []string{"row level security"}) {
+		t.Errorf("red is %v", got)
+	}
+	tells(t, v.Checks, "stage-0", app.Warning, "not ready", "told above")
+	s.exec("alter table ledger.universal_registry force row level security")
+	sidecar.awaitReady()
+
+	// One that goes by another manifest than the ledger's contradicts it.
+	other := setup(t)
+	other.govern(func(m map[string]any) { m["version"] = "another" })
+	tells(t, s.verify(1, "--url", other.serve().url()).Checks, "stage-0", app.Fault,
+		"goes by manifest version 2")
+
+	if code := sidecar.signal(syscall.SIGTERM); code != 0 {
+		t.Fatalf("the sidecar ends with %d", code)
+	}
+	v = s.verify(1)
+	if got := at(v.Checks, app.Fault); !slices.Equal(got, []string{"workers"}) {
+		t.Errorf("after its end red is %v", got)
+	}
+	tells(t, v.Checks, "workers", app.Fault, "e2e did last", "logline serve")
+	tells(t, v.Checks, "slot", app.Warning, "waits for a sidecar")
+	tells(t, v.Checks, "stage-0", app.Skipped, "no sidecar leads")
+}
+
+// What a login may not see is said, and not passed off as sound.
+func TestVerifySaysWhatItCouldNotCheck(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.serve()
+	v := s.verify(0, "--database", s.db.SidecarURL)
+	tells(t, v.Checks, "append-only", app.Skipped, "is not the owner", "use the login that owns")
+	tells(t, v.Checks, "append-only service_role", app.Skipped, "service_role")
+	tells(t, v.Checks, "append-only authenticated", app.Fine, "42501")
+	if v.Unchecked == 0 {
+		t.Error("it says that everything was checked")
+	}
+	s.verify(1, "--strict", "--database", s.db.SidecarURL)
+
+	s.exec("create role stranger login password 'secret-word'")
+	_, host, _ := strings.Cut(s.db.SidecarURL, "@")
+	v = s.verify(0, "--database", "postgres://stranger:secret-word@"+host)
+	tells(t, v.Checks, "ledger", app.Skipped, "use the login that owns")
+	tells(t, v.Checks, "everything else", app.Skipped)
+
+	empty := s.cluster.Empty(t)
+	tells(t, s.verify(1, "--database", empty.URL).Checks, "ledger", app.Fault, "no ledger", "logline migrate")
+}
