@@ -1,6 +1,6 @@
 // Package deploy_test holds the files of scripts/deploy against their own tools (BuildKit's linter, Compose's
-// loader, AWS' types by the module in lint/; systemd-analyze), and builds what the Dockerfile builds. No image
-// is made and nothing is deployed: that needs an engine, or an account.
+// loader and AWS' types, by the module in lint/; systemd-analyze), and builds what the Dockerfile builds.
+// No image is made and nothing is deployed: that needs an engine, or an account.
 //
 // To add a file: its tool in lint/main.go, a row in TestEachFilePassesItsOwnTool, and in brokenFiles changes
 // that its tool must refuse.
@@ -170,9 +170,9 @@ func TestTheUnitIsSoundAndTight(t *testing.T) {
 		t.Error(said)
 	}
 	for old, new := range map[string]string{
-		"NoNewPrivileges=yes":  "NoNewPrivileges=perhaps",
-		"KillMode=mixed":       "KilMode=mixed",
-		"SystemCallFilter=@sy": "SystemCallFilter=@nothing @sy",
+		"NoNewPrivileges=yes":                            "NoNewPrivileges=perhaps",
+		"KillMode=mixed":                                 "KilMode=mixed",
+		"SystemCallFilter=@sy":                           "SystemCallFilter=@nothing @sy",
 		"CapabilityBoundingSet=\nAmbientCapabilities=\n": "",
 	} {
 		if analyze(t, old, new) == "" {
@@ -216,8 +216,8 @@ func TestTheImageHoldsTheReleasedBinary(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v: %s", script, err, out)
 	}
-	release := exec.CommandContext(t.Context(), "go", "run", "./scripts/release", "-platforms", "host", "-commit",
-		commit, "-out", dir)
+	release := exec.CommandContext(t.Context(), "go", "run", "./scripts/release", "-platforms", "host",
+		"-commit", commit, "-out", dir)
 	release.Dir = root
 	if out, err := release.CombinedOutput(); err != nil {
 		t.Skipf("no release for this machine: %s", out)

@@ -235,7 +235,8 @@ func task(files []string) (faults []string, err error) {
 			faults = append(faults, what)
 		}
 	}
-	known(definition.Family != nil && len(definition.ContainerDefinitions) == 1, "want a family and one container")
+	known(definition.Family != nil, "want a family")
+	known(len(definition.ContainerDefinitions) == 1, "want one container")
 	known(slices.Contains(definition.NetworkMode.Values(), definition.NetworkMode), "unknown network mode")
 	for _, c := range definition.RequiresCompatibilities {
 		known(slices.Contains(c.Values(), c), "unknown compatibility "+string(c))
