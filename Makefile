@@ -25,7 +25,7 @@ RACE := ./sidecar/config ./sidecar/engine ./sidecar/fetch ./sidecar/ledger ./sid
 	./sidecar/turns
 
 .PHONY: help build release up test bench chaos lint gen migrate bootstrap bootstrap-kernels bootstrap-policies \
-	verify .needs-go .fresh
+	verify e2e .needs-go .fresh
 
 help: ## list these commands
 	@printf 'LogLineOS. Start with: make up\n\n'
@@ -89,6 +89,9 @@ bootstrap-policies: build ## publish the policies of the system alone
 CHECKED := [ -n "$${DATABASE_URL:-}" ] || [ ! -r .logline/up.env ] || . .logline/up.env; exec bin/logline
 
 verify: build ## look whether the ledger is whole, and try its walls
+	@$(CHECKED) $@ $(FLAGS)
+
+e2e: build ## run the whole flow against a running system, and put it away
 	@$(CHECKED) $@ $(FLAGS)
 
 .fresh: .needs-go

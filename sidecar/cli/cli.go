@@ -46,6 +46,7 @@ func commands() []command {
 		{"requests", "list, show, redrive and cancel requests", requestsHelp, runRequests},
 		{"replay", "run an execution again from its record", replayHelp, runReplay},
 		{"verify", "look whether the ledger is whole, and try its walls", verifyHelp, runVerify},
+		{"e2e", "run the whole flow against a running system, and put it away", e2eHelp, runE2E},
 		{"doctor", "say what keeps a sidecar from working, and the mend", doctorHelp, runDoctor},
 		{"health", "ask the running sidecar whether it lives, or is ready", healthHelp, runHealth},
 		{"version", "print the version, and the walls of this machine", versionHelp, runVersion},

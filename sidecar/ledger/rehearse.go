@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/loglineos/loglineos/sidecar/span"
 )
 
 // rehearsalLimits keep a rehearsal from holding up others: truncate takes its lock before any trigger can
@@ -174,3 +177,11 @@ func (o *Owner) Whereabouts(ctx context.Context) (Whereabouts, error) {
 
 // Examination looks at the server by the same session.
 func (o *Owner) Examination() *Examination { return &Examination{o.conn} }
+
+// Left returns the functions of a tenant with this name that stand, and were accepted longer ago than age.
+func (o *Owner) Left(ctx context.Context, tenant, name string, age time.Duration) ([]*span.Span, error) {
+	return querySpans(ctx, o.conn, `select `+selectList+` from ledger.visible_timeline r
+		where r.tenant_id = $1 and r.entity_type = 'function' and r.name = $2
+			and r.accepted_at < clock_timestamp() - make_interval(secs => $3)
+		order by r.at limit 100`, tenant, name, age.Seconds())
+}

@@ -1,0 +1,136 @@
+package e2e_test
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/loglineos/loglineos/sidecar/app"
+)
+
+// endToEnd runs `logline e2e --json` as the owner.
+func (s *system) endToEnd(code int, args ...string) app.E2EReport {
+	s.t.Helper()
+	p := launch(s.t, nil, append([]string{"e2e", "--json", "--database", s.db.URL}, args...)...)
+	if got := p.wait(); got != code {
+		s.t.Fatalf("e2e %v exits with %d, want %d:\n%s%s", args, got, code, p.out.String(), p.err.String())
+	}
+	return reportOf(s.t, p)
+}
+
+func reportOf(t *testing.T, p *process) (report app.E2EReport) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(p.out.String()), &report); err != nil {
+		t.Fatalf("decode %s: %v", p.out.String(), err)
+	}
+	return report
+}
+
+// failedStep fails unless the step has failed with these words; a cleanup must be sound.
+func failedStep(t *testing.T, report app.E2EReport, name string, words ...string) {
+	t.Helper()
+	place := slices.IndexFunc(report.Steps, func(s app.E2EStep) bool { return s.Level == app.Fault })
+	if place < 0 || report.Steps[place].Step != name {
+		t.Fatalf("the first step that fails is not %s: %+v", name, report.Steps)
+	}
+	for _, word := range words {
+		if step := report.Steps[place]; !strings.Contains(step.Found+" | "+step.Mend, word) {
+			t.Errorf("%s does not say %q: %+v", name, word, step)
+		}
+	}
+}
+
+// unclosed counts what stands or is open of the test's tenants.
+func (s *system) unclosed() int {
+	s.t.Helper()
+	return one[int](s, `select count(*)::int from ledger.visible_timeline
+		where tenant_id like 'logline-e2e%' and (entity_type = 'function'
+			or entity_type = 'request' and status in ('scheduled', 'running', 'retry', 'blocked',
+				'cancel_requested'))`)
+}
+
+func TestEndToEndRunsTheWholeFlowAndLeavesNothingOpen(t *testing.T) {
+	t.Parallel()
+	s := setupSigned(t)
+	s.endToEnd(1)
+	if n := s.unclosed() + len(s.read("tenant_id = 'logline-e2e'")); n != 0 {
+		t.Errorf("without a sidecar it has left %d spans", n)
+	}
+	s.serveSigned("sidecar")
+	report := s.endToEnd(0, "--within", "60s")
+	var steps []string
+	for _, step := range report.Steps {
+		if step.Level != app.Fine || step.Ms <= 0 {
+			t.Errorf("%+v", step)
+		}
+		steps = append(steps, step.Step)
+	}
+	if got := strings.Join(steps, " "); got != "sidecar function request execution versions call refusals cleanup" {
+		t.Errorf("the steps are %s", got)
+	}
+	if !report.OK || report.Open != 0 || s.unclosed() != 0 {
+		t.Errorf("open is %d, by itself %+v", s.unclosed(), report)
+	}
+	made := s.read("trace_id = $1", report.TraceID)
+	if len(made) != 8 { // two versions of the function, two requests of two, two executions
+		t.Errorf("it has made %d spans", len(made))
+	}
+	s.logline(2, "e2e", "--within", "0s")
+
+	s.require("root", true)
+	failedStep(t, s.endToEnd(1), "execution", "unsigned", "--key FILE")
+	s.endToEnd(0, "--key", s.file("root"), "--tenant", "logline-e2e-2")
+	if n := s.unclosed(); n != 0 {
+		t.Errorf("%d are open", n)
+	}
+}
+
+func TestEndToEndCleansUpAfterFailureInterruptAndKill(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	failedStep(t, s.endToEnd(1), "sidecar", "no sidecar leads", "logline serve")
+	sidecar := s.serve()
+	s.govern(func(m map[string]any) { m["throttle"] = map[string]int{"per_tenant_daily_exec_limit": 0} })
+	failedStep(t, s.endToEnd(1), "execution", "blocked", "--tenant")
+	if n := s.unclosed(); n != 0 {
+		t.Errorf("after a failure %d are open", n)
+	}
+	s.govern(func(m map[string]any) { delete(m, "throttle") })
+
+	// A frozen sidecar lets it wait, until somebody has had enough.
+	freeze := func(s syscall.Signal) {
+		t.Helper()
+		if err := sidecar.cmd.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	freeze(syscall.SIGSTOP)
+	defer freeze(syscall.SIGCONT)
+	start := func() *process {
+		t.Helper()
+		p := launch(t, nil, "e2e", "--json", "--database", s.db.URL)
+		eventually(t, "its function is there", func() bool { return s.unclosed() == 1 })
+		return p
+	}
+	waiting := start()
+	if code := waiting.signal(syscall.SIGINT); code != 1 {
+		t.Errorf("Ctrl-C ends it with %d", code)
+	}
+	failedStep(t, reportOf(t, waiting), "request", "interrupted")
+	if n := s.unclosed(); n != 0 {
+		t.Errorf("after Ctrl-C %d are open", n)
+	}
+	start().kill()
+	if n := s.unclosed(); n != 1 {
+		t.Fatalf("after a kill %d are open", n)
+	}
+	freeze(syscall.SIGCONT)
+	sidecar.awaitReady()
+	s.forge("accepted_at = accepted_at - interval '2 minutes' where tenant_id = 'logline-e2e'")
+	if report := s.endToEnd(0); report.Steps[0].Step != "sweep" {
+		t.Errorf("it sweeps nothing: %+v", report.Steps)
+	}
+	eventually(t, "what the frozen sidecar has seen late ends", func() bool { return s.unclosed() == 0 })
+}
