@@ -13,8 +13,7 @@
 \endif
 \if :{?password}
 \else
-    \warn 'set LOGLINE_PASSWORD'
-    \quit 3
+    do $$ begin raise exception 'set LOGLINE_PASSWORD'; end $$;
 \endif
 begin;
 select format('create role %I login', :'login')

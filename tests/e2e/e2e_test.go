@@ -30,7 +30,13 @@ const (
 // logline is the path of the binary under test. TestMain sets it.
 var logline string
 
-func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == bareRootArg {
+		fmt.Fprintln(os.Stderr, "e2e: enter a bare root:", enterBareRoot(os.Args[2:]))
+		os.Exit(1)
+	}
+	os.Exit(buildAndRun(m))
+}
 
 func buildAndRun(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "loglineos-e2e-")

@@ -61,16 +61,28 @@ func migrated(t *testing.T, cluster *pgtest.Cluster) *system {
 	t.Helper()
 	s := &system{t: t, cluster: cluster, db: cluster.New(t)}
 	s.owner = s.open(s.db.URL)
+	s.letClientsIn()
+	return s
+}
+
+// letClientsIn makes PostgREST's login in a cluster that has a ledger.
+func (s *system) letClientsIn() {
+	s.t.Helper()
 	const password = "postgrest"
 	s.exec("create role authenticator login noinherit password '" + password + "'")
 	s.exec("grant anon, authenticated, service_role to authenticator")
+	s.api = s.open(s.urlOf("authenticator", password))
+}
+
+// urlOf is the database's URL for another login.
+func (s *system) urlOf(login, password string) string {
+	s.t.Helper()
 	parsed, err := url.Parse(s.db.URL)
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
-	parsed.User = url.UserPassword("authenticator", password)
-	s.api = s.open(parsed.String())
-	return s
+	parsed.User = url.UserPassword(login, password)
+	return parsed.String()
 }
 
 func (s *system) open(databaseURL string) *pgxpool.Pool {
