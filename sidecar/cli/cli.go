@@ -41,6 +41,7 @@ func commands() []command {
 		{"keys", "make, publish, list, rotate and revoke the keys that sign spans", keysHelp, runKeys},
 		{"schedule", "print when a cron expression ticks next", scheduleHelp, runSchedule},
 		{"function", "write, try, publish and call functions, and read their logs", functionHelp, runFunction},
+		{"policy", "show past spans to a policy before it is published", policyHelp, runPolicy},
 		{"span", "append a span, print one, and its versions", spanHelp, runSpan},
 		{"timeline", "print what happens in the ledger, and follow it", timelineHelp, runTimeline},
 		{"requests", "list, show, redrive and cancel requests", requestsHelp, runRequests},
@@ -66,6 +67,8 @@ func subcommands(name string) []subcommand {
 		return keysSubcommands()
 	case "function":
 		return functionCommands()
+	case "policy":
+		return policyCommands()
 	case "span":
 		return spanCommands()
 	}

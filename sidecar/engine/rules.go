@@ -221,14 +221,17 @@ func (s *ruleSet) match(matches []*policy, row *span.Published) []*policy {
 
 func matching(matches, candidates []*policy, row *span.Published) []*policy {
 	for _, p := range candidates {
-		if p.id == row.ID || !p.isInForceAt(row) || !p.when.Matches(row) {
-			continue
-		}
-		if p.isOfSystem() || row.Visibility != "private" || row.OwnerID == p.owner {
+		if p.isInForceAt(row) && p.concerns(row) {
 			matches = append(matches, p)
 		}
 	}
 	return matches
+}
+
+// concerns reports whether p asks for row, of its tenant, and may read it.
+func (p *policy) concerns(row *span.Published) bool {
+	return p.id != row.ID && p.when.Matches(row) &&
+		(p.isOfSystem() || row.Visibility != "private" || row.OwnerID == p.owner)
 }
 
 // isInForceAt reports whether p is the version that judges row.

@@ -139,3 +139,16 @@ func (u *User) After(ctx context.Context, f RowFilter, place Place) ([]*span.Spa
 	place.lastXact, place.last = *last.Xact, last.Key()
 	return spans, place, nil
 }
+
+// Past returns the versions that f chooses and the actor may read, the oldest first by their time, from
+// behind the last one of the page before (nil: from the beginning), at most limit.
+func (u *User) Past(ctx context.Context, f RowFilter, last *span.Span, limit int) ([]*span.Span, error) {
+	at, key := "-infinity", span.Key{}
+	if last != nil {
+		at, key = last.At.String(), last.Key()
+	}
+	where, args := f.where(at, key.ID.String(), key.Seq)
+	return querySpans(ctx, u.tx, fmt.Sprintf(`select %s from ledger.universal_registry r
+		where (r.at, r.id, r.seq) > ($1::text::timestamptz, $2::text::uuid, $3) and %s
+		order by r.at, r.id, r.seq limit %d`, selectList, where, limit), args...)
+}

@@ -1,0 +1,210 @@
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/loglineos/loglineos/sidecar/engine"
+	"github.com/loglineos/loglineos/sidecar/ledger"
+	"github.com/loglineos/loglineos/sidecar/sandbox"
+	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/sidecar/stage0"
+)
+
+// PolicyTry is a policy that is to be shown past spans, without anything being written.
+type PolicyTry struct {
+	File      *FunctionFile
+	When      json.RawMessage // nil: that of the policy of this name, else every span
+	Since     time.Duration
+	Judged    int // how many spans it is shown at most
+	Errors    int // after how many failures it ends
+	TrustRoot string
+	// Tell is called after each page of spans, with how many were read and how many it was shown.
+	Tell func(read, shown int)
+}
+
+// PolicyTried is what it did with one span.
+type PolicyTried struct {
+	Span  *span.Span
+	Emits []*span.Span
+	Err   *span.RunError
+}
+
+// PolicySummary is how a try went.
+type PolicySummary struct {
+	Read    int    `json:"read"`   // spans of the time that could concern it
+	Shown   int    `json:"shown"`  // that it was shown
+	Emitted int    `json:"emits"`  // spans that it would append
+	Errors  int    `json:"errors"` // spans for which it failed
+	Stopped string `json:"stopped,omitempty"`
+}
+
+const (
+	policyPage  = 500 // spans that one question reads
+	policyBatch = 20  // spans that one run of the kernel is given
+)
+
+// TryPolicy shows the spans that actor may read, the oldest first, to his policy as if it had been in
+// force, and hands each what it would have done. It reads in sessions that cannot write. What one span
+// would have brought about is not there for the next.
+func TryPolicy(ctx context.Context, databaseURL string, owner *ledger.Owner, actor ledger.Actor,
+	try PolicyTry, each func(PolicyTried) error) (*PolicySummary, error) {
+	policy, err := try.draft(ctx, owner, actor)
+	if err != nil {
+		return nil, err
+	}
+	judge, err := engine.NewJudge(policy)
+	if err != nil {
+		return nil, fmt.Errorf("read the policy: %w", err)
+	}
+	reader, err := ledger.OpenReader(ctx, databaseURL)
+	if err != nil {
+		return nil, err
+	}
+	defer reader.Close()
+	pool, err := sandbox.New(sandbox.Options{Workers: 1})
+	if err != nil {
+		return nil, fmt.Errorf("start the sandbox: %w", err)
+	}
+	defer pool.Close()
+	s := stage0.New(stage0.Config{Ledger: reader, Pool: pool, Node: "try", TrustRoot: try.TrustRoot,
+		Log: slog.New(slog.DiscardHandler)})
+	if err := s.Reload(ctx); err != nil {
+		return nil, fmt.Errorf("read the manifest: %w", err)
+	}
+	run := &policyRun{try: try, judge: judge, policy: policy, stage0: s, each: each}
+	filter := ledger.RowFilter{Types: judge.Types(), Statuses: judge.Statuses(), Since: try.Since}
+	if !actor.IsOwner {
+		filter.Tenant = actor.Tenant
+	}
+	for last := (*span.Span)(nil); ; {
+		var page []*span.Span
+		err := owner.Look(ctx, actor, func(user *ledger.User) (err error) {
+			page, err = user.Past(ctx, filter, last, policyPage)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		if err := run.page(ctx, page); err != nil || run.sum.Stopped != "" || len(page) < policyPage {
+			return &run.sum, err
+		}
+		last = page[len(page)-1]
+	}
+}
+
+// draft is the policy as it would be published: the next version of actor's policy of that name, or a first
+// one.
+func (try *PolicyTry) draft(ctx context.Context, owner *ledger.Owner, actor ledger.Actor) (
+	*span.Span, error) {
+	now := span.NewTime(time.Now())
+	policy := &span.Span{EntityType: "policy", Who: "user:" + actor.User, At: now, AcceptedAt: &now,
+		OwnerID: actor.User, TenantID: actor.Tenant, Visibility: "private", Status: new("active"),
+		Name: &try.File.Name, Code: &try.File.Source, Language: &try.File.Language}
+	if actor.IsOwner {
+		policy.OwnerID, policy.TenantID, policy.Visibility = "system", "system", "public"
+	}
+	rand.Read(policy.ID[:]) // never fails: crypto/rand
+	policy.ID[6], policy.ID[8] = policy.ID[6]&0x0f|0x40, policy.ID[8]&0x3f|0x80
+	err := owner.Look(ctx, actor, func(user *ledger.User) error {
+		found, err := user.Named(ctx, "policy", try.File.Name)
+		for _, current := range found {
+			if current.OwnerID == policy.OwnerID && current.TenantID == policy.TenantID {
+				policy.ID, policy.Seq, policy.Metadata = current.ID, current.Seq+1, current.Metadata
+				policy.Visibility = current.Visibility
+				break
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if policy.Metadata != nil {
+		if policy.Metadata, err = withoutEngine(policy.Metadata); err != nil {
+			return nil, err
+		}
+	}
+	if try.When != nil {
+		if policy.Metadata, err = span.SetMember(policy.Metadata, "when", try.When); err != nil {
+			return nil, fmt.Errorf("state when: %w", err)
+		}
+	}
+	return policy, nil
+}
+
+// policyRun is one try under way.
+type policyRun struct {
+	try    PolicyTry
+	judge  *engine.Judge
+	policy *span.Span
+	stage0 *stage0.Stage0
+	each   func(PolicyTried) error
+	sum    PolicySummary
+}
+
+// page shows the policy what concerns it of a page.
+func (r *policyRun) page(ctx context.Context, page []*span.Span) error {
+	r.sum.Read += len(page)
+	var batch []*span.Span
+	for i, s := range page {
+		if r.judge.Sees(s) {
+			batch = append(batch, s)
+		}
+		if len(batch) == policyBatch || i == len(page)-1 {
+			if err := r.show(ctx, batch); err != nil || r.sum.Stopped != "" {
+				return err
+			}
+			batch = nil
+		}
+	}
+	if r.try.Tell != nil {
+		r.try.Tell(r.sum.Read, r.sum.Shown)
+	}
+	return nil
+}
+
+func (r *policyRun) show(ctx context.Context, batch []*span.Span) error {
+	if left := r.try.Judged - r.sum.Shown; len(batch) > left {
+		batch = batch[:left]
+		r.sum.Stopped = fmt.Sprintf("after %d spans (--limit)", r.try.Judged)
+	}
+	if len(batch) == 0 {
+		return nil
+	}
+	done, err := r.stage0.Rehearse(ctx, r.policy, batch)
+	if err != nil {
+		return err
+	}
+	for _, s := range batch {
+		result := done[s.Key()]
+		r.sum.Shown++
+		r.sum.Emitted += len(result.Rows)
+		if result.Err != nil {
+			r.sum.Errors++
+		}
+		if err := r.each(PolicyTried{s, result.Rows, result.Err}); err != nil {
+			return err
+		}
+		if r.sum.Errors >= r.try.Errors {
+			r.sum.Stopped = fmt.Sprintf("after %d errors (--errors)", r.try.Errors)
+			return nil
+		}
+	}
+	return nil
+}
+
+// ActionOf says in a word what a span that a policy would append is to the one that it was shown.
+func ActionOf(emitted *span.Span) string {
+	switch {
+	case emitted.EntityType == "request":
+		return "runs"
+	case emitted.Seq > 0:
+		return "moves on"
+	}
+	return "emits"
+}
