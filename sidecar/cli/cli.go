@@ -50,6 +50,7 @@ func commands() []command {
 		{"e2e", "run the whole flow against a running system, and put it away", e2eHelp, runE2E},
 		{"doctor", "say what keeps a sidecar from working, and the mend", doctorHelp, runDoctor},
 		{"health", "ask the running sidecar whether it lives, or is ready", healthHelp, runHealth},
+		{"completion", "print a script by which a shell completes commands", completionHelp, runCompletion},
 		{"version", "print the version, and the walls of this machine", versionHelp, runVersion},
 	}
 }

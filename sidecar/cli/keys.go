@@ -33,7 +33,7 @@ fingerprint LOGLINE_TRUST_ROOT pins.
 ` + "`logline keys COMMAND --help` says more." + ` Publishing needs the login that owns the database, in
 DATABASE_URL or --database, and the key that signs the new one: the root, or a key with the purpose key.
 
-First keys of a system:
+Example, the first keys of a system:
 
     export DATABASE_URL=postgres://postgres:…@db.example:5432/postgres
     logline keys generate --root --out root.key
@@ -86,6 +86,8 @@ type keysCall struct {
 	purposes, tenant, owner, title    string
 	reason                            string
 	isRoot, asJSON, fromStart, isNext bool
+
+	facts map[string]any // what is told with --json
 }
 
 func runKeys(s signals, args []string, out, errOut io.Writer) error {
@@ -101,7 +103,11 @@ func runKeys(s signals, args []string, out, errOut io.Writer) error {
 	if err := k.parse(command.help, args[1:]); err != nil {
 		return err
 	}
-	return command.run(s.stop, k)
+	err := command.run(s.stop, k)
+	if k.facts != nil { // also after a fault: a private key that was made is nowhere else
+		return errors.Join(err, printJSON(out, k.facts, false))
+	}
+	return err
 }
 
 // parse reads flags before and after at most one argument. A flag that the help does not name is refused.
@@ -226,6 +232,7 @@ prints what to run.
     --name TEXT      a name, for people
     --key FILE       the key that signs it: the root, or one with the purpose key
     --out FILE       write the private key there, for its owner alone; default: print it
+    --json           print JSON
     --database URL   default: DATABASE_URL
 
 Examples:
@@ -265,16 +272,17 @@ func runGenerate(ctx context.Context, k *keysCall) error {
 			return err
 		}
 	} else {
-		fmt.Fprintf(k.out, "private      %s\n", key.Secret())
+		k.tell("private", key.Secret(), "")
 	}
-	fmt.Fprintf(k.out, "public       %s\nfingerprint  %s\n", key.Public(), key.Fingerprint())
+	k.tell("public", key.Public(), "")
+	k.tell("fingerprint", key.Fingerprint(), "")
 	if k.isRoot {
 		signer = key
-		fmt.Fprintf(k.out, "pin it       export LOGLINE_TRUST_ROOT=%s\n", key.Fingerprint())
+		k.tell("", "", "pin it       export LOGLINE_TRUST_ROOT="+key.Fingerprint())
 	}
 	if owner == nil || signer == nil {
-		fmt.Fprintf(k.out, "not published: it counts for nothing yet. As the database's owner, run\n    "+
-			"logline keys publish %s\n", k.publishArguments())
+		k.tell("", "", "not published: it counts for nothing yet. As the database's owner, run\n    "+
+			"logline keys publish "+k.publishArguments())
 		return nil
 	}
 	row, err := app.PublishKey(ctx, owner, key, signer, rights, k.title)
@@ -315,9 +323,28 @@ func (k *keysCall) publishArguments() string {
 	return strings.Join(append(words, "--purpose", k.purposes, "--key ROOT_KEY_FILE"), " ")
 }
 
+// tell prints one fact of a command; with --json it is kept, under its name, until the command ends. line
+// "" is the name and the value.
+func (k *keysCall) tell(name string, value any, line string) {
+	switch {
+	case !k.asJSON && line == "":
+		fmt.Fprintf(k.out, "%-12s %s\n", name, value)
+	case !k.asJSON:
+		fmt.Fprintln(k.out, line)
+	case name != "":
+		if k.facts == nil {
+			k.facts = map[string]any{}
+		}
+		k.facts[name] = value
+	}
+}
+
+// keyVersion is a version of a key span in JSON.
+func keyVersion(row *span.Span) map[string]any { return map[string]any{"id": row.ID, "seq": row.Seq} }
+
 // reportPublished says what the key is worth under the pinned root.
 func (k *keysCall) reportPublished(ctx context.Context, owner *ledger.Owner, row *span.Span) error {
-	fmt.Fprintf(k.out, "published    span %s version %d\n", row.ID, row.Seq)
+	k.tell("published", keyVersion(row), fmt.Sprintf("published    span %s version %d", row.ID, row.Seq))
 	entries, err := app.Keys(ctx, owner, config.TrustRoot())
 	if err != nil {
 		return err
@@ -343,6 +370,7 @@ span has: nothing else is signed.
     --owner NAME     it signs spans of this owner only
     --name TEXT      a name, for people
     --key FILE       the key that signs it: the root, or one with the purpose key
+    --json           print JSON
     --database URL   default: DATABASE_URL
 
 Examples:

@@ -33,8 +33,9 @@ func pages() []page {
 // inlineCommands are second words that the help of their command describes.
 func inlineCommands() map[string][]string {
 	return map[string][]string{
-		"requests": {"list", "show", "redrive", "cancel"},
-		"schedule": {"check"},
+		"requests":   {"list", "show", "redrive", "cancel"},
+		"schedule":   {"check"},
+		"completion": {"bash", "zsh", "fish"},
 	}
 }
 

@@ -22,6 +22,7 @@ one must count; its rights are printed.
 
     --key FILE       the key that signs the new one: the root, or one with the purpose key
     --out FILE       write the new private key there, for its owner alone; default: print it
+    --json           print JSON
     --database URL   default: DATABASE_URL
 
 Example:
@@ -59,10 +60,13 @@ func runRotate(ctx context.Context, k *keysCall) error {
 		return fmt.Errorf("rotate the key: %w", err)
 	}
 	if k.outFile == "" {
-		fmt.Fprintf(k.out, "private      %s\n", key.Secret())
+		k.tell("private", key.Secret(), "")
 	}
-	fmt.Fprintf(k.out, "public       %s\nfingerprint  %s\nrights       %s\ndeprecated   %s: it counts until "+
-		"it is revoked\n", key.Public(), key.Fingerprint(), rotation.Rights.Flags(), rotation.Fingerprint)
+	k.tell("public", key.Public(), "")
+	k.tell("fingerprint", key.Fingerprint(), "")
+	k.tell("rights", rotation.Rights.Flags(), "")
+	k.tell("deprecated", rotation.Fingerprint, fmt.Sprintf("deprecated   %s: it counts until it is revoked",
+		rotation.Fingerprint))
 	return k.reportPublished(ctx, owner, row)
 }
 
@@ -75,6 +79,7 @@ revoked --from-start, too.
     --from-start     nothing that it has ever signed counts: it was stolen, nobody knows when
     --reason TEXT    why, for people
     --key FILE       sign the revocation. It holds without, too: it only takes away
+    --json           print JSON
     --database URL   default: DATABASE_URL
 
 Example:
@@ -113,7 +118,7 @@ func runRevoke(ctx context.Context, k *keysCall) error {
 	if k.fromStart {
 		what = "nothing that it has signed counts any more"
 	}
-	fmt.Fprintf(k.out, "revoked      span %s version %d: %s\n", row.ID, row.Seq, what)
+	k.tell("revoked", keyVersion(row), fmt.Sprintf("revoked      span %s version %d: %s", row.ID, row.Seq, what))
 	return nil
 }
 

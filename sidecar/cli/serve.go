@@ -80,7 +80,7 @@ func runServe(s signals, args []string, out, errOut io.Writer) error {
 	return err
 }
 
-const migrateHelp = `Usage: logline migrate [--again] [--database URL]
+const migrateHelp = `Usage: logline migrate [--again] [--json] [--database URL]
 
 Applies the migrations that the database lacks, each in one transaction. It keeps the same history as
 ` + "`supabase db push`" + ` (supabase_migrations.schema_migrations), so either may be used. The login must
@@ -88,8 +88,12 @@ own the database (on Supabase: postgres).
 
     --again          apply the newest migration once more, though the history has it: puts up the walls that
                      guard_check names, and takes over a ledger that the history does not know; rows stay
+    --json           print {applied: [names]}
     --database URL   default: DATABASE_URL
 
+Examples:
+
+    logline migrate
     logline migrate --again --database postgres://postgres@localhost/app
 `
 
@@ -111,26 +115,36 @@ func openOwner(ctx context.Context, name, help string, args []string, out io.Wri
 
 func runMigrate(s signals, args []string, out, _ io.Writer) error {
 	ctx := s.stop
-	var again bool
+	var again, asJSON bool
 	owner, err := openOwner(ctx, "migrate", migrateHelp, args, out, func(flags *flag.FlagSet) {
 		flags.BoolVar(&again, "again", false, "")
+		flags.BoolVar(&asJSON, "json", false, "")
 	})
 	if err != nil {
 		return err
 	}
 	defer owner.Close(context.WithoutCancel(ctx))
+	names, suffix := []string{}, ""
 	if again {
-		migration, err := app.MigrateAgain(ctx, owner)
-		if err == nil {
-			fmt.Fprintf(out, "applied %s_%s again\n", migration.Version, migration.Name)
+		suffix = " again"
+		migration, fault := app.MigrateAgain(ctx, owner)
+		if err = fault; err == nil {
+			names = append(names, migration.Version+"_"+migration.Name)
 		}
-		return err
+	} else {
+		applied, fault := app.Migrate(ctx, owner)
+		err = fault
+		for _, migration := range applied {
+			names = append(names, migration.Version+"_"+migration.Name)
+		}
 	}
-	applied, err := app.Migrate(ctx, owner)
-	for _, migration := range applied {
-		fmt.Fprintf(out, "applied %s_%s\n", migration.Version, migration.Name)
+	if asJSON {
+		return errors.Join(err, printJSON(out, map[string]any{"applied": names}, true))
 	}
-	if err == nil && len(applied) == 0 {
+	for _, name := range names {
+		fmt.Fprintf(out, "applied %s%s\n", name, suffix)
+	}
+	if err == nil && len(names) == 0 {
 		fmt.Fprintln(out, "nothing to apply: the schema is current")
 	}
 	return err

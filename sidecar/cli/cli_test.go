@@ -1,0 +1,202 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// withoutJSON are the commands that have no --json, and why.
+var withoutJSON = map[string]string{
+	"up":         "it serves until it is stopped; its ready line is for people, up.env for programs",
+	"serve":      "it serves until it is stopped; LOGLINE_LOG_FORMAT=json makes its log JSON",
+	"completion": "a script is no JSON",
+	"manifest":   "what it prints is the manifest's JSON",
+	"keys":       "it has commands below",
+	"function":   "it has commands below",
+	"policy":     "it has commands below",
+	"span":       "it has commands below",
+	"keys sign":  "what it prints is the span's JSON",
+}
+
+func call(args ...string) (code int, out, said string) {
+	var o, e bytes.Buffer
+	code = Main(args, &o, &e)
+	return code, o.String(), e.String()
+}
+
+// What each command has, those of others too: a help that begins with its use and ends in examples, the same
+// by `help`, and exit code 2 for what it does not know.
+func TestEveryCommandKeepsTheConventions(t *testing.T) {
+	t.Parallel()
+	for _, p := range pages() {
+		t.Run(p.words, func(t *testing.T) {
+			t.Parallel()
+			words := strings.Fields(p.words)
+			code, help, said := call(append(words, "--help")...)
+			if code != 0 || said != "" || help != p.help {
+				t.Errorf("--help exits with %d, says %q, and prints\n%s", code, said, help)
+			}
+			if code, same, _ := call(append([]string{"help"}, words...)...); code != 0 || same != help {
+				t.Errorf("`logline help %s` exits with %d and prints\n%s", p.words, code, same)
+			}
+			if !strings.HasPrefix(help, "Usage: logline "+p.words) {
+				t.Errorf("the help begins with %q", strings.SplitN(help, "\n", 2)[0])
+			}
+			_, examples, found := strings.Cut(help, "\nExample")
+			if !found || !strings.Contains(examples, "logline "+words[0]) {
+				t.Errorf("the help ends in no example:\n%s", help)
+			}
+			for line := range strings.Lines(help) {
+				if len([]rune(line)) > 112 {
+					t.Errorf("a line of the help is too long: %q", line)
+				}
+			}
+			code, out, said := call(append(words, "--no-such-flag")...)
+			if code != 2 || out != "" || !strings.Contains(said, "logline") || !strings.HasPrefix(said, "logline: ") {
+				t.Errorf("an unknown flag exits with %d, prints %q, says %q", code, out, said)
+			}
+			if _, isExempt := withoutJSON[p.words]; isExempt == slices.Contains(p.flags(), "--json") {
+				t.Errorf("--json: in the help %t, exempt %t", !isExempt, isExempt)
+			}
+		})
+	}
+}
+
+// A flag that the help lists is one that the command knows.
+func TestEveryFlagOfAHelpIsKnown(t *testing.T) {
+	t.Parallel()
+	for _, p := range pages() {
+		if subcommands(p.words) != nil {
+			continue
+		}
+		for _, name := range p.flags() {
+			code, _, said := call(append(strings.Fields(p.words), name+"=\x00", "--no-such-flag")...)
+			isKnown := !strings.Contains(said, "not defined: "+strings.TrimPrefix(name, "-"))
+			if name != "--help" && (code != 2 || !isKnown) {
+				t.Errorf("logline %s %s exits with %d and says %q", p.words, name, code, said)
+			}
+		}
+	}
+}
+
+func TestUnknownCommandsAreWrongUse(t *testing.T) {
+	t.Parallel()
+	for _, words := range []string{"lsit", "help lsit", "keys lsit", "function lsit", "span lsit", "policy lsit",
+		"completion tcsh", "completion", "schedule lsit", "requests lsit"} {
+		if code, out, said := call(strings.Fields(words)...); code != 2 || out != "" || said == "" {
+			t.Errorf("logline %s exits with %d, prints %q, says %q", words, code, out, said)
+		}
+	}
+	if code, out, _ := call(); code != 0 || !strings.Contains(out, "logline function") {
+		t.Errorf("logline alone exits with %d and prints\n%s", code, out)
+	}
+}
+
+// Nothing is colored but on a terminal.
+func TestAPipeIsNotColored(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	list := table{status: 1}
+	list.add("ID", "STATUS")
+	list.add("1", "error")
+	if err := list.print(&b); err != nil || strings.Contains(b.String(), "\x1b") {
+		t.Errorf("it prints %q, %v", b.String(), err)
+	}
+	if on := (paint{true}).red("x"); on != "\x1b[31mx\x1b[0m" {
+		t.Errorf("red is %q", on)
+	}
+}
+
+// complete asks bash what it would offer for a line.
+func complete(t *testing.T, line string) []string {
+	t.Helper()
+	_, script, _ := call("completion", "bash")
+	words := strings.Split(line, " ")
+	ask := script + "\nCOMP_WORDS=(" + strings.Join(words[:len(words)-1], " ") + " \"$1\")\n" +
+		"COMP_CWORD=$((${#COMP_WORDS[@]} - 1))\n_logline\nprintf '%s\\n' \"${COMPREPLY[@]}\"\n"
+	c := exec.CommandContext(t.Context(), "bash", "-uc", ask, "bash", words[len(words)-1])
+	out, err := c.CombinedOutput()
+	if err != nil {
+		t.Fatalf("bash: %v\n%s", err, out)
+	}
+	return strings.Fields(string(out))
+}
+
+func TestBashCompletesCommandsAndFlags(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("bash"); err != nil {
+		t.Skip("bash is missing")
+	}
+	for line, want := range map[string]string{
+		"logline fu":                            "function",
+		"logline function ":                     "new dev publish call logs",
+		"logline function p":                    "publish",
+		"logline function dev --on":             "--once",
+		"logline function dev greet.ts --inp":   "--input",
+		"logline requests re":                   "redrive",
+		"logline requests redrive --dead --fun": "--function",
+		"logline keys rotate --k":               "--key",
+		"logline completion ":                   "bash zsh fish",
+		"logline help sp":                       "span",
+		"logline function dev gr":               "",
+		"logline nix --":                        "",
+	} {
+		if got := strings.Join(complete(t, line), " "); got != want {
+			t.Errorf("%q is completed by %q, want %q", line, got, want)
+		}
+	}
+	for _, p := range pages() {
+		long := slices.DeleteFunc(p.flags(), func(name string) bool { return !strings.HasPrefix(name, "--") })
+		if got := complete(t, "logline "+p.words+" --"); subcommands(p.words) == nil && !slices.Equal(got, long) {
+			t.Errorf("logline %s --: %q, want %q", p.words, got, long)
+		}
+	}
+}
+
+// The other shells read their scripts, and fish offers what it should.
+func TestOtherShellsReadTheirScripts(t *testing.T) {
+	t.Parallel()
+	for _, shell := range []string{"zsh", "fish"} {
+		t.Run(shell, func(t *testing.T) {
+			t.Parallel()
+			if _, err := exec.LookPath(shell); err != nil {
+				t.Skip(shell + " is missing: its script is not read")
+			}
+			_, script, _ := call("completion", shell)
+			c := exec.CommandContext(t.Context(), shell, "-n")
+			c.Stdin = strings.NewReader(script)
+			if out, err := c.CombinedOutput(); err != nil || len(out) > 0 {
+				t.Errorf("%s -n: %v\n%s", shell, err, out)
+			}
+		})
+	}
+}
+
+func TestFishCompletesCommandsAndFlags(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("fish"); err != nil {
+		t.Skip("fish is missing")
+	}
+	_, script, _ := call("completion", "fish")
+	for line, want := range map[string]string{"logline func": "function", "logline function pu": "publish",
+		"logline function dev --onc": "--once"} {
+		ask := exec.CommandContext(t.Context(), "fish", "--no-config", "-c", script+"\ncomplete -C '"+line+"'")
+		if out, err := ask.CombinedOutput(); err != nil || !strings.HasPrefix(string(out), want) {
+			t.Errorf("fish completes %q by %q, %v", line, out, err)
+		}
+	}
+}
+
+func TestKeysGenerateSpeaksJSON(t *testing.T) {
+	t.Setenv("DATABASE_URL", "")
+	code, out, _ := call("keys", "generate", "--root", "--json")
+	var made struct{ Private, Public, Fingerprint string }
+	if err := json.Unmarshal([]byte(out), &made); err != nil || code != 0 || len(made.Private) != 64 ||
+		len(made.Public) != 64 || len(made.Fingerprint) != 64 {
+		t.Errorf("it exits with %d and prints %s, %v", code, out, err)
+	}
+}
