@@ -28,8 +28,13 @@ func newSomebody(t *testing.T) *somebody {
 	t.Helper()
 	cli := program(t, "supabase")
 	u := &somebody{project: newProject(t), folder: t.TempDir()}
+	page := read(t, filepath.Join(root, "docs/supabase.md"))
+	configuration := "project_id = \"somebody\"\n"
+	for _, match := range regexp.MustCompile("(?ms)^```toml\n(.*?)^```$").FindAllStringSubmatch(page, -1) {
+		configuration += match[1] // the CLI reads it with each command
+	}
 	for name, text := range map[string]string{
-		"supabase/config.toml": "project_id = \"somebody\"\n\n[api]\nschemas = [\"public\", \"ledger\"]\n",
+		"supabase/config.toml": configuration,
 		"supabase/migrations/20270101000000_own.sql": "create table public.own (id bigint primary key);\n" +
 			"alter table public.own enable row level security;\n",
 	} {
@@ -97,12 +102,14 @@ func pageBlocks(t *testing.T) map[string]string {
 func TestTheSupabasePage(t *testing.T) {
 	t.Parallel()
 	blocks := pageBlocks(t)
+	push := func(u *somebody) { u.types(blocks["push"] + blocks["hook"]) }
 	for name, way := range map[string]struct {
 		install func(u *somebody)
 		serve   string
 	}{
-		"by the CLI, streaming": {func(u *somebody) { u.types(blocks["push"] + blocks["hook"]) }, "serve"},
-		"by pasting, polling":   {(*somebody).pastes, "poll"},
+		"by the CLI, streaming as postgres":   {push, "serve"},
+		"by the CLI, streaming as the member": {push, "as the member"},
+		"by pasting, polling":                 {(*somebody).pastes, "poll"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -111,7 +118,12 @@ func TestTheSupabasePage(t *testing.T) {
 			way.install(u)
 			u.types(blocks["advise"])
 			u.types(blocks["login"] + blocks["bootstrap"])
-			start(t, u.env, u.folder, "bash", "-c", "exec env "+blocks[way.serve])
+			serve := blocks[way.serve]
+			if way.serve == "as the member" {
+				u.mayReplicate()
+				serve = strings.Replace(blocks["serve"], ` REPLICATION_URL="$OWNER_URL"`, "", 1)
+			}
+			start(t, u.env, u.folder, "bash", "-c", "exec env "+serve)
 			u.leads()
 			want := u.shown()
 			if got := u.types(blocks["first"]); !strings.HasSuffix(got, want) {
@@ -133,6 +145,20 @@ func TestTheSupabasePage(t *testing.T) {
 			}
 		})
 	}
+}
+
+// mayReplicate does what the page's table says of Postgres 17, as the owner. Postgres 16 can do it, too, but
+// Supabase has none.
+func (u *somebody) mayReplicate() {
+	u.t.Helper()
+	const statement = "alter role logline_app replication;"
+	if !strings.Contains(read(u.t, filepath.Join(root, "docs/supabase.md")), "`"+statement+"`") {
+		u.t.Errorf("the page does not say %q", statement)
+	}
+	if len(u.lines("select 'old' where current_setting('server_version_num')::int < 160000")) > 0 {
+		u.t.Skip("skipped, a member that replicates: only a superuser may make one before Postgres 16 (PG=17)")
+	}
+	run(u.t, u.conn, statement)
 }
 
 // pastes puts the whole text into the SQL editor: one message to the server, as postgres. Then the CLI, with
