@@ -38,10 +38,12 @@ type Trial struct {
 	As        string `json:"as"` // the role
 	Statement string `json:"statement"`
 	Answer    string `json:"answer"`
+
+	isRefused, isUntried bool
 }
 
 // trials are those of one role, by what became of them.
-type trials struct{ through, refused, untried []Trial }
+type trials struct{ all, through, refused, untried []Trial }
 
 // tryChanges tries all of changes as a role ("": the login).
 func tryChanges(ctx context.Context, owner *ledger.Owner, role, login string) (tried trials, err error) {
@@ -56,15 +58,18 @@ func tryChanges(ctx context.Context, owner *ledger.Owner, role, login string) (t
 				break
 			}
 		}
-		trial := Trial{cmp.Or(role, login), statement, answer.Text()}
 		isRefusal := answer.State == string(span.CodeAppendOnly) || answer.State == "42501"
+		trial := Trial{As: cmp.Or(role, login), Statement: statement, Answer: answer.Text(),
+			isRefused: answer.Barred == "" && isRefusal,
+			isUntried: answer.Barred != "" || answer.State != "" && !isRefusal}
+		tried.all = append(tried.all, trial)
 		switch {
-		case answer.Barred == "" && answer.State == "":
-			tried.through = append(tried.through, trial)
-		case answer.Barred == "" && isRefusal:
+		case trial.isUntried:
+			tried.untried = append(tried.untried, trial)
+		case trial.isRefused:
 			tried.refused = append(tried.refused, trial)
 		default:
-			tried.untried = append(tried.untried, trial)
+			tried.through = append(tried.through, trial)
 		}
 	}
 	return tried, nil

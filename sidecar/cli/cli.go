@@ -48,6 +48,8 @@ func commands() []command {
 		{"replay", "run an execution again from its record", replayHelp, runReplay},
 		{"verify", "look whether the ledger is whole, and try its walls", verifyHelp, runVerify},
 		{"e2e", "run the whole flow against a running system, and put it away", e2eHelp, runE2E},
+		{"compliance", "test the seven principles, with the evidence, for an auditor", complianceHelp,
+			runCompliance},
 		{"doctor", "say what keeps a sidecar from working, and the mend", doctorHelp, runDoctor},
 		{"health", "ask the running sidecar whether it lives, or is ready", healthHelp, runHealth},
 		{"completion", "print a script by which a shell completes commands", completionHelp, runCompletion},

@@ -185,3 +185,23 @@ func (o *Owner) Left(ctx context.Context, tenant, name string, age time.Duration
 			and r.accepted_at < clock_timestamp() - make_interval(secs => $3)
 		order by r.at limit 100`, tenant, name, age.Seconds())
 }
+
+// NewestHashed reads every version of the system's manifest, kernels, policies and keys, and the newest spans
+// that have a hash, at most limit of each.
+func (o *Owner) NewestHashed(ctx context.Context, limit int) ([]*span.Span, error) {
+	return querySpans(ctx, o.conn, `select `+selectList+` from (
+			(
+				select * from ledger.universal_registry s
+				where s.tenant_id = 'system' and s.entity_type in ('manifest', 'function', 'policy', 'key')
+					and s.curr_hash is not null
+				order by s.at desc limit $1
+			)
+			union
+			(
+				select * from ledger.universal_registry s
+				where s.xact in (select n.xact from ledger.universal_registry n order by n.xact desc limit $1)
+					and s.curr_hash is not null
+				order by s.xact desc limit $1
+			)
+		) r`, limit)
+}

@@ -1,0 +1,368 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/loglineos/loglineos/sidecar/ledger"
+	"github.com/loglineos/loglineos/sidecar/sign"
+	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/sidecar/stage0"
+)
+
+// recentRuns is which executions are followed back, and recentSpans which spans are counted.
+const (
+	recentRuns = "(select * from " + registry + " where entity_type = 'execution' and metadata ? 'run' " +
+		"order by xact desc limit 200)"
+	recentSpans = "(select * from " + registry + " order by xact desc limit 10000)"
+	nothingRan  = "nothing has run yet: `logline e2e` runs something"
+)
+
+// ledgerFirst is the first principle.
+func (a *auditor) ledgerFirst(ctx context.Context) error {
+	if err := a.verified(ctx, a.boots); err != nil {
+		return err
+	}
+	policies, err := shipped(BootstrapOptions{Policies: true})
+	if err != nil {
+		return err
+	}
+	var kept, faults []string
+	for _, p := range policies {
+		versions, err := a.owner.Versions(ctx, p.ID)
+		switch {
+		case err != nil:
+			return fmt.Errorf("read the policy %s: %w", *p.Name, err)
+		case len(versions) == 0:
+			faults = append(faults, *p.Name+" is not there")
+		case versions[0].Code == nil || versions[0].VerifyHash() != nil:
+			faults = append(faults, fmt.Sprintf("%s version %d is not what was hashed", *p.Name, versions[0].Seq))
+		default:
+			kept = append(kept, fmt.Sprintf("%s version %d", *p.Name, versions[0].Seq))
+		}
+	}
+	const claim = "the policies of the system are spans with code that is what was hashed"
+	if len(faults) > 0 {
+		a.note(Fault, claim, strings.Join(faults, "; "), "run `logline bootstrap --policies`")
+	} else {
+		a.note(Fine, claim, strings.Join(kept, ", "), "")
+	}
+	return a.runs(ctx, "of the newest 200 runs each names versions that the ledger has, with the hashes of then",
+		"select count(*) from "+recentRuns+" e where not exists (select from "+registry+" f where f.id = "+
+			"(e.metadata #>> '{run,function,id}')::uuid and f.seq = (e.metadata #>> '{run,function,seq}')::int "+
+			"and f.curr_hash is not distinct from e.metadata #>> '{run,function,curr_hash}') or exists (select from "+
+			"jsonb_array_elements(e.metadata #> '{run,kernels}') k where not exists (select from "+registry+
+			" f where f.curr_hash = k ->> 'curr_hash' and f.seq = (k ->> 'seq')::int and f.tenant_id = 'system' "+
+			"and f.entity_type = 'function'))", "compare the ledger with a backup")
+}
+
+// runs asks for a number of faulty runs, where there are runs.
+func (a *auditor) runs(ctx context.Context, claim, statement, mend string) error {
+	answers, err := a.owner.Rehearse(ctx, []ledger.Step{{Statement: "select count(*) from " +
+		"" + recentRuns + " e"}})
+	if err != nil {
+		return err
+	}
+	if answers[0].Value == "0" {
+		a.note(Skipped, claim, nothingRan, "")
+		return nil
+	}
+	return a.attempts(ctx, []attempt{{claim: claim, Step: ledger.Step{Statement: statement},
+		wants: []string{"0"}, mend: mend}})
+}
+
+// fixedLoader is the third principle.
+func (a *auditor) fixedLoader(ctx context.Context) error {
+	if err := a.verified(ctx, a.workers); err != nil {
+		return err
+	}
+	if last := &a.evidence[len(a.evidence)-1]; last.Level == Fault {
+		last.Level = Skipped // that nothing runs breaks no principle
+	}
+	if err := a.verified(ctx, a.loader); err != nil {
+		return err
+	}
+	if err := a.askStage0(ctx); err != nil {
+		return err
+	}
+	const claim = "what has booted is recorded"
+	if a.manifest != nil && a.manifest.Features.AuditLog == span.AuditOff {
+		a.note(Skipped, claim, "the manifest switches it off (features.audit_log)", "docs/manifest.md")
+		return nil
+	}
+	statement := "select max(accepted_at) from " + registry + " where tenant_id = 'system' and entity_type = " +
+		"'boot_event'"
+	answers, err := a.owner.Rehearse(ctx, []ledger.Step{{Statement: statement}})
+	if err != nil {
+		return err
+	}
+	e := Evidence{Level: Fine, Claim: claim, As: a.protection.Login, Statement: statement,
+		Answer: "the newest boot_event is of " + answers[0].Value}
+	if answers[0].Value == "" {
+		e.Level, e.Answer = Skipped, "there is no boot_event yet: they are appended once a minute"
+	}
+	a.evidence = append(a.evidence, e)
+	return nil
+}
+
+// askStage0 shows this program's Stage-0, which is that of a sidecar of the same version, kernels that it
+// must refuse: none of them is written anywhere.
+func (a *auditor) askStage0(ctx context.Context) error {
+	const name = "run_code"
+	if a.manifest == nil {
+		a.note(Skipped, "it refuses what is not as it should be", "no manifest is in force", "")
+		return nil
+	}
+	rows, err := a.owner.Versions(ctx, a.manifest.Kernels[name])
+	if err != nil {
+		return fmt.Errorf("read the versions of %s: %w", name, err)
+	}
+	inForce, refusal := stage0.KernelInForce(a.head.trust, a.manifest, name, rows, a.now)
+	if refusal != nil {
+		a.note(Skipped, "it refuses what is not as it should be", "run_code itself does not boot: "+
+			refusal.Message, "")
+		return nil
+	}
+	asked := *a.manifest
+	asked.Pins = nil // they name versions of the ledger, and a changed copy is none
+	without := asked
+	without.AllowedBootIDs = slices.DeleteFunc(slices.Clone(without.AllowedBootIDs), func(id span.ID) bool {
+		return id == inForce.ID
+	})
+	signed := asked
+	signed.Features.SignaturesRequired = span.SignaturesRequired{All: true}
+	for _, c := range []struct {
+		claim, shown string
+		manifest     *span.Manifest
+		change       func(*span.Span)
+		wants        span.RunCode
+	}{
+		{"it refuses a kernel with one letter of its code changed", "run_code, with a letter more", &asked,
+			func(s *span.Span) { s.Code = new(*s.Code + " ") }, span.RunHashMismatch},
+		{"it refuses a kernel without a hash", "run_code, without curr_hash", &asked,
+			func(s *span.Span) { s.CurrHash = nil }, span.RunHashMismatch},
+		{"it refuses a kernel that the manifest does not allow to boot", "run_code, off allowed_boot_ids",
+			&without, func(*span.Span) {}, span.RunNotAllowed},
+		{"it refuses a kernel that was revoked", "run_code, revoked", &asked,
+			func(s *span.Span) { s.Status = new("revoked") }, span.RunRevoked},
+		{"it refuses an unsigned kernel where the manifest requires signatures", "run_code, unsigned", &signed,
+			func(s *span.Span) { s.Signature = nil }, span.RunUnsigned},
+	} {
+		row := *inForce
+		row.Status = new(*inForce.Status)
+		c.change(&row)
+		_, refusal := stage0.KernelInForce(a.head.trust, c.manifest, name, []*span.Span{&row}, a.now)
+		e := Evidence{Level: Fault, Claim: c.claim, As: "Stage-0 of this program", Statement: c.shown,
+			Answer: "it boots", Mend: "this program is not as it was built: install it again"}
+		if refusal != nil {
+			e.Answer = fmt.Sprintf("%s: %s", refusal.Code, refusal.Message)
+			if refusal.Code == c.wants {
+				e.Level, e.Mend = Fine, ""
+			}
+		}
+		a.evidence = append(a.evidence, e)
+	}
+	return nil
+}
+
+// oneForm is the fifth principle.
+func (a *auditor) oneForm(ctx context.Context) error {
+	relations := "select string_agg(relname, ', ' order by relname) from pg_class where relnamespace = " +
+		"'ledger'::regnamespace and relkind in ('r', 'p', 'm', 'f')"
+	columns := "select count(*) from pg_attribute where attrelid = '" + registry + "'::regclass and " +
+		"attnum > 0 " +
+		"and not attisdropped"
+	system := "select count(distinct entity_type) from " + registry + " where tenant_id = 'system' and " +
+		"entity_type in ('manifest', 'function', 'policy')"
+	err := a.attempts(ctx, []attempt{
+		{claim: "the ledger is one table", Step: ledger.Step{Statement: relations},
+			wants: []string{"universal_registry"}, mend: "ledger.guard_check() names what is none of the ledger's"},
+		{claim: "it has the columns of a span", Step: ledger.Step{Statement: columns},
+			wants: []string{fmt.Sprint(len(span.Columns))}, mend: againMend},
+		{claim: "manifest, kernels and policies are rows of it", Step: ledger.Step{Statement: system},
+			wants: []string{"3"}, mend: "run `logline bootstrap`"},
+	})
+	if err != nil {
+		return err
+	}
+	seen := "select string_agg(entity_type || ' ' || n, ', ' order by entity_type) from (select entity_type, " +
+		"count(*) as n from " + recentSpans + " s group by entity_type) t"
+	answers, err := a.owner.Rehearse(ctx, []ledger.Step{{Statement: seen}})
+	if err != nil {
+		return err
+	}
+	e := Evidence{Level: Fine, Claim: "requests and executions are rows of it, too", As: a.protection.Login,
+		Statement: seen, Answer: answers[0].Text()}
+	if !strings.Contains(e.Answer, "execution ") || !strings.Contains(e.Answer, "request ") {
+		e.Level, e.Mend = Skipped, nothingRan
+	}
+	a.evidence = append(a.evidence, e)
+	return a.runs(ctx, "of the newest 200 runs each leads to its request, of the same owner and tenant",
+		"select count(*) from "+recentRuns+" e where not exists (select from "+registry+" q where q.id = "+
+			"e.related_to[1] and q.entity_type = 'request' and q.owner_id = e.owner_id and q.tenant_id = "+
+			"e.tenant_id)", "compare the ledger with a backup")
+}
+
+// governed is the sixth principle. findings are of the manifest in force.
+func (a *auditor) governed(ctx context.Context, findings []Finding) error {
+	a.take(findings)
+	if err := a.verified(ctx, a.walls); err != nil {
+		return err
+	}
+	if a.manifest == nil {
+		return nil
+	}
+	var allowed []string
+	for name, id := range a.manifest.Kernels {
+		if slices.Contains(a.manifest.AllowedBootIDs, id) {
+			allowed = append(allowed, name)
+		}
+	}
+	slices.Sort(allowed)
+	level := map[bool]Level{true: Fine, false: Fault}[len(allowed) > 0]
+	a.note(level, "a list says what may boot", fmt.Sprintf("%d ids: %s", len(a.manifest.AllowedBootIDs),
+		strings.Join(allowed, ", ")), "docs/manifest.md")
+	a.note(Fine, "limits are stated", fmt.Sprintf("%d executions of a tenant and %d of a user in a day, "+
+		"%d ms of "+
+		"JavaScript for a run; signatures required: %s", a.manifest.Throttle.PerTenantDailyExecLimit,
+		a.manifest.Throttle.PerUserDailyExecLimit, a.manifest.Policy.TimeoutMs,
+		requiredText(a.manifest.Features.SignaturesRequired)), "")
+	next := func(id span.ID) string {
+		return "insert into " + registry + " (id, seq, entity_type, who, this, owner_id, tenant_id, visibility, " +
+			"status, name, code, language, metadata) select id, seq + 1, entity_type, 'system:check', " +
+			"this, owner_id, " +
+			"tenant_id, visibility, 'active', name, code, language, metadata from " + registry + " where id = '" +
+			id.String() + "' order by seq desc limit 1"
+	}
+	user, governor := someone("alice", "logline-check-a"), someone("grace", "logline-check-a")
+	governor["app_metadata"] = map[string]string{"tenant_id": "logline-check-a", "logline_role": "governor"}
+	refusals := []string{string(span.CodeWriter), string(span.CodeReservedID), string(span.CodeReservedWho),
+		string(span.CodeNotOwner), "42501"}
+	kernel := a.manifest.Kernels["run_code"]
+	return a.attempts(ctx, []attempt{
+		{claim: "a user may not change the manifest", Step: ledger.Step{Role: "authenticated", Claims: user,
+			Statement: next(span.ManifestID)}, wants: refusals, mend: againMend},
+		{claim: "nor a kernel", Step: ledger.Step{Role: "authenticated", Claims: user, Statement: next(kernel)},
+			wants: refusals, mend: againMend},
+		{claim: "nor have one of his own", Step: ledger.Step{Role: "authenticated", Claims: user,
+			Statement: "insert into " + registry + " (entity_type, this, status, metadata) values ('manifest', " +
+				"'logline.check', 'active', '{}')"}, wants: refusals, mend: againMend},
+		{claim: "a backend (service_role) may not, either", Step: ledger.Step{Role: "service_role",
+			Statement: next(span.ManifestID)}, wants: refusals, mend: againMend},
+		{claim: "nor may the sidecar", Step: ledger.Step{Role: ledger.Role, Statement: next(kernel)},
+			wants: refusals, mend: againMend},
+		{claim: "who governs may, by his token (undone)", Step: ledger.Step{Role: "authenticated", Claims: governor,
+			Statement: next(span.ManifestID)}, wants: []string{""}, mend: againMend},
+	})
+}
+
+func requiredText(r span.SignaturesRequired) string {
+	if r.All {
+		return "all"
+	}
+	if len(r.Types) == 0 {
+		return "none"
+	}
+	return strings.Join(r.Types, ", ")
+}
+
+// newestSpans is of how many spans, at most, hash and signature are computed anew.
+const newestSpans = 1000
+
+// proofs is the seventh principle.
+func (a *auditor) proofs(ctx context.Context) error {
+	rows, err := a.owner.NewestHashed(ctx, newestSpans)
+	if err != nil {
+		return err
+	}
+	hashed, signed, counts := 0, 0, 0
+	var faults []string
+	for _, row := range rows {
+		name := fmt.Sprintf("%s %s version %d", row.EntityType, row.ID, row.Seq)
+		if err := row.VerifyHash(); err != nil {
+			faults = append(faults, name+" is not what was hashed")
+			continue
+		}
+		hashed++
+		if row.Signature == nil {
+			continue
+		}
+		if refusal := a.head.trust.CheckPresent(row); refusal != nil {
+			faults = append(faults, name+": "+refusal.Message)
+			continue
+		}
+		signed++
+		if a.head.trust.CheckSealed(row, sign.PurposeOf(row.EntityType)) == nil {
+			counts++
+		}
+	}
+	a.evidence = append(a.evidence, Evidence{Level: map[bool]Level{true: Fine, false: Fault}[len(faults) == 0],
+		Claim: "hashes and signatures, computed anew, are those that the spans carry", As: "this program",
+		Statement: fmt.Sprintf("BLAKE3 and Ed25519 of the system's spans and the newest, %d in all", len(rows)),
+		Answer: fmt.Sprintf("%d hashes hold, %d signatures hold, %d of them lead to the pinned root%s", hashed,
+			signed, counts, listedFaults(faults)), Mend: "compare the ledger with a backup; docs/keys.md"})
+	a.seesTampering(rows)
+	a.root(rows)
+	return a.attempts(ctx, []attempt{{claim: "of the newest 100,000 spans each is chained to the " +
+		"version before it",
+		Step: ledger.Step{Statement: "select count(*) from (select * from " + registry + " order by " +
+			"xact desc limit " +
+			"100000) r join " + registry + " p on p.id = r.id and p.seq = r.seq - 1 where r.prev_hash " +
+			"is distinct from " +
+			"p.curr_hash"},
+		wants: []string{"0"}, mend: "compare the ledger with a backup"}})
+}
+
+func listedFaults(faults []string) string {
+	if len(faults) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %d do not: %s", len(faults), strings.Join(faults[:min(len(faults), 5)], "; "))
+}
+
+// seesTampering changes a copy of a span, and looks whether its hash says so.
+func (a *auditor) seesTampering(rows []*span.Span) {
+	const claim = "one changed letter of a span is seen"
+	place := slices.IndexFunc(rows, func(s *span.Span) bool { return s.VerifyHash() == nil })
+	if place < 0 {
+		a.note(Skipped, claim, "no span of the ledger has a hash that holds", "")
+		return
+	}
+	row := *rows[place]
+	metadata := map[string]json.RawMessage{}
+	_ = json.Unmarshal(row.Metadata, &metadata) // what is none is replaced
+	metadata["tampered"] = json.RawMessage("true")
+	changed, err := json.Marshal(metadata)
+	row.Metadata = changed
+	e := Evidence{Level: Fine, Claim: claim, As: "this program", Statement: fmt.Sprintf("a copy of %s "+
+		"%s version "+
+		"%d, with one member more in metadata", row.EntityType, row.ID, row.Seq)}
+	if fault := row.VerifyHash(); err == nil && fault != nil {
+		e.Answer = fault.Error()
+	} else {
+		e.Level, e.Answer = Fault, "the hash holds"
+		e.Mend = "this program is not as it was built: install it again"
+	}
+	a.evidence = append(a.evidence, e)
+}
+
+// root looks whether anybody could tell whose a signature is.
+func (a *auditor) root(rows []*span.Span) {
+	const claim = "a root is pinned, so that signatures tell who wrote"
+	isSigned := slices.ContainsFunc(rows, func(s *span.Span) bool { return s.Signature != nil })
+	switch root := a.options.TrustRoot; {
+	case root != "" && a.head.trust.HasRoot():
+		a.note(Fine, claim, root, "")
+	case root != "":
+		a.note(Fault, claim, root+" is pinned, and its key is not in the ledger", "docs/keys.md")
+	case isSigned:
+		a.note(Skipped, claim, "LOGLINE_TRUST_ROOT is not set here: whose the keys are was not checked",
+			"set it to the fingerprint that you know: docs/keys.md")
+	default:
+		a.note(Warning, claim, "no span is signed: hashes show a change to who knows them, and not who wrote",
+			"make keys: docs/keys.md")
+	}
+}

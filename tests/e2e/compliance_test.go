@@ -1,0 +1,156 @@
+package e2e_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/loglineos/loglineos/sidecar/app"
+	"github.com/loglineos/loglineos/sidecar/span"
+)
+
+// comply runs `logline compliance --json` as the owner.
+func (s *system) comply(code int, env []string, args ...string) *app.Compliance {
+	s.t.Helper()
+	env = append([]string{"DATABASE_URL=" + s.db.URL}, env...)
+	p := launch(s.t, env, append([]string{"compliance", "--json"}, args...)...)
+	if got := p.wait(); got != code {
+		s.t.Fatalf("compliance %v exits with %d, want %d:\n%s%s", args, got, code, p.out.String(), p.err.String())
+	}
+	report := &app.Compliance{}
+	if err := json.Unmarshal([]byte(p.out.String()), report); err != nil {
+		s.t.Fatalf("decode %s: %v", p.out.String(), err)
+	}
+	for i, p := range report.Principles {
+		if p.Number != i+1 || len(p.Evidence) == 0 {
+			s.t.Errorf("principle %d, %s, has no evidence", p.Number, p.Name)
+		}
+	}
+	return report
+}
+
+// broken are the numbers of the principles that have failed.
+func broken(report *app.Compliance) (numbers []int) {
+	for _, p := range report.Principles {
+		if p.Level == app.Fault {
+			numbers = append(numbers, p.Number)
+		}
+	}
+	return numbers
+}
+
+func TestComplianceShowsEvidenceForSevenPrinciples(t *testing.T) {
+	t.Parallel()
+	s := setupSigned(t)
+	sidecar := s.serveSigned("sidecar")
+	s.endToEnd(0)
+	eventually(t, "what has booted is recorded", func() bool { // once a minute, and at the end
+		if len(s.read("entity_type = 'boot_event'")) > 0 {
+			return true
+		}
+		sidecar.signal(15)
+		sidecar = s.serveSigned("sidecar")
+		return false
+	})
+	s.keys(0, "generate", "--purpose", "span", "--name", `<script>alert("&")</script>`, "--key", s.file("root"),
+		"--out", s.file("other"))
+	before := s.rows()
+	env := []string{"LOGLINE_TRUST_ROOT=" + s.root, "LOGLINE_URL=" + sidecar.url()}
+	page := filepath.Join(s.dir, "compliance.html")
+	report := s.comply(0, env, "--html", page, "--strict")
+	if len(report.Principles) != 7 || !report.OK || report.TrustRoot != s.root {
+		t.Errorf("%d principles, ok %t, root %s", len(report.Principles), report.OK, report.TrustRoot)
+	}
+	tried := 0
+	for _, p := range report.Principles {
+		for _, e := range p.Evidence {
+			if e.Level != app.Fine {
+				t.Errorf("%d: %+v", p.Number, e)
+			}
+			if e.Statement != "" && e.As != "" && e.Answer != "" {
+				tried++
+			}
+		}
+	}
+	if later := report.Principles[6].Later; tried < 60 || !strings.Contains(later, "transparency log") {
+		t.Errorf("%d statements were tried; of what is not proved it says %q", tried, later)
+	}
+	if after := s.rows(); after != before {
+		t.Errorf("it has left %d spans", after-before)
+	}
+
+	raw, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(raw)
+	for _, words := range []string{s.db.Name, s.root, report.Version, report.At.Format("2006-01-02 " +
+		"15:04:05"), "LL001",
+		"truncate ledger.universal_registry", "&lt;script&gt;alert(&#34;&amp;&#34;)&lt;/script&gt;",
+		"Not proved by this version", "default-src &#39;none&#39;"} {
+		if !strings.Contains(text, words) && !strings.Contains(text, strings.ReplaceAll(words, "&#39;", "'")) {
+			t.Errorf("the page lacks %q", words)
+		}
+	}
+	if found := regexp.MustCompile(`(?i)<script|<link|<img|https?:|url\(|@import| src=| href=`).FindString(
+		strings.ReplaceAll(text, sidecar.url(), "")); found != "" {
+		t.Errorf("the page refers to something outside of it, or runs something: %q", found)
+	}
+}
+
+func TestComplianceNamesTheBrokenPrinciple(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	if report := s.comply(0, nil); len(broken(report)) != 0 || report.Unchecked == 0 ||
+		report.Principles[2].Level != app.Skipped {
+		t.Errorf("without a sidecar %v is broken, and %d could not be tested", broken(report), report.Unchecked)
+	}
+	s.comply(1, nil, "--strict")
+	const table = "alter table ledger.universal_registry "
+	for _, c := range []struct {
+		name, spoil string
+		want        []int
+	}{
+		{"a statement trigger is gone", "drop trigger universal_registry_before_change_statement on " +
+			"ledger.universal_registry", []int{2}},
+		{"a row trigger is gone", "drop trigger universal_registry_before_change_row on ledger.universal_registry",
+			[]int{2}},
+		{"triggers sleep with a replica", table + "enable trigger universal_registry_before_change_statement, " +
+			"enable trigger universal_registry_before_change_row", []int{2}},
+		{"row level security is off", table + "disable row level security", []int{4}},
+		{"a policy opens what is the tenant's", "drop policy universal_registry_select_authenticated on " +
+			"ledger.universal_registry; create policy universal_registry_select_authenticated on " +
+			"ledger.universal_registry for select to authenticated using (true)", []int{4}},
+		{"another table stands beside", "create table ledger.more (id int)", []int{5}},
+		{"a guard lies", `create or replace function ledger.may_follow(p_entity_type text, p_tenant_id text,
+			p_before text, p_after text, p_is_engine boolean) returns boolean language sql immutable as 'select true'`,
+			[]int{6}},
+	} {
+		s.exec(c.spoil)
+		if got := broken(s.comply(1, nil)); !slices.Equal(got, c.want) {
+			t.Errorf("%s: broken is %v, want %v", c.name, got, c.want)
+		}
+		s.exec("drop table if exists ledger.more")
+		if p := launch(t, nil, "migrate", "--again", "--database", s.db.URL); p.wait() != 0 {
+			t.Fatalf("%s: migrate --again: %s", c.name, p.err.String())
+		}
+		if got := broken(s.comply(0, nil)); len(got) != 0 {
+			t.Fatalf("%s: after the mend %v is broken", c.name, got)
+		}
+	}
+	s.forge("code = code || ' ' where name = 'request_worker'")
+	if got := broken(s.comply(1, nil)); !slices.Equal(got, []int{1, 7}) {
+		t.Errorf("with a forged kernel broken is %v", got)
+	}
+	s.forge("code = rtrim(code, ' ') where name = 'request_worker'")
+	version := s.next(span.ManifestID)
+	version.Status = new("deprecated")
+	s.publish(version)
+	if got := broken(s.comply(1, nil)); !slices.Equal(got, []int{6}) {
+		t.Errorf("without a manifest in force broken is %v", got)
+	}
+}
