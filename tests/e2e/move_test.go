@@ -42,7 +42,7 @@ func emptyLedger(t *testing.T) (s *system, owner string) {
 }
 
 // A ledger goes from one provider to another while its sidecar works, and back: counts and bytes are the same,
-// and the sidecar there goes on with the functions that it finds.
+// and the sidecar over there goes on with the functions that it finds.
 func TestALedgerMovesBetweenProvidersAndBack(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("psql"); err != nil {
