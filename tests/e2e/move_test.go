@@ -41,8 +41,8 @@ func emptyLedger(t *testing.T) (s *system, owner string) {
 	return s, owner
 }
 
-// A ledger goes from one provider to another while its sidecar works, and back: counts and bytes are the same,
-// and the sidecar over there goes on with the functions that it finds.
+// A ledger goes from one provider to another while its sidecar works, and back: counts and bytes are the
+// same, and the sidecar over there goes on with the functions that it finds.
 func TestALedgerMovesBetweenProvidersAndBack(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("psql"); err != nil {
