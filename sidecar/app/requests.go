@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -16,11 +17,15 @@ type RequestDetail struct {
 	Cause      *span.EngineMeta `json:"cause,omitempty"` // nil: a client asked for it
 }
 
-// ReadRequest reads a request; nil where there is none.
+// ReadRequest reads a request; nil where nothing has this id. Where it is of something else, the error says
+// of what, and where to look.
 func ReadRequest(ctx context.Context, owner *ledger.Owner, id span.ID) (*RequestDetail, error) {
 	versions, err := owner.Versions(ctx, id)
-	if err != nil || len(versions) == 0 || versions[0].EntityType != "request" {
+	if err != nil || len(versions) == 0 {
 		return nil, err
+	}
+	if first := versions[len(versions)-1]; first.EntityType != "request" {
+		return nil, noRequest(first)
 	}
 	detail := &RequestDetail{Executions: []*span.Span{}}
 	for i := len(versions) - 1; i >= 0; i-- {
@@ -32,6 +37,46 @@ func ReadRequest(ctx context.Context, owner *ledger.Owner, id span.ID) (*Request
 	executions, err := owner.Executions(ctx, id)
 	detail.Executions = append(detail.Executions, executions...)
 	return detail, err
+}
+
+// noRequest says what s is instead, and where to look.
+func noRequest(s *span.Span) error {
+	look := "`logline span get " + s.ID.String() + "` prints it"
+	switch meta, isDerived := s.Engine(); {
+	case s.EntityType == "function":
+		look = "`logline requests --function " + s.ID.String() + "` lists its requests"
+	case isDerived && (s.EntityType == "execution" || s.EntityType == "provider_execution"):
+		look = "its request is " + meta.Cause.ID.String()
+	}
+	return fmt.Errorf("show %s: it is of type %s, no request: %s", s.ID, s.EntityType, look)
+}
+
+// RequestEvent is a version of a request or an execution of it.
+type RequestEvent struct {
+	Span  *span.Span
+	Error json.RawMessage // its own; of a version without one, that of the execution it was committed with
+}
+
+// Events returns versions and executions in the order in which they were accepted, an execution before the
+// version that ends it.
+func (d *RequestDetail) Events() []RequestEvent {
+	var events []RequestEvent
+	for _, s := range d.Executions {
+		events = append(events, RequestEvent{s, s.Error})
+	}
+	for _, s := range d.Versions {
+		event := RequestEvent{s, s.Error}
+		for _, execution := range d.Executions {
+			if event.Error == nil && execution.AcceptedAt.Equal(s.AcceptedAt.Time) {
+				event.Error = execution.Error
+			}
+		}
+		events = append(events, event)
+	}
+	slices.SortStableFunc(events, func(a, b RequestEvent) int {
+		return a.Span.AcceptedAt.Compare(b.Span.AcceptedAt.Time)
+	})
+	return events
 }
 
 // RequestWish is what an operator wants of requests.

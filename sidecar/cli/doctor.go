@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/loglineos/loglineos/sidecar/app"
 	"github.com/loglineos/loglineos/sidecar/config"
@@ -45,9 +46,10 @@ func runDoctor(s signals, args []string, out, _ io.Writer) error {
 	if err != nil {
 		return err
 	}
-	load := config.Load
+	load, named := config.Load, strings.NewReplacer()
 	if database != "" {
 		load = func() (*config.Config, error) { return config.LoadFor(database) }
+		named = strings.NewReplacer("DATABASE_URL", "--database")
 	} else {
 		database = config.DatabaseURL()
 	}
@@ -55,14 +57,16 @@ func runDoctor(s signals, args []string, out, _ io.Writer) error {
 	found := app.Doctor(s.stop, database, c, fault, app.ThisNetwork())
 	encoder := json.NewEncoder(out)
 	encoder.SetEscapeHTML(false)
+	color := paintFor(out)
 	for _, f := range found {
+		f.Cause, f.Mend = named.Replace(f.Cause), named.Replace(f.Mend)
 		if asJSON {
 			if err := encoder.Encode(f); err != nil {
 				return fmt.Errorf("print a finding: %w", err)
 			}
 			continue
 		}
-		fmt.Fprintf(out, "%-8s %-22s %s\n", f.Level, f.Check, f.Cause)
+		fmt.Fprintf(out, "%s %-22s %s\n", color.status(fmt.Sprintf("%-8s", f.Level)), f.Check, f.Cause)
 		if f.Mend != "" {
 			fmt.Fprintf(out, "%31s mend: %s\n", "", f.Mend)
 		}

@@ -201,8 +201,8 @@ func (c *requestsCall) list(ctx context.Context, owner *ledger.Owner) error {
 	if err != nil {
 		return err
 	}
-	table := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "ID\tSTATUS\tATTEMPT\tAGE\tTENANT\tFUNCTION\tWHY")
+	list := table{status: 1}
+	list.add("ID", "STATUS", "ATTEMPT", "AGE", "TENANT", "FUNCTION", "WHY")
 	for _, r := range found {
 		attempt, function := "-", r.Name
 		if r.Attempt != nil {
@@ -211,10 +211,10 @@ func (c *requestsCall) list(ctx context.Context, owner *ledger.Owner) error {
 		if function == "" && r.Function != nil {
 			function = r.Function.String()
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Status, attempt, age(now.Sub(r.AskedAt)),
-			r.TenantID, plainText(function, 36), plainText(why(r.Reason, r.Error), 100))
+		list.add(r.ID.String(), r.Status, attempt, age(now.Sub(r.AskedAt)), r.TenantID, plainText(function, 36),
+			plainText(why(r.Reason, r.Error), 100))
 	}
-	return table.Flush()
+	return list.print(c.out)
 }
 
 // why is the reason of a version, and the error that goes with it.
@@ -279,33 +279,23 @@ func (c *requestsCall) show(ctx context.Context, owner *ledger.Owner) error {
 		fmt.Fprintf(c.out, "cause     %s version %d\n", detail.Cause.Cause.ID, detail.Cause.Cause.Seq)
 	}
 	fmt.Fprintln(c.out)
-	table := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "SEQ\tSTATUS\tATTEMPT\tACCEPTED\tDUE\tWHO\tWHY")
-	for _, s := range detail.Versions {
-		fmt.Fprintf(table, "%d\t%s\n", s.Seq, strings.Join(c.columns(s, s.ScheduledAt), "\t"))
+	list := table{status: 2}
+	list.add("ACCEPTED", "WHAT", "STATUS", "ATTEMPT", "DUE", "WHO", "WHY")
+	for _, event := range detail.Events() {
+		s, what, attempt, due := event.Span, "execution "+event.Span.ID.String(), "-", "-"
+		if s.EntityType == "request" {
+			what = fmt.Sprintf("version %d", s.Seq)
+			if s.ScheduledAt != nil {
+				due = s.ScheduledAt.Format(time.RFC3339)
+			}
+		}
+		if s.Attempt != nil {
+			attempt = fmt.Sprint(*s.Attempt)
+		}
+		list.add(momentText(*s.AcceptedAt), what, s.StatusText(), attempt, due, plainText(s.Who, 40),
+			plainText(why(s.Reason, event.Error), 120))
 	}
-	if err := table.Flush(); err != nil || len(detail.Executions) == 0 {
-		return err
-	}
-	fmt.Fprintln(c.out)
-	fmt.Fprintln(table, "EXECUTION\tSTATUS\tATTEMPT\tACCEPTED\tDUE\tWHO\tWHY")
-	for _, s := range detail.Executions {
-		fmt.Fprintf(table, "%s\t%s\n", s.ID, strings.Join(c.columns(s, nil), "\t"))
-	}
-	return table.Flush()
-}
-
-// columns are what show prints of one version, from the status on.
-func (c *requestsCall) columns(s *span.Span, due *span.Time) []string {
-	attempt, dueText := "-", "-"
-	if s.Attempt != nil {
-		attempt = fmt.Sprint(*s.Attempt)
-	}
-	if due != nil {
-		dueText = due.Format(time.RFC3339)
-	}
-	return []string{s.StatusText(), attempt, s.AcceptedAt.Format("2006-01-02T15:04:05.000Z07:00"), dueText,
-		plainText(s.Who, 40), plainText(why(s.Reason, s.Error), 120)}
+	return list.print(c.out)
 }
 
 // wish redrives or cancels.

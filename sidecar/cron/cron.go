@@ -11,7 +11,9 @@
 package cron
 
 import (
+	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 	_ "time/tzdata" // zones, where the machine has none
@@ -58,7 +60,7 @@ func Parse(text, zone string) (*Schedule, error) {
 	}
 	parsed, err := cron.NewParser(fields).Parse(text)
 	if err != nil {
-		return nil, fmt.Errorf("cron %.80q: %w", text, err)
+		return nil, fmt.Errorf("cron %.80q: %w", text, explain(text, err))
 	}
 	spec, isSpec := parsed.(*cron.SpecSchedule)
 	if !isSpec {
@@ -76,6 +78,49 @@ func Parse(text, zone string) (*Schedule, error) {
 		return nil, fmt.Errorf("cron %.80q never comes: there is no such day", text)
 	}
 	return s, nil
+}
+
+// field is one of an expression, and what it may say.
+type field struct {
+	name, want string
+	option     cron.ParseOption
+}
+
+// fieldsInOrder are they with the seconds.
+func fieldsInOrder() []field {
+	return []field{
+		{"second", "0 to 59", cron.Second}, {"minute", "0 to 59", cron.Minute}, {"hour", "0 to 23", cron.Hour},
+		{"day of month", "1 to 31", cron.Dom}, {"month", "1 to 12, or jan to dec", cron.Month},
+		{"day of week", "0 (Sunday) to 6, or sun to sat", cron.Dow},
+	}
+}
+
+// ofOthers are marks that other crons have for days.
+var ofOthers = regexp.MustCompile(`(?i)^(l|l-\d+|lw|\d+[lw]|[a-z]{3}l|.*#.*)$`)
+
+// explain says what is wrong with which part of an expression that the parser refuses with err.
+func explain(text string, err error) error {
+	if strings.HasPrefix(text, "@") {
+		return errors.New("want @hourly, @daily, @weekly, @monthly or @yearly, or fields")
+	}
+	parts, all := strings.Fields(text), fieldsInOrder()
+	if len(parts) != len(all) && len(parts) != len(all)-1 {
+		return fmt.Errorf("it has %d fields: want 5 (minute, hour, day of month, month, day of week), or 6 with "+
+			"the seconds before them", len(parts))
+	}
+	for i, part := range parts {
+		f := all[len(all)-len(parts)+i]
+		if _, fault := cron.NewParser(f.option).Parse(part); fault == nil {
+			continue
+		}
+		if strings.HasPrefix(f.name, "day") && ofOthers.MatchString(part) {
+			return fmt.Errorf("the %s is %q: L, W and # are not known here; name the days that it may be, and let "+
+				"the function look which it is", f.name, part)
+		}
+		return fmt.Errorf("the %s is %q: want %s, as one, a list 1,3, a range 1-3, or steps */2", f.name, part,
+			f.want)
+	}
+	return err
 }
 
 func loadZone(name string) (*time.Location, error) {

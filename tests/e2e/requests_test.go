@@ -116,6 +116,16 @@ func TestLoglineRequestsListsShowsRedrivesAndCancels(t *testing.T) {
 	broken := s.insert(alice, function(`throw new Error("boom")`, columns{"status": "active"})).ID
 	failed := s.callMany(alice, broken, 1)
 	s.stands(failed, "error 1, error 1")
+	wrong := s.read("entity_type = 'request' and trace_id = $1 and seq = 0", failed)[0].ID.String()
+	lines := strings.Split(strings.TrimSpace(s.requests(0, "show", wrong)), "\n")
+	if n := len(lines); n < 3 || !strings.Contains(lines[n-1], "version") || !strings.Contains(lines[n-2], "execution ") ||
+		!strings.HasSuffix(lines[n-1], "exception: Error: boom") || !strings.HasSuffix(lines[n-2], "Error: boom") {
+		t.Errorf("show of one that failed prints\n%s", strings.Join(lines, "\n"))
+	}
+	if said := s.requests(1, "show", broken.String()); !strings.Contains(said,
+		"it is of type function, no request: `logline requests --function "+broken.String()) {
+		t.Errorf("show of a function says %q", said)
+	}
 	if said := s.requests(0, "--reason-like", "exception: Error: BOOM"); strings.Contains(said, "no request") ||
 		strings.Count(said, "\n") != 2 {
 		t.Errorf("--reason-like does not search what WHY shows:\n%s", said)
