@@ -119,7 +119,9 @@ func TestLoglineRequestsListsShowsRedrivesAndCancels(t *testing.T) {
 	wrong := s.read("entity_type = 'request' and trace_id = $1 and seq = 0", failed)[0].ID.String()
 	lines := strings.Split(strings.TrimSpace(s.requests(0, "show", wrong)), "\n")
 	if n := len(lines); n < 3 || !strings.Contains(lines[n-1], "version") ||
-		!strings.Contains(lines[n-2], "execution ") || !strings.HasSuffix(lines[n-1], "exception: Error: boom") || !strings.HasSuffix(lines[n-2], "Error: boom") {
+		!strings.Contains(lines[n-2], "execution ") ||
+		!strings.HasSuffix(lines[n-1], "exception: Error: boom") ||
+		!strings.HasSuffix(lines[n-2], "Error: boom") {
 		t.Errorf("show of one that failed prints\n%s", strings.Join(lines, "\n"))
 	}
 	if said := s.requests(1, "show", broken.String()); !strings.Contains(said,
