@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -62,8 +63,9 @@ func buildAndRun(m *testing.M) int {
 // system is a ledger with a sidecar beside it.
 type system struct {
 	t     *testing.T
-	owner string // URL of the login that owns the database
-	serve []string
+	owner string   // URL of the login that owns the database
+	serve []string // environment of the sidecar
+	stop  func()   // of the sidecar that start has started
 	env   []string // of the commands of a page
 }
 
@@ -103,8 +105,8 @@ func (s *system) command(name string, arguments ...string) *exec.Cmd {
 	return command
 }
 
-// start runs `logline serve` until the test's end, or until the returned function, and waits until it is ready.
-func (s *system) start() (stop func()) {
+// start runs `logline serve` until stop, or the test's end, and waits until it is ready.
+func (s *system) start() {
 	s.t.Helper()
 	said := new(transcript)
 	command := exec.Command(logline, "serve")
@@ -114,7 +116,7 @@ func (s *system) start() (stop func()) {
 	if err := command.Start(); err != nil {
 		s.t.Fatalf("start the sidecar: %v", err)
 	}
-	stop = sync.OnceFunc(func() {
+	stop := sync.OnceFunc(func() {
 		_ = command.Process.Signal(os.Interrupt) // it may have ended
 		_ = command.Wait()
 	})
@@ -136,7 +138,7 @@ func (s *system) start() (stop func()) {
 		response.Body.Close()
 		return response.StatusCode == http.StatusOK
 	})
-	return stop
+	s.stop = stop
 }
 
 var listening = regexp.MustCompile(`listen=(\S+)`)
@@ -184,7 +186,17 @@ var fence = regexp.MustCompile("(?ms)^```([a-z]+[^\n]*)\n(.*?)^```$")
 // place.
 func (s *system) read(example string, before map[int]func()) {
 	s.t.Helper()
-	page, err := os.ReadFile(filepath.Join(root, "docs", "examples", example, "README.md"))
+	folder := os.DirFS(filepath.Join(root, "docs", "examples", example))
+	files, err := fs.Glob(folder, "*")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, name := range files { // so that go test runs again where one has changed: it sees what we read alone
+		if _, err := fs.ReadFile(folder, name); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	page, err := fs.ReadFile(folder, "README.md")
 	if err != nil {
 		s.t.Fatal(err)
 	}
