@@ -12,6 +12,7 @@ package docs_test
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -92,14 +93,14 @@ var generated = []string{"docs/reference/ledger.md", "docs/plans.md"}
 func commands(t *testing.T) (all []block) {
 	t.Helper()
 	pages := []string{"README.md", "CONTRIBUTING.md"}
-	for _, pattern := range []string{"docs/*.md", "docs/*/*.md"} {
-		found, err := filepath.Glob(filepath.Join(root, pattern))
-		if err != nil {
-			t.Fatal(err)
+	err := fs.WalkDir(os.DirFS(root), "docs", func(path string, _ fs.DirEntry, err error) error {
+		if filepath.Ext(path) == ".md" {
+			pages = append(pages, path)
 		}
-		for _, path := range found {
-			pages = append(pages, strings.TrimPrefix(filepath.ToSlash(path), root+"/"))
-		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	for _, page := range pages {
 		if !slices.Contains(generated, page) {
