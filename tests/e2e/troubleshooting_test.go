@@ -35,8 +35,8 @@ func (s *system) shows(heading string) string {
 	return said.String()
 }
 
-// The page's commands show what they are said to show: here each of its first three symptoms is made, seen, and
-// mended as the page says.
+// The page's commands show what they are said to show: here each of its first three symptoms is made, seen,
+// and mended as the page says.
 func TestTroubleshootingShowsWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("jq"); err != nil {
