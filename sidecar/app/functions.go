@@ -221,7 +221,7 @@ func StatedMetadata(s *span.Span) json.RawMessage {
 func withoutEngine(metadata json.RawMessage) (json.RawMessage, error) {
 	members := map[string]json.RawMessage{}
 	if err := json.Unmarshal(metadata, &members); err != nil {
-		return nil, fmt.Errorf("read metadata: want an object: %w", err)
+		return nil, fmt.Errorf("read metadata: it is no object: %.60q", metadata)
 	}
 	delete(members, "engine")
 	return json.Marshal(members)

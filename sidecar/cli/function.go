@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"time"
 
@@ -143,6 +144,11 @@ func runFunctionDev(s signals, args []string, out, errOut io.Writer) error {
 		return err
 	}
 	d.path = path
+	for _, host := range hosts {
+		if _, _, err := net.SplitHostPort(host); err != nil {
+			return wrongUse(who.name, "--fetch %q: want host:port, such as api.example.com:443", host)
+		}
+	}
 	if d.actor, err = who.actor(); err != nil {
 		if who.database != "" || who.user != "" || who.tenant != "" {
 			return err

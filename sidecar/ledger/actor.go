@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/loglineos/loglineos/sidecar/span"
 )
@@ -89,7 +90,7 @@ func (u *User) Add(ctx context.Context, document []byte) (Appended, error) {
 	err := u.tx.QueryRow(ctx, "select id::text, seq, is_new from ledger.append($1::text::jsonb)",
 		string(document)).Scan(&id, &added.Seq, &added.IsNew)
 	if err != nil {
-		return added, fmt.Errorf("append the span: %w", err)
+		return added, withHint("append the span", err)
 	}
 	added.ID = span.MustID(id)
 	return added, nil
@@ -176,4 +177,13 @@ func firstOf(found []*span.Span, err error) (*span.Span, error) {
 		return nil, err
 	}
 	return found[0], nil
+}
+
+// withHint is err as a fault of doing what, with the mend that the ledger's refusals have.
+func withHint(what string, err error) error {
+	var refusal *pgconn.PgError
+	if errors.As(err, &refusal) && refusal.Hint != "" {
+		return fmt.Errorf("%s: %w: %s", what, err, refusal.Hint)
+	}
+	return fmt.Errorf("%s: %w", what, err)
 }

@@ -83,6 +83,38 @@ func TestAFunctionGoesFromNothingToItsLog(t *testing.T) {
 	}
 }
 
+func TestPublishNeverGuessesWhichFunctionIsMeant(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	file := filepath.Join(t.TempDir(), "twin.js")
+	if err := os.WriteFile(file, []byte("return 1"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for range 2 {
+		key := s.insert(alice, function("return 0", columns{"name": "twin", "status": "active"}))
+		ids = append(ids, key.ID.String())
+	}
+	s.insert(carol, function("return 0", columns{"name": "twin", "status": "active", "visibility": "tenant"}))
+	_, said := s.acts(1, alice, "function", "publish", file)
+	if !strings.Contains(said, "say which by --id") || !strings.Contains(said, ids[0]) {
+		t.Errorf("of two of one name it says %q", said)
+	}
+	s.acts(0, alice, "function", "publish", file, "--id", ids[1], "--name", "single")
+	if row := s.latest(span.MustID(ids[1])); row.Seq != 1 || *row.Name != "single" || *row.Code != "return 1" {
+		t.Errorf("--id appends %+v", row)
+	}
+	// Another's function of that name is not hers to publish, and not meant.
+	s.acts(0, alice, "function", "publish", file)
+	if row := s.latest(span.MustID(ids[0])); row.Seq != 1 {
+		t.Errorf("the one that is left has version %d", row.Seq)
+	}
+	_, said = s.acts(1, alice, "function", "publish", file, "--visibility", "public")
+	if !strings.Contains(said, "LL010") || !strings.Contains(said, "): ") {
+		t.Errorf("a refusal comes without its mend: %q", said)
+	}
+}
+
 func TestACallThatFailsExitsWithOneAndSaysWhere(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
