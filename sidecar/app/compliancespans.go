@@ -13,12 +13,11 @@ import (
 	"github.com/loglineos/loglineos/sidecar/stage0"
 )
 
-// recentRuns is which executions are followed back, and recentSpans which spans are counted.
+// recentRuns is which executions are followed back.
 const (
 	recentRuns = "(select * from " + registry + " where entity_type = 'execution' and metadata ? 'run' " +
 		"order by xact desc limit 200)"
-	recentSpans = "(select * from " + registry + " order by xact desc limit 10000)"
-	nothingRan  = "nothing has run yet: `logline e2e` runs something"
+	nothingRan = "nothing has run yet: `logline e2e` runs something"
 )
 
 // ledgerFirst is the first principle.
@@ -188,18 +187,20 @@ func (a *auditor) oneForm(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	seen := "select string_agg(entity_type || ' ' || n, ', ' order by entity_type) from (select entity_type, " +
-		"count(*) as n from " + recentSpans + " s group by entity_type) t"
-	answers, err := a.owner.Rehearse(ctx, []ledger.Step{{Statement: seen}})
-	if err != nil {
-		return err
+	for _, entityType := range []string{"request", "execution"} {
+		seen := "select count(*) from (select from " + registry + " where entity_type = '" + entityType +
+			"' limit 1000) r"
+		answers, err := a.owner.Rehearse(ctx, []ledger.Step{{Statement: seen}})
+		if err != nil {
+			return err
+		}
+		e := Evidence{Level: Fine, Claim: entityType + "s are rows of it, too (at most 1,000 are counted)",
+			As: a.protection.Login, Statement: seen, Answer: answers[0].Text()}
+		if answers[0].State != "" || answers[0].Value == "0" {
+			e.Level, e.Mend = Skipped, nothingRan
+		}
+		a.evidence = append(a.evidence, e)
 	}
-	e := Evidence{Level: Fine, Claim: "requests and executions are rows of it, too", As: a.protection.Login,
-		Statement: seen, Answer: answers[0].Text()}
-	if !strings.Contains(e.Answer, "execution ") || !strings.Contains(e.Answer, "request ") {
-		e.Level, e.Mend = Skipped, nothingRan
-	}
-	a.evidence = append(a.evidence, e)
 	return a.runs(ctx, "of the newest 200 runs each leads to its request, of the same owner and tenant",
 		"select count(*) from "+recentRuns+" e where not exists (select from "+registry+" q where q.id = "+
 			"e.related_to[1] and q.entity_type = 'request' and q.owner_id = e.owner_id and q.tenant_id = "+

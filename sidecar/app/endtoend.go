@@ -94,8 +94,12 @@ func E2E(ctx context.Context, owner *ledger.Owner, options E2EOptions) (*E2ERepo
 	if e.report.Whereabouts, err = owner.Whereabouts(ctx); err != nil {
 		return nil, err
 	}
+	left, err := owner.Left(ctx, options.Tenant, e2eName, e2eStale)
+	if err != nil {
+		return nil, fmt.Errorf("look for what earlier runs have left: %w", err)
+	}
 	began := time.Now()
-	err = e.run(ctx)
+	err = e.run(ctx, left)
 	e.report.OK = err == nil
 	if e.isMade {
 		if closing := e.step("cleanup", func() (string, error) { return e.cleanUp(ctx) }); closing != nil {
@@ -127,9 +131,9 @@ func (e *e2e) step(name string, do func() (string, error)) error {
 	return err
 }
 
-// run makes the steps until one fails.
-func (e *e2e) run(ctx context.Context) error {
-	if err := e.sweep(ctx); err != nil {
+// run makes the steps until one fails. left are functions of earlier runs.
+func (e *e2e) run(ctx context.Context, left []*span.Span) error {
+	if err := e.sweep(ctx, left); err != nil {
 		return err
 	}
 	var spans []*span.Span

@@ -42,6 +42,8 @@ type verifier struct {
 	owner   *ledger.Owner
 	found   []Finding
 
+	database string // its name
+
 	protection ledger.Protection
 	fallen     map[string][]ledger.Wall // by check
 	wallsFault error                    // the walls can not be asked
@@ -63,6 +65,7 @@ func Verify(ctx context.Context, owner *ledger.Owner, options VerifyOptions) (*V
 	if result.Whereabouts, err = owner.Whereabouts(ctx); err != nil {
 		return nil, err
 	}
+	v.database = result.Database
 	if v.schema(ctx) {
 		for _, check := range []func(context.Context) error{v.manifest, v.boots, v.rowSecurity, v.appendOnly,
 			v.walls, v.publication, v.workers, v.loader, v.slot} {
@@ -95,7 +98,7 @@ func (v *verifier) schema(ctx context.Context) bool {
 	if err := v.owner.Examination().Ledger(ctx); err != nil {
 		cause, mend := cutMend(err)
 		if ledger.StateOf(err) == "42501" {
-			v.add(check, Skipped, "this login may not look into it: "+unwrapped(err), rightsMend)
+			v.add(check, Fault, "this login may not look into it: "+unwrapped(err), rightsMend)
 		} else {
 			v.add(check, Fault, cause, mend)
 		}

@@ -58,8 +58,9 @@ func (v *verifier) loader(ctx context.Context) error {
 		v.add(check, Skipped, "no sidecar leads, so there is no Stage-0 to ask", "")
 		return nil
 	}
-	status, err := askReady(ctx, v.options.URL)
-	where := v.options.URL + "/readyz"
+	url := strings.TrimRight(v.options.URL, "/")
+	status, err := askReady(ctx, url)
+	where := url + "/readyz"
 	seq := -1
 	if v.inForce != nil {
 		seq = v.inForce.Seq
@@ -147,6 +148,9 @@ func (v *verifier) slot(ctx context.Context) error {
 			"`logline doctor` says what it waits for")
 	case place < 0:
 		v.add(check, Skipped, fmt.Sprintf("%q is not there: a sidecar makes it", v.options.Slot), "")
+	case slots[place].Database != v.database:
+		v.add(check, Fault, fmt.Sprintf("%q is that of the database %q of this server", v.options.Slot,
+			slots[place].Database), "set LOGLINE_SLOT to another name, for each sidecar of this ledger")
 	case slots[place].Status == "lost":
 		v.add(check, Fault, fmt.Sprintf("%q is lost: the server has removed WAL that it needed",
 			v.options.Slot), mend)

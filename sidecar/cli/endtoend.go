@@ -88,7 +88,7 @@ func runE2E(s signals, args []string, out, errOut io.Writer) error {
 			report.Ms, report.Database, report.Server, report.TraceID)
 	}
 	if err == nil && !report.OK {
-		return errors.New("the end-to-end test has failed")
+		return errors.New("a step has failed")
 	}
 	return err
 }

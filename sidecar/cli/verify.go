@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -74,9 +73,9 @@ func runVerify(s signals, args []string, out, _ io.Writer) error {
 // errUnsound says why a check ends with 1.
 func errUnsound(failed, unchecked int) error {
 	if failed > 0 {
-		return fmt.Errorf("%d of the checks have failed", failed)
+		return fmt.Errorf("failed: %d", failed)
 	}
-	return errors.New("not everything could be checked, and --strict wants that: " + fmt.Sprint(unchecked))
+	return fmt.Errorf("not checked, and --strict wants all of it: %d", unchecked)
 }
 
 func tellVerification(out io.Writer, v *app.Verification) error {

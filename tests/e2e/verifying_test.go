@@ -219,9 +219,21 @@ func TestVerifySaysWhatItCouldNotCheck(t *testing.T) {
 
 	s.exec("create role stranger login password 'secret-word'")
 	_, host, _ := strings.Cut(s.db.SidecarURL, "@")
-	v = s.verify(0, "--database", "postgres://stranger:secret-word@"+host)
-	tells(t, v.Checks, "ledger", app.Skipped, "use the login that owns")
+	stranger := "postgres://stranger:secret-word@" + host
+	v = s.verify(1, "--database", stranger)
+	tells(t, v.Checks, "ledger", app.Fault, "may not look into it", "use the login that owns")
 	tells(t, v.Checks, "everything else", app.Skipped)
+
+	for _, command := range []string{"compliance", "e2e"} {
+		p := launch(t, nil, command, "--database", stranger)
+		if code := p.wait(); code != 1 || !strings.Contains(p.err.String(), "use the login that owns") {
+			t.Errorf("%s exits with %d: %s", command, code, p.err.String())
+		}
+	}
+
+	// Another database's slot is not this one's.
+	other := s.cluster.New(t)
+	tells(t, s.verify(1, "--database", other.URL).Checks, "slot", app.Fault, "of the database", "LOGLINE_SLOT")
 
 	empty := s.cluster.Empty(t)
 	tells(t, s.verify(1, "--database", empty.URL).Checks, "ledger", app.Fault, "no ledger", "logline migrate")
