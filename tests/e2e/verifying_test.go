@@ -238,3 +238,34 @@ func TestVerifySaysWhatItCouldNotCheck(t *testing.T) {
 	empty := s.cluster.Empty(t)
 	tells(t, s.verify(1, "--database", empty.URL).Checks, "ledger", app.Fault, "no ledger", "logline migrate")
 }
+
+// Where guard_check itself lies, what was tried still tells.
+func TestVerifyTriesAndDoesNotAskAlone(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.serve()
+	s.exec(`create or replace function ledger.guard_check() returns table (wall text, problem text, mend text)
+		language plpgsql as 'begin end'`)
+	if got := at(s.verify(1).Checks, app.Fault); !slices.Equal(got, []string{"walls"}) {
+		t.Fatalf("red is %v", got)
+	}
+	const trigger = "trigger universal_registry_before_change_statement"
+	s.exec("drop " + trigger + " on ledger.universal_registry")
+	s.exec("grant truncate on ledger.universal_registry to anon")
+	s.exec("drop policy universal_registry_select_authenticated on ledger.universal_registry")
+	s.exec("create policy open on ledger.universal_registry for select to authenticated using (true)")
+	v := s.verify(1)
+	want := []string{"row level security", "append-only", "append-only anon", "walls"}
+	if got := at(v.Checks, app.Fault); !slices.Equal(got, want) {
+		t.Errorf("red is %v, want %v", got, want)
+	}
+	tells(t, v.Checks, "append-only anon", app.Fault, "anon may run: truncate ledger.universal_registry")
+	tells(t, v.Checks, "row level security", app.Fault, "select count(*)")
+	if got := broken(s.comply(1, nil)); !slices.Equal(got, []int{2, 4, 6}) {
+		t.Errorf("broken is %v", got)
+	}
+	failedStep(t, s.endToEnd(1), "refusals", "select count(*)", "logline verify")
+	if n := s.unclosed(); n != 0 {
+		t.Errorf("%d are open", n)
+	}
+}
