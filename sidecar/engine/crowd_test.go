@@ -137,7 +137,7 @@ func TestATenantLeavesPlacesFree(t *testing.T) {
 		other time.Duration // ago another one had a run
 		want  int
 	}{{"nobody knows yet", 0, time.Hour, 32}, {"long", quickRun, time.Hour, 32},
-		{"short", quickRun / 2, time.Hour, 56}, {"short beside others", quickRun / 2, 0, 16}} {
+		{"short", quickRun / 2, time.Hour, 56}, {"short beside others", quickRun / 2, 0, 8}} {
 		f := newFair(newPaces())
 		f.paces.started("b", time.Now().Add(-c.other))
 		f.paces.started("a", time.Now())

@@ -32,6 +32,7 @@ const (
 	quickRun   = 50 * time.Millisecond
 	placesKept = 8 // one place in so many is for those that have none
 	leavesFree = 3 // places for each that a tenant has while others come
+	quickFree  = 7 // those, where its runs are short
 )
 
 func newFair(p *paces) *fair {
@@ -150,7 +151,8 @@ func (f *fair) pop(n, free int, held map[string]int) []*request {
 
 // hasPlace reports whether a tenant that has mine places may take one of those that are free. It leaves
 // three free for each: so one that comes finds a place, however long the runs of others last, and runs beside
-// few, since all share the processors. While nobody else comes it leaves one for each; and where its runs are
+// few, since all share the processors. Short runs take the processors, and not the places: few of them are as
+// many a second, and whoever comes waits for fewer. While nobody else comes it leaves one for each; and where its runs are
 // short then, so that places soon come free, it may have all but a few. Of one place only, the first that
 // comes has it.
 func hasPlace(mine, free, places int, isAlone, isQuick bool) bool {
@@ -161,6 +163,8 @@ func hasPlace(mine, free, places int, isAlone, isQuick bool) bool {
 		return free > max(places/placesKept, 1)
 	case isAlone:
 		return mine < free
+	case isQuick:
+		return mine < (free+quickFree-1)/quickFree
 	}
 	return mine < (free+leavesFree-1)/leavesFree
 }
