@@ -65,6 +65,9 @@ func (c *commits) setApart(tenant string, now time.Time) (a *apart, isNew bool) 
 func (c *commits) putBack(tenant string, batch []*commit) {
 	isLinedUp := len(c.tenants[tenant]) > 0
 	c.tenants[tenant] = append(slices.Clone(batch), c.tenants[tenant]...)
+	for _, one := range batch {
+		c.rows += one.rows()
+	}
 	if !isLinedUp {
 		c.queueTurn(tenant)
 	}
@@ -95,6 +98,7 @@ func (c *commits) takeApart() (batch []*commit, rows int) {
 		}
 		batch, rows = append(batch, next), rows+next.rows()
 	}
+	c.rows -= rows
 	batch = slices.Clone(batch)
 	if queue = queue[len(batch):]; len(queue) == 0 {
 		delete(c.tenants, tenant)

@@ -60,6 +60,7 @@ type commits struct {
 	apart     map[string]*apart // tenants that were held up
 	apartTurn []string
 	waiting   int // groups that are held up, of all tenants
+	rows      int // of the groups that are lined up
 }
 
 func (c *commits) push(one *commit) {
@@ -67,6 +68,7 @@ func (c *commits) push(one *commit) {
 		c.tenants = map[string][]*commit{}
 	}
 	tenant := one.tenant()
+	c.rows += one.rows()
 	if len(c.tenants[tenant]) == 0 {
 		c.queueTurn(tenant)
 	}
@@ -102,18 +104,40 @@ func (c *commits) take() (batch []*commit, rows int) {
 		c.tenants[tenant] = queue
 		c.turn = append(c.turn, tenant)
 	}
+	c.rows -= rows
 	return batch, rows
 }
 
-// flush starts commits. A batch is whatever came while the last ones were under way: one group when
-// the ledger is idle, hundreds under load. There is no timer to wait for.
+// flush starts commits. A batch is whatever came while the last one was under way: one group when the ledger
+// is idle, hundreds under load.
 func (e *Engine) flush() {
-	for e.committing < commitsMax && len(e.pending.turn) > 0 {
+	for len(e.pending.turn) > 0 && e.mayCommit() {
 		batch, rows := e.pending.take()
 		e.committing++
+		e.committedAt = time.Now()
 		e.commit(batch, rows, func() { e.committing-- })
 	}
 	e.flushApart()
+}
+
+// mayCommit reports whether another commit may begin. The first waits for nothing. One beside it would take
+// apart what could be one statement, and a statement costs what ten rows do; so it waits for many rows, or
+// until the one under way has taken long.
+func (e *Engine) mayCommit() bool {
+	switch {
+	case e.committing == 0:
+		return true
+	case e.committing >= commitsMax:
+		return false
+	case e.pending.rows >= commitRowsMany:
+		return true
+	}
+	wait := commitWait - time.Since(e.committedAt)
+	if wait > 0 && !e.flushArmed {
+		e.flushArmed = true
+		e.after(wait, func() { e.flushArmed = false }) // each event is followed by a flush
+	}
+	return wait <= 0
 }
 
 // commit appends a batch; ended hears when its place is free.

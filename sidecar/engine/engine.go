@@ -34,12 +34,14 @@ import (
 
 // Bounds of the engine.
 const (
-	itemsMax       = 10_000 // rows taken from the tail and not disposed of
-	laneBatchMax   = 100    // spans per run of a kernel other than the requests' one
-	laneRunsMax    = 2      // runs of one such kernel at once; of one owner's policies one, in order
-	requestBatch   = 16     // requests per run of their kernel
-	commitRowsMax  = 500    // rows per commit
-	commitsMax     = 2      // commits at once
+	itemsMax       = 10_000                // rows taken from the tail and not disposed of
+	laneBatchMax   = 100                   // spans per run of a kernel other than the requests' one
+	laneRunsMax    = 2                     // runs of such a kernel at once; of an owner's policies one
+	requestBatch   = 16                    // requests per run of their kernel
+	commitRowsMax  = 500                   // rows per commit
+	commitsMax     = 2                     // commits at once
+	commitRowsMany = 250                   // so many rows do not wait for the commit that is under way
+	commitWait     = 10 * time.Millisecond // other rows wait for it no longer
 	lateAfter      = 100 * time.Millisecond
 	loadBatchMax   = 64       // requests that are read at once, of up to 1 MiB each
 	queuedBytesMax = 32 << 20 // bodies of the requests in a queue; those of others are read in their turn
@@ -125,9 +127,11 @@ type Engine struct {
 	marks       marks
 	loading     loads
 	memory
-	isLoading  bool
-	pending    commits
-	committing int
+	isLoading   bool
+	pending     commits
+	committing  int
+	committedAt time.Time // when the last commit began
+	flushArmed  bool
 	// isCommittingApart: a tenant that was held up is committing.
 	isCommittingApart bool
 	unborn            map[span.ID]*request // those that may not stand in the ledger yet

@@ -151,10 +151,9 @@ func (f *fair) pop(n, free int, held map[string]int) []*request {
 
 // hasPlace reports whether a tenant that has mine places may take one of those that are free. It leaves
 // three free for each: so one that comes finds a place, however long the runs of others last, and runs beside
-// few, since all share the processors. Short runs take the processors, and not the places: few of them are as
-// many a second, and whoever comes waits for fewer. While nobody else comes it leaves one for each; and where its runs are
-// short then, so that places soon come free, it may have all but a few. Of one place only, the first that
-// comes has it.
+// few, since all share the processors. Of short runs fewer are as many a second, and whoever comes waits for
+// fewer: they leave more. While nobody else comes it leaves one for each; and where its runs are short then,
+// so that places soon come free, it may have all but a few. Of one place only, the first that comes has it.
 func hasPlace(mine, free, places int, isAlone, isQuick bool) bool {
 	switch {
 	case mine == 0:

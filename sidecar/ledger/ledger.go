@@ -78,6 +78,9 @@ func OpenAs(ctx context.Context, databaseURL string, connectionsMax int32,
 	// Statements with arrays look cheaper when they are planned anew for each, which takes longer than to run
 	// them: 0.13 of 0.25 ms (docs/plans.md).
 	config.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
+	// Such a plan outlives the ledger for which it was made: while that was small, a scan of it looked cheap,
+	// and the next statistics may be a minute away.
+	config.ConnConfig.RuntimeParams["enable_seqscan"] = "off"
 	// A row waits for whoever has an open transaction with its key: no longer than this, because others' rows
 	// wait with it.
 	config.ConnConfig.RuntimeParams["lock_timeout"] = "100"

@@ -340,7 +340,7 @@ func (l *Ledger) within(ctx context.Context, scope Scope, read func(pgx.Tx) erro
 	if _, err := tx.Exec(ctx, `select set_config('app.user_id', $1, true),
 			set_config('app.tenant_id', $2, true), set_config('statement_timeout', '2000', true),
 			set_config('search_path', 'pg_catalog', true), set_config('standard_conforming_strings', 'on', true),
-			set_config('plan_cache_mode', 'auto', true)`,
+			set_config('plan_cache_mode', 'auto', true), set_config('enable_seqscan', 'on', true)`,
 		scope.UserID, scope.TenantID); err != nil {
 		return fmt.Errorf("set the scope: %w", err)
 	}

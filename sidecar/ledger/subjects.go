@@ -58,7 +58,8 @@ func (l *Ledger) Subjects(ctx context.Context, search SubjectSearch) ([]Subject,
 	}
 	var subjects []Subject
 	err := pgx.BeginTxFunc(ctx, l.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, "set local statement_timeout = '20s'; set local plan_cache_mode = auto")
+		_, err := tx.Exec(ctx, `set local statement_timeout = '20s';
+			set local plan_cache_mode = auto; set local enable_seqscan = on`)
 		if err != nil {
 			return err
 		}

@@ -27,11 +27,11 @@ type flood struct {
 
 // BenchmarkFairness measures what a flood does to its neighbors: fifty small tenants ask one after the other,
 // 40 times a second: first alone; then from the moment on at which one tenant begins to insert 100,000, while
-// it does (coming); then beside what is left of those (waiting). Of what comes in one commit they ask from the
-// moment of that commit on. Latency is from the acceptance of a request (or of a function that runs at once)
-// to that of its execution, by the database's clock. The ratios are those to alone; the target is 3 at most
-// for the 99th percentile beside what waits. Of notes nothing runs: what coming costs then is what inserting
-// and decoding them costs on these cores.
+// it does (coming); then beside what is left of those (waiting). What comes in one commit has come with it,
+// and they ask from then on. Latency is from the acceptance of a request (or of a function that runs at
+// once) to that of its execution, by the database's clock. The ratios are those to alone; the target is 3
+// at most for the 99th percentile beside what waits. Of notes nothing runs: what coming costs then is what
+// inserting and decoding them costs on these cores.
 func BenchmarkFairness(b *testing.B) {
 	n := scaled(100_000)
 	floods := []flood{
