@@ -331,7 +331,7 @@ func TestCommandsOfKeys(t *testing.T) {
 		{2, "takes 1 arguments", []string{"revoke"}},
 		{1, "8 characters", []string{"revoke", "abc"}},
 		{1, "the ledger has none", []string{"revoke", strings.Repeat("0", 64)}},
-		{2, "json", []string{"revoke", "x", "--json"}},
+		{2, "loud", []string{"revoke", "x", "--loud"}},
 		{0, "root", []string{"list"}},
 		{1, "open the span", []string{"sign", s.file("none"), "--key", s.file("root")}},
 		{1, "read the span", []string{"sign", s.file("root"), "--key", s.file("root")}},

@@ -93,7 +93,7 @@ func TestReplayIsToldWhatToRepeat(t *testing.T) {
 		{[]string{"replay", id}, 2, "set DATABASE_URL"},
 		{[]string{"replay", id, "--loud"}, 2, "see `logline help replay`"},
 		{[]string{"help", "replay"}, 0, "--code FILE"},
-		{[]string{"replay", id, "--database", "postgres://nobody@127.0.0.1:1/none"}, 1, "connect to DATABASE_URL"},
+		{[]string{"replay", id, "--database", "postgres://nobody@127.0.0.1:1/none"}, 1, "connect to --database: "},
 	} {
 		p := launch(t, nil, c.args...)
 		code := p.wait()
