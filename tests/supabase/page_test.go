@@ -84,15 +84,15 @@ func pageBlocks(t *testing.T) map[string]string {
 			"push": "loglineos/supabase/migrations", "advise": "db advisors", "hook": "optional/tenant_claim.sql",
 			"login": "create role logline_app", "bootstrap": "logline bootstrap", "doctor": "logline doctor",
 			"poll": "LOGLINE_SOURCE=poll logline serve", "serve": "\"$OWNER_URL\" logline serve",
-			"first": "'double'",
+			"first": "'double'", "checks": "logline verify",
 		} {
 			if strings.Contains(match[1], words) {
 				blocks[name] = match[1]
 			}
 		}
 	}
-	if len(blocks) != 9 {
-		t.Fatalf("the page has %d of the 9 steps", len(blocks))
+	if len(blocks) != 10 {
+		t.Fatalf("the page has %d of the 10 steps", len(blocks))
 	}
 	return blocks
 }
@@ -134,6 +134,7 @@ func TestTheSupabasePage(t *testing.T) {
 			} else {
 				t.Logf("the commands from the project to its first execution took %s", took.Round(time.Second))
 			}
+			u.types(blocks["checks"])
 			if way.serve == "serve" {
 				u.types(blocks["doctor"])
 			}
