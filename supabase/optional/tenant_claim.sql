@@ -1,6 +1,7 @@
--- Breaks nothing and locks nothing. Optional, and no part of the ledger: the tenant of each user in a table of
--- yours, put into each new token as the claim `tenant_id` by a custom access token hook of Supabase Auth. Without
--- it an administrator sets app_metadata.tenant_id of each user. How to install and enable: docs/supabase.md.
+-- Breaks nothing; locks auth.users for a moment, for a foreign key to it. Optional, and no part of the ledger: the
+-- tenant of each user in a table of yours, put into each new token as the claim `tenant_id` by a custom access token
+-- hook of Supabase Auth. Without it an administrator sets app_metadata.tenant_id of each user. How to install and
+-- enable: docs/supabase.md.
 --
 -- Who may write public.tenant_member chooses tenants. Clients may not even read it.
 

@@ -18,9 +18,6 @@ import (
 // patience bounds the start of `logline up`, and all commands of one page.
 const patience = 2 * time.Minute
 
-// before is what a page takes for granted: ids that it asks its reader to have.
-var before = map[string]string{}
-
 // The commands of each page do what they are for: they end with 0.
 func TestThePagesCommandsRun(t *testing.T) {
 	t.Parallel()
@@ -190,7 +187,7 @@ func (f *folder) paste(page string, blocks []block) outcome {
 	f.t.Helper()
 	var script strings.Builder
 	script.WriteString("set -Eeuo pipefail\ntrap 'echo \"$at fails\" >&2' ERR\nat=start\n. .logline/up.env\n" +
-		"export PATH=$PWD/bin:$PATH\n" + before[page])
+		"export PATH=$PWD/bin:$PATH\n")
 	for _, b := range blocks {
 		fmt.Fprintf(&script, "\nat='%s'\n", b)
 		text := strings.ReplaceAll(b.text, "127.0.0.1:8787", f.address)
