@@ -24,7 +24,7 @@ BENCH_ALONE := $(if $(QUICK),1,$(filter file,$(origin BENCH)))
 RACE := ./sidecar/config ./sidecar/engine ./sidecar/fetch ./sidecar/ledger ./sidecar/metrics ./sidecar/sign ./sidecar/span ./sidecar/tail \
 	./sidecar/turns
 
-.PHONY: help build release up test bench chaos lint gen migrate bootstrap bootstrap-kernels bootstrap-policies \
+.PHONY: help build release up test bench chaos newcomer lint gen migrate bootstrap bootstrap-kernels bootstrap-policies \
 	verify e2e compliance .needs-go .fresh
 
 help: ## list these commands
@@ -57,6 +57,9 @@ bench: .needs-go ## measure beside baselines and peers, and write docs/benchmark
 chaos: .needs-go ## break a running ledger in random ways for CHAOS_MINUTES (15), and judge it
 	@CHAOS_MINUTES='$(CHAOS_MINUTES)' go test -count=1 -v -timeout $$(( 2 * $(CHAOS_MINUTES) + 30 ))m \
 		$(TEST_FLAGS) ./tests/chaos
+
+newcomer: .needs-go ## time the way from a clone to the first own function, cold and warm (two minutes)
+	@go run ./scripts/newcomer
 
 lint: .needs-go ## check with gofmt, go vet and staticcheck
 	@echo 'lint       gofmt, go vet, staticcheck (about half a minute the first time)'
