@@ -1,13 +1,13 @@
-// Command newcomer does what somebody does who sees this project for the first time, and says how long each step
-// takes: clone, make build, make up, and the first function of README.md until its execution stands in the
-// ledger.
+// Command newcomer does what somebody does who sees this project for the first time, and says how long each
+// step takes: clone, make build, make up, and the first function of README.md until its execution stands in
+// the ledger.
 //
 //	go run ./scripts/newcomer           # twice: with an empty build cache, and with the one that this left
 //	go run ./scripts/newcomer -warm     # once, with the build cache of this machine
 //
-// It clones what is committed here, into a folder for temporary files, and removes all of it. The modules of Go
-// and Postgres are those of the machine: what they take to fetch is the network's affair. It needs git, make,
-// psql and a Postgres that `make up` finds or fetches.
+// It clones what is committed here, into a folder for temporary files, and removes all of it. The modules of
+// Go and Postgres are those of the machine: what they take to fetch is the network's affair. It needs git,
+// make, psql and a Postgres that `make up` finds or fetches.
 package main
 
 import (
@@ -104,7 +104,9 @@ func (n *newcomer) all(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("find this repository: %w", err)
 	}
-	err = n.time("git clone", func() error { return n.run(ctx, n.dir, "git", "clone", "--quiet", here, n.clone) })
+	err = n.time("git clone", func() error {
+		return n.run(ctx, n.dir, "git", "clone", "--quiet", here, n.clone)
+	})
 	if err != nil {
 		return err
 	}
@@ -181,8 +183,8 @@ var (
 	output = "{\"twice\": 42}"
 )
 
-// first is the newcomer's own function: the first block of SQL of README.md, up to where it would wait, then the
-// question behind that until it shows what the function returned.
+// first is the newcomer's own function: the first block of SQL of README.md, up to where it would wait, then
+// the question behind that until it shows what the function returned.
 func (n *newcomer) first(ctx context.Context) error {
 	page, err := os.ReadFile(filepath.Join(n.clone, "README.md"))
 	if err != nil {
