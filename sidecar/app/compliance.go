@@ -124,15 +124,13 @@ func (a *auditor) principles(governance []Finding) []tested {
 	return []tested{
 		{Principle{Name: "Ledger first",
 			Meaning: "What the system does is in the ledger: kernels, policies and rules are spans with " +
-				"versions, and " +
-				"what ran names the very versions that ran."}, a.ledgerFirst},
+				"versions, and what ran names the very versions that ran."}, a.ledgerFirst},
 		{Principle{Name: "Append-only",
 			Meaning: "Nothing that was written is changed or removed, by anybody; state moves by a next version."},
 			a.nothingChanges},
 		{Principle{Name: "Stage-0",
 			Meaning: "The one part outside the ledger is a fixed loader: it boots what the manifest " +
-				"allows, if it is " +
-				"what was hashed, and records that."}, a.fixedLoader},
+				"allows, if it is what was hashed, and records that."}, a.fixedLoader},
 		{Principle{Name: "Tenants apart",
 			Meaning: "Row level security keeps tenants and owners apart, by the verified token alone."},
 			a.tenantsApart},
@@ -146,10 +144,9 @@ func (a *auditor) principles(governance []Finding) []tested {
 			Meaning: "Each span of the system carries the hash of all that it says, chained to the version before, " +
 				"and a signature where there is a key.",
 			Later: "That the owner of the database has removed or rewritten no span can not be proved by hashes and " +
-				"signatures. The transparency log (a Merkle tree over all spans, signed checkpoints, " +
-				"anchors outside) is " +
-				"for that, and is not there yet in this version. Until then the walls are detected to have fallen " +
-				"(ledger.guard_check()), and a backup can be compared."}, a.proofs},
+				"signatures. The transparency log (a Merkle tree over all spans, signed checkpoints, anchors " +
+				"outside) is for that, and is not there yet in this version. Until then the walls are detected " +
+				"to have fallen (ledger.guard_check()), and a backup can be compared."}, a.proofs},
 	}
 }
 

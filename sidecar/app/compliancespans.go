@@ -13,12 +13,7 @@ import (
 	"github.com/loglineos/loglineos/sidecar/stage0"
 )
 
-// recentRuns is which executions are followed back.
-const (
-	recentRuns = "(select * from " + registry + " where entity_type = 'execution' and metadata ? 'run' " +
-		"order by xact desc limit 200)"
-	nothingRan = "nothing has run yet: `logline e2e` runs something"
-)
+const nothingRan = "nothing has run yet: `logline e2e` runs something"
 
 // ledgerFirst is the first principle.
 func (a *auditor) ledgerFirst(ctx context.Context) error {
@@ -49,19 +44,14 @@ func (a *auditor) ledgerFirst(ctx context.Context) error {
 	} else {
 		a.note(Fine, claim, strings.Join(kept, ", "), "")
 	}
-	return a.runs(ctx, "of the newest 200 runs each names versions that the ledger has, with the hashes of then",
-		"select count(*) from "+recentRuns+" e where not exists (select from "+registry+" f where f.id = "+
-			"(e.metadata #>> '{run,function,id}')::uuid and f.seq = (e.metadata #>> '{run,function,seq}')::int "+
-			"and f.curr_hash is not distinct from e.metadata #>> '{run,function,curr_hash}') or exists (select from "+
-			"jsonb_array_elements(e.metadata #> '{run,kernels}') k where not exists (select from "+registry+
-			" f where f.curr_hash = k ->> 'curr_hash' and f.seq = (k ->> 'seq')::int and f.tenant_id = 'system' "+
-			"and f.entity_type = 'function'))", "compare the ledger with a backup")
+	return a.runs(ctx, "of the newest 200 runs each names versions that the ledger has, with the hashes of "+
+		"then (counted: those that do not)", unknownVersionsSQL)
 }
 
 // runs asks for a number of faulty runs, where there are runs.
-func (a *auditor) runs(ctx context.Context, claim, statement, mend string) error {
-	answers, err := a.owner.Rehearse(ctx, []ledger.Step{{Statement: "select count(*) from " +
-		"" + recentRuns + " e"}})
+func (a *auditor) runs(ctx context.Context, claim, statement string) error {
+	answers, err := a.owner.Rehearse(ctx, []ledger.Step{{Statement: "select count(*) from (" + recentRunsSQL +
+		") e"}})
 	if err != nil {
 		return err
 	}
@@ -69,8 +59,8 @@ func (a *auditor) runs(ctx context.Context, claim, statement, mend string) error
 		a.note(Skipped, claim, nothingRan, "")
 		return nil
 	}
-	return a.attempts(ctx, []attempt{{claim: claim, Step: ledger.Step{Statement: statement},
-		wants: []string{"0"}, mend: mend}})
+	return a.attempts(ctx, []attempt{{claim: claim, Step: ledger.Step{Statement: flat(statement)},
+		wants: []string{"0"}, mend: "compare the ledger with a backup"}})
 }
 
 // fixedLoader is the third principle.
@@ -92,8 +82,7 @@ func (a *auditor) fixedLoader(ctx context.Context) error {
 		a.note(Skipped, claim, "the manifest switches it off (features.audit_log)", "docs/manifest.md")
 		return nil
 	}
-	statement := "select max(accepted_at) from " + registry + " where tenant_id = 'system' and entity_type = " +
-		"'boot_event'"
+	statement := flat(newestBootSQL)
 	answers, err := a.owner.Rehearse(ctx, []ledger.Step{{Statement: statement}})
 	if err != nil {
 		return err
@@ -169,26 +158,19 @@ func (a *auditor) askStage0(ctx context.Context) error {
 
 // oneForm is the fifth principle.
 func (a *auditor) oneForm(ctx context.Context) error {
-	relations := "select string_agg(relname, ', ' order by relname) from pg_class where relnamespace = " +
-		"'ledger'::regnamespace and relkind in ('r', 'p', 'm', 'f')"
-	columns := "select count(*) from pg_attribute where attrelid = '" + registry + "'::regclass and " +
-		"attnum > 0 " +
-		"and not attisdropped"
-	system := "select count(distinct entity_type) from " + registry + " where tenant_id = 'system' and " +
-		"entity_type in ('manifest', 'function', 'policy')"
 	err := a.attempts(ctx, []attempt{
-		{claim: "the ledger is one table", Step: ledger.Step{Statement: relations},
+		{claim: "the ledger is one table", Step: ledger.Step{Statement: flat(tablesSQL)},
 			wants: []string{"universal_registry"}, mend: "ledger.guard_check() names what is none of the ledger's"},
-		{claim: "it has the columns of a span", Step: ledger.Step{Statement: columns},
+		{claim: "it has the columns of a span", Step: ledger.Step{Statement: flat(columnsSQL)},
 			wants: []string{fmt.Sprint(len(span.Columns))}, mend: againMend},
-		{claim: "manifest, kernels and policies are rows of it", Step: ledger.Step{Statement: system},
+		{claim: "manifest, kernels and policies are rows of it", Step: ledger.Step{Statement: flat(systemTypesSQL)},
 			wants: []string{"3"}, mend: "run `logline bootstrap`"},
 	})
 	if err != nil {
 		return err
 	}
 	for _, entityType := range []string{"request", "execution"} {
-		seen := "select count(*) from (select from " + registry + " where entity_type = '" + entityType +
+		seen := "select count(*) from (select from ledger.universal_registry where entity_type = '" + entityType +
 			"' limit 1000) r"
 		answers, err := a.owner.Rehearse(ctx, []ledger.Step{{Statement: seen}})
 		if err != nil {
@@ -201,10 +183,8 @@ func (a *auditor) oneForm(ctx context.Context) error {
 		}
 		a.evidence = append(a.evidence, e)
 	}
-	return a.runs(ctx, "of the newest 200 runs each leads to its request, of the same owner and tenant",
-		"select count(*) from "+recentRuns+" e where not exists (select from "+registry+" q where q.id = "+
-			"e.related_to[1] and q.entity_type = 'request' and q.owner_id = e.owner_id and q.tenant_id = "+
-			"e.tenant_id)", "compare the ledger with a backup")
+	return a.runs(ctx, "of the newest 200 runs each leads to its request, of the same owner and tenant "+
+		"(counted: those that do not)", strayRunsSQL)
 }
 
 // governed is the sixth principle. findings are of the manifest in force.
@@ -226,18 +206,12 @@ func (a *auditor) governed(ctx context.Context, findings []Finding) error {
 	level := map[bool]Level{true: Fine, false: Fault}[len(allowed) > 0]
 	a.note(level, "a list says what may boot", fmt.Sprintf("%d ids: %s", len(a.manifest.AllowedBootIDs),
 		strings.Join(allowed, ", ")), "docs/manifest.md")
-	a.note(Fine, "limits are stated", fmt.Sprintf("%d executions of a tenant and %d of a user in a day, "+
-		"%d ms of "+
-		"JavaScript for a run; signatures required: %s", a.manifest.Throttle.PerTenantDailyExecLimit,
+	a.note(Fine, "limits are stated", fmt.Sprintf("a day: %d executions of a tenant, %d of a user; a "+
+		"run: %d ms "+
+		"of JavaScript; signatures required: %s", a.manifest.Throttle.PerTenantDailyExecLimit,
 		a.manifest.Throttle.PerUserDailyExecLimit, a.manifest.Policy.TimeoutMs,
 		requiredText(a.manifest.Features.SignaturesRequired)), "")
-	next := func(id span.ID) string {
-		return "insert into " + registry + " (id, seq, entity_type, who, this, owner_id, tenant_id, visibility, " +
-			"status, name, code, language, metadata) select id, seq + 1, entity_type, 'system:check', " +
-			"this, owner_id, " +
-			"tenant_id, visibility, 'active', name, code, language, metadata from " + registry + " where id = '" +
-			id.String() + "' order by seq desc limit 1"
-	}
+	next := func(id span.ID) string { return strings.ReplaceAll(flat(nextVersionSQL), "ID", id.String()) }
 	user, governor := someone("alice", "logline-check-a"), someone("grace", "logline-check-a")
 	governor["app_metadata"] = map[string]string{"tenant_id": "logline-check-a", "logline_role": "governor"}
 	refusals := []string{string(span.CodeWriter), string(span.CodeReservedID), string(span.CodeReservedWho),
@@ -249,8 +223,7 @@ func (a *auditor) governed(ctx context.Context, findings []Finding) error {
 		{claim: "nor a kernel", Step: ledger.Step{Role: "authenticated", Claims: user, Statement: next(kernel)},
 			wants: refusals, mend: againMend},
 		{claim: "nor have one of his own", Step: ledger.Step{Role: "authenticated", Claims: user,
-			Statement: "insert into " + registry + " (entity_type, this, status, metadata) values ('manifest', " +
-				"'logline.check', 'active', '{}')"}, wants: refusals, mend: againMend},
+			Statement: flat(ownManifestSQL)}, wants: refusals, mend: againMend},
 		{claim: "a backend (service_role) may not, either", Step: ledger.Step{Role: "service_role",
 			Statement: next(span.ManifestID)}, wants: refusals, mend: againMend},
 		{claim: "nor may the sidecar", Step: ledger.Step{Role: ledger.Role, Statement: next(kernel)},
@@ -279,42 +252,60 @@ func (a *auditor) proofs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	hashed, signed, counts := 0, 0, 0
+	hashed, signed, counts, others := 0, 0, 0, 0
 	var faults []string
 	for _, row := range rows {
-		name := fmt.Sprintf("%s %s version %d", row.EntityType, row.ID, row.Seq)
-		if err := row.VerifyHash(); err != nil {
-			faults = append(faults, name+" is not what was hashed")
+		fault := a.sealFault(row)
+		switch {
+		case fault != "" && !isOurs(row):
+			others++
+			continue
+		case fault != "":
+			faults = append(faults, fault)
 			continue
 		}
 		hashed++
-		if row.Signature == nil {
-			continue
+		if row.Signature != nil {
+			signed++
 		}
-		if refusal := a.head.trust.CheckPresent(row); refusal != nil {
-			faults = append(faults, name+": "+refusal.Message)
-			continue
-		}
-		signed++
 		if a.head.trust.CheckSealed(row, sign.PurposeOf(row.EntityType)) == nil {
 			counts++
 		}
 	}
+	answer := fmt.Sprintf("%d hashes hold, %d signatures hold, %d of them lead to the pinned root%s", hashed,
+		signed, counts, listedFaults(faults))
+	if others > 0 {
+		answer += fmt.Sprintf("; %d spans that clients hashed themselves do not hold, which is theirs to answer "+
+			"for", others)
+	}
 	a.evidence = append(a.evidence, Evidence{Level: map[bool]Level{true: Fine, false: Fault}[len(faults) == 0],
 		Claim: "hashes and signatures, computed anew, are those that the spans carry", As: "this program",
 		Statement: fmt.Sprintf("BLAKE3 and Ed25519 of the system's spans and the newest, %d in all", len(rows)),
-		Answer: fmt.Sprintf("%d hashes hold, %d signatures hold, %d of them lead to the pinned root%s", hashed,
-			signed, counts, listedFaults(faults)), Mend: "compare the ledger with a backup; docs/keys.md"})
+		Answer:    answer, Mend: "compare the ledger with a backup; docs/keys.md"})
 	a.seesTampering(rows)
 	a.root(rows)
-	return a.attempts(ctx, []attempt{{claim: "of the newest 100,000 spans each is chained to the " +
-		"version before it",
-		Step: ledger.Step{Statement: "select count(*) from (select * from " + registry + " order by " +
-			"xact desc limit " +
-			"100000) r join " + registry + " p on p.id = r.id and p.seq = r.seq - 1 where r.prev_hash " +
-			"is distinct from " +
-			"p.curr_hash"},
-		wants: []string{"0"}, mend: "compare the ledger with a backup"}})
+	return a.attempts(ctx, []attempt{{
+		claim: "of the newest 100,000 spans each is chained to the version before it (counted: those that are not)",
+		Step:  ledger.Step{Statement: flat(unchainedSQL)}, wants: []string{"0"},
+		mend: "compare the ledger with a backup"}})
+}
+
+// sealFault says what does not hold of the hash and the signature of row; "" where both do, or none is there.
+func (a *auditor) sealFault(row *span.Span) string {
+	name := fmt.Sprintf("%s %s version %d", row.EntityType, row.ID, row.Seq)
+	if row.VerifyHash() != nil {
+		return name + " is not what was hashed"
+	}
+	if refusal := a.head.trust.CheckPresent(row); refusal != nil {
+		return name + ": " + refusal.Message
+	}
+	return ""
+}
+
+// isOurs reports whether the system wrote row: no client may state such a who.
+func isOurs(row *span.Span) bool {
+	actor, _, _ := strings.Cut(row.Who, ":")
+	return row.TenantID == "system" || slices.Contains([]string{"kernel", "policy", "sidecar", "system"}, actor)
 }
 
 func listedFaults(faults []string) string {

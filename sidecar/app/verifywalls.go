@@ -33,17 +33,14 @@ func changes() []string {
 	}
 }
 
-// Trial is one statement that was tried and undone, and what Postgres said.
-type Trial struct {
-	As        string `json:"as"` // the role
-	Statement string `json:"statement"`
-	Answer    string `json:"answer"`
-
-	isRefused, isUntried bool
+// trial is one statement that was tried as a role and undone, and what Postgres said.
+type trial struct {
+	as, statement, answer string
+	isRefused, isUntried  bool
 }
 
 // trials are those of one role, by what became of them.
-type trials struct{ all, through, refused, untried []Trial }
+type trials struct{ all, through, refused, untried []trial }
 
 // tryChanges tries all of changes as a role ("": the login).
 func tryChanges(ctx context.Context, owner *ledger.Owner, role, login string) (tried trials, err error) {
@@ -59,17 +56,17 @@ func tryChanges(ctx context.Context, owner *ledger.Owner, role, login string) (t
 			}
 		}
 		isRefusal := answer.State == string(span.CodeAppendOnly) || answer.State == "42501"
-		trial := Trial{As: cmp.Or(role, login), Statement: statement, Answer: answer.Text(),
+		one := trial{as: cmp.Or(role, login), statement: statement, answer: answer.Text(),
 			isRefused: answer.Barred == "" && isRefusal,
 			isUntried: answer.Barred != "" || answer.State != "" && !isRefusal}
-		tried.all = append(tried.all, trial)
+		tried.all = append(tried.all, one)
 		switch {
-		case trial.isUntried:
-			tried.untried = append(tried.untried, trial)
-		case trial.isRefused:
-			tried.refused = append(tried.refused, trial)
+		case one.isUntried:
+			tried.untried = append(tried.untried, one)
+		case one.isRefused:
+			tried.refused = append(tried.refused, one)
 		default:
-			tried.through = append(tried.through, trial)
+			tried.through = append(tried.through, one)
 		}
 	}
 	return tried, nil
@@ -89,10 +86,10 @@ func (v *verifier) appendOnly(ctx context.Context) error {
 			return err
 		case len(tried.through) > 0 && hasFallen: // told already, by the wall that fell
 		case len(tried.through) > 0:
-			v.add(check, Fault, fmt.Sprintf("%s may run: %s", who, tried.through[0].Statement), againMend)
+			v.add(check, Fault, fmt.Sprintf("%s may run: %s", who, tried.through[0].statement), againMend)
 		case len(tried.untried) > 0:
-			v.add(check, Skipped, fmt.Sprintf("as %s: %s: %s", who, tried.untried[0].Statement,
-				tried.untried[0].Answer),
+			v.add(check, Skipped, fmt.Sprintf("as %s: %s: %s", who, tried.untried[0].statement,
+				tried.untried[0].answer),
 				untriedMend(tried.untried[0]))
 		case role == "" && !v.protection.IsOwner:
 			v.add(check, Skipped, fmt.Sprintf("%q is not the owner (%q is): whether the owner is refused was not "+
@@ -107,19 +104,19 @@ func (v *verifier) appendOnly(ctx context.Context) error {
 	return nil
 }
 
-func untriedMend(trial Trial) string {
-	if strings.HasPrefix(trial.Answer, "55P03") {
+func untriedMend(one trial) string {
+	if strings.HasPrefix(one.answer, "55P03") {
 		return "others hold the ledger: run it again when it is quieter"
 	}
 	return rightsMend
 }
 
 // states are the codes of refusals, each once.
-func states(refused []Trial) string {
+func states(refused []trial) string {
 	var codes []string
 	seen := map[string]bool{}
-	for _, trial := range refused {
-		code, _, _ := strings.Cut(trial.Answer, " ")
+	for _, one := range refused {
+		code, _, _ := strings.Cut(one.answer, " ")
 		if !seen[code] {
 			seen[code], codes = true, append(codes, code)
 		}

@@ -122,7 +122,7 @@ func tellPrinciple(out io.Writer, p app.Principle, isBrief bool) {
 		}
 		fmt.Fprintf(out, "            -> %s\n", plainText(e.Answer, causeWidth))
 		if e.Mend != "" && e.Level != app.Fine {
-			fmt.Fprintf(out, "            mend: %s\n", e.Mend)
+			fmt.Fprintf(out, "            mend: %s\n", plainText(e.Mend, causeWidth))
 		}
 	}
 	if p.Later != "" && !isBrief {

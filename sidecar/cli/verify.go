@@ -88,7 +88,7 @@ func tellVerification(out io.Writer, v *app.Verification) error {
 		level := fmt.Sprintf("%-8s", f.Level)
 		fmt.Fprintf(out, "%s %-*s  %s\n", color.status(level), width, f.Check, plainText(f.Cause, causeWidth))
 		if f.Mend != "" && f.Level != app.Fine {
-			fmt.Fprintf(out, "%8s %-*s  mend: %s\n", "", width, "", f.Mend)
+			fmt.Fprintf(out, "%8s %-*s  mend: %s\n", "", width, "", plainText(f.Mend, causeWidth))
 		}
 	}
 	warned := 0

@@ -251,3 +251,20 @@ func TestExampleIsFresh(t *testing.T) {
 		t.Error(".env.example is stale: run `go run ./scripts/gen`")
 	}
 }
+
+func TestTheSidecarsURLFollowsFromWhereItListens(t *testing.T) {
+	for _, c := range []struct{ url, listen, want string }{
+		{"", "", "http://127.0.0.1:8787"},
+		{"", ":9000", "http://127.0.0.1:9000"},
+		{"", "0.0.0.0:9000", "http://127.0.0.1:9000"},
+		{"", "[::]:9000", "http://127.0.0.1:9000"},
+		{"", "[fd00::1]:9000", "http://[fd00::1]:9000"},
+		{"http://leader.example:1/", "127.0.0.1:9000", "http://leader.example:1"},
+	} {
+		t.Setenv("LOGLINE_URL", c.url)
+		t.Setenv("LOGLINE_LISTEN", c.listen)
+		if got := SidecarURL(); got != c.want {
+			t.Errorf("%q, %q: got %s, want %s", c.url, c.listen, got, c.want)
+		}
+	}
+}

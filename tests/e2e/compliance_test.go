@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/loglineos/loglineos/sidecar/app"
 	"github.com/loglineos/loglineos/sidecar/span"
@@ -141,6 +142,14 @@ func TestComplianceNamesTheBrokenPrinciple(t *testing.T) {
 		if got := broken(s.comply(0, nil)); len(got) != 0 {
 			t.Fatalf("%s: after the mend %v is broken", c.name, got)
 		}
+	}
+	// What a client states as a hash is his own affair.
+	s.insert(alice, columns{"id": "019a5f0e-0000-7d6e-8c55-0d9c2f6b1a11", "seq": 0, "entity_type": "note",
+		"who": "user:alice", "this": "x", "at": time.Now(), "owner_id": "alice", "tenant_id": "acme",
+		"visibility": "private", "is_deleted": false, "curr_hash": strings.Repeat("0", 64)})
+	proofs := s.comply(0, nil).Principles[6].Evidence[0]
+	if !strings.Contains(proofs.Answer, "1 spans that clients") {
+		t.Errorf("a client's own hash: %+v", proofs)
 	}
 	s.forge("code = code || ' ' where name = 'request_worker'")
 	if got := broken(s.comply(1, nil)); !slices.Equal(got, []int{1, 7}) {
