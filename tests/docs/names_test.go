@@ -84,6 +84,19 @@ func isMade(path string) bool {
 		strings.Contains(path, "node_modules")
 }
 
+// CONTRIBUTING.md asks whoever changes something the five questions that the project was founded with.
+func TestContributingAsksItsFiveQuestions(t *testing.T) {
+	t.Parallel()
+	_, asked, _ := strings.Cut(contents(t, "CONTRIBUTING.md"), "\n## Before you open a change\n")
+	asked, _, _ = strings.Cut(asked, "\n## ")
+	questions := regexp.MustCompile(`(?ms)^\d\. .*?\?`).FindAllString(asked, -1)
+	for i, about := range []string{"append-only", "span", "killed", "tenant", "cost"} {
+		if len(questions) != 5 || !strings.Contains(questions[i], about) {
+			t.Fatalf("CONTRIBUTING.md asks %q, want five questions, the %d. about %q", questions, i+1, about)
+		}
+	}
+}
+
 var (
 	quoted = regexp.MustCompile("`([^`]+)`")
 	joined = regexp.MustCompile("[\"`] \\+\\s+[\"`]")

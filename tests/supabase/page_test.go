@@ -78,8 +78,9 @@ func (u *somebody) types(text string) string {
 func pageBlocks(t *testing.T) map[string]string {
 	t.Helper()
 	marked := regexp.MustCompile("(?ms)^```sh tested:TestTheSupabasePage\n(.*?)^```$")
-	blocks := map[string]string{}
+	blocks, count := map[string]string{}, 0
 	for _, match := range marked.FindAllStringSubmatch(read(t, filepath.Join(root, "docs/supabase.md")), -1) {
+		count++
 		for name, words := range map[string]string{
 			"push": "loglineos/supabase/migrations", "advise": "db advisors", "hook": "optional/tenant_claim.sql",
 			"login": "create role logline_app", "bootstrap": "logline bootstrap", "doctor": "logline doctor",
@@ -91,8 +92,8 @@ func pageBlocks(t *testing.T) map[string]string {
 			}
 		}
 	}
-	if len(blocks) != 10 {
-		t.Fatalf("the page has %d of the 10 steps", len(blocks))
+	if len(blocks) != 10 || count != 10 {
+		t.Fatalf("the page has %d blocks for this test, and %d of its 10 steps", count, len(blocks))
 	}
 	return blocks
 }
