@@ -11,6 +11,7 @@ import (
 	"github.com/loglineos/loglineos/sidecar/engine"
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/sandbox"
+	"github.com/loglineos/loglineos/sidecar/sign"
 	"github.com/loglineos/loglineos/sidecar/span"
 	"github.com/loglineos/loglineos/sidecar/stage0"
 )
@@ -23,6 +24,7 @@ type PolicyTry struct {
 	Judged    int // how many spans it is shown at most
 	Errors    int // after how many failures it ends
 	TrustRoot string
+	Signer    *sign.Key // nil: it is not signed
 	// Tell is called after each page of spans, with how many were read and how many it was shown.
 	Tell func(read, shown int)
 }
@@ -115,7 +117,7 @@ func (try *PolicyTry) draft(ctx context.Context, owner *ledger.Owner, actor ledg
 		for _, current := range found {
 			if current.OwnerID == policy.OwnerID && current.TenantID == policy.TenantID {
 				policy.ID, policy.Seq, policy.Metadata = current.ID, current.Seq+1, current.Metadata
-				policy.Visibility = current.Visibility
+				policy.Visibility, policy.PrevHash = current.Visibility, current.CurrHash
 				break
 			}
 		}
@@ -132,6 +134,11 @@ func (try *PolicyTry) draft(ctx context.Context, owner *ledger.Owner, actor ledg
 	if try.When != nil {
 		if policy.Metadata, err = span.SetMember(policy.Metadata, "when", try.When); err != nil {
 			return nil, fmt.Errorf("state when: %w", err)
+		}
+	}
+	if try.Signer != nil {
+		if err := sign.NewSigner(try.Signer).Seal(policy, policy.PrevHash); err != nil {
+			return nil, fmt.Errorf("sign the policy: %w", err)
 		}
 	}
 	return policy, nil

@@ -10,6 +10,7 @@ import (
 
 	"github.com/loglineos/loglineos/sidecar/app"
 	"github.com/loglineos/loglineos/sidecar/config"
+	"github.com/loglineos/loglineos/sidecar/sign"
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
@@ -44,6 +45,7 @@ cannot. What one span would lead to is not there for the next.
                      file's name, else every span
     --limit N        show it at most so many spans (1000), at most 100000
     --errors N       end after so many errors (20)
+    --sign FILE      sign it with this private key, where the manifest wants policies signed
     --quiet          print the sum alone
     --json           one object a span: {span, emits, error}; the last one is {summary}
 
@@ -60,7 +62,7 @@ Examples:
 func runPolicyTry(s signals, args []string, out, errOut io.Writer) error {
 	who := actorFlags{name: "policy try", mayBeOwner: true}
 	try := app.PolicyTry{TrustRoot: config.TrustRoot()}
-	var when string
+	var when, keyFile string
 	var isQuiet, asJSON bool
 	path, err := parseOne(who.name, policyTryHelp, args, out, func(flags *flag.FlagSet) {
 		who.define(flags)
@@ -68,6 +70,7 @@ func runPolicyTry(s signals, args []string, out, errOut io.Writer) error {
 		flags.StringVar(&when, "when", "", "")
 		flags.IntVar(&try.Judged, "limit", 1000, "")
 		flags.IntVar(&try.Errors, "errors", 20, "")
+		flags.StringVar(&keyFile, "sign", "", "")
 		flags.BoolVar(&isQuiet, "quiet", false, "")
 		flags.BoolVar(&asJSON, "json", false, "")
 	})
@@ -86,6 +89,11 @@ func runPolicyTry(s signals, args []string, out, errOut io.Writer) error {
 	}
 	if try.File, err = app.ReadFunctionFile(path); err != nil {
 		return wrongUse(who.name, "%s", err)
+	}
+	if keyFile != "" {
+		if try.Signer, err = sign.ReadKeyFile(keyFile); err != nil {
+			return err
+		}
 	}
 	url, err := who.url()
 	if err != nil {

@@ -88,9 +88,6 @@ func TestPolicyTryWritesNothing(t *testing.T) {
 			+ (select count(*)::int from pg_class)`)
 	}
 	before := state()
-	database := one[string](s, "select current_database()")
-	s.exec("alter database " + pgx.Identifier{database}.Sanitize() + " set default_transaction_read_only = on")
-
 	out, _ := s.acts(1, alice, "policy", "try", file, "--since", "24h", "--when", orders, "--json")
 	lines := triedLines(t, out)
 	got := map[string]string{}
@@ -112,6 +109,12 @@ func TestPolicyTryWritesNothing(t *testing.T) {
 	if sum := lines[len(lines)-1].Summary; sum == nil || sum.Shown != 4 || sum.Emits != 2 || sum.Errors != 1 {
 		t.Errorf("the sum is %+v", sum)
 	}
+	if after := state(); after != before {
+		t.Errorf("%d rows before, %d after", before, after)
+	}
+	// And it does not even try to.
+	database := one[string](s, "select current_database()")
+	s.exec("alter database " + pgx.Identifier{database}.Sanitize() + " set default_transaction_read_only = on")
 	out, _ = s.acts(1, alice, "policy", "try", file, "--since", "24h", "--when", orders)
 	if !strings.Contains(out, "flag_large.js:2:21: exception: TypeError") ||
 		!strings.HasSuffix(out, "4 of 4 spans of the last 24h match: 2 would be appended, 1 errors; nothing is "+
@@ -174,5 +177,33 @@ func TestPolicyTrySaysWhatThePolicyDoes(t *testing.T) {
 			!sameValue(t, line.Emits[0].Metadata, alert.Metadata) {
 			t.Errorf("it emits %+v, the policy %+v", line.Emits, alert)
 		}
+	}
+}
+
+// Where policies must be signed, one that is not fails as it would, and --sign tries it as it will be.
+func TestPolicyTryGoesByTheSignaturesThatAreRequired(t *testing.T) {
+	t.Parallel()
+	s := setupSigned(t)
+	s.keys(0, "generate", "--purpose", "policy", "--tenant", alice.tenant, "--owner", alice.sub, "--key",
+		s.file("root"), "--out", s.file("alice"))
+	s.insert(alice, columns{"entity_type": "order", "name": "one", "metadata": map[string]any{"amount": 5000}})
+	var manifest map[string]any
+	if err := json.Unmarshal([]byte(s.logline(0, "manifest")), &manifest); err != nil {
+		t.Fatal(err)
+	}
+	manifest["features"].(map[string]any)["signatures_required"] = []string{"policy", "manifest"}
+	document, err := json.Marshal(manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.save("required.json", string(document))
+	s.logline(0, "manifest", "--file", filepath.Join(s.dir, "required.json"), "--key", s.file("root"))
+	file := policyFile(t, "flag_large", flagLarge)
+	try := actingAs(alice, "policy", "try", file, "--since", "1h", "--when", orders)
+	if said := s.logline(1, try...); !strings.Contains(said, "unsigned") {
+		t.Errorf("unsigned it prints\n%s", said)
+	}
+	if said := s.logline(0, append(try, "--sign", s.file("alice"))...); !strings.Contains(said, "large one") {
+		t.Errorf("signed it prints\n%s", said)
 	}
 }
