@@ -51,6 +51,9 @@ func Rollback(ctx context.Context, owner *ledger.Owner, name string, seq *int, o
 	}
 	if id == span.ManifestID {
 		if options.IsDraft {
+			if ledger.SameContent(former, versions[0]) {
+				return &ledger.Publication{Span: versions[0]}, nil
+			}
 			wanted := *former
 			wanted.Seq = versions[0].Seq + 1
 			return &ledger.Publication{Span: &wanted, Before: versions[0], Changed: true}, nil

@@ -18,9 +18,8 @@ const e2eHelp = `Usage: logline e2e [--within D] [--tenant T] [--key FILE] [--js
 Runs the whole flow against a running system, and takes the time of each step: a user of its own appends a
 scheduled function, as PostgREST would; a request and an execution appear; the versions tell who ran what; the
 user calls the function with other input; a stranger sees nothing, and nobody may change what is there. Then
-the function is tombstoned, and nothing is left open: after a failure and Ctrl-C,
-	too. What a killed run has left
-is put away by the next one. Spans stay, as spans do: about ten in the tenant logline-e2e.
+the function is tombstoned, and nothing is left open: after a failure and Ctrl-C, too. What a killed run has
+left is put away by the next one. Spans stay, as spans do: eight in the tenant logline-e2e.
 
 The login must own the database, or be able to act as a user (set role authenticated).
 
