@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Moderated comments: run.sh [install | write TEXT | wait | feed | review | decide ID STATUS REASON | function]; install,
-# three comments and the feed without an argument.
+# Moderated comments. Without an argument: installs, writes three comments and shows the feed; or one of the commands at
+# the end.
 #
 # DATABASE_URL is the login that owns the database (`. .logline/up.env`; on Supabase the direct connection of
 # postgres). Spans are not written as that login: it takes the role and the claims of two users, as PostgREST does.
@@ -44,7 +44,11 @@ grant() {
   echo "granted: $host and OPENAI_API_KEY to comments.moderate"
 }
 
-install() { database -v provider="$provider" -f install.sql && grant; }
+install() {
+  command -v logline >/dev/null || { echo 'logline is not in PATH: export PATH=$PWD/bin:$PATH' >&2; exit 1; }
+  database -v provider="$provider" -f install.sql
+  grant
+}
 
 write() {
   as "$user" -v text="$1" <<'SQL'
@@ -92,13 +96,17 @@ SQL
 }
 
 decide() { # a person's verdict is the next version of the moderation
-  as "$ops" -v id="$1" -v status="$2" -v reason="$3" <<'SQL'
+  local decided=''
+  [[ ! $1 =~ ^[0-9a-f-]{36}$ ]] || decided=$(as "$ops" -At -v id="$1" -v status="$2" -v reason="$3" <<'SQL'
 insert into ledger.universal_registry (id, seq, entity_type, did, status, visibility, parent_id, reason, content)
 select id, seq + 1, entity_type, 'decided', :'status', visibility, parent_id, :'reason', content
 from ledger.visible_timeline
-where id = :'id' and entity_type = 'moderation' and status = 'needs_review'
+where id = :'id' and entity_type = 'moderation' and status = 'needs_review' and owner_id = :'ops'
 returning status;
 SQL
+  )
+  [ -n "$decided" ] || { echo "$1 is no moderation that needs a review: run.sh review" >&2; exit 1; }
+  echo "$decided"
 }
 
 show() {
@@ -118,8 +126,14 @@ case ${1:-both}.$# in
   wait.1) settled ;;
   feed.1) feed ;;
   review.1) review ;;
-  decide.4) decide "$2" "$3" "$4" ;;
+  decide.4)
+    [[ $3 == approved || $3 == rejected ]] || { echo "$3 is no verdict: approved or rejected" >&2; exit 2; }
+    decide "$2" "$3" "$4"
+    ;;
   function.1) function_id ;;
   both.0) install && show ;;
-  *) sed -n '2,3s/^# //p' "$0" >&2; exit 2 ;;
+  *)
+    echo 'usage: run.sh [install | write TEXT | wait | feed | review | decide ID approved|rejected REASON | function]' >&2
+    exit 2
+    ;;
 esac
