@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// Functions and policies of the examples are strictly what kernel.d.ts and globals.d.ts say, with no types of a
-// browser and none of Node.
+// Functions and policies of the examples are strictly what kernel.d.ts and globals.d.ts say, with no types of
+// a browser and none of Node.
 func TestTheExamplesAreTyped(t *testing.T) {
 	t.Parallel()
 	tsc, err := filepath.Abs(filepath.Join(root, "tests", "node", "node_modules", ".bin", "tsc"))
