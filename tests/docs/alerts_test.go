@@ -75,13 +75,14 @@ func promtool(t *testing.T) string {
 		cache = t.TempDir()
 	}
 	dir := filepath.Join(cache, "loglineos-promtool")
-	path := filepath.Join(dir, "usr", "bin", "promtool")
+	path := filepath.Join(dir, "promtool")
 	if _, err := os.Stat(path); err == nil {
 		return path
 	}
 	unpacked := t.TempDir()
 	fetch := exec.CommandContext(t.Context(), "bash", "-c",
-		`apt-get -q download prometheus && dpkg-deb -x prometheus_*.deb . && mkdir -p "$1" && cp -a usr "$1"/`,
+		`apt-get -q download prometheus && dpkg-deb -x prometheus_*.deb . && mkdir -p "$1" &&
+			cp usr/bin/promtool "$1/promtool.$$" && mv "$1/promtool.$$" "$1/promtool"`,
 		"bash", dir)
 	fetch.Dir = unpacked
 	if said, err := fetch.CombinedOutput(); err != nil {
