@@ -84,6 +84,12 @@ func TestQuotasAreExactAcrossTakeovers(t *testing.T) {
 	})
 	w.heal()
 	w.leader()
+	eventually(t, "what the last leader has asked again is blocked anew", func() bool {
+		n, err := ask[int](w, `select count(*) from ledger.universal_registry r
+			where entity_type = 'request' and tenant_id = 'globex' and status not in ('complete', 'blocked')
+				and not exists (select from ledger.universal_registry n where n.id = r.id and n.seq = r.seq + 1)`)
+		return err == nil && n == 0
+	})
 	ran := one[int](w, `select count(*) from ledger.universal_registry
 		where entity_type = 'execution' and tenant_id = 'globex'`)
 	if ran != limit {
