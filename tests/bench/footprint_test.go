@@ -15,11 +15,12 @@ import (
 	"time"
 )
 
-// BenchmarkFootprint measures what a sidecar takes: the size of the binary, the time from its start to ready,
-// and its memory and its children's: idle, and while 1,000 calls of one function, or 1,000 new functions,
-// come in each second (an open loop: they come whether it keeps up or not). The baseline of the start is a run
-// of `logline version`, which starts a child of the sandbox and speaks to no database. Memory is what Linux
-// calls the proportional set (shared pages are divided among those that share them) and the resident one.
+// BenchmarkFootprint measures what a sidecar takes: the size of the binary, the time from its start to
+// ready, and its memory and its children's: idle, and while 1,000 calls of one function, or 1,000 new
+// functions, come in each second (an open loop: they come whether it keeps up or not). The baseline of
+// the start is a run of `logline version`, which starts a child of the sandbox and speaks to no
+// database. Memory is what Linux calls the proportional set (shared pages are divided among those that
+// share them) and the resident one.
 func BenchmarkFootprint(b *testing.B) {
 	starts, seconds := scaled(10), scaled(30)
 	announce("Footprint", time.Duration(2*seconds+25)*time.Second)
