@@ -25,7 +25,7 @@ RACE := ./sidecar/config ./sidecar/engine ./sidecar/fetch ./sidecar/ledger ./sid
 	./sidecar/turns
 
 .PHONY: help build release up test bench chaos newcomer lint gen migrate bootstrap bootstrap-kernels bootstrap-policies \
-	verify e2e compliance .needs-go .fresh
+	verify e2e compliance doctor keys function policy span timeline requests schedule completion .needs-go .fresh
 
 help: ## list these commands
 	@printf 'LogLineOS. Start with: make up\n\n'
@@ -43,7 +43,7 @@ up: build ## start Postgres, ledger and sidecar here and run an example; Ctrl-C 
 	@exec bin/logline up $(UP_FLAGS)
 
 test: lint .fresh ## run everything that CI checks
-	@go run ./scripts/testrun -race '$(RACE)' -packages '$(PACKAGES)' -- -timeout 10m $(TEST_FLAGS)
+	@go run ./scripts/testrun -race '$(RACE)' -packages '$(PACKAGES)' -- -timeout 30m $(TEST_FLAGS)
 
 bench: .needs-go ## measure beside baselines and peers, and write docs/benchmarks.md (25 minutes)
 	@status=0; \
@@ -99,6 +99,34 @@ e2e: build ## run the whole flow against a running system, and put it away
 
 compliance: build ## test the seven principles; FLAGS="--html FILE" for an auditor
 	@$(CHECKED) $@ $(FLAGS)
+
+# make requests FLAGS="--status dead"; make function FLAGS="call hello --input '{}'"
+doctor: build ## say what is in the way of a sidecar here, and its mend
+	@$(CHECKED) $@ $(FLAGS)
+
+requests: build ## list requests; FLAGS="show ID", "cancel …", "redrive …"
+	@$(CHECKED) $@ $(FLAGS)
+
+function: build ## make, try, publish and call functions: FLAGS="new hello"
+	@$(CHECKED) $@ $(FLAGS)
+
+policy: build ## try a policy over past spans: FLAGS="try FILE --since 24h"
+	@$(CHECKED) $@ $(FLAGS)
+
+span: build ## append and read spans: FLAGS="history ID"
+	@$(CHECKED) $@ $(FLAGS)
+
+timeline: build ## show what happened; FLAGS=--follow goes on
+	@$(CHECKED) $@ $(FLAGS)
+
+schedule: build ## say when a schedule ticks: FLAGS="check '0 3 * * *'"
+	@$(CHECKED) $@ $(FLAGS)
+
+keys: build ## make and publish keys: FLAGS=generate
+	@$(CHECKED) $@ $(FLAGS)
+
+completion: build ## print a completion script: FLAGS=bash
+	@exec bin/logline $@ $(FLAGS)
 
 .fresh: .needs-go
 	@go run ./scripts/sqlbuild -check
