@@ -8,6 +8,8 @@ package deploy_test
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -39,20 +41,26 @@ func contents(t *testing.T, name string) string {
 	return string(text)
 }
 
-// lintProgram builds lint/ once; "" with a reason where its modules can not be had.
-var lintProgram = sync.OnceValues(func() (program, reason string) {
+// lintProgram builds lint/ once. Only where its modules can not be had (errNoModules) may a test go without.
+var lintProgram = sync.OnceValues(func() (program string, err error) {
 	dir, err := os.MkdirTemp("", "loglineos-lint-")
 	if err != nil {
-		return "", err.Error()
+		return "", err
 	}
 	program = filepath.Join(dir, "lint")
-	build := exec.Command("go", "build", "-o", program, ".")
-	build.Dir = "lint"
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", strings.TrimSpace(string(out))
+	for _, args := range [][]string{{"mod", "download"}, {"build", "-o", program, "."}} {
+		command := exec.Command("go", args...)
+		command.Dir = "lint"
+		if out, err := command.CombinedOutput(); err != nil && args[0] == "mod" {
+			return "", fmt.Errorf("%w: %s", errNoModules, out)
+		} else if err != nil {
+			return "", fmt.Errorf("build lint/: %w: %s", err, out)
+		}
 	}
-	return program, ""
+	return program, nil
 })
+
+var errNoModules = errors.New("the modules of lint/ can not be had")
 
 func TestMain(m *testing.M) {
 	code := m.Run()
@@ -65,10 +73,11 @@ func TestMain(m *testing.M) {
 // lint runs the tool of a kind of file and returns what it finds wrong.
 func lint(t *testing.T, kind string, names ...string) string {
 	t.Helper()
-	program, reason := lintProgram()
-	if program == "" {
-		t.Skipf("the tools of %s files: lint/ does not build: %s", kind, reason)
+	program, err := lintProgram()
+	if errors.Is(err, errNoModules) {
+		t.Skipf("the tools of %s files: %s", kind, err)
 	}
+	must(t, err)
 	out, err := exec.CommandContext(t.Context(), program, append([]string{kind}, names...)...).CombinedOutput()
 	if (err != nil) != (len(out) > 0) {
 		t.Fatalf("lint %s ends with %v and says %q", kind, err, out)
@@ -220,7 +229,7 @@ func TestTheImageHoldsTheReleasedBinary(t *testing.T) {
 		"-commit", commit, "-out", dir)
 	release.Dir = root
 	if out, err := release.CombinedOutput(); err != nil {
-		t.Skipf("no release for this machine: %s", out)
+		t.Fatalf("make the release for this machine: %v: %s", err, out)
 	}
 	var made struct {
 		Built []struct {

@@ -34,10 +34,11 @@ func former(t *testing.T) string {
 	if err != nil || first == "" {
 		t.Skipf("release 0.1.0 is built from the history of this repository, which this clone has not: %s", first)
 	}
-	out, err := in("../..", `git archive "$1" | tar -x -C "$2" && cd "$2" && go build -o "$2/logline" ./sidecar`,
-		first, dir)
-	if err != nil {
-		t.Skipf("release 0.1.0 does not build here: %s", out)
+	if out, err := in("../..", `git archive "$1" | tar -x -C "$2" && cd "$2" && go mod download`, first, dir); err != nil {
+		t.Skipf("the modules of release 0.1.0 cannot be had here: %s", out)
+	}
+	if out, err := in(dir, `go build -o logline ./sidecar`); err != nil {
+		t.Fatalf("release 0.1.0 does not build: %s", out)
 	}
 	program := filepath.Join(dir, "logline")
 	said := launchOf(t, program, nil, "version")
