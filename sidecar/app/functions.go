@@ -79,6 +79,11 @@ func (p *PublishFunction) find(ctx context.Context, user *ledger.User, actor led
 	if p.Name == "" {
 		p.Name = p.File.Name
 	}
+	// Two at once would each find none, and make two functions of one name.
+	key := strings.Join([]string{"publish", actor.Tenant, actor.User, p.Name}, "\x01")
+	if err := user.Alone(ctx, key); err != nil {
+		return nil, err
+	}
 	found, err := user.Named(ctx, "function", p.Name)
 	if err != nil {
 		return nil, err

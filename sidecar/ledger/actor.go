@@ -115,6 +115,14 @@ func (u *User) Versions(ctx context.Context, id span.ID) ([]*span.Span, error) {
 		where r.id = $1::text::uuid order by r.seq`, id.String())
 }
 
+// Alone waits until no other session works under key, and keeps others waiting until the transaction ends.
+func (u *User) Alone(ctx context.Context, key string) error {
+	if _, err := u.tx.Exec(ctx, "select pg_advisory_xact_lock(hashtextextended($1, 0))", key); err != nil {
+		return fmt.Errorf("wait for others who do the same: %w", err)
+	}
+	return nil
+}
+
 // Named returns the current spans of this type and name that the actor may read, the actor's own first. More
 // than ten are cut off.
 func (u *User) Named(ctx context.Context, entityType, name string) ([]*span.Span, error) {

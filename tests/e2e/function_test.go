@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -112,6 +113,28 @@ func TestPublishNeverGuessesWhichFunctionIsMeant(t *testing.T) {
 	_, said = s.acts(1, alice, "function", "publish", file, "--visibility", "public")
 	if !strings.Contains(said, "LL010") || !strings.Contains(said, "): ") {
 		t.Errorf("a refusal comes without its mend: %q", said)
+	}
+}
+
+func TestPublishesOfOneNameAtOnceMakeOneFunction(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	var all []*process
+	for i := range 6 {
+		file := filepath.Join(t.TempDir(), "same.js")
+		if err := os.WriteFile(file, []byte(fmt.Sprintf("return %d", i)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, launch(t, nil, append(actingAs(alice, "function", "publish", file),
+			"--database", s.db.URL)...))
+	}
+	for _, p := range all {
+		if p.wait() != 0 {
+			t.Errorf("one of six says %s", p.err.String())
+		}
+	}
+	if rows := s.read("name = 'same' and entity_type = 'function'"); len(rows) != 6 || rows[0].ID != rows[5].ID {
+		t.Errorf("they append %d versions", len(rows))
 	}
 }
 
