@@ -15,7 +15,7 @@ import (
 // same Postgres without the sidecar.
 func BenchmarkIdle(b *testing.B) {
 	functions, window := scaled(10_000), time.Duration(scaled(30))*time.Second
-	announce("Idle", 2*window+15*time.Second)
+	announce("Idle", 2*window+25*time.Second)
 	c := newCells(b)
 	out := newResults(b, "idle", c.server.URL("postgres"))
 	for b.Loop() {
@@ -44,7 +44,7 @@ func BenchmarkIdle(b *testing.B) {
 		s.sidecar = -1
 		look("no sidecar (baseline)")
 		a := s.attach(b, binary, s.login)
-		<-time.After(5 * time.Second) // what its start has left to do
+		<-time.After(15 * time.Second) // what its start has left to do, and until idle sessions report that
 		values := look("LogLineOS")
 		b.ReportMetric(values["sidecar_cpu_pct"]+values["children_cpu_pct"], "cpu_%")
 		b.ReportMetric(values["transactions_per_s"], "transactions/s")
