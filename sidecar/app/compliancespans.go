@@ -87,13 +87,21 @@ func (a *auditor) fixedLoader(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e := Evidence{Level: Fine, Claim: claim, As: a.protection.Login, Statement: statement,
-		Answer: "the newest boot_event is of " + answers[0].Value}
-	if answers[0].Value == "" {
-		e.Level, e.Answer = Skipped, "there is no boot_event yet: they are appended once a minute"
-	}
+	e := bootEvidence(answers[0])
+	e.Claim, e.As, e.Statement = claim, a.protection.Login, statement
 	a.evidence = append(a.evidence, e)
 	return nil
+}
+
+// bootEvidence is what the newest boot_event, or none, shows.
+func bootEvidence(answer ledger.Answer) Evidence {
+	switch {
+	case answer.State != "" || answer.Barred != "":
+		return Evidence{Level: Skipped, Answer: answer.Text(), Mend: "run it again when the ledger is quieter"}
+	case answer.Value == "":
+		return Evidence{Level: Skipped, Answer: "there is no boot_event yet: they are appended once a minute"}
+	}
+	return Evidence{Level: Fine, Answer: "the newest boot_event is of " + answer.Value}
 }
 
 // askStage0 shows this program's Stage-0, which is that of a sidecar of the same version, kernels that it
@@ -253,10 +261,13 @@ func (a *auditor) proofs(ctx context.Context) error {
 		return err
 	}
 	hashed, signed, counts, others := 0, 0, 0, 0
-	var faults []string
+	var faults, changed []string
 	for _, row := range rows {
 		fault := a.sealFault(row)
 		switch {
+		case fault != "" && !isOurs(row) && a.head.trust.CheckSealed(row, sign.PurposeOf(row.EntityType)) == nil:
+			changed = append(changed, fault)
+			continue
 		case fault != "" && !isOurs(row):
 			others++
 			continue
@@ -272,8 +283,11 @@ func (a *auditor) proofs(ctx context.Context) error {
 			counts++
 		}
 	}
-	answer := fmt.Sprintf("%d hashes hold, %d signatures hold, %d of them lead to the pinned root%s", hashed,
-		signed, counts, listedFaults(faults))
+	answer := fmt.Sprintf("%d hashes hold, %d signatures hold, %d of them lead to the pinned root", hashed,
+		signed, counts)
+	if len(faults) > 0 {
+		answer += "; " + listedFaults(faults)
+	}
 	if others > 0 {
 		answer += fmt.Sprintf("; %d spans that clients hashed themselves do not hold, which is theirs to answer "+
 			"for", others)
@@ -282,6 +296,11 @@ func (a *auditor) proofs(ctx context.Context) error {
 		Claim: "hashes and signatures, computed anew, are those that the spans carry", As: "this program",
 		Statement: fmt.Sprintf("BLAKE3 and Ed25519 of the system's spans and the newest, %d in all", len(rows)),
 		Answer:    answer, Mend: "compare the ledger with a backup; docs/keys.md"})
+	if len(changed) > 0 {
+		a.note(Warning, "what a user has signed by a key that counts is what he signed",
+			listedFaults(changed), "compare them with a backup: either they were changed past the walls, or their "+
+				"author has signed something else")
+	}
 	a.seesTampering(rows)
 	a.root(rows)
 	return a.attempts(ctx, []attempt{{
@@ -309,10 +328,7 @@ func isOurs(row *span.Span) bool {
 }
 
 func listedFaults(faults []string) string {
-	if len(faults) == 0 {
-		return ""
-	}
-	return fmt.Sprintf("; %d do not: %s", len(faults), strings.Join(faults[:min(len(faults), 5)], "; "))
+	return fmt.Sprintf("%d do not: %s", len(faults), strings.Join(faults[:min(len(faults), 5)], "; "))
 }
 
 // seesTampering changes a copy of a span, and looks whether its hash says so.

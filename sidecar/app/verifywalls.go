@@ -11,7 +11,7 @@ import (
 )
 
 // truncateTries is how often a truncate is tried that did not get its lock: others use the ledger.
-const truncateTries = 5
+const truncateTries = 2
 
 // clientRoles are the roles that come into the ledger without owning it.
 func clientRoles() []string {

@@ -37,9 +37,9 @@ type actorFlags struct {
 
 // define adds the flags; --as-owner where the command only reads.
 func (a *actorFlags) define(flags *flag.FlagSet) {
-	flags.StringVar(&a.user, "as", "", "")
-	flags.StringVar(&a.tenant, "tenant", "", "")
-	flags.StringVar(&a.database, "database", "", "")
+	stated(flags, &a.user, "as")
+	stated(flags, &a.tenant, "tenant")
+	stated(flags, &a.database, "database")
 	if a.mayBeOwner {
 		flags.BoolVar(&a.isOwner, "as-owner", false, "")
 	}
@@ -103,6 +103,9 @@ func openSession(ctx context.Context, given string) (*ledger.Owner, error) {
 		return nil, err
 	}
 	owner, err := ledger.OpenOwner(ctx, url)
+	if errors.Is(err, ledger.ErrMalformedURL) {
+		return nil, &usageError{namedAsGiven(err, given).Error()}
+	}
 	return owner, namedAsGiven(err, given)
 }
 

@@ -67,6 +67,9 @@ func (n *names) String() string { return strings.Join(*n, " ") }
 
 // Set implements flag.Value.
 func (n *names) Set(text string) error {
+	if text == "" {
+		return errors.New("it is empty: give a name")
+	}
 	*n = append(*n, text)
 	return nil
 }
@@ -78,20 +81,19 @@ func runBootstrap(s signals, args []string, out, errOut io.Writer) error {
 	ctx := s.stop
 	var keyFile string
 	c := bootstrapCall{options: app.BootstrapOptions{TrustRoot: config.TrustRoot()}}
-	owner, err := openOwner(ctx, "bootstrap", bootstrapHelp, args, out, func(flags *flag.FlagSet) {
-		flags.StringVar(&keyFile, "key", "", "")
+	url, err := parseOwner("bootstrap", bootstrapHelp, args, out, func(flags *flag.FlagSet) {
+		stated(flags, &keyFile, "key")
 		flags.BoolVar(&c.options.Kernels, "kernels", false, "")
 		flags.BoolVar(&c.options.Policies, "policies", false, "")
 		flags.BoolVar(&c.isDiff, "diff", false, "")
 		flags.BoolVar(&c.isCheck, "check", false, "")
 		flags.Var((*names)(&c.options.Over), "over", "")
-		flags.StringVar(&c.rollback, "rollback", "", "")
+		stated(flags, &c.rollback, "rollback")
 		flags.BoolVar(&c.asJSON, "json", false, "")
 	})
 	if err != nil {
 		return err
 	}
-	defer owner.Close(context.WithoutCancel(ctx))
 	if err := c.complete(); err != nil {
 		return err
 	}
@@ -102,6 +104,11 @@ func runBootstrap(s signals, args []string, out, errOut io.Writer) error {
 		}
 		c.options.Signer = sign.NewSigner(key)
 	}
+	owner, err := openSession(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer owner.Close(context.WithoutCancel(ctx))
 	changes, err := c.publish(ctx, owner)
 	if err != nil {
 		return explainRights(err)

@@ -208,6 +208,18 @@ func parseWords(name, help string, args []string, out io.Writer, define func(*fl
 	}
 }
 
+// stated defines a flag that is no flag without a value: `--tenant "$TENANT"` of a variable that is not set
+// would pass for one that was left out, and the default, of another, be taken.
+func stated(flags *flag.FlagSet, target *string, name string) {
+	flags.Func(name, "", func(text string) error {
+		if text == "" {
+			return errors.New("it is empty: give a value, or leave the flag out")
+		}
+		*target = text
+		return nil
+	})
+}
+
 // wrongUse is a usageError that says where the help is.
 func wrongUse(name, format string, args ...any) error {
 	return &usageError{fmt.Sprintf(format, args...) + "; see `logline help " + name + "`"}

@@ -2,11 +2,15 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
+	"io"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // withoutJSON are the commands that have no --json, and why.
@@ -93,6 +97,82 @@ func TestUnknownCommandsAreWrongUse(t *testing.T) {
 	}
 	if code, out, _ := call(); code != 0 || !strings.Contains(out, "logline function") {
 		t.Errorf("logline alone exits with %d and prints\n%s", code, out)
+	}
+}
+
+// A variable that is not set leaves an empty value behind: no command takes that for a flag left out.
+func TestAFlagWithoutAValueIsWrongUse(t *testing.T) {
+	t.Setenv("APP_USER_ID", "somebody")
+	t.Setenv("APP_TENANT_ID", "else")
+	t.Setenv("DATABASE_URL", nobodyThere)
+	for _, args := range [][]string{
+		{"bootstrap", "--rollback", ""}, {"bootstrap", "--key", ""}, {"bootstrap", "--over", ""},
+		{"span", "append", "{}", "--as", ""}, {"span", "append", "{}", "--tenant", ""},
+		{"span", "append", "{}", "--sign", ""}, {"timeline", "--as-owner", "--in", ""},
+		{"requests", "cancel", "--tenant", ""}, {"requests", "cancel", "--function", ""},
+		{"keys", "generate", "--tenant", ""}, {"verify", "--database", ""}, {"e2e", "--tenant", ""},
+	} {
+		if code, out, said := call(args...); code != 2 || out != "" || !strings.Contains(said, "it is empty") {
+			t.Errorf("logline %q exits with %d, prints %q, says %q", args, code, out, said)
+		}
+	}
+}
+
+// nobodyThere is the URL of no server.
+const nobodyThere = "postgres://nobody@127.0.0.1:1/none"
+
+// What is wrong with the call itself is told without a database.
+func TestWrongUseIsToldBeforeTheConnection(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{
+		{"e2e", "--within", "0s", "--database", nobodyThere},
+		{"bootstrap", "--rollback", "run_code@new", "--database", nobodyThere},
+		{"bootstrap", "--rollback", "run_code", "--kernels", "--database", nobodyThere},
+		{"compliance", "--html", t.TempDir(), "--database", nobodyThere},
+		{"verify", "--database", "postgres://%zz"},
+		{"span", "append", "{}", "--as", "a", "--tenant", "b", "--database", "postgres://host:port/x"},
+	} {
+		if code, out, said := call(args...); code != 2 || out != "" {
+			t.Errorf("logline %q exits with %d, prints %q, says %q", args, code, out, said)
+		}
+	}
+	if code, _, said := call("verify", "--database", nobodyThere); code != 1 {
+		t.Errorf("without a server verify exits with %d and says %q", code, said)
+	}
+}
+
+// A terminal or a pipe that says nothing does not keep a command from ending, and one that never ends does
+// not fill the memory.
+func TestReadingEndsWithTheWishToStopAndWithABound(t *testing.T) {
+	t.Parallel()
+	silent, mouth := io.Pipe()
+	defer mouth.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := readInput(ctx, silent)
+		ended <- err
+	}()
+	if _, err := mouth.Write([]byte("{")); err != nil { // it reads
+		t.Fatal(err)
+	}
+	stop()
+	timer := time.NewTimer(10 * time.Second)
+	defer timer.Stop()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, errStopped) {
+			t.Errorf("it ends with %v", err)
+		}
+	case <-timer.C:
+		t.Error("it reads on")
+	}
+	if raw, err := readInput(t.Context(), strings.NewReader("{}")); err != nil || string(raw) != "{}" {
+		t.Errorf("it reads %q, %v", raw, err)
+	}
+	long := strings.NewReader(strings.Repeat(" ", inputBytesMax+1))
+	if _, err := readInput(t.Context(), long); err == nil || !strings.Contains(err.Error(), "4 MiB") {
+		t.Errorf("of a document that is too long it says %v", err)
 	}
 }
 

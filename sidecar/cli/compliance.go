@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/loglineos/loglineos/sidecar/app"
 	"github.com/loglineos/loglineos/sidecar/config"
@@ -46,13 +47,24 @@ func runCompliance(s signals, args []string, out, errOut io.Writer) error {
 	var asJSON, isBrief, isStrict bool
 	options := app.VerifyOptions{TrustRoot: config.TrustRoot(), Slot: config.Slot(),
 		Publication: config.Publication()}
-	owner, err := openOwner(ctx, "compliance", complianceHelp, args, out, func(flags *flag.FlagSet) {
-		flags.StringVar(&file, "html", "", "")
+	url, err := parseOwner("compliance", complianceHelp, args, out, func(flags *flag.FlagSet) {
+		stated(flags, &file, "html")
 		flags.BoolVar(&asJSON, "json", false, "")
 		flags.BoolVar(&isBrief, "brief", false, "")
 		flags.BoolVar(&isStrict, "strict", false, "")
 		flags.StringVar(&options.URL, "url", config.SidecarURL(), "")
 	})
+	if err != nil {
+		return err
+	}
+	var page *os.File
+	if file != "" {
+		if page, err = openPage(file); err != nil {
+			return err
+		}
+		defer func() { _, _ = page.Close(), os.Remove(page.Name()) }() // both done, where it was put in place
+	}
+	owner, err := openSession(ctx, url)
 	if err != nil {
 		return err
 	}
@@ -78,7 +90,7 @@ func runCompliance(s signals, args []string, out, errOut io.Writer) error {
 			report.Server, report.Login, report.Failed, report.Unchecked)
 	}
 	if err == nil && file != "" {
-		err = writePage(file, report)
+		err = writePage(page, file, report)
 	}
 	if err == nil && !report.OK {
 		return errUnsound(report.Failed, report.Unchecked)
@@ -86,17 +98,26 @@ func runCompliance(s signals, args []string, out, errOut io.Writer) error {
 	return err
 }
 
-// writePage writes the report beside its place, and then there: a page is whole, or it is not.
-func writePage(file string, report *app.Compliance) error {
-	page, err := os.OpenFile(file+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+// openPage makes the file that becomes the page, beside it: before the tests, so that they are not made for
+// a page that can not be written. Its name is of no other's choosing.
+func openPage(file string) (*os.File, error) {
+	if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() {
+		return nil, wrongUse("compliance", "--html %q is there, and is no file", file)
+	}
+	page, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*")
 	if err != nil {
-		return fmt.Errorf("write the page: %w", err)
+		return nil, fmt.Errorf("make the page: %w", err)
 	}
+	return page, nil
+}
+
+// writePage writes the report and puts it in its place: a page is whole, or it is not.
+func writePage(page *os.File, file string, report *app.Compliance) error {
 	if err := errors.Join(report.WriteHTML(page), page.Close()); err != nil {
-		return errors.Join(err, os.Remove(file+".new"))
-	}
-	if err := os.Rename(file+".new", file); err != nil {
 		return fmt.Errorf("write the page: %w", err)
+	}
+	if err := os.Rename(page.Name(), file); err != nil {
+		return fmt.Errorf("put the page in its place: %w", err)
 	}
 	return nil
 }

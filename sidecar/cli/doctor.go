@@ -41,7 +41,7 @@ func runDoctor(s signals, args []string, out, _ io.Writer) error {
 	var database string
 	err := parse("doctor", doctorHelp, args, out, func(flags *flag.FlagSet) {
 		flags.BoolVar(&asJSON, "json", false, "")
-		flags.StringVar(&database, "database", "", "")
+		stated(flags, &database, "database")
 	})
 	if err != nil {
 		return err

@@ -42,17 +42,16 @@ func runE2E(s signals, args []string, out, errOut io.Writer) error {
 	ctx := s.stop
 	var asJSON bool
 	var keyFile string
-	options := app.E2EOptions{Slot: config.Slot()}
-	owner, err := openOwner(ctx, "e2e", e2eHelp, args, out, func(flags *flag.FlagSet) {
+	options := app.E2EOptions{Slot: config.Slot(), Tenant: app.E2ETenant}
+	url, err := parseOwner("e2e", e2eHelp, args, out, func(flags *flag.FlagSet) {
 		flags.DurationVar(&options.Within, "within", app.E2EWithin, "")
-		flags.StringVar(&options.Tenant, "tenant", app.E2ETenant, "")
-		flags.StringVar(&keyFile, "key", "", "")
+		stated(flags, &options.Tenant, "tenant")
+		stated(flags, &keyFile, "key")
 		flags.BoolVar(&asJSON, "json", false, "")
 	})
 	if err != nil {
 		return err
 	}
-	defer owner.Close(context.WithoutCancel(ctx))
 	if options.Within <= 0 || options.Within > time.Hour {
 		return &usageError{"--within wants a time such as 5s, of an hour at most; see `logline help e2e`"}
 	}
@@ -61,6 +60,11 @@ func runE2E(s signals, args []string, out, errOut io.Writer) error {
 			return err
 		}
 	}
+	owner, err := openSession(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer owner.Close(context.WithoutCancel(ctx))
 	progress := out
 	if asJSON {
 		progress = io.Discard

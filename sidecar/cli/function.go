@@ -155,7 +155,9 @@ func runFunctionDev(s signals, args []string, out, errOut io.Writer) error {
 		}
 		d.actor = ledger.Actor{User: "dev", Tenant: "dev"}
 	}
-	if _, _, err := d.read(); err != nil {
+	if _, _, err := d.read(s.stop); errors.Is(err, errStopped) {
+		return err
+	} else if err != nil {
 		return wrongUse("function dev", "%s", err)
 	}
 	if d.bench, err = app.NewWorkbench(s.stop, who.database, hosts); err != nil {
@@ -196,7 +198,7 @@ func (t *texts) Set(text string) error {
 }
 
 // read reads the function, and its input: --input, else the comment.
-func (d *devCall) read() (*app.FunctionFile, json.RawMessage, error) {
+func (d *devCall) read(ctx context.Context) (*app.FunctionFile, json.RawMessage, error) {
 	file, err := app.ReadFunctionFile(d.path)
 	if err != nil || d.input == "" {
 		if file == nil {
@@ -204,7 +206,7 @@ func (d *devCall) read() (*app.FunctionFile, json.RawMessage, error) {
 		}
 		return file, file.SampleInput, err
 	}
-	input, err := readJSON("function dev", d.input)
+	input, err := readJSON(ctx, "function dev", d.input)
 	return file, input, err
 }
 

@@ -60,7 +60,7 @@ func runFunctionPublish(s signals, args []string, out, _ io.Writer) error {
 		flags.IntVar(&p.TimeoutMs, "timeout-ms", 0, "")
 		flags.StringVar(&metadata, "metadata", "", "")
 		flags.StringVar(&input, "default-input", "", "")
-		flags.StringVar(&keyFile, "sign", "", "")
+		stated(flags, &keyFile, "sign")
 		flags.BoolVar(&p.IsTry, "try", false, "")
 		flags.BoolVar(&asJSON, "json", false, "")
 	})
@@ -75,12 +75,11 @@ func runFunctionPublish(s signals, args []string, out, _ io.Writer) error {
 	if p.File, err = readSource(path); err != nil {
 		return err
 	}
-	for given, target := range map[string]*json.RawMessage{metadata: &p.Metadata, input: &p.Input} {
-		if given != "" {
-			if *target, err = readJSON(who.name, given); err != nil {
-				return err
-			}
-		}
+	if p.Metadata, err = readStatedJSON(s.stop, who.name, metadata); err != nil {
+		return err
+	}
+	if p.Input, err = readStatedJSON(s.stop, who.name, input); err != nil {
+		return err
 	}
 	if keyFile != "" {
 		if p.Signer, err = sign.ReadKeyFile(keyFile); err != nil {
@@ -172,11 +171,9 @@ func runFunctionCall(s signals, args []string, out, errOut io.Writer) error {
 	if limit <= 0 {
 		return wrongUse(who.name, "--wait is a time such as 30s; to wait for nothing give --no-wait")
 	}
-	var input json.RawMessage
-	if given != "" {
-		if input, err = readJSON(who.name, given); err != nil {
-			return err
-		}
+	input, err := readStatedJSON(s.stop, who.name, given)
+	if err != nil {
+		return err
 	}
 	actor, owner, err := who.open(s.stop)
 	if err != nil {

@@ -118,7 +118,7 @@ func (k *keysCall) parse(help string, args []string) error {
 		"purpose": &k.purposes, "tenant": &k.tenant, "owner": &k.owner, "name": &k.title, "reason": &k.reason}
 	for name, target := range texts {
 		if strings.Contains(help, "--"+name+" ") {
-			flags.StringVar(target, name, "", "")
+			stated(flags, target, name)
 		}
 	}
 	switches := map[string]*bool{"root": &k.isRoot, "json": &k.asJSON, "from-start": &k.fromStart,

@@ -61,7 +61,7 @@ func runManifest(s signals, args []string, out, errOut io.Writer) error {
 		flags.Var(&give, "give", "")
 		flags.Var(&take, "take", "")
 		flags.StringVar(&file, "file", "", "")
-		flags.StringVar(&keyFile, "key", "", "")
+		stated(flags, &keyFile, "key")
 	})
 	if err != nil {
 		return err

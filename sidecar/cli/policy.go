@@ -70,7 +70,7 @@ func runPolicyTry(s signals, args []string, out, errOut io.Writer) error {
 		flags.StringVar(&when, "when", "", "")
 		flags.IntVar(&try.Judged, "limit", 1000, "")
 		flags.IntVar(&try.Errors, "errors", 20, "")
-		flags.StringVar(&keyFile, "sign", "", "")
+		stated(flags, &keyFile, "sign")
 		flags.BoolVar(&isQuiet, "quiet", false, "")
 		flags.BoolVar(&asJSON, "json", false, "")
 	})
@@ -82,10 +82,8 @@ func runPolicyTry(s signals, args []string, out, errOut io.Writer) error {
 	case try.Judged < 1 || try.Judged > 100_000 || try.Errors < 1:
 		return wrongUse(who.name, "--limit may be 1 to 100000, --errors 1 and more")
 	}
-	if when != "" {
-		if try.When, err = readJSON(who.name, when); err != nil {
-			return err
-		}
+	if try.When, err = readStatedJSON(s.stop, who.name, when); err != nil {
+		return err
 	}
 	if try.File, err = app.ReadFunctionFile(path); err != nil {
 		return wrongUse(who.name, "%s", err)

@@ -97,17 +97,17 @@ func (c *requestsCall) parse(args []string) error {
 	var status, function string
 	var isDead bool
 	words, err := parseWords("requests", requestsHelp, args, c.out, func(flags *flag.FlagSet) {
-		flags.StringVar(&status, "status", "", "")
+		stated(flags, &status, "status")
 		flags.BoolVar(&isDead, "dead", false, "")
-		flags.StringVar(&c.filter.Tenant, "tenant", "", "")
-		flags.StringVar(&function, "function", "", "")
+		stated(flags, &c.filter.Tenant, "tenant")
+		stated(flags, &function, "function")
 		flags.DurationVar(&c.filter.Since, "since", 0, "")
-		flags.StringVar(&c.filter.ReasonLike, "reason-like", "", "")
+		stated(flags, &c.filter.ReasonLike, "reason-like")
 		flags.IntVar(&c.limit, "limit", 50, "")
 		flags.BoolVar(&c.isSure, "yes", false, "")
 		flags.StringVar(&c.reason, "reason", "", "")
 		flags.BoolVar(&c.asJSON, "json", false, "")
-		flags.StringVar(&c.database, "database", "", "")
+		stated(flags, &c.database, "database")
 	})
 	if err != nil {
 		return err

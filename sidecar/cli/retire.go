@@ -166,24 +166,17 @@ Examples:
         logline keys sign - --next --key root.key
 `
 
-// documentBytesMax bounds what is read; the ledger takes spans of 1 MiB.
-const documentBytesMax = 4 << 20
-
-func runSign(_ context.Context, k *keysCall) error {
+func runSign(ctx context.Context, k *keysCall) error {
 	key, err := k.needSigner("the private key that signs")
 	if err != nil {
 		return err
 	}
-	input := io.Reader(os.Stdin)
-	if k.argument != "-" {
-		file, err := os.Open(k.argument)
-		if err != nil {
-			return fmt.Errorf("open the span: %w", err)
-		}
-		defer file.Close()
-		input = file
+	var raw []byte
+	if k.argument == "-" {
+		raw, err = readInput(ctx, os.Stdin)
+	} else {
+		raw, err = readInputFile(ctx, k.argument)
 	}
-	raw, err := io.ReadAll(io.LimitReader(input, documentBytesMax))
 	if err != nil {
 		return fmt.Errorf("read the span: %w", err)
 	}

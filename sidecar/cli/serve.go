@@ -97,16 +97,22 @@ Examples:
     logline migrate --again --database postgres://postgres@localhost/app
 `
 
-// openOwner parses --database and what define adds (nil: nothing), and opens the owner's session.
-func openOwner(ctx context.Context, name, help string, args []string, out io.Writer,
-	define func(*flag.FlagSet)) (*ledger.Owner, error) {
+// parseOwner parses --database, which it returns, and what define adds (nil: nothing).
+func parseOwner(name, help string, args []string, out io.Writer, define func(*flag.FlagSet)) (string, error) {
 	var url string
 	err := parse(name, help, args, out, func(flags *flag.FlagSet) {
-		flags.StringVar(&url, "database", "", "")
+		stated(flags, &url, "database")
 		if define != nil {
 			define(flags)
 		}
 	})
+	return url, err
+}
+
+// openOwner is parseOwner, and opens the owner's session: for a command whose flags need no further look.
+func openOwner(ctx context.Context, name, help string, args []string, out io.Writer,
+	define func(*flag.FlagSet)) (*ledger.Owner, error) {
+	url, err := parseOwner(name, help, args, out, define)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -68,13 +69,13 @@ func runSpanAppend(s signals, args []string, out, _ io.Writer) error {
 	var asJSON bool
 	given, err := parseOne("span append", spanAppendHelp, args, out, func(flags *flag.FlagSet) {
 		who.define(flags)
-		flags.StringVar(&keyFile, "sign", "", "")
+		stated(flags, &keyFile, "sign")
 		flags.BoolVar(&asJSON, "json", false, "")
 	})
 	if err != nil {
 		return err
 	}
-	document, err := readJSON("span append", given)
+	document, err := readJSON(s.stop, "span append", given)
 	if err != nil {
 		return err
 	}
@@ -112,16 +113,19 @@ func runSpanAppend(s signals, args []string, out, _ io.Writer) error {
 }
 
 // readJSON reads a value that is given as JSON, as @FILE, or as - for standard input.
-func readJSON(name, given string) (json.RawMessage, error) {
+func readJSON(ctx context.Context, name, given string) (json.RawMessage, error) {
 	raw := []byte(given)
 	var err error
 	switch {
 	case given == "-":
-		raw, err = io.ReadAll(os.Stdin)
+		raw, err = readInput(ctx, os.Stdin)
 	case strings.HasPrefix(given, "@"):
-		raw, err = os.ReadFile(given[1:])
+		raw, err = readInputFile(ctx, given[1:])
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, errStopped):
+		return nil, err
+	case err != nil:
 		return nil, wrongUse(name, "read the JSON: %s", err)
 	}
 	var value any
@@ -129,6 +133,55 @@ func readJSON(name, given string) (json.RawMessage, error) {
 		return nil, wrongUse(name, "%.60q is no JSON (%s): want JSON, @FILE or -", given, err)
 	}
 	return raw, nil
+}
+
+// readStatedJSON is readJSON of a flag; nil where it is not given.
+func readStatedJSON(ctx context.Context, name, given string) (json.RawMessage, error) {
+	if given == "" {
+		return nil, nil
+	}
+	return readJSON(ctx, name, given)
+}
+
+// inputBytesMax bounds what is read from a file or standard input; the ledger takes spans of 1 MiB.
+const inputBytesMax = 4 << 20
+
+// errStopped ends a command that was asked to stop while it read.
+var errStopped = errors.New("stopped while it read; nothing was done")
+
+func readInputFile(ctx context.Context, path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open the document: %w", err)
+	}
+	defer file.Close()
+	return readInput(ctx, file)
+}
+
+// readInput reads all of r, or ends with ctx: a terminal or a pipe may say nothing for long. The goroutine
+// that reads ends with the process then.
+func readInput(ctx context.Context, r io.Reader) ([]byte, error) {
+	type input struct {
+		raw []byte
+		err error
+	}
+	done := make(chan input, 1)
+	go func() {
+		raw, err := io.ReadAll(io.LimitReader(r, inputBytesMax+1))
+		done <- input{raw, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return nil, errStopped
+	case read := <-done:
+		switch {
+		case read.err != nil:
+			return nil, fmt.Errorf("read the document: %w", read.err)
+		case len(read.raw) > inputBytesMax:
+			return nil, fmt.Errorf("it has more than %d MiB; the ledger takes spans of 1 MiB", inputBytesMax>>20)
+		}
+		return read.raw, nil
+	}
 }
 
 const spanGetHelp = `Usage: logline span get ID [--seq N] [flags]

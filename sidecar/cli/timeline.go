@@ -53,7 +53,7 @@ func runTimeline(s signals, args []string, out, _ io.Writer) error {
 		flags.StringVar(&types, "type", "", "")
 		flags.StringVar(&statuses, "status", "", "")
 		flags.StringVar(&filter.Trace, "trace", "", "")
-		flags.StringVar(&filter.Tenant, "in", "", "")
+		stated(flags, &filter.Tenant, "in")
 		flags.DurationVar(&filter.Since, "since", 0, "")
 		flags.IntVar(&limit, "limit", 0, "")
 		flags.BoolVar(&isFollowed, "follow", false, "")

@@ -19,8 +19,9 @@ hold (id, code, hash, signature), do the walls stand, does a sidecar lead and it
 in use. Each line says ok, warn, fault, or skipped with what could not be checked and why, and the mend.
 
 The login should own the database (on Supabase: postgres); any other sees a part. A truncate that is tried
-holds the ledger for a millisecond, and waits for 200 ms at most. ` + "`logline doctor`" + ` looks at the way
-to the database and at the server; this at what is in it.
+holds the ledger for a millisecond; beside a long reader, such as pg_dump, it waits for 50 ms, twice at
+most, others behind it, and is skipped. ` + "`logline doctor`" + ` looks at the way to the database and at the
+server; this at what is in it.
 
     --strict         what could not be checked counts as a fault
     --json           one object: database, server, login, ledger, version, at, ok, failed, unchecked, checks

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -17,11 +18,14 @@ type Owner struct {
 	conn *pgx.Conn
 }
 
+// ErrMalformedURL says that the URL itself is wrong: no server was asked.
+var ErrMalformedURL = errors.New("want postgres://user:password@host:5432/database")
+
 // OpenOwner connects to databaseURL.
 func OpenOwner(ctx context.Context, databaseURL string) (*Owner, error) {
 	config, err := pgx.ParseConfig(databaseURL)
 	if err != nil {
-		return nil, fmt.Errorf("parse DATABASE_URL: %w", err)
+		return nil, fmt.Errorf("parse DATABASE_URL: %w; %w", err, ErrMalformedURL)
 	}
 	config.RuntimeParams["application_name"] = "logline"
 	config.RuntimeParams["timezone"], config.RuntimeParams["datestyle"] = "UTC", "ISO"

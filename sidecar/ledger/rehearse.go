@@ -14,8 +14,9 @@ import (
 )
 
 // rehearsalLimits keep a rehearsal from holding up others: truncate takes its lock before any trigger can
-// refuse it, and who waits for it waits in front of everybody.
-const rehearsalLimits = "set local lock_timeout = '200ms'; set local statement_timeout = '20s'"
+// refuse it, and who waits for it waits in front of everybody. So it waits for less than the lock_timeout of
+// the sidecar's pool.
+const rehearsalLimits = "set local lock_timeout = '50ms'; set local statement_timeout = '20s'"
 
 // Step is one statement of a rehearsal.
 type Step struct {

@@ -41,12 +41,16 @@ security invoker
 set search_path = ''
 as $$
 declare
+    v_user_id text := event ->> 'user_id';
     v_member public.tenant_member;
 begin
+    if v_user_id is null or v_user_id !~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
+        return event;
+    end if;
     select m.*
     into v_member
     from public.tenant_member as m
-    where m.user_id::text = lower(event ->> 'user_id');
+    where m.user_id = v_user_id::uuid;
     if not found then
         return event;
     end if;

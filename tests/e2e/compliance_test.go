@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -110,7 +111,12 @@ func TestComplianceNamesTheBrokenPrinciple(t *testing.T) {
 		report.Principles[2].Level != app.Skipped {
 		t.Errorf("without a sidecar %v is broken, and %d could not be tested", broken(report), report.Unchecked)
 	}
-	s.comply(1, nil, "--strict")
+	page := filepath.Join(t.TempDir(), "page.html")
+	s.comply(1, nil, "--strict", "--html", page)
+	if raw, err := os.ReadFile(page); err != nil || strings.Contains(string(raw), "have failed") ||
+		!strings.Contains(string(raw), "all was to be tested") {
+		t.Errorf("where nothing has failed, and not all was tested, the page says otherwise, %v", err)
+	}
 	const table = "alter table ledger.universal_registry "
 	for _, c := range []struct {
 		name, spoil string
@@ -161,5 +167,51 @@ func TestComplianceNamesTheBrokenPrinciple(t *testing.T) {
 	s.publish(version)
 	if got := broken(s.comply(1, nil)); !slices.Equal(got, []int{6}) {
 		t.Errorf("without a manifest in force broken is %v", got)
+	}
+}
+
+// A span that somebody signed with a key that counts, and that says something else now, is named. What is not
+// signed by such a key stays its author's affair.
+func TestComplianceNamesASignedSpanThatWasChanged(t *testing.T) {
+	t.Parallel()
+	s := setupSigned(t)
+	c := s.signed("root", columns{"entity_type": "function", "status": "active", "name": "mine",
+		"language": "javascript", "code": "return 1", "visibility": "private"}, alice)
+	id := s.insert(alice, c).ID.String()
+	env := []string{"LOGLINE_TRUST_ROOT=" + s.root}
+	if p := s.comply(0, env).Principles[6]; p.Level != app.Fine {
+		t.Fatalf("before the change principle 7 is %s: %+v", p.Level, p.Evidence)
+	}
+	s.forge("code = 'return 2' where id = '" + id + "'")
+	p := s.comply(0, env).Principles[6]
+	isNamed := slices.ContainsFunc(p.Evidence, func(e app.Evidence) bool {
+		return e.Level == app.Warning && strings.Contains(e.Answer, id)
+	})
+	if p.Level != app.Warning || !isNamed {
+		t.Errorf("principle 7 is %s: %+v", p.Level, p.Evidence)
+	}
+}
+
+// The page is no file that somebody has laid in its way, and where it can not be written no test is made.
+func TestThePageOfComplianceGoesWhereItIsToldAndNowhereElse(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	dir := t.TempDir()
+	page, other := filepath.Join(dir, "page.html"), filepath.Join(dir, "other")
+	if err := errors.Join(os.WriteFile(other, []byte("mine"), 0o600), os.Symlink(other, page+".new")); err != nil {
+		t.Fatal(err)
+	}
+	s.comply(0, nil, "--html", page)
+	if raw, err := os.ReadFile(other); err != nil || string(raw) != "mine" {
+		t.Errorf("it has written through a link: %d bytes, %v", len(raw), err)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(left) != 3 {
+		t.Errorf("it has left %v, %v", left, err)
+	}
+	for path, code := range map[string]int{filepath.Join(dir, "nowhere", "page.html"): 1, dir: 2} {
+		p := launch(t, nil, "compliance", "--html", path, "--database", s.db.URL)
+		if got := p.wait(); got != code || p.out.String() != "" {
+			t.Errorf("--html %s exits with %d, want %d, and prints %s", path, got, code, p.out.String())
+		}
 	}
 }

@@ -138,6 +138,22 @@ func TestPublishesOfOneNameAtOnceMakeOneFunction(t *testing.T) {
 	}
 }
 
+// Two flags of the same words are two flags.
+func TestPublishKeepsMetadataAndInputApart(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	file := filepath.Join(t.TempDir(), "apart.js")
+	if err := os.WriteFile(file, []byte("return 1"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const same = `{"a": 1}`
+	s.acts(0, alice, "function", "publish", file, "--metadata", same, "--default-input", same)
+	row := s.read("name = 'apart'")[0]
+	if !strings.Contains(string(row.Metadata), `"a"`) || row.Input == nil {
+		t.Errorf("the metadata is %s, the input %s", row.Metadata, row.Input)
+	}
+}
+
 func TestACallThatFailsExitsWithOneAndSaysWhere(t *testing.T) {
 	t.Parallel()
 	s := setup(t)

@@ -1,11 +1,14 @@
 package e2e_test
 
 import (
+	"context"
 	"encoding/json"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/loglineos/loglineos/sidecar/app"
 	"github.com/loglineos/loglineos/sidecar/span"
@@ -267,5 +270,37 @@ func TestVerifyTriesAndDoesNotAskAlone(t *testing.T) {
 	failedStep(t, s.endToEnd(1), "refusals", "select count(*)", "logline verify")
 	if n := s.unclosed(); n != 0 {
 		t.Errorf("%d are open", n)
+	}
+}
+
+// Beside a long reader the truncate that is tried waits, and who comes meanwhile waits behind it: for less
+// than the lock_timeout of the sidecar's pool (and some room for a busy machine), and the truncate is told as untried.
+func TestVerifyHoldsNobodyUpBesideALongReader(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	reader, err := s.owner.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = reader.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err := reader.Exec(t.Context(), "lock table ledger.universal_registry in access share mode"); err != nil {
+		t.Fatal(err)
+	}
+	p := launch(t, nil, "verify", "--json", "--database", s.db.URL)
+	calls := 0
+	for ; !p.hasEnded(); calls++ {
+		err := pgx.BeginFunc(t.Context(), s.owner, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(t.Context(), "set local lock_timeout = '180ms'"); err != nil {
+				return err
+			}
+			_, err := tx.Exec(t.Context(), "select from ledger.universal_registry limit 1")
+			return err
+		})
+		if err != nil {
+			t.Fatalf("beside verify, call %d: %v", calls, err)
+		}
+	}
+	if said := p.out.String(); !strings.Contains(said, "others hold the ledger") || calls < 10 {
+		t.Errorf("in %d calls it has not waited for the reader:\n%s", calls, said)
 	}
 }
