@@ -213,7 +213,7 @@ func (d *devCall) read(ctx context.Context) (*app.FunctionFile, json.RawMessage,
 
 // run runs the function once and prints what it gave.
 func (d *devCall) run(ctx context.Context) (isGood bool, err error) {
-	file, input, err := d.read()
+	file, input, err := d.read(ctx)
 	if err != nil {
 		return false, err
 	}

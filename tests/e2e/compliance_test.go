@@ -198,7 +198,8 @@ func TestThePageOfComplianceGoesWhereItIsToldAndNowhereElse(t *testing.T) {
 	s := setup(t)
 	dir := t.TempDir()
 	page, other := filepath.Join(dir, "page.html"), filepath.Join(dir, "other")
-	if err := errors.Join(os.WriteFile(other, []byte("mine"), 0o600), os.Symlink(other, page+".new")); err != nil {
+	err := errors.Join(os.WriteFile(other, []byte("mine"), 0o600), os.Symlink(other, page+".new"))
+	if err != nil {
 		t.Fatal(err)
 	}
 	s.comply(0, nil, "--html", page)

@@ -274,7 +274,8 @@ func TestVerifyTriesAndDoesNotAskAlone(t *testing.T) {
 }
 
 // Beside a long reader the truncate that is tried waits, and who comes meanwhile waits behind it: for less
-// than the lock_timeout of the sidecar's pool (and some room for a busy machine), and the truncate is told as untried.
+// than the lock_timeout of the sidecar's pool (and some room for a busy
+// machine), and the truncate is told as untried.
 func TestVerifyHoldsNobodyUpBesideALongReader(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
@@ -283,7 +284,8 @@ func TestVerifyHoldsNobodyUpBesideALongReader(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = reader.Rollback(context.WithoutCancel(t.Context())) }()
-	if _, err := reader.Exec(t.Context(), "lock table ledger.universal_registry in access share mode"); err != nil {
+	_, err = reader.Exec(t.Context(), "lock table ledger.universal_registry in access share mode")
+	if err != nil {
 		t.Fatal(err)
 	}
 	p := launch(t, nil, "verify", "--json", "--database", s.db.URL)
