@@ -170,12 +170,14 @@ func runSign(ctx context.Context, k *keysCall) error {
 	if err != nil {
 		return err
 	}
-	var raw []byte
-	if k.argument == "-" {
-		raw, err = readInput(ctx, os.Stdin)
-	} else {
-		raw, err = readInputFile(ctx, k.argument)
+	input := os.Stdin
+	if k.argument != "-" {
+		if input, err = os.Open(k.argument); err != nil {
+			return fmt.Errorf("open the span: %w", err)
+		}
+		defer input.Close()
 	}
+	raw, err := readInput(ctx, input)
 	if err != nil {
 		return fmt.Errorf("read the span: %w", err)
 	}
