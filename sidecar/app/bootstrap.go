@@ -88,8 +88,8 @@ func Bootstrap(ctx context.Context, owner *ledger.Owner, options BootstrapOption
 		}
 		want = append(want, &first)
 	}
-	published, err := owner.PublishSealed(ctx, want, ledger.Rules{Seal: options.Signer.Seal, Stands: stands,
-		Foreign: func(versions []*span.Span) error { return foreign(head.trust, versions, options) },
+	published, err := owner.PublishSealed(ctx, want, ledger.Rules{Seal: sealing(head, options), Stands: stands,
+		Foreign: func(versions []*span.Span) error { return foreign(head, versions, options) },
 		Over:    func(id span.ID) bool { return slices.Contains(over, id) }, IsDraft: options.IsDraft})
 	switch {
 	case err != nil || !options.isEverything():
@@ -159,9 +159,10 @@ func (e *NameError) Error() string {
 	return fmt.Sprintf("there is no %q here; there are %s", e.Name, strings.Join(e.Known, ", "))
 }
 
-// mayBootstrap refuses to publish what Stage-0 would refuse. A draft needs no key.
+// mayBootstrap refuses a key whose signature would not count. That there is none is no fault before something
+// is to be published: a start without the key, as Compose's, must not fail for what stands already.
 func mayBootstrap(head *manifestHead, options BootstrapOptions) error {
-	if options.IsDraft && !options.Signer.Signs() {
+	if !options.Signer.Signs() {
 		return nil
 	}
 	var purposes []sign.Purpose
@@ -177,11 +178,31 @@ func mayBootstrap(head *manifestHead, options BootstrapOptions) error {
 	return maySign(head, options, purposes...)
 }
 
+// lacksKey reports whether Stage-0 would refuse what options publish of this type, for want of a signature. A
+// draft needs none.
+func lacksKey(head *manifestHead, options BootstrapOptions, entityType string) bool {
+	return !options.IsDraft && !options.Signer.Signs() &&
+		(head.requires("function") || head.requires(entityType))
+}
+
+// errNoKey says that nothing may be published unsigned.
+var errNoKey = errors.New("the manifest requires signatures: give --key FILE with the root key, or one with " +
+	"the purposes function, policy and manifest")
+
+// sealing seals what is to be published; without a key that it needs, it refuses.
+func sealing(head *manifestHead, options BootstrapOptions) ledger.Sealer {
+	return func(row *span.Span, previous *string) error {
+		if lacksKey(head, options, row.EntityType) {
+			return fmt.Errorf("%s has changed: %w", *row.Name, errNoKey)
+		}
+		return options.Signer.Seal(row, previous)
+	}
+}
+
 // maySign refuses a signature that is missing or would not count.
 func maySign(head *manifestHead, options BootstrapOptions, purposes ...sign.Purpose) error {
 	if !options.Signer.Signs() && head.requires("function") {
-		return errors.New("the manifest requires signatures: give --key FILE with the root key, or one with the " +
-			"purposes function, policy and manifest")
+		return errNoKey
 	}
 	if !options.Signer.Signs() || options.TrustRoot == "" {
 		return nil
@@ -208,11 +229,12 @@ func standsSigned(trust *sign.Trust, row *span.Span, signer *sign.Signer, root s
 
 // foreign says why the newest version is not bootstrap's, though it says so: what a governor states as who
 // proves nothing. Once the root, or the key that bootstrap has now, has signed a version, an unsigned one is
-// another's; and without that key bootstrap puts nothing over a signed one.
-func foreign(trust *sign.Trust, versions []*span.Span, options BootstrapOptions) error {
+// another's; and without that key bootstrap puts nothing over a signed one: it keeps it, or refuses where
+// signatures are required.
+func foreign(head *manifestHead, versions []*span.Span, options BootstrapOptions) error {
 	signed := slices.IndexFunc(versions, func(row *span.Span) bool {
 		if row.Signature == nil || row.PublicKey == nil || row.SigAlg == nil || *row.SigAlg != sign.Algorithm ||
-			row.VerifyHash() != nil || trust.CheckPresent(row) != nil {
+			row.VerifyHash() != nil || head.trust.CheckPresent(row) != nil {
 			return false
 		}
 		public, err := hex.DecodeString(*row.PublicKey)
@@ -223,6 +245,8 @@ func foreign(trust *sign.Trust, versions []*span.Span, options BootstrapOptions)
 	case signed > 0:
 		return fmt.Errorf("somebody else wrote it: version %d is signed by bootstrap's key, and this one is not",
 			versions[signed].Seq)
+	case lacksKey(head, options, versions[0].EntityType):
+		return nil // refused when it is sealed
 	case signed == 0 && !options.Signer.Signs() && !options.IsDraft: // a draft takes it that a key will be there
 		return errors.New("it is signed: to publish another one, run `logline bootstrap --key FILE`")
 	}

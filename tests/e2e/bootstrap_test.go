@@ -81,6 +81,41 @@ func TestBootstrapShowsWhatWouldChangeAndChangesNothing(t *testing.T) {
 	s.bootstrapped(0, "--check", "--key", s.file("root"))
 }
 
+// A start runs bootstrap, and has no key: it must not fail for want of one where nothing has changed.
+func TestBootstrapWantsAKeyOnlyForWhatItPublishes(t *testing.T) {
+	t.Parallel()
+	s := setupSigned(t)
+	s.require("root", true)
+	root := s.root
+	before := s.rows()
+	for _, s.root = range []string{root, ""} { // Compose may pin none
+		for name, change := range s.bootstrapped(0) {
+			if change.State != app.Unchanged && name != "kernel_manifest" {
+				t.Errorf("with the root %q, %s is %+v", s.root, name, change)
+			}
+		}
+	}
+	s.root = root
+	s.edit(span.RunCodeID, "system:bootstrap", "export default async function main(ctx) { return 'old'; }\n")
+	for _, s.root = range []string{root, ""} {
+		for _, args := range [][]string{{"bootstrap"}, {"bootstrap", "--kernels"}} {
+			if said := s.logline(1, args...); !strings.Contains(said, "--key FILE") ||
+				!strings.Contains(said, "run_code") {
+				t.Errorf("with the root %q and a changed kernel it says %s", s.root, said)
+			}
+		}
+		s.bootstrapped(0, "--policies")
+		s.bootstrapped(0, "--diff")
+	}
+	s.root = root
+	if after := s.rows(); after != before+1 { // the edit of above
+		t.Errorf("%d rows, want %d", after, before+1)
+	}
+	s.logline(1, "bootstrap", "--key", s.file("sidecar")) // of another purpose
+	s.bootstrapped(0, "--key", s.file("root"))
+	s.bootstrapped(0)
+}
+
 func TestBootstrapPublishesKernelsAndPoliciesApart(t *testing.T) {
 	t.Parallel()
 	s := setupSigned(t)
