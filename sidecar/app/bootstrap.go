@@ -186,8 +186,8 @@ func lacksKey(head *manifestHead, options BootstrapOptions, entityType string) b
 }
 
 // errNoKey says that nothing may be published unsigned.
-var errNoKey = errors.New("the manifest requires signatures: give --key FILE with the root key, or one with " +
-	"the purposes function, policy and manifest")
+var errNoKey = errors.New("the manifest requires signatures: give --key FILE with the root key, or one " +
+	"with the purposes function, policy and manifest")
 
 // sealing seals what is to be published; without a key that it needs, it refuses.
 func sealing(head *manifestHead, options BootstrapOptions) ledger.Sealer {

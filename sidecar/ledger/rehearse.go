@@ -179,12 +179,19 @@ func (o *Owner) Whereabouts(ctx context.Context) (Whereabouts, error) {
 // Examination looks at the server by the same session.
 func (o *Owner) Examination() *Examination { return &Examination{o.conn} }
 
-// Left returns the functions of a tenant with this name that stand, and were accepted longer ago than age.
-func (o *Owner) Left(ctx context.Context, tenant, name string, age time.Duration) ([]*span.Span, error) {
+// DeadlineForm is how LeftBy wants a deadline, in UTC: as text it has the order of times.
+const DeadlineForm = "2006-01-02T15:04:05Z"
+
+// LeftBy returns the functions of a tenant with this name that stand past the deadline which each states in
+// metadata under this key, and whose owner is of the form that tests give their users: an own trace, with the
+// same name as the owner. What a real user calls the same is not among them.
+func (o *Owner) LeftBy(ctx context.Context, tenant, name, key string) ([]*span.Span, error) {
 	return querySpans(ctx, o.conn, `select `+selectList+` from ledger.visible_timeline r
 		where r.tenant_id = $1 and r.entity_type = 'function' and r.name = $2
-			and r.accepted_at < clock_timestamp() - make_interval(secs => $3)
-		order by r.at limit 100`, tenant, name, age.Seconds())
+			and r.owner_id = r.trace_id and r.owner_id ~ '^e2e-[0-9a-f]{16}$'
+			and (r.metadata #>> array[$3::text, 'deadline']) collate "C"
+				< to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+		order by r.at limit 100`, tenant, name, key)
 }
 
 // NewestHashed reads every version of the system's manifest, kernels, policies and keys, and the newest spans

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/loglineos/loglineos/sidecar/app"
+	"github.com/loglineos/loglineos/sidecar/span"
 )
 
 // endToEnd runs `logline e2e --json` as the owner.
@@ -128,9 +129,70 @@ func TestEndToEndCleansUpAfterFailureInterruptAndKill(t *testing.T) {
 	}
 	freeze(syscall.SIGCONT)
 	sidecar.awaitReady()
+	// However old it is: another one may run until its deadline.
 	s.forge("accepted_at = accepted_at - interval '2 minutes' where tenant_id = 'logline-e2e'")
+	if report := s.endToEnd(0); report.Steps[0].Step == "sweep" || s.unclosed() == 0 {
+		t.Errorf("it sweeps what another one may run: %+v", report.Steps)
+	}
+	s.pastDeadline("tenant_id = 'logline-e2e'")
 	if report := s.endToEnd(0); report.Steps[0].Step != "sweep" {
 		t.Errorf("it sweeps nothing: %+v", report.Steps)
 	}
 	eventually(t, "what the frozen sidecar has seen late ends", func() bool { return s.unclosed() == 0 })
+}
+
+// pastDeadline makes runs of the test ones that were killed long ago.
+func (s *system) pastDeadline(where string) {
+	s.t.Helper()
+	s.forge(`metadata = jsonb_set(metadata, '{logline_e2e,deadline}', '"2020-02-02T02:02:02Z"')
+		where metadata ? 'logline_e2e' and not is_deleted and ` + where)
+}
+
+// The tenant is a real one: what its users call as the test calls its own, and what they put into a trace of the
+// test, is theirs.
+func TestEndToEndTouchesNothingOfRealUsers(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.serve()
+	killed := user{"e2e-0123456789abcdef", "acme"}
+	mark := columns{"logline_e2e": columns{"deadline": "2020-02-02T02:02:02Z"}}
+	function := columns{"entity_type": "function", "status": "active", "language": "javascript",
+		"code": "return 1", "visibility": "tenant", "name": "logline-e2e", "metadata": mark}
+	own := s.insert(alice, with(function, columns{"trace_id": "alices"}))
+	named := s.insert(alice, with(function, columns{"trace_id": "alice"})) // as her user id is
+	payroll := s.insert(alice, with(function, columns{"trace_id": "alices", "name": "payroll"}))
+	guest := s.insert(carol, with(function, columns{"trace_id": killed.sub}))
+	other := s.insert(killed, with(function, columns{"trace_id": killed.sub, "name": "payroll"}))
+	left := s.insert(killed, with(function, columns{"trace_id": killed.sub}))
+	later := s.insert(alice, columns{"entity_type": "request", "status": "scheduled", "parent_id": payroll.ID,
+		"trace_id": "alices", "scheduled_at": "2999-01-01T00:00:00Z"})
+	s.forge("accepted_at = accepted_at - interval '1 day' where tenant_id = 'acme'")
+
+	report := s.endToEnd(0, "--tenant", "acme", "--within", "60s")
+	if report.Steps[0].Step != "sweep" || report.Steps[0].Level != app.Fine {
+		t.Errorf("it begins with %+v", report.Steps[0])
+	}
+	if !s.latest(left.ID).IsDeleted {
+		t.Error("what a killed run has left stands")
+	}
+	for name, key := range map[string]span.Key{"alice's function of that name": own, "alice's payroll": payroll,
+		"alice's of a trace with her name": named, "carol's of the test's trace": guest,
+		"another one of the killed user": other, "alice's request": later} {
+		if newest := s.latest(key.ID); newest.Seq != 0 {
+			t.Errorf("%s got version %d, %s", name, newest.Seq, newest.StatusText())
+		}
+	}
+
+	// What can not be put away is said, and the system is judged all the same.
+	s.exec(`create function public.refuse() returns trigger language plpgsql as
+		$$ begin raise exception 'not this one'; end $$`)
+	s.exec(`create trigger z_refuse before insert on ledger.universal_registry for each row
+		when (new.is_deleted and new.owner_id = 'e2e-fedcba9876543210') execute function public.refuse()`)
+	stubborn := user{"e2e-fedcba9876543210", "acme"}
+	s.insert(stubborn, with(function, columns{"trace_id": stubborn.sub}))
+	report = s.endToEnd(0, "--tenant", "acme", "--within", "60s")
+	if step := report.Steps[0]; !report.OK || step.Step != "sweep" || step.Level != app.Warning ||
+		!strings.Contains(step.Found, "not this one") {
+		t.Errorf("a sweep that fails: %+v", report)
+	}
 }
