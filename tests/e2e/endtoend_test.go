@@ -148,8 +148,8 @@ func (s *system) pastDeadline(where string) {
 		where metadata ? 'logline_e2e' and not is_deleted and ` + where)
 }
 
-// The tenant is a real one: what its users call as the test calls its own, and what they put into a trace of the
-// test, is theirs.
+// The tenant is a real one: what its users call as the test calls its own, and what they put into a trace of
+// the test, is theirs.
 func TestEndToEndTouchesNothingOfRealUsers(t *testing.T) {
 	t.Parallel()
 	s := setup(t)

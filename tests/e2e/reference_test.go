@@ -24,7 +24,7 @@ func TestTheRowsOfTheReferenceImplementationComeAlong(t *testing.T) {
 		t.Fatalf("migrate exits with %d: %s", p.code(), p.err.String())
 	}
 	taken := launchOf(t, psql, nil, "-qAt", "-f", "../../scripts/deploy/from_reference.sql", s.db.URL)
-	if taken.wait() != 0 || taken.out.String() != "8|6|1\n" {
+	if taken.wait() != 0 || taken.out.String() != "16|12|4|4|3|3|6\n" {
 		t.Fatalf("from_reference.sql exits with %d: %s%s", taken.code(), taken.out.String(), taken.err.String())
 	}
 	s.bootstrap()
@@ -52,4 +52,58 @@ func TestTheRowsOfTheReferenceImplementationComeAlong(t *testing.T) {
 		t.Error("what was nobody's is everybody's")
 	}
 	checkChains(t, s)
+	s.plantedHasNoPower()
+}
+
+// plantedHasNoPower fails where a row of the reference implementation acts here. There everybody could state
+// owner, tenant, type and visibility.
+func (s *system) plantedHasNoPower() {
+	t := s.t
+	t.Helper()
+	const imported = "id::text like 'f0000000-%' and "
+	for what, where := range map[string]string{
+		"of the system":     "(owner_id = 'system' or tenant_id = 'system')",
+		"public":            "visibility = 'public'",
+		"a policy in force": "entity_type = 'policy' and status is distinct from 'draft'",
+		"planted, in force": "name = 'planted' and status in ('active', 'scheduled')",
+		"planted, shown":    "name = 'planted' and (visibility <> 'private' or owner_id <> 'unknown')",
+		"a key":             "entity_type = 'key'",
+		"recurring":         "metadata ? 'schedule'",
+		"the engine's":      "metadata ? 'engine'",
+		"an emission's id":  "id::text like '%-8000-a000-%'",
+	} {
+		if found := s.read(imported + where); len(found) != 0 {
+			t.Errorf("what came along is %s: %+v", what, found[0])
+		}
+	}
+	recurring := s.read("name = 'recurring'")
+	if len(recurring) != 1 || recurring[0].StatusText() != "active" {
+		t.Fatalf("an honest function came along as %+v", recurring)
+	}
+	sameJSON(t, recurring[0].Metadata, `{"mine": 1, "reference": {"seq": 0,
+		"metadata": {"mine": 1, "schedule": {"cron": "* * * * *"}}}}`)
+
+	// Policies of today see what the planted ones would have seen.
+	today := columns{"entity_type": "policy", "status": "active", "name": "of today", "language": "javascript",
+		"code":     `function on() { return [{ emit_span: { entity_type: "alert", name: "of today" } }]; }`,
+		"metadata": columns{"when": columns{"entity_type": "note"}}}
+	s.insert(alice, today)
+	s.exec(`insert into ledger.universal_registry
+			(entity_type, status, name, language, code, metadata, owner_id, tenant_id, who)
+		select entity_type, status, name, language, code, metadata, 'system', 'system', 'system:e2e'
+		from ledger.universal_registry where name = 'of today'`)
+	s.insert(alice, columns{"entity_type": "note", "name": "seen by policies"})
+	eventually(t, "both policies of today have seen the note", func() bool {
+		return len(s.read("name = 'of today' and entity_type = 'alert'")) == 2
+	})
+	if alerts := s.read("entity_type = 'alert' and name in ('planted', 'lent')"); len(alerts) != 0 {
+		t.Errorf("a planted policy acts: %+v", alerts[0])
+	}
+	// Who has read his policy puts it in force.
+	s.insert(alice, with(today, columns{"id": "f0000000-0000-4000-a000-000000000002", "seq": 2, "name": "lent",
+		"code": `function on() { return [{ emit_span: { entity_type: "alert", name: "lent" } }]; }`}))
+	s.insert(alice, columns{"entity_type": "note", "name": "seen by hers"})
+	eventually(t, "her policy is in force", func() bool {
+		return len(s.read("name = 'lent' and entity_type = 'alert'")) == 1
+	})
 }

@@ -27,3 +27,24 @@ insert into ledger.universal_registry (id, seq, entity_type, who, did, this, own
     null, 'gone', null, null, null, null, null, true, null, null, null, '2025-03-05'),
 ('a0000000-0000-4000-a000-000000000005', 0, 'note', 'edge:api', null, 'note', null, null, 'public',
     null, 'of nobody', null, null, null, null, null, false, null, null, null, '2099-01-01');
+-- What somebody planted there, whose API let everybody state all of it; and what looks like it, and is honest.
+insert into ledger.universal_registry (id, seq, entity_type, who, did, this, owner_id, tenant_id, visibility, status,
+    name, code, language, metadata, at) values
+('f0000000-0000-4000-a000-000000000001', 0, 'policy', 'system:bootstrap', 'defined', 'policy', 'system', 'system', 'public',
+    'active', 'planted', 'function on(span) { return [{ emit_span: { entity_type: "alert", name: "planted" } }]; }',
+    'javascript', '{"when": {"entity_type": "note"}}', '2025-03-04'),
+('f0000000-0000-4000-a000-000000000002', 0, 'policy', 'user:bob', 'defined', 'policy', 'alice', 'acme', 'public',
+    'draft', 'lent', '', 'javascript', '{"when": {"entity_type": "note"}}', '2025-03-04'),
+('f0000000-0000-4000-a000-000000000002', 1, 'policy', 'user:bob', 'defined', 'policy', 'alice', 'acme', 'public',
+    'active', 'lent', 'function on(span) { return [{ emit_span: { entity_type: "alert", name: "lent" } }]; }',
+    'javascript', '{"when": {"entity_type": "note"}}', '2025-03-04'),
+('f0000000-0000-4000-a000-000000000003', 0, 'function', 'system:bootstrap', 'defined', 'function', 'alice', 'system', 'public',
+    'scheduled', 'planted', 'return 1', 'javascript', '{"schedule": {"cron": "* * * * *"}}', '2025-03-04'),
+('f0000000-0000-4000-a000-000000000004', 0, 'key', 'system', 'defined', 'key', 'system', 'system', 'public',
+    'active', 'planted', null, null, '{"purposes": ["function"]}', '2025-03-04'),
+('f0000000-0000-4000-a000-000000000005', 0, 'incident', 'system', 'manifest refused', 'incident', 'system', 'system', 'public',
+    null, 'planted', null, null, '{"engine": {"cause": ["00000000-0000-4000-8000-0000000000aa", 0]}}', '2025-03-04'),
+('f0000000-0000-8000-a000-000000000006', 0, 'note', 'user:bob', null, 'note', 'bob', 'globex', 'private',
+    null, 'in the place of another', null, null, '{}', '2025-03-04'),
+('f0000000-0000-4000-a000-000000000007', 0, 'function', 'user:alice', 'defined', 'function', 'alice', 'acme', 'tenant',
+    'active', 'recurring', 'return 1', 'javascript', '{"schedule": {"cron": "* * * * *"}, "mine": 1}', '2025-03-04');
