@@ -24,8 +24,11 @@ func TestTheRowsOfTheReferenceImplementationComeAlong(t *testing.T) {
 		t.Fatalf("migrate exits with %d: %s", p.code(), p.err.String())
 	}
 	taken := launchOf(t, psql, nil, "-qAt", "-f", "../../scripts/deploy/from_reference.sql", s.db.URL)
-	if taken.wait() != 0 || taken.out.String() != "16|12|4|4|3|3|6\n" {
-		t.Fatalf("from_reference.sql exits with %d: %s%s", taken.code(), taken.out.String(), taken.err.String())
+	if taken.wait() != 0 {
+		t.Fatalf("from_reference.sql exits with %d: %s", taken.code(), taken.err.String())
+	}
+	if got := taken.out.String(); got != "16|12|4|4|3|3|6\n" { // rows there, taken, left behind …
+		t.Errorf("from_reference.sql counts %s", got)
 	}
 	s.bootstrap()
 	s.letClientsIn()
