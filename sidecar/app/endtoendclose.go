@@ -141,8 +141,8 @@ func (e *e2e) cleanUp(ctx context.Context) (string, error) {
 }
 
 // close tombstones the function of a run, cancels what is open of it, and waits until that has ended. Where
-// no sidecar leads it does not wait: the next one sees the wish. It does not end with ctx. Other things of the
-// trace are not the run's: anybody may state a trace.
+// no sidecar leads it does not wait: the next one sees the wish. It does not end with ctx. Other things of
+// the trace are not the run's: anybody may state a trace.
 func (e *e2e) close(ctx context.Context, user demoUser, function span.ID, traceID string) (
 	string, int, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e2eCloseMax+e2eSQL)

@@ -19,8 +19,8 @@ Runs the whole flow against a running system, and takes the time of each step: a
 scheduled function, as PostgREST would; a request and an execution appear; the versions tell who ran what; the
 user calls the function with other input; a stranger sees nothing, and nobody may change what is there. Then
 the function is tombstoned, and nothing is left open: after a failure and Ctrl-C, too. What a killed run has
-left is put away by one after its deadline (four times --within and two minutes); nothing else of the tenant is
-touched. Spans stay, as spans do: eight in the tenant logline-e2e.
+left is put away by one after its deadline (four times --within and two minutes); nothing else of the tenant
+is touched. Spans stay, as spans do: eight in the tenant logline-e2e.
 
 The login must own the database, or be able to act as a user (set role authenticated).
 
