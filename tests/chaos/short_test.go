@@ -121,6 +121,9 @@ func TestKill9AtEachFailpoint(t *testing.T) {
 			w.dropEngine()
 		}
 		w.provoke()
+		if name == failpoint.ClaimBegun {
+			w.insert(alice, w.moreThanMemoryHas()...)
+		}
 		s.start("LOGLINE_FAILPOINTS=" + name + "=kill")
 		switch {
 		case atStop[name]:
@@ -141,6 +144,17 @@ func TestKill9AtEachFailpoint(t *testing.T) {
 	}
 	s.start()
 	w.conclude()
+}
+
+// moreThanMemoryHas are more requests of alice than the engine keeps in memory of one tenant: what the stream
+// brings first is no orphan, and it may bring all others before the ledger is asked for them.
+func (w *world) moreThanMemoryHas() []columns {
+	var rows []columns
+	for range 1100 {
+		rows = append(rows, columns{"id": newID(w.random), "entity_type": "request", "status": "scheduled",
+			"parent_id": w.shared(alice.tenant), "input": columns{"n": 1}})
+	}
+	return rows
 }
 
 // backdateTicks gives alice a policy on time that is two minutes old: its last boundary is judged at once.
