@@ -22,15 +22,11 @@ const (
 // called with none.
 func Follow(ctx context.Context, owner *ledger.Owner, actor ledger.Actor, filter ledger.RowFilter, recent int,
 	each func([]*span.Span) error) error {
-	spans, place, err := Recent(ctx, owner, actor, filter, recent)
+	next, err := readRecent(ctx, owner, actor, filter, recent, each)
 	if err != nil {
 		return err
 	}
-	if err := each(spans); err != nil {
-		return err
-	}
 	filter.Since = 0 // what comes is new, whatever its `at` says
-	next := ledger.Place{Seen: place}
 	pause := followMin
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -40,6 +36,7 @@ func Follow(ctx context.Context, owner *ledger.Owner, actor ledger.Actor, filter
 			return nil
 		case <-timer.C:
 		}
+		var spans []*span.Span
 		err := owner.Look(ctx, actor, func(user *ledger.User) (err error) {
 			spans, next, err = user.After(ctx, filter, next)
 			return err
@@ -55,21 +52,43 @@ func Follow(ctx context.Context, owner *ledger.Owner, actor ledger.Actor, filter
 				return err
 			}
 		}
+		if next.IsBetween() {
+			pause = 0
+		}
 		timer.Reset(pause)
 		pause = min(max(2*pause, followMin), followMax)
 	}
 }
 
-// Recent returns the newest versions that filter chooses and actor may read, the oldest of them first, and
-// the place behind them.
-func Recent(ctx context.Context, owner *ledger.Owner, actor ledger.Actor, filter ledger.RowFilter,
-	limit int) (spans []*span.Span, place string, err error) {
+// Recent hands each the newest versions that filter chooses and actor may read, the oldest of them first, at
+// most limit of them, page by page.
+func Recent(ctx context.Context, owner *ledger.Owner, actor ledger.Actor, filter ledger.RowFilter, limit int,
+	each func([]*span.Span) error) error {
+	_, err := readRecent(ctx, owner, actor, filter, limit, each)
+	return err
+}
+
+// readRecent is Recent that also returns the place behind them. Where there are none, each is called with none.
+func readRecent(ctx context.Context, owner *ledger.Owner, actor ledger.Actor, filter ledger.RowFilter, limit int,
+	each func([]*span.Span) error) (place ledger.Place, err error) {
 	err = owner.Look(ctx, actor, func(user *ledger.User) (err error) {
-		spans, place, err = user.Recent(ctx, filter, limit)
+		place, err = user.Recent(ctx, filter, limit)
 		return err
 	})
-	if err != nil && ctx.Err() != nil {
-		return nil, "", errors.Join(ctx.Err(), err)
+	for isFirst := true; err == nil && (isFirst || place.IsBetween()); isFirst = false {
+		var spans []*span.Span
+		if place.IsBetween() {
+			err = owner.Look(ctx, actor, func(user *ledger.User) (err error) {
+				spans, place, err = user.After(ctx, filter, place)
+				return err
+			})
+		}
+		if err == nil {
+			err = each(spans)
+		}
 	}
-	return spans, place, err
+	if err != nil && ctx.Err() != nil {
+		return place, errors.Join(ctx.Err(), err)
+	}
+	return place, err
 }

@@ -45,10 +45,8 @@ type PolicySummary struct {
 	Stopped string `json:"stopped,omitempty"`
 }
 
-const (
-	policyPage  = 500 // spans that one question reads
-	policyBatch = 20  // spans that one run of the kernel is given
-)
+// policyBatch is how many spans one run of the kernel is given.
+const policyBatch = 20
 
 // TryPolicy shows the spans that actor may read, the oldest first, to his policy as if it had been in
 // force, and hands each what it would have done. It reads in sessions that cannot write. What one span
@@ -83,19 +81,18 @@ func TryPolicy(ctx context.Context, databaseURL string, owner *ledger.Owner, act
 	if !actor.IsOwner {
 		filter.Tenant = actor.Tenant
 	}
-	for last := (*span.Span)(nil); ; {
+	for past := (ledger.Past{}); ; {
 		var page []*span.Span
 		err := owner.Look(ctx, actor, func(user *ledger.User) (err error) {
-			page, err = user.Past(ctx, filter, last, policyPage)
+			page, past, err = user.Past(ctx, filter, past)
 			return err
 		})
 		if err != nil {
 			return nil, err
 		}
-		if err := run.page(ctx, page); err != nil || run.sum.Stopped != "" || len(page) < policyPage {
+		if err := run.page(ctx, page); err != nil || run.sum.Stopped != "" || past.IsOver() {
 			return &run.sum, err
 		}
-		last = page[len(page)-1]
 	}
 }
 

@@ -310,15 +310,7 @@ func runFunctionLogs(s signals, args []string, out, _ io.Writer) error {
 	if isFollowed {
 		return app.Follow(s.stop, owner, actor, filter, limit, each)
 	}
-	spans, _, err := app.Recent(s.stop, owner, actor, filter, limit)
-	if err == nil && len(spans) == 0 && !asJSON {
-		_, err = fmt.Fprintln(out, "no execution")
-		return err
-	}
-	if err != nil {
-		return err
-	}
-	return each(spans)
+	return app.Recent(s.stop, owner, actor, filter, limit, orNone(out, "no execution", asJSON, each))
 }
 
 // printExecutions prints executions with what they logged.

@@ -83,15 +83,18 @@ func runTimeline(s signals, args []string, out, _ io.Writer) error {
 	if isFollowed {
 		return explainRights(app.Follow(s.stop, owner, actor, filter, limit, each))
 	}
-	spans, _, err := app.Recent(s.stop, owner, actor, filter, limit)
-	if err == nil && len(spans) == 0 && !asJSON {
-		_, err = fmt.Fprintln(out, "no span")
-		return err
+	return explainRights(app.Recent(s.stop, owner, actor, filter, limit, orNone(out, "no span", asJSON, each)))
+}
+
+// orNone is each, but for none it says so to people.
+func orNone(out io.Writer, none string, asJSON bool, each func([]*span.Span) error) func([]*span.Span) error {
+	return func(spans []*span.Span) error {
+		if len(spans) == 0 && !asJSON {
+			_, err := fmt.Fprintln(out, none)
+			return err
+		}
+		return each(spans)
 	}
-	if err != nil {
-		return explainRights(err)
-	}
-	return each(spans)
 }
 
 // listOf splits a list with commas; nil where it is empty.

@@ -28,7 +28,7 @@ func follow(t testing.TB, o *Owner, actor Actor, f RowFilter, place *Place) []st
 			for _, s := range spans {
 				names = append(names, *s.Name)
 			}
-			if *place = next; place.Upto == "" {
+			if *place = next; !place.IsBetween() {
 				return nil
 			}
 		}
@@ -57,11 +57,14 @@ func TestWhatCommitsLateIsFollowedOnceAndNotMissed(t *testing.T) {
 	}
 	var place Place
 	err = o.Look(t.Context(), aliceActs(), func(user *User) error {
-		recent, seen, err := user.Recent(t.Context(), RowFilter{Types: []string{"note"}}, 10)
-		if len(recent) != 1 || *recent[0].Name != "before" {
+		if place, err = user.Recent(t.Context(), RowFilter{Types: []string{"note"}}, 10); err != nil {
+			return err
+		}
+		recent, next, err := user.After(t.Context(), RowFilter{}, place)
+		if len(recent) != 1 || *recent[0].Name != "before" || next.IsBetween() {
 			t.Errorf("recent: %d", len(recent))
 		}
-		place = Place{Seen: seen}
+		place = next
 		return err
 	})
 	if err != nil {
@@ -92,22 +95,119 @@ func TestLongStretchesAreFollowedPageByPage(t *testing.T) {
 	o, conn := owner(t, db.URL), connect(t, db.URL)
 	var place Place
 	err := o.Look(t.Context(), aliceActs(), func(user *User) (err error) {
-		_, place.Seen, err = user.Recent(t.Context(), RowFilter{}, 0)
+		place, err = user.Recent(t.Context(), RowFilter{}, 0)
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	exec(t, conn, `insert into ledger.universal_registry (entity_type, name, owner_id, tenant_id, who)
-		select 'note', n::text, 'alice', 't1', 'user:alice' from generate_series(1, $1) n`, 2*afterPage+7)
+		select 'note', n::text, 'alice', 't1', 'user:alice' from generate_series(1, $1) n`, 2*pageRows+7)
 	exec(t, conn, insertNote, "last", "alice")
 	got := follow(t, o, aliceActs(), RowFilter{}, &place)
 	seen := map[string]bool{}
 	for _, name := range got {
 		seen[name] = true
 	}
-	if want := 2*afterPage + 8; len(got) != want || len(seen) != want || got[want-1] != "last" {
+	if want := 2*pageRows + 8; len(got) != want || len(seen) != want || got[want-1] != "last" {
 		t.Errorf("%d rows, %d different, want %d", len(got), len(seen), want)
+	}
+}
+
+// What the server reads of a large transaction grows with it, and not with its square: its rows when they
+// are found, their keys, and the rows by their keys.
+func TestALargeTransactionIsReadThreeTimesAndNotOncePerPage(t *testing.T) {
+	t.Parallel()
+	const rows = 40 * pageRows
+	db := pgtest.New(t)
+	o, conn := owner(t, db.URL), connect(t, db.URL)
+	place := placeNow(t, o)
+	exec(t, conn, `insert into ledger.universal_registry (entity_type, name, owner_id, tenant_id, who)
+		select 'note', n::text, 'alice', 't1', 'user:alice' from generate_series(1, $1) n`, rows)
+	exec(t, conn, "analyze ledger.universal_registry")
+	before := rowsRead(t, o)
+	if got := len(follow(t, o, aliceActs(), RowFilter{}, &place)); got != rows {
+		t.Errorf("%d rows, want %d", got, rows)
+	}
+	if read := rowsRead(t, o) - before; read < rows || read > 3*rows+pageRows {
+		t.Errorf("%d rows are read for %d", read, rows)
+	}
+	var past Past
+	before, found := rowsRead(t, o), 0
+	for !past.IsOver() { // all of one moment
+		err := o.Look(t.Context(), aliceActs(), func(user *User) error {
+			spans, next, err := user.Past(t.Context(), RowFilter{}, past)
+			found, past = found+len(spans), next
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if read := rowsRead(t, o) - before; found != rows || read > 3*rows {
+		t.Errorf("by time: %d of %d, for which %d rows are read", found, rows, read)
+	}
+}
+
+// placeNow is behind everything.
+func placeNow(t testing.TB, o *Owner) (place Place) {
+	t.Helper()
+	err := o.Look(t.Context(), aliceActs(), func(user *User) (err error) {
+		place, err = user.Recent(t.Context(), RowFilter{}, 0)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return place
+}
+
+// rowsRead is how many rows of the ledger o's session, and those that have ended, have read.
+func rowsRead(t testing.TB, o *Owner) (rows int) {
+	t.Helper()
+	if _, err := o.conn.Exec(t.Context(), "select pg_stat_force_next_flush()"); err != nil {
+		t.Fatal(err)
+	}
+	err := o.conn.QueryRow(t.Context(), `select seq_tup_read + coalesce(idx_tup_fetch, 0) from pg_stat_user_tables
+		where relid = 'ledger.universal_registry'::regclass`).Scan(&rows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rows
+}
+
+func TestAPageOfLargeSpansHasFewOfThem(t *testing.T) {
+	t.Parallel()
+	const rows, bytes = 3 * pageRowsOnce, 300_000
+	db := pgtest.New(t)
+	o, conn := owner(t, db.URL), connect(t, db.URL)
+	place := placeNow(t, o)
+	exec(t, conn, `insert into ledger.universal_registry (entity_type, name, content, owner_id, tenant_id, who)
+		select 'note', n::text, to_jsonb(repeat('x', $2)), 'alice', 't1', 'user:alice'
+		from generate_series(1, $1) n`, rows, bytes)
+	recent := Place{}
+	for name, at := range map[string]*Place{"what came": &place, "the newest": &recent} {
+		found, pages := 0, 0
+		err := o.Look(t.Context(), aliceActs(), func(user *User) (err error) {
+			if at.Seen == "" {
+				*at, err = user.Recent(t.Context(), RowFilter{}, rows)
+			}
+			for err == nil && (pages == 0 || at.IsBetween()) {
+				var spans []*span.Span
+				spans, *at, err = user.After(t.Context(), RowFilter{}, *at)
+				if len(spans)*bytes > pageBytes+pageRowsOnce<<20 {
+					t.Errorf("%s: a page of %d spans of %d bytes", name, len(spans), bytes)
+				}
+				found, pages = found+len(spans), pages+1
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found != rows || pages < 3 {
+			t.Errorf("%s: %d of %d on %d pages", name, found, rows, pages)
+		}
 	}
 }
 
@@ -124,9 +224,9 @@ func TestFollowingGoesByTheIndex(t *testing.T) {
 		if err := user.tx.QueryRow(t.Context(), "select pg_current_snapshot()::text").Scan(&now); err != nil {
 			return err
 		}
-		where, args := RowFilter{Types: []string{"note"}}.where(now, now, "0", span.ID{}.String(), 0)
+		where, args := RowFilter{Types: []string{"note"}}.where(now, now, "0")
 		rows, err := user.tx.Query(t.Context(), "explain (analyze, costs off) "+
-			fmt.Sprintf(afterSQL, "r.id", where, afterPage), args...)
+			fmt.Sprintf(afterSQL, where, pageRows), args...)
 		if err != nil {
 			return err
 		}
