@@ -16,8 +16,8 @@ import (
 // snapshot, and what comes after it is what a later snapshot sees and this one did not. So a transaction that
 // began early and committed late is not missed, whatever its times and numbers say, and no row comes twice.
 //
-// No index has the rows of one transaction, or of one moment, in an order that a page could go on from (delta.go):
-// so keys are read first, many at once, and then their rows, a page at a time.
+// No index has the rows of one transaction, or of one moment, in an order that a page could go on from
+// (delta.go): so keys are read first, many at once, and then their rows, a page at a time.
 
 // RowFilter chooses versions of spans. The zero value chooses all; every entry must hold.
 type RowFilter struct {
