@@ -68,9 +68,10 @@ func Recent(ctx context.Context, owner *ledger.Owner, actor ledger.Actor, filter
 	return err
 }
 
-// readRecent is Recent that also returns the place behind them. Where there are none, each is called with none.
-func readRecent(ctx context.Context, owner *ledger.Owner, actor ledger.Actor, filter ledger.RowFilter, limit int,
-	each func([]*span.Span) error) (place ledger.Place, err error) {
+// readRecent is Recent that also returns the place behind them. Where there are none, each is called with
+// none.
+func readRecent(ctx context.Context, owner *ledger.Owner, actor ledger.Actor, filter ledger.RowFilter,
+	limit int, each func([]*span.Span) error) (place ledger.Place, err error) {
 	err = owner.Look(ctx, actor, func(user *ledger.User) (err error) {
 		place, err = user.Recent(ctx, filter, limit)
 		return err
