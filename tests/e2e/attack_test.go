@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // codeOf is the code of an execution's or a policy_error's error.
@@ -26,9 +27,9 @@ func must(t testing.TB, err error) {
 	}
 }
 
-func standsBy(t testing.TB, p *process) {
+func standsBy(t testing.TB, p *program.Process) {
 	t.Helper()
-	eventually(t, "it stands by", func() bool { return p.readiness().Phase == "standby" })
+	program.Eventually(t, "it stands by", func() bool { return p.Readiness().Phase == "standby" })
 }
 
 // Somebody's code never acts in the name of another: neither a policy on what another wrote, nor a
@@ -143,7 +144,7 @@ func TestAPoisonedSpanStopsNobody(t *testing.T) {
 		s.insert(alice, good)
 		s.emitted("alert", good["trace_id"].(string), 1)
 	}
-	eventually(t, "each poisoned span is an incident", func() bool {
+	program.Eventually(t, "each poisoned span is an incident", func() bool {
 		return len(s.read("entity_type = 'incident'")) == 3
 	})
 	s.run(bob, "return 1").execution(t)
@@ -161,7 +162,7 @@ func TestAStandbyLeadsWithTheManifestOfNow(t *testing.T) {
 	})
 	s.run(alice, "return 1").execution(t)
 	killAndCheck(t, leader)
-	standby.awaitReady()
+	standby.AwaitReady()
 	if got := codeOf(s.run(alice, "for (;;);").execution(t)); got != "timeout" {
 		t.Errorf("an endless function ended with %q", got)
 	}
@@ -177,15 +178,15 @@ func TestAFrozenLeaderThatWakesTakesNothing(t *testing.T) {
 	trace := rand.Text()
 	s.insert(alice, columns{"entity_type": "function", "status": "scheduled", "language": "javascript",
 		"code": "await new Promise((done) => setTimeout(done, 12000)); return 'once'", "trace_id": trace})
-	eventually(t, "it runs", func() bool {
+	program.Eventually(t, "it runs", func() bool {
 		return len(s.read("trace_id = $1 and status = 'running'", trace)) == 1
 	})
-	must(t, syscall.Kill(frozen.pid(), syscall.SIGSTOP))
-	other.awaitReady()
-	eventually(t, "it is taken over", func() bool {
+	must(t, syscall.Kill(frozen.Pid(), syscall.SIGSTOP))
+	other.AwaitReady()
+	program.Eventually(t, "it is taken over", func() bool {
 		return len(s.read("trace_id = $1 and status = 'running'", trace)) == 2
 	})
-	must(t, syscall.Kill(frozen.pid(), syscall.SIGCONT))
+	must(t, syscall.Kill(frozen.Pid(), syscall.SIGCONT))
 	got := s.settled(trace, 1)[0]
 	sameJSON(t, got.execution(t).Output, `"once"`)
 	if attempt := got.execution(t).Attempt; attempt == nil || *attempt != 2 {

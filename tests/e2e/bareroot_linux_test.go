@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/loglineos/loglineos/tests/pgtest"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // bareRootArg, DIR, PROGRAM, ARGUMENTS… are what makes a test binary become PROGRAM in DIR as its root.
@@ -69,7 +70,7 @@ func bareRoot(t *testing.T) string {
 	for _, name := range []string{"", "proc"} {
 		must(t, os.MkdirAll(filepath.Join(dir, name), 0o755))
 	}
-	from, err := os.Open(logline)
+	from, err := os.Open(program.Logline())
 	must(t, err)
 	defer from.Close()
 	to, err := os.OpenFile(filepath.Join(dir, "logline"), os.O_CREATE|os.O_WRONLY, 0o755)
@@ -80,11 +81,11 @@ func bareRoot(t *testing.T) string {
 }
 
 // boxed starts the binary in its bare root.
-func boxed(t *testing.T, dir string, env []string, args ...string) *process {
+func boxed(t *testing.T, dir string, env []string, args ...string) *program.Process {
 	t.Helper()
 	self, err := os.Executable()
 	must(t, err)
-	return launchOf(t, self, env, append([]string{bareRootArg, dir, "/logline"}, args...)...)
+	return program.StartOf(t, self, env, append([]string{bareRootArg, dir, "/logline"}, args...)...)
 }
 
 // The image as Compose starts it, without an engine: a read-only root with the binary alone, user 65532, no
@@ -98,51 +99,52 @@ func TestTheBinaryAloneServesFromAReadOnlyRoot(t *testing.T) {
 	s.owner = s.open(s.db.URL)
 	psql := s.postgresTool("psql")
 	owner := []string{"DATABASE_URL=" + s.db.URL}
-	if p := boxed(t, dir, owner, "migrate"); p.wait() != 0 {
-		t.Fatalf("migrate exits with %d: %s", p.code(), p.err.String())
+	if p := boxed(t, dir, owner, "migrate"); p.Wait() != 0 {
+		t.Fatalf("migrate exits with %d: %s", p.Code(), p.Err.String())
 	}
 	for _, password := range []string{"first", "it's \"new\""} { // the second run changes it
-		login := launchOf(t, psql, []string{"LOGLINE_PASSWORD=" + password}, "-q", "-f",
+		login := program.StartOf(t, psql, []string{"LOGLINE_PASSWORD=" + password}, "-q", "-f",
 			"../../scripts/deploy/login.sql", s.db.URL)
-		if login.wait() != 0 {
-			t.Fatalf("login.sql exits with %d: %s", login.code(), login.err.String())
+		if login.Wait() != 0 {
+			t.Fatalf("login.sql exits with %d: %s", login.Code(), login.Err.String())
 		}
 	}
-	if p := launchOf(t, psql, nil, "-q", "-f", "../../scripts/deploy/login.sql", s.db.URL); p.wait() == 0 {
+	nameless := program.StartOf(t, psql, nil, "-q", "-f", "../../scripts/deploy/login.sql", s.db.URL)
+	if nameless.Wait() == 0 {
 		t.Error("login.sql does without a password")
 	}
-	if p := boxed(t, dir, owner, "bootstrap"); p.wait() != 0 {
-		t.Fatalf("bootstrap exits with %d: %s", p.code(), p.err.String())
+	if p := boxed(t, dir, owner, "bootstrap"); p.Wait() != 0 {
+		t.Fatalf("bootstrap exits with %d: %s", p.Code(), p.Err.String())
 	}
 	s.letClientsIn()
 	env := []string{"DATABASE_URL=" + s.urlOf("logline_app", "it's \"new\""), "LOGLINE_LISTEN=127.0.0.1:0",
 		"LOGLINE_LOG_FORMAT=text"}
-	sidecar := boxed(t, dir, env, "serve").awaitReady()
-	outside := launch(t, nil, "version", "--json")
-	if outside.wait() != 0 {
-		t.Fatalf("version exits with %d: %s", outside.code(), outside.err.String())
+	sidecar := boxed(t, dir, env, "serve").AwaitReady()
+	outside := program.Start(t, nil, "version", "--json")
+	if outside.Wait() != 0 {
+		t.Fatalf("version exits with %d: %s", outside.Code(), outside.Err.String())
 	}
-	for wall, state := range sidecar.readiness().Sandbox {
+	for wall, state := range sidecar.Readiness().Sandbox {
 		switch {
 		case state == "stands":
 		case wall == "namespaces": // not every machine lets users make them, and root needs no leave
 			t.Logf("this machine: the wall %s: %s", wall, state)
-		case strings.Contains(outside.out.String(), `"`+wall+`": "stands"`):
+		case strings.Contains(outside.Out.String(), `"`+wall+`": "stands"`):
 			t.Errorf("the wall %s stands outside, and here: %s", wall, state)
 		}
 	}
 	if got := s.run(alice, "return 6 * 7"); string(got.execution(t).Output) != "42" {
 		t.Errorf("a function answers %s", got.execution(t).Output)
 	}
-	at := "LOGLINE_LISTEN=" + strings.TrimPrefix(sidecar.url(), "http://")
-	if check := boxed(t, dir, []string{at}, "health"); check.wait() != 0 {
-		t.Errorf("the health check exits with %d: %s", check.code(), check.out.String())
+	at := "LOGLINE_LISTEN=" + strings.TrimPrefix(sidecar.URL(), "http://")
+	if check := boxed(t, dir, []string{at}, "health"); check.Wait() != 0 {
+		t.Errorf("the health check exits with %d: %s", check.Code(), check.Out.String())
 	}
-	if code := sidecar.signal(syscall.SIGTERM); code != 0 {
+	if code := sidecar.Stop(syscall.SIGTERM); code != 0 {
 		t.Errorf("SIGTERM ends it with %d", code)
 	}
-	if check := boxed(t, dir, []string{at}, "health"); check.wait() != 1 {
-		t.Errorf("the health check of a sidecar that has ended exits with %d", check.code())
+	if check := boxed(t, dir, []string{at}, "health"); check.Wait() != 1 {
+		t.Errorf("the health check of a sidecar that has ended exits with %d", check.Code())
 	}
 	if made, err := os.ReadDir(dir); err != nil || len(made) != 2 {
 		t.Errorf("the root holds %v, %v", made, err)

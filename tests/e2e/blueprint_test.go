@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // execMetricsID is the id of a kernel that is not one of the five.
@@ -77,7 +78,7 @@ func TestKernelsOfTheBlueprintRunUnchanged(t *testing.T) {
 		m["throttle"] = map[string]any{"per_tenant_daily_exec_limit": 1}
 	})
 	late := s.insert(alice, function(slow))
-	eventually(t, "the violation", func() bool {
+	program.Eventually(t, "the violation", func() bool {
 		return len(s.read("parent_id = $1 and entity_type = 'policy_violation' and who = 'kernel:observer_bot' and"+
 			" (metadata ->> 'limit')::int = 1", late.ID.String())) == 1
 	})
@@ -89,7 +90,7 @@ func (s *system) requestOf(trace string, who user) run {
 	s.t.Helper()
 	function := s.read("trace_id = $1 and entity_type = 'function'", trace)[0]
 	var requests []*span.Span
-	eventually(s.t, "the request of "+who.sub, func() bool {
+	program.Eventually(s.t, "the request of "+who.sub, func() bool {
 		requests = s.read("parent_id = $1 and entity_type = 'request'", function.ID.String())
 		return len(requests) > 1
 	})
@@ -100,7 +101,7 @@ func (s *system) requestOf(trace string, who user) run {
 func (s *system) measured(execution *span.Span) {
 	s.t.Helper()
 	var left []*span.Span
-	eventually(s.t, "the metric of "+execution.ID.String(), func() bool {
+	program.Eventually(s.t, "the metric of "+execution.ID.String(), func() bool {
 		left = s.read("trace_id = $1 and who = 'kernel:exec_metrics'", *execution.TraceID)
 		return len(left) == 2
 	})

@@ -8,19 +8,20 @@ import (
 
 	"github.com/loglineos/loglineos/sidecar/app"
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // bootstrapped runs `logline bootstrap --json` and returns what it says of each span, by name.
 func (s *signedSystem) bootstrapped(code int, args ...string) map[string]app.Change {
 	s.t.Helper()
 	env := []string{"DATABASE_URL=" + s.db.URL, "LOGLINE_TRUST_ROOT=" + s.root}
-	p := launch(s.t, env, append([]string{"bootstrap", "--json"}, args...)...)
-	if got := p.wait(); got != code {
-		s.t.Fatalf("bootstrap %v exits with %d, want %d:\n%s", args, got, code, p.err.String())
+	p := program.Start(s.t, env, append([]string{"bootstrap", "--json"}, args...)...)
+	if got := p.Wait(); got != code {
+		s.t.Fatalf("bootstrap %v exits with %d, want %d:\n%s", args, got, code, p.Err.String())
 	}
 	var changes []app.Change
-	if err := json.Unmarshal([]byte(p.out.String()), &changes); err != nil {
-		s.t.Fatalf("decode %s: %v", p.out.String(), err)
+	if err := json.Unmarshal([]byte(p.Out.String()), &changes); err != nil {
+		s.t.Fatalf("decode %s: %v", p.Out.String(), err)
 	}
 	byName := map[string]app.Change{}
 	for _, c := range changes {

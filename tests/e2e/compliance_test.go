@@ -13,19 +13,20 @@ import (
 
 	"github.com/loglineos/loglineos/sidecar/app"
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // comply runs `logline compliance --json` as the owner.
 func (s *system) comply(code int, env []string, args ...string) *app.Compliance {
 	s.t.Helper()
 	env = append([]string{"DATABASE_URL=" + s.db.URL}, env...)
-	p := launch(s.t, env, append([]string{"compliance", "--json"}, args...)...)
-	if got := p.wait(); got != code {
-		s.t.Fatalf("compliance %v exits with %d, want %d:\n%s%s", args, got, code, p.out.String(), p.err.String())
+	p := program.Start(s.t, env, append([]string{"compliance", "--json"}, args...)...)
+	if got := p.Wait(); got != code {
+		s.t.Fatalf("compliance %v exits with %d, want %d:\n%s%s", args, got, code, p.Out.String(), p.Err.String())
 	}
 	report := &app.Compliance{}
-	if err := json.Unmarshal([]byte(p.out.String()), report); err != nil {
-		s.t.Fatalf("decode %s: %v", p.out.String(), err)
+	if err := json.Unmarshal([]byte(p.Out.String()), report); err != nil {
+		s.t.Fatalf("decode %s: %v", p.Out.String(), err)
 	}
 	for i, p := range report.Principles {
 		if p.Number != i+1 || len(p.Evidence) == 0 {
@@ -50,18 +51,18 @@ func TestComplianceShowsEvidenceForSevenPrinciples(t *testing.T) {
 	s := setupSigned(t)
 	sidecar := s.serveSigned("sidecar")
 	s.endToEnd(0)
-	eventually(t, "what has booted is recorded", func() bool { // once a minute, and at the end
+	program.Eventually(t, "what has booted is recorded", func() bool { // once a minute, and at the end
 		if len(s.read("entity_type = 'boot_event'")) > 0 {
 			return true
 		}
-		sidecar.signal(15)
+		sidecar.Stop(15)
 		sidecar = s.serveSigned("sidecar")
 		return false
 	})
 	s.keys(0, "generate", "--purpose", "span", "--name", `<script>alert("&")</script>`, "--key", s.file("root"),
 		"--out", s.file("other"))
 	before := s.rows()
-	env := []string{"LOGLINE_TRUST_ROOT=" + s.root, "LOGLINE_URL=" + sidecar.url()}
+	env := []string{"LOGLINE_TRUST_ROOT=" + s.root, "LOGLINE_URL=" + sidecar.URL()}
 	page := filepath.Join(s.dir, "compliance.html")
 	report := s.comply(0, env, "--html", page, "--strict")
 	if len(report.Principles) != 7 || !report.OK || report.TrustRoot != s.root {
@@ -99,7 +100,7 @@ func TestComplianceShowsEvidenceForSevenPrinciples(t *testing.T) {
 		}
 	}
 	if found := regexp.MustCompile(`(?i)<script|<link|<img|https?:|url\(|@import| src=| href=`).FindString(
-		strings.ReplaceAll(text, sidecar.url(), "")); found != "" {
+		strings.ReplaceAll(text, sidecar.URL(), "")); found != "" {
 		t.Errorf("the page refers to something outside of it, or runs something: %q", found)
 	}
 }
@@ -142,8 +143,8 @@ func TestComplianceNamesTheBrokenPrinciple(t *testing.T) {
 			t.Errorf("%s: broken is %v, want %v", c.name, got, c.want)
 		}
 		s.exec("drop table if exists ledger.more")
-		if p := launch(t, nil, "migrate", "--again", "--database", s.db.URL); p.wait() != 0 {
-			t.Fatalf("%s: migrate --again: %s", c.name, p.err.String())
+		if p := program.Start(t, nil, "migrate", "--again", "--database", s.db.URL); p.Wait() != 0 {
+			t.Fatalf("%s: migrate --again: %s", c.name, p.Err.String())
 		}
 		if got := broken(s.comply(0, nil)); len(got) != 0 {
 			t.Fatalf("%s: after the mend %v is broken", c.name, got)
@@ -210,9 +211,9 @@ func TestThePageOfComplianceGoesWhereItIsToldAndNowhereElse(t *testing.T) {
 		t.Errorf("it has left %v, %v", left, err)
 	}
 	for path, code := range map[string]int{filepath.Join(dir, "nowhere", "page.html"): 1, dir: 2} {
-		p := launch(t, nil, "compliance", "--html", path, "--database", s.db.URL)
-		if got := p.wait(); got != code || p.out.String() != "" {
-			t.Errorf("--html %s exits with %d, want %d, and prints %s", path, got, code, p.out.String())
+		p := program.Start(t, nil, "compliance", "--html", path, "--database", s.db.URL)
+		if got := p.Wait(); got != code || p.Out.String() != "" {
+			t.Errorf("--html %s exits with %d, want %d, and prints %s", path, got, code, p.Out.String())
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // gated ends at once where a note opens the gate, and never where none does. What is open is decided at its
@@ -38,12 +39,13 @@ func seedOf(t *testing.T) uint64 {
 }
 
 // killAndCheck is kill -9, after which no child may be left.
-func killAndCheck(t *testing.T, sidecar *process) {
+func killAndCheck(t *testing.T, sidecar *program.Process) {
 	t.Helper()
-	children := sidecar.children()
-	sidecar.kill()
+	children := sidecar.Children()
+	sidecar.Kill()
 	for _, pid := range children {
-		eventually(t, fmt.Sprintf("child %d of the killed sidecar ends", pid), func() bool { return isGone(pid) })
+		what := fmt.Sprintf("child %d of the killed sidecar ends", pid)
+		program.Eventually(t, what, func() bool { return program.IsGone(pid) })
 	}
 }
 
@@ -60,7 +62,7 @@ func TestKill9DuringARunCostsAnAttempt(t *testing.T) {
 	}
 	neighbor := s.run(alice, `return "meanwhile";`) // the other worker goes on
 	sameJSON(t, neighbor.execution(t).Output, `"meanwhile"`)
-	if children := sidecar.children(); len(children) == 0 {
+	if children := sidecar.Children(); len(children) == 0 {
 		t.Fatal("the sidecar has no children: code runs inside it")
 	}
 	killAndCheck(t, sidecar)
@@ -84,7 +86,7 @@ func TestARequestThatOutlivesThreeSidecarsIsDead(t *testing.T) {
 	s.insert(alice, c)
 	for attempt := 1; attempt <= span.AttemptsMax; attempt++ {
 		sidecar := s.serve()
-		eventually(t, fmt.Sprintf("attempt %d runs", attempt), func() bool {
+		program.Eventually(t, fmt.Sprintf("attempt %d runs", attempt), func() bool {
 			runs, _ := s.runs(trace)
 			return len(runs) == 1 && runs[0].last().StatusText() == "running" && *runs[0].last().Attempt == attempt
 		})
@@ -101,7 +103,7 @@ func TestARequestThatOutlivesThreeSidecarsIsDead(t *testing.T) {
 	s.openGate(alice, "b")
 	s.insert(alice, columns{"id": got.request().ID, "seq": got.last().Seq + 1, "entity_type": "request",
 		"status": "scheduled", "trace_id": trace})
-	eventually(t, "the request that was sent again completes", func() bool {
+	program.Eventually(t, "the request that was sent again completes", func() bool {
 		runs, _ := s.runs(trace)
 		return runs[0].last().StatusText() == "complete" && len(runs[0].executions) == 1
 	})
@@ -172,7 +174,7 @@ func TestALostSidecarCostsOnlyWhatItRan(t *testing.T) {
 		killAndCheck(t, sidecar)
 		sidecar = s.serve(narrow...)
 		if attempt <= span.AttemptsMax {
-			eventually(t, fmt.Sprintf("attempt %d runs", attempt), func() bool {
+			program.Eventually(t, fmt.Sprintf("attempt %d runs", attempt), func() bool {
 				runs, _ := s.runs(poison["trace_id"].(string))
 				return *runs[0].last().Attempt == attempt
 			})
@@ -218,7 +220,7 @@ func TestWhatIsCommittedWhileNobodyListensRunsLater(t *testing.T) {
 			s.storm(random, each)
 			killAndCheck(t, sidecar)
 			s.storm(random, each)
-			eventually(t, "the slot is free", func() bool {
+			program.Eventually(t, "the slot is free", func() bool {
 				return one[bool](s, "select not active from pg_replication_slots where slot_name = 'loglineos'")
 			})
 			c.meanwhile(s)
@@ -234,7 +236,7 @@ func TestWhatIsCommittedWhileNobodyListensRunsLater(t *testing.T) {
 // awaitEnded returns when n requests have ended.
 func (s *system) awaitEnded(n int) {
 	s.t.Helper()
-	eventually(s.t, fmt.Sprintf("%d requests have ended", n), func() bool {
+	program.Eventually(s.t, fmt.Sprintf("%d requests have ended", n), func() bool {
 		return one[int](s, `select count(*) from ledger.universal_registry where entity_type = 'request'
 			and status in ('complete', 'error', 'dead')`) >= n
 	})
@@ -247,7 +249,7 @@ func TestSIGTERMLetsARunFinish(t *testing.T) {
 	c := function(`let n = 0; for (let i = 0; i < 5e6; i++) n += i; return n;`)
 	s.insert(alice, c)
 	s.awaitRunning(c["trace_id"].(string))
-	if code := sidecar.signal(syscall.SIGTERM); code != 0 {
+	if code := sidecar.Stop(syscall.SIGTERM); code != 0 {
 		t.Errorf("SIGTERM ends with %d", code)
 	}
 	runs, ended := s.runs(c["trace_id"].(string))
@@ -265,7 +267,7 @@ func TestSIGTERMDoesNotWaitForEver(t *testing.T) {
 	trace := c["trace_id"].(string)
 	s.insert(alice, c)
 	s.awaitRunning(trace)
-	if code := sidecar.signal(syscall.SIGTERM); code != 0 {
+	if code := sidecar.Stop(syscall.SIGTERM); code != 0 {
 		t.Errorf("SIGTERM ends with %d", code)
 	}
 	if runs, _ := s.runs(trace); runs[0].last().StatusText() != "running" || len(runs[0].executions) != 0 {
@@ -286,13 +288,15 @@ func TestASecondSIGTERMWaitsForNothing(t *testing.T) {
 	trace := c["trace_id"].(string)
 	s.insert(alice, c)
 	s.awaitRunning(trace)
-	must(t, syscall.Kill(sidecar.pid(), syscall.SIGTERM))
+	must(t, syscall.Kill(sidecar.Pid(), syscall.SIGTERM))
 	first := time.Now()
-	eventually(t, "a repetition would count", func() bool { return time.Since(first) > 1200*time.Millisecond })
-	if sidecar.hasEnded() {
+	program.Eventually(t, "a repetition would count", func() bool {
+		return time.Since(first) > 1200*time.Millisecond
+	})
+	if sidecar.HasEnded() {
 		t.Fatal("one signal does not wait for the run")
 	}
-	if code := sidecar.signal(syscall.SIGTERM); code != 0 {
+	if code := sidecar.Stop(syscall.SIGTERM); code != 0 {
 		t.Errorf("two signals end with %d", code)
 	}
 	s.openGate(alice, "e")
@@ -311,10 +315,10 @@ func TestASecondSidecarStandsByAndTakesOver(t *testing.T) {
 	var best time.Duration
 	for try := range 3 {
 		standby := s.spawn(fmt.Sprintf("LOGLINE_NODE=other-%d", try))
-		eventually(t, "the second sidecar stands by", func() bool {
-			return standby.readiness().Phase == "standby"
+		program.Eventually(t, "the second sidecar stands by", func() bool {
+			return standby.Readiness().Phase == "standby"
 		})
-		if answer := standby.readiness(); answer.Code != 503 || answer.Ready || answer.Reason == "" {
+		if answer := standby.Readiness(); answer.Code != 503 || answer.Ready || answer.Reason == "" {
 			t.Errorf("the standby answers %+v, want 503 and why", answer)
 		}
 		c := function(gated, columns{"input": "d"})
@@ -324,14 +328,14 @@ func TestASecondSidecarStandsByAndTakesOver(t *testing.T) {
 			s.openGate(alice, "d")
 		}
 		began := time.Now()
-		leader.kill()
+		leader.Kill()
 		after := function(`return "taken over";`)
 		s.insert(alice, after)
 		s.settled(after["trace_id"].(string), 1)
 		took := time.Since(began)
 		t.Logf("taken over in %d ms", took.Milliseconds())
 		sameJSON(t, s.settled(c["trace_id"].(string), 1)[0].execution(t).Output, `"through"`)
-		standby.awaitReady()
+		standby.AwaitReady()
 		leader = standby
 		if best == 0 || took < best {
 			best = took
@@ -362,6 +366,6 @@ func TestACrashOfPostgresIsSurvived(t *testing.T) {
 	s.api.Reset()
 	s.storm(random, 40)
 	s.awaitEnded(80)
-	sidecar.awaitReady()
+	sidecar.AwaitReady()
 	judge(t, s)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/loglineos/loglineos/sidecar/app"
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/tests/pgtest"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // doctor runs `logline doctor --json` and returns what it found.
@@ -24,14 +25,14 @@ func (s *system) doctor(more ...string) []app.Finding {
 
 func examine(t *testing.T, env []string) []app.Finding {
 	t.Helper()
-	p := launch(t, env, "doctor", "--json")
-	code := p.wait()
+	p := program.Start(t, env, "doctor", "--json")
+	code := p.Wait()
 	var found []app.Finding
-	decoder := json.NewDecoder(strings.NewReader(p.out.String()))
+	decoder := json.NewDecoder(strings.NewReader(p.Out.String()))
 	for decoder.More() {
 		var f app.Finding
 		if err := decoder.Decode(&f); err != nil {
-			t.Fatalf("decode %s: %v", p.out.String(), err)
+			t.Fatalf("decode %s: %v", p.Out.String(), err)
 		}
 		if f.Mend == "" && (f.Level == app.Fault || f.Level == app.Warning) {
 			t.Errorf("%s is told of without a mend: %s", f.Check, f.Cause)
@@ -42,8 +43,8 @@ func examine(t *testing.T, env []string) []app.Finding {
 		t.Errorf("the doctor exits with %d, want %d", code, want)
 	}
 	for _, secret := range []string{"secret-word", "postgrest"} {
-		if strings.Contains(p.out.String()+p.err.String(), secret) {
-			t.Errorf("it prints a password:\n%s%s", p.out.String(), p.err.String())
+		if strings.Contains(p.Out.String()+p.Err.String(), secret) {
+			t.Errorf("it prints a password:\n%s%s", p.Out.String(), p.Err.String())
 		}
 	}
 	return found
@@ -122,7 +123,7 @@ func TestTheDoctorNamesWhatIsWrongAndTheMend(t *testing.T) {
 	s.exec("alter table ledger.universal_registry disable trigger universal_registry_before_change_row")
 	tells(t, s.doctor(), "walls", app.Fault, "universal_registry_before_change_row")
 	s.exec("alter table ledger.universal_registry enable always trigger universal_registry_before_change_row")
-	eventually(t, "the doctors' sessions have ended", func() bool {
+	program.Eventually(t, "the doctors' sessions have ended", func() bool {
 		_, err := s.owner.Exec(t.Context(), "select ledger.import_begin()")
 		return err == nil
 	})
@@ -153,7 +154,7 @@ func TestTheDoctorKnowsSlots(t *testing.T) {
 	tells(t, s.doctor("LOGLINE_SLOT=one"), "max_replication_slots", app.Warning, "could not be made anew")
 	tells(t, s.doctor("LOGLINE_SLOT=one"), "slot", app.Warning, "nobody reads it")
 	tells(t, s.doctor(), "max_slot_wal_keep_size", app.Warning, "is little")
-	eventually(t, "the server gives the slots up", func() bool {
+	program.Eventually(t, "the server gives the slots up", func() bool {
 		s.exec("create table public.filler as select repeat('x', 500) from generate_series(1, 40000)")
 		s.exec("drop table public.filler")
 		s.exec("select pg_switch_wal()")

@@ -12,12 +12,13 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/loglineos/loglineos/sidecar/app"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // has waits until the doctor tells it.
 func (s *system) has(check string, level app.Level, word string, more ...string) {
 	s.t.Helper()
-	eventually(s.t, "the doctor says "+word, func() bool {
+	program.Eventually(s.t, "the doctor says "+word, func() bool {
 		for _, f := range s.doctor(more...) {
 			if f.Check == check && f.Level == level && strings.Contains(f.Cause, word) {
 				return true
@@ -27,14 +28,6 @@ func (s *system) has(check string, level app.Level, word string, more ...string)
 	})
 }
 
-// send sends a signal that does not end the process.
-func send(t *testing.T, p *process, signal syscall.Signal) {
-	t.Helper()
-	if err := p.cmd.Process.Signal(signal); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // What the doctor says of the slot and of the leader fits together: of one that leads, is frozen, is gone,
 // and of one that has another source.
 func TestTheDoctorSaysOneThingOfTheLeader(t *testing.T) {
@@ -42,12 +35,12 @@ func TestTheDoctorSaysOneThingOfTheLeader(t *testing.T) {
 	s := setup(t)
 	sidecar := s.serve()
 	tells(t, s.doctor(), "leader", app.Fine, "e2e leads, by wal; it beat", "ago")
-	send(t, sidecar, syscall.SIGSTOP)
+	sidecar.Send(syscall.SIGSTOP)
 	s.has("leader", app.Warning, "e2e holds the lead, and beat")
-	send(t, sidecar, syscall.SIGCONT)
+	sidecar.Send(syscall.SIGCONT)
 	s.has("leader", app.Fine, "e2e leads")
-	sidecar.kill()
-	eventually(t, "the server has seen it go", func() bool {
+	sidecar.Kill()
+	program.Eventually(t, "the server has seen it go", func() bool {
 		return one[bool](s, "select not active from pg_replication_slots")
 	})
 	found := s.doctor()
@@ -58,17 +51,17 @@ func TestTheDoctorSaysOneThingOfTheLeader(t *testing.T) {
 	s.has("slot", app.Fine, "not needed while other leads by poll")
 	tells(t, s.doctor(), "leader", app.Warning, "other leads, by poll, and LOGLINE_SOURCE is wal here")
 	standby := s.spawn()
-	eventually(t, "the standby says for whom it stands by, and what is wrong", func() bool {
-		log := standby.err.String()
+	program.Eventually(t, "the standby says for whom it stands by, and what is wrong", func() bool {
+		log := standby.Err.String()
 		return strings.Contains(log, "standing by: another sidecar leads\" node=other source=poll") &&
 			strings.Contains(log, "the leader has another LOGLINE_SOURCE")
 	})
-	send(t, other, syscall.SIGSTOP)
+	other.Send(syscall.SIGSTOP)
 	s.has("leader", app.Fine, "e2e leads, by wal")
-	send(t, other, syscall.SIGCONT)
+	other.Send(syscall.SIGCONT)
 	// Which connection it looks at first decides whether it also reads that its session was ended.
-	eventually(t, "who was frozen says for whom it stands by", func() bool {
-		return strings.Contains(other.err.String(), "standing by: another sidecar leads\" node=e2e source=wal")
+	program.Eventually(t, "who was frozen says for whom it stands by", func() bool {
+		return strings.Contains(other.Err.String(), "standing by: another sidecar leads\" node=e2e source=wal")
 	})
 }
 
@@ -89,8 +82,8 @@ func TestTheDoctorNamesWhatASlotWaitsFor(t *testing.T) {
 	s.has("slot", app.Warning, "is being made, and waits")
 	tells(t, s.doctor(), "transactions", app.Warning, "may not see since when", "no slot can be made")
 	tells(t, s.doctor("DATABASE_URL="+s.db.URL), "transactions", app.Warning, "has been open for")
-	eventually(t, "/readyz names it", func() bool {
-		return strings.Contains(sidecar.readiness().Degraded["tail"], "in "+s.db.Name+")")
+	program.Eventually(t, "/readyz names it", func() bool {
+		return strings.Contains(sidecar.Readiness().Degraded["tail"], "in "+s.db.Name+")")
 	})
 }
 
@@ -122,7 +115,7 @@ func TestAForgottenKeyAndAMisspeltVariableAreTold(t *testing.T) {
 		"correct the path")
 	sidecar := s.serve(root, "LOGLINE_SOURC=poll")
 	for _, line := range []string{"what this sidecar appends is not signed", "LOGLINE_SOURC"} {
-		if !strings.Contains(sidecar.err.String(), line) {
+		if !strings.Contains(sidecar.Err.String(), line) {
 			t.Errorf("the log lacks %q", line)
 		}
 	}

@@ -9,22 +9,23 @@ import (
 
 	"github.com/loglineos/loglineos/sidecar/app"
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // endToEnd runs `logline e2e --json` as the owner.
 func (s *system) endToEnd(code int, args ...string) app.E2EReport {
 	s.t.Helper()
-	p := launch(s.t, nil, append([]string{"e2e", "--json", "--database", s.db.URL}, args...)...)
-	if got := p.wait(); got != code {
-		s.t.Fatalf("e2e %v exits with %d, want %d:\n%s%s", args, got, code, p.out.String(), p.err.String())
+	p := program.Start(s.t, nil, append([]string{"e2e", "--json", "--database", s.db.URL}, args...)...)
+	if got := p.Wait(); got != code {
+		s.t.Fatalf("e2e %v exits with %d, want %d:\n%s%s", args, got, code, p.Out.String(), p.Err.String())
 	}
 	return reportOf(s.t, p)
 }
 
-func reportOf(t *testing.T, p *process) (report app.E2EReport) {
+func reportOf(t *testing.T, p *program.Process) (report app.E2EReport) {
 	t.Helper()
-	if err := json.Unmarshal([]byte(p.out.String()), &report); err != nil {
-		t.Fatalf("decode %s: %v", p.out.String(), err)
+	if err := json.Unmarshal([]byte(p.Out.String()), &report); err != nil {
+		t.Fatalf("decode %s: %v", p.Out.String(), err)
 	}
 	return report
 }
@@ -101,34 +102,28 @@ func TestEndToEndCleansUpAfterFailureInterruptAndKill(t *testing.T) {
 	s.govern(func(m map[string]any) { delete(m, "throttle") })
 
 	// A frozen sidecar lets it wait, until somebody has had enough.
-	freeze := func(s syscall.Signal) {
+	sidecar.Send(syscall.SIGSTOP)
+	defer sidecar.Send(syscall.SIGCONT)
+	start := func() *program.Process {
 		t.Helper()
-		if err := sidecar.cmd.Process.Signal(s); err != nil {
-			t.Fatal(err)
-		}
-	}
-	freeze(syscall.SIGSTOP)
-	defer freeze(syscall.SIGCONT)
-	start := func() *process {
-		t.Helper()
-		p := launch(t, nil, "e2e", "--json", "--database", s.db.URL)
-		eventually(t, "its function is there", func() bool { return s.unclosed() == 1 })
+		p := program.Start(t, nil, "e2e", "--json", "--database", s.db.URL)
+		program.Eventually(t, "its function is there", func() bool { return s.unclosed() == 1 })
 		return p
 	}
 	waiting := start()
-	if code := waiting.signal(syscall.SIGINT); code != 1 {
+	if code := waiting.Stop(syscall.SIGINT); code != 1 {
 		t.Errorf("Ctrl-C ends it with %d", code)
 	}
 	failedStep(t, reportOf(t, waiting), "request", "interrupted")
 	if n := s.unclosed(); n != 0 {
 		t.Errorf("after Ctrl-C %d are open", n)
 	}
-	start().kill()
+	start().Kill()
 	if n := s.unclosed(); n != 1 {
 		t.Fatalf("after a kill %d are open", n)
 	}
-	freeze(syscall.SIGCONT)
-	sidecar.awaitReady()
+	sidecar.Send(syscall.SIGCONT)
+	sidecar.AwaitReady()
 	// However old it is: another one may run until its deadline.
 	s.forge("accepted_at = accepted_at - interval '2 minutes' where tenant_id = 'logline-e2e'")
 	if report := s.endToEnd(0); report.Steps[0].Step == "sweep" || s.unclosed() == 0 {
@@ -138,7 +133,7 @@ func TestEndToEndCleansUpAfterFailureInterruptAndKill(t *testing.T) {
 	if report := s.endToEnd(0); report.Steps[0].Step != "sweep" {
 		t.Errorf("it sweeps nothing: %+v", report.Steps)
 	}
-	eventually(t, "what the frozen sidecar has seen late ends", func() bool { return s.unclosed() == 0 })
+	program.Eventually(t, "what the frozen sidecar has seen late ends", func() bool { return s.unclosed() == 0 })
 }
 
 // pastDeadline makes runs of the test ones that were killed long ago.

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // From a client's insert through a function, a policy and back into rows no number becomes another: it is
@@ -35,7 +36,7 @@ func TestNoNumberIsRounded(t *testing.T) {
 		return [found.content, found.value, 0.1 + 0.2, 2 ** 53, -0, 5e-324]`, columns{"input": number["name"]})
 	want := "[" + texts + `, "9007199254740993.000000000000000001", 0.30000000000000004, 9007199254740992, 0, 5e-324]`
 	sameNumbers(t, r.execution(t).Output, want)
-	eventually(t, "the policy's copy", func() bool { return len(s.read("entity_type = 'copy'")) == 2 })
+	program.Eventually(t, "the policy's copy", func() bool { return len(s.read("entity_type = 'copy'")) == 2 })
 	for _, copied := range s.read("entity_type = 'copy'") {
 		sameNumbers(t, copied.Content, texts)
 		if *copied.Value != "9007199254740993.000000000000000001" || copied.VerifyHash() != nil {

@@ -47,7 +47,7 @@ func TestDroppingTheSchemaEngineHasNoNewEffect(t *testing.T) {
 	sidecar = s.serve()
 	orders(21, 3)
 	emitted(16)
-	if code := sidecar.signal(syscall.SIGTERM); code != 0 {
+	if code := sidecar.Stop(syscall.SIGTERM); code != 0 {
 		t.Errorf("the sidecar ends with %d", code)
 	}
 	s.exec("drop schema if exists engine cascade")

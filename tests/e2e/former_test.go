@@ -16,7 +16,7 @@ func TestVariablesOfTheReferenceImplementationAreNamed(t *testing.T) {
 		"BOOT_FUNCTION_ID=secret-word", "APP_USER_ID=system", "APP_TENANT_ID=system"}
 	found := s.doctor(env...)
 	tells(t, found, "environment", app.Warning, "SUPABASE_SERVICE_ROLE_KEY", "loglineos_sidecar")
-	said := s.serve(env...).err.String()
+	said := s.serve(env...).Err.String()
 	for _, name := range []string{"SUPABASE_URL", "SUPABASE_SERVICE_ROLE_KEY", "BOOT_FUNCTION_ID"} {
 		if !strings.Contains(said, "name="+name) {
 			t.Errorf("serve does not say that %s is set:\n%s", name, said)

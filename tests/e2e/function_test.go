@@ -13,16 +13,17 @@ import (
 	"testing"
 
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // command runs the binary without a database, and returns what it prints; it must exit with code.
 func command(t *testing.T, code int, args ...string) (out, said string) {
 	t.Helper()
-	p := launch(t, nil, args...)
-	if got := p.wait(); got != code {
-		t.Fatalf("logline %v exits with %d, want %d:\n%s%s", args, got, code, p.out.String(), p.err.String())
+	p := program.Start(t, nil, args...)
+	if got := p.Wait(); got != code {
+		t.Fatalf("logline %v exits with %d, want %d:\n%s%s", args, got, code, p.Out.String(), p.Err.String())
 	}
-	return p.out.String(), p.err.String()
+	return p.Out.String(), p.Err.String()
 }
 
 func TestAFunctionGoesFromNothingToItsLog(t *testing.T) {
@@ -119,18 +120,18 @@ func TestPublishNeverGuessesWhichFunctionIsMeant(t *testing.T) {
 func TestPublishesOfOneNameAtOnceMakeOneFunction(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
-	var all []*process
+	var all []*program.Process
 	for i := range 6 {
 		file := filepath.Join(t.TempDir(), "same.js")
 		if err := os.WriteFile(file, []byte(fmt.Sprintf("return %d", i)), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, launch(t, nil, append(actingAs(alice, "function", "publish", file),
+		all = append(all, program.Start(t, nil, append(actingAs(alice, "function", "publish", file),
 			"--database", s.db.URL)...))
 	}
 	for _, p := range all {
-		if p.wait() != 0 {
-			t.Errorf("one of six says %s", p.err.String())
+		if p.Wait() != 0 {
+			t.Errorf("one of six says %s", p.Err.String())
 		}
 	}
 	if rows := s.read("name = 'same' and entity_type = 'function'"); len(rows) != 6 || rows[0].ID != rows[5].ID {
@@ -170,7 +171,9 @@ func TestACallThatFailsExitsWithOneAndSaysWhere(t *testing.T) {
 	request, _ := s.acts(0, alice, "function", "call", "adds", "--no-wait", "--input", "{}")
 	s.serve()
 	id := span.MustID(strings.TrimSpace(request))
-	eventually(t, "the call that nobody waited for", func() bool { return s.latest(id).StatusText() == "error" })
+	program.Eventually(t, "the call that nobody waited for", func() bool {
+		return s.latest(id).StatusText() == "error"
+	})
 	_, said = s.acts(1, alice, "function", "call", "adds", "--input", "{}")
 	if !strings.Contains(said, "TypeError") || !strings.Contains(said, "(line 2, column ") {
 		t.Errorf("it says %q", said)
@@ -184,13 +187,15 @@ func TestACallThatFailsExitsWithOneAndSaysWhere(t *testing.T) {
 		result.Error.Code != "exception" {
 		t.Errorf("--json prints %s, %v", out, err)
 	}
-	p := launch(t, []string{"DATABASE_URL=" + s.db.URL},
+	p := program.Start(t, []string{"DATABASE_URL=" + s.db.URL},
 		actingAs(alice, "function", "logs", "adds", "--follow", "--status", "error", "--limit", "1")...)
-	eventually(t, "the newest execution", func() bool { return strings.Contains(p.out.String(), "TypeError") })
-	before := strings.Count(p.out.String(), "\n")
+	program.Eventually(t, "the newest execution", func() bool {
+		return strings.Contains(p.Out.String(), "TypeError")
+	})
+	before := strings.Count(p.Out.String(), "\n")
 	s.acts(1, alice, "function", "call", "adds", "--input", "{}")
-	eventually(t, "the next one", func() bool { return strings.Count(p.out.String(), "\n") == before+1 })
-	if code := p.signal(syscall.SIGINT); code != 0 {
+	program.Eventually(t, "the next one", func() bool { return strings.Count(p.Out.String(), "\n") == before+1 })
+	if code := p.Stop(syscall.SIGINT); code != 0 {
 		t.Errorf("Ctrl-C ends it with %d", code)
 	}
 	for _, wrong := range []string{"call adds --input {", "call", "call adds --wait 0s",
@@ -213,23 +218,23 @@ func TestDevRunsAFileAtEachSave(t *testing.T) {
 		}
 	}
 	save("// input: {\"n\": 1}\nexport default (ctx: { input: { n: number } }) => ({ one: ctx.input.n });")
-	p := launch(t, nil, "function", "dev", file)
-	eventually(t, "the first run", func() bool { return strings.Contains(p.out.String(), `output {"one":1}`) })
+	p := program.Start(t, nil, "function", "dev", file)
+	program.Eventually(t, "the first run", func() bool { return strings.Contains(p.Out.String(), `output {"one":1}`) })
 	save("interface A { b: string }\nexport default function main() {\n  throw new Error('boom');\n}")
-	eventually(t, "the error with its place", func() bool {
-		return strings.Contains(p.out.String(), file+":3:9: exception: Error: boom")
+	program.Eventually(t, "the error with its place", func() bool {
+		return strings.Contains(p.Out.String(), file+":3:9: exception: Error: boom")
 	})
 	save("for (;;);")
 	save("while (true);")
 	save("return 'after'")
-	eventually(t, "the run after one without an end", func() bool {
-		return strings.Contains(p.out.String(), `output "after"`)
+	program.Eventually(t, "the run after one without an end", func() bool {
+		return strings.Contains(p.Out.String(), `output "after"`)
 	})
 	if err := os.WriteFile(file, []byte("return 'in place'"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a save in place", func() bool { return strings.Contains(p.out.String(), `output "in place"`) })
-	if code := p.signal(syscall.SIGINT); code != 0 {
+	program.Eventually(t, "a save in place", func() bool { return strings.Contains(p.Out.String(), `output "in place"`) })
+	if code := p.Stop(syscall.SIGINT); code != 0 {
 		t.Errorf("Ctrl-C ends it with %d", code)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // forbid takes a kernel off the whitelist; allow puts it back.
@@ -41,14 +42,14 @@ func TestAKernelOffTheWhitelistDoesNotBoot(t *testing.T) {
 			if fault.Code != span.RunNotAllowed || got.last().StatusText() != "error" {
 				t.Errorf("%+v, request %s: want %s, error", fault, got.last().StatusText(), span.RunNotAllowed)
 			}
-			if answer := sidecar.readiness(); answer.Code != 503 || !strings.Contains(answer.Reason, "not_allowed") {
+			if answer := sidecar.Readiness(); answer.Code != 503 || !strings.Contains(answer.Reason, "not_allowed") {
 				t.Errorf("/readyz answers %+v, want 503 and why", answer)
 			}
 			s.govern(allow(id))
 			sameJSON(t, s.run(alice, `return 2;`).execution(t).Output, `2`)
 		})
 	}
-	sidecar.awaitReady()
+	sidecar.AwaitReady()
 	judge(t, s)
 }
 
@@ -89,7 +90,7 @@ func TestAMalformedManifestNeverTakesForce(t *testing.T) {
 			sameJSON(t, s.run(alice, `return 2;`).execution(t).Output, `2`)
 		})
 	}
-	if answer := sidecar.readiness(); !answer.Ready {
+	if answer := sidecar.Readiness(); !answer.Ready {
 		t.Errorf("/readyz answers %+v", answer)
 	}
 }
@@ -146,7 +147,7 @@ func TestAKernelsNextVersionChangesBehaviorWithoutARestart(t *testing.T) {
 		t.Errorf("after: version %d, flavor %q, want version 1, second", n, flavor)
 	}
 	// Each version's boots are on record, at the latest after the stop.
-	if code := sidecar.signal(15); code != 0 {
+	if code := sidecar.Stop(15); code != 0 {
 		t.Errorf("SIGTERM ends with %d", code)
 	}
 	booted := map[int]bool{}
@@ -192,7 +193,7 @@ func TestAVersionTakesForceAtItsTime(t *testing.T) {
 	if early.AcceptedAt.Before(due.Time) && seqOf(early) != 0 {
 		t.Error("the kernel is in force before its time")
 	}
-	eventually(t, "the time has come", func() bool {
+	program.Eventually(t, "the time has come", func() bool {
 		return one[time.Time](s, "select clock_timestamp()").After(due.Time)
 	})
 	const slow = `let n = 0; for (let i = 0; i < 100000; i++) n += i; return n;`
@@ -221,14 +222,14 @@ func TestATamperedKernelIsRefused(t *testing.T) {
 	if fault := failure(t, s.run(alice, `return 1;`).execution(t)); fault.Code != span.RunHashMismatch {
 		t.Errorf("got %+v, want %s", fault, span.RunHashMismatch)
 	}
-	if answer := sidecar.readiness(); answer.Code != 503 || !strings.Contains(answer.Reason, "run_code") {
+	if answer := sidecar.Readiness(); answer.Code != 503 || !strings.Contains(answer.Reason, "run_code") {
 		t.Errorf("/readyz answers %+v, want 503 and which kernel", answer)
 	}
 	mended := s.next(span.RunCodeID)
 	mended.Code = good.Code
 	s.publish(mended)
 	sameJSON(t, s.run(alice, `return 2;`).execution(t).Output, `2`)
-	sidecar.awaitReady()
+	sidecar.AwaitReady()
 }
 
 // append writes system spans as they are.
@@ -280,13 +281,13 @@ func TestAManifestThatIsOutOfForceIsBroughtBack(t *testing.T) {
 	for _, status := range []string{"deprecated", "revoked"} {
 		s.slip(span.ManifestID, func(row *span.Span) { row.Status = &status })
 		p := s.spawn("LOGLINE_TRUST_ROOT="+s.root, "LOGLINE_SIGNING_KEY_FILE="+s.file("sidecar"))
-		if code := p.wait(); code != 1 || !strings.Contains(p.err.String(), "logline manifest --file FILE") {
-			t.Errorf("%s: exit %d, %s", status, code, p.err.String())
+		if code := p.Wait(); code != 1 || !strings.Contains(p.Err.String(), "logline manifest --file FILE") {
+			t.Errorf("%s: exit %d, %s", status, code, p.Err.String())
 		}
 		s.logline(0, "manifest", "--file", printed, "--key", s.file("root"))
 		sidecar := s.serveSigned("sidecar")
 		s.run(alice, `return 1;`)
-		if code := sidecar.signal(syscall.SIGTERM); code != 0 {
+		if code := sidecar.Stop(syscall.SIGTERM); code != 0 {
 			t.Errorf("%s: the sidecar exits with %d", status, code)
 		}
 	}

@@ -7,14 +7,15 @@ import (
 	"testing"
 
 	"github.com/loglineos/loglineos/sidecar/app"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // health runs `logline health` and returns its exit code and output.
-func health(t *testing.T, sidecar *process, args ...string) (int, string) {
+func health(t *testing.T, sidecar *program.Process, args ...string) (int, string) {
 	t.Helper()
-	at := "LOGLINE_LISTEN=" + strings.TrimPrefix(sidecar.url(), "http://")
-	p := launch(t, []string{at}, append([]string{"health"}, args...)...)
-	return p.wait(), p.out.String()
+	at := "LOGLINE_LISTEN=" + strings.TrimPrefix(sidecar.URL(), "http://")
+	p := program.Start(t, []string{at}, append([]string{"health"}, args...)...)
+	return p.Wait(), p.Out.String()
 }
 
 // A sidecar that stands by is alive and not ready; a dead one is neither. The command takes the address from
@@ -27,7 +28,7 @@ func TestHealthTellsAliveFromReady(t *testing.T) {
 	standsBy(t, standby)
 	for _, c := range []struct {
 		name    string
-		sidecar *process
+		sidecar *program.Process
 		args    []string
 		code    int
 		says    string
@@ -44,7 +45,7 @@ func TestHealthTellsAliveFromReady(t *testing.T) {
 			t.Errorf("%s: exit %d, want %d; it says %q, want %q in it", c.name, code, c.code, said, c.says)
 		}
 	}
-	leader.kill()
+	leader.Kill()
 	if code, said := health(t, leader); code != 1 || !strings.Contains(said, "no sidecar answers") {
 		t.Errorf("of a dead sidecar: exit %d: %s", code, said)
 	}
@@ -53,13 +54,13 @@ func TestHealthTellsAliveFromReady(t *testing.T) {
 // The binary says which walls stand on this machine, and which do not.
 func TestVersionTriesTheWalls(t *testing.T) {
 	t.Parallel()
-	p := launch(t, nil, "version", "--json")
-	if code := p.wait(); code != 0 {
-		t.Fatalf("exit %d: %s", code, p.err.String())
+	p := program.Start(t, nil, "version", "--json")
+	if code := p.Wait(); code != 0 {
+		t.Fatalf("exit %d: %s", code, p.Err.String())
 	}
 	var build app.Build
-	if err := json.Unmarshal([]byte(p.out.String()), &build); err != nil {
-		t.Fatalf("decode %q: %v", p.out.String(), err)
+	if err := json.Unmarshal([]byte(p.Out.String()), &build); err != nil {
+		t.Fatalf("decode %q: %v", p.Out.String(), err)
 	}
 	if build.Release != app.Release || build.Go != runtime.Version() ||
 		build.Platform != runtime.GOOS+"/"+runtime.GOARCH {
@@ -74,8 +75,8 @@ func TestVersionTriesTheWalls(t *testing.T) {
 			t.Errorf("the wall %s: %q, want %q", wall, build.Walls[wall], want)
 		}
 	}
-	plain := launch(t, nil, "version")
-	if code, said := plain.wait(), plain.out.String(); code != 0 || !strings.Contains(said, "\nwalls ") ||
+	plain := program.Start(t, nil, "version")
+	if code, said := plain.Wait(), plain.Out.String(); code != 0 || !strings.Contains(said, "\nwalls ") ||
 		!strings.HasPrefix(said, build.Version+"\n") {
 		t.Errorf("as text, exit %d: %s", code, said)
 	}

@@ -96,7 +96,7 @@ func TestABadFunctionIsOneErrorAndHarmsNobody(t *testing.T) {
 	for _, trace := range neighbors {
 		sameJSON(t, s.settled(trace, 1)[0].execution(t).Output, `"fine"`)
 	}
-	if answer := sidecar.readiness(); !answer.Ready {
+	if answer := sidecar.Readiness(); !answer.Ready {
 		t.Errorf("afterwards the sidecar is %+v", answer)
 	}
 	judge(t, s)
@@ -182,7 +182,7 @@ func TestKilledWorkersAreReplaced(t *testing.T) {
 	s.insert(alice, c)
 	s.awaitRunning(c["trace_id"].(string))
 	s.openGate(alice, "e")
-	for _, pid := range sidecar.children() {
+	for _, pid := range sidecar.Children() {
 		child, err := os.FindProcess(pid)
 		if err != nil {
 			t.Fatal(err)

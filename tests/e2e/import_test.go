@@ -4,6 +4,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // What came in through the import door has run elsewhere: functions, policies and the manifest stay in
@@ -19,7 +21,7 @@ func TestNothingFromBeforeAnEpochIsRouted(t *testing.T) {
 		!strings.Contains(err.Error(), "replication slot loglineos") {
 		t.Errorf("import_begin beside a sidecar: got %v, want a refusal that names its slot", err)
 	}
-	if exit := sidecar.signal(syscall.SIGTERM); exit != 0 {
+	if exit := sidecar.Stop(syscall.SIGTERM); exit != 0 {
 		t.Fatalf("the sidecar exits with %d", exit)
 	}
 
@@ -50,7 +52,7 @@ func TestNothingFromBeforeAnEpochIsRouted(t *testing.T) {
 		sameJSON(t, got.execution(t).Output, `"after `+more+`"`)
 		s.insert(carol, order(columns{"trace_id": "new order, " + more}))
 		s.emitted("alert", "new order, "+more, 1)
-		if exit := sidecar.signal(syscall.SIGTERM); exit != 0 {
+		if exit := sidecar.Stop(syscall.SIGTERM); exit != 0 {
 			t.Fatalf("the sidecar exits with %d", exit)
 		}
 	}
@@ -65,7 +67,7 @@ func TestNothingFromBeforeAnEpochIsRouted(t *testing.T) {
 	// Its owner ends it, and calls again if he wants it after all.
 	s.serve()
 	s.insert(alice, columns{"id": before.ID, "seq": 1, "entity_type": "request", "status": "cancel_requested"})
-	eventually(t, "the imported request is cancelled", func() bool {
+	program.Eventually(t, "the imported request is cancelled", func() bool {
 		return s.latest(before.ID).StatusText() == "cancelled"
 	})
 	s.insert(alice, call("once more"))
@@ -78,7 +80,7 @@ func TestNothingFromBeforeAnEpochIsRouted(t *testing.T) {
 // awaitDetached returns when the server has noticed that the sidecar is gone.
 func (s *system) awaitDetached() {
 	s.t.Helper()
-	eventually(s.t, "the sidecar's sessions end", func() bool {
+	program.Eventually(s.t, "the sidecar's sessions end", func() bool {
 		return one[bool](s, `select not exists (
 			select from pg_stat_activity where application_name like 'loglineos%')
 			and not exists (select from pg_replication_slots where active)`)
@@ -94,7 +96,7 @@ func TestALedgerRestoredPastTheDoorIsRefused(t *testing.T) {
 			tenant_id, visibility, is_deleted)
 		values (ledger.uuid7(), 0, 'note', 'user:a', now(), now(), '4000000000', 'a', 't', 'private', false)`)
 	s.exec("select ledger.import_end()")
-	s.serve().signal(syscall.SIGTERM) // an epoch covers it
+	s.serve().Stop(syscall.SIGTERM) // an epoch covers it
 	epoch := `delete from ledger.universal_registry where entity_type = 'epoch'`
 	s.exec("alter table ledger.universal_registry disable trigger all")
 	s.exec(epoch)

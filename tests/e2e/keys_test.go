@@ -18,6 +18,7 @@ import (
 	"github.com/loglineos/loglineos/sidecar/sign"
 	"github.com/loglineos/loglineos/sidecar/span"
 	"github.com/loglineos/loglineos/tests/pgtest"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // signedSystem is a system whose root key is pinned; its keys are files in dir.
@@ -55,11 +56,11 @@ func (s *signedSystem) logline(code int, args ...string) string {
 	if s.root != "" {
 		env = append(env, "LOGLINE_TRUST_ROOT="+s.root)
 	}
-	p := launch(s.t, env, args...)
-	if got := p.wait(); got != code {
-		s.t.Fatalf("logline %v exits with %d, want %d:\n%s%s", args, got, code, p.out.String(), p.err.String())
+	p := program.Start(s.t, env, args...)
+	if got := p.Wait(); got != code {
+		s.t.Fatalf("logline %v exits with %d, want %d:\n%s%s", args, got, code, p.Out.String(), p.Err.String())
 	}
-	return p.out.String() + p.err.String()
+	return p.Said()
 }
 
 func (s *signedSystem) keys(code int, args ...string) string {
@@ -68,7 +69,7 @@ func (s *signedSystem) keys(code int, args ...string) string {
 }
 
 // serveSigned starts a sidecar with the key of this name.
-func (s *signedSystem) serveSigned(key string) *process {
+func (s *signedSystem) serveSigned(key string) *program.Process {
 	s.t.Helper()
 	return s.serve("LOGLINE_TRUST_ROOT="+s.root, "LOGLINE_SIGNING_KEY_FILE="+s.file(key))
 }
@@ -180,7 +181,7 @@ func TestASystemThatRequiresSignatures(t *testing.T) {
 		t.Errorf("rotate says %s", said)
 	}
 	sameJSON(t, s.runSigned("alice", `return 4;`).execution(t).Output, `4`)
-	if code := sidecar.signal(syscall.SIGTERM); code != 0 {
+	if code := sidecar.Stop(syscall.SIGTERM); code != 0 {
 		t.Errorf("the first sidecar exits with %d", code)
 	}
 	sidecar = s.serveSigned("sidecar-2")
@@ -192,7 +193,7 @@ func TestASystemThatRequiresSignatures(t *testing.T) {
 		t.Errorf("after the revocation: %+v", fault)
 	}
 	sameJSON(t, s.call(kept.ID).Output, `6`)
-	if code := sidecar.signal(syscall.SIGTERM); code != 0 {
+	if code := sidecar.Stop(syscall.SIGTERM); code != 0 {
 		t.Errorf("the second sidecar exits with %d", code)
 	}
 	checkSigned(t, s)
@@ -235,7 +236,7 @@ func TestPrivateKeysAreNowhereToBeSeen(t *testing.T) {
 	}
 	sidecar := s.serve("LOGLINE_TRUST_ROOT="+s.root, "SIGNING_KEY_HEX="+key.Secret(), "LOGLINE_LOG_LEVEL=debug")
 	s.run(alice, `return Object.keys(globalThis);`)
-	children := sidecar.children()
+	children := sidecar.Children()
 	if len(children) == 0 {
 		t.Fatal("the sidecar has no children")
 	}
@@ -249,7 +250,7 @@ func TestPrivateKeysAreNowhereToBeSeen(t *testing.T) {
 		}
 	}
 	rows := one[string](s.system, "select string_agg(r::text, ' ') from ledger.universal_registry as r")
-	for _, seen := range []string{rows, sidecar.out.String(), sidecar.err.String()} {
+	for _, seen := range []string{rows, sidecar.Out.String(), sidecar.Err.String()} {
 		if strings.Contains(seen, key.Secret()) {
 			t.Error("the private key is in the ledger or in the log")
 		}
@@ -285,21 +286,21 @@ func TestServeRefusesAKeyThatDoesNotCount(t *testing.T) {
 		"malformed":  {"SIGNING_KEY_HEX=abc", "SIGNING_KEY_HEX is no private key"},
 	} {
 		p := s.spawn("LOGLINE_TRUST_ROOT="+s.root, c.env)
-		if code := p.wait(); code == 0 || !strings.Contains(p.err.String(), c.want) {
-			t.Errorf("%s: exit %d, %s", name, code, p.err.String())
+		if code := p.Wait(); code == 0 || !strings.Contains(p.Err.String(), c.want) {
+			t.Errorf("%s: exit %d, %s", name, code, p.Err.String())
 		}
-		if name == "revoked" && strings.Contains(p.err.String(), "keys publish") {
-			t.Errorf("a revoked key, says it, may be published: %s", p.err.String())
+		if name == "revoked" && strings.Contains(p.Err.String(), "keys publish") {
+			t.Errorf("a revoked key, says it, may be published: %s", p.Err.String())
 		}
 	}
 	s.require("root", []string{"execution"})
 	keyless := s.spawn("LOGLINE_TRUST_ROOT=" + s.root)
-	if code := keyless.wait(); code != 1 || !strings.Contains(keyless.err.String(), "LOGLINE_SIGNING_KEY_FILE") {
-		t.Errorf("without a key, where executions must be signed: exit %d, %s", code, keyless.err.String())
+	if code := keyless.Wait(); code != 1 || !strings.Contains(keyless.Err.String(), "LOGLINE_SIGNING_KEY_FILE") {
+		t.Errorf("without a key, where executions must be signed: exit %d, %s", code, keyless.Err.String())
 	}
 	both := s.spawn("SIGNING_KEY_HEX="+stranger.Secret(), "LOGLINE_SIGNING_KEY_FILE="+s.file("sidecar"))
-	if code := both.wait(); code != 2 || !strings.Contains(both.err.String(), "both set") {
-		t.Errorf("both: exit %d, %s", code, both.err.String())
+	if code := both.Wait(); code != 2 || !strings.Contains(both.Err.String(), "both set") {
+		t.Errorf("both: exit %d, %s", code, both.Err.String())
 	}
 }
 
@@ -437,14 +438,14 @@ func TestUpKeepsItsKeysAndMakesARootOnlyWhereThereIsNone(t *testing.T) {
 	if err != nil || first.env["LOGLINE_TRUST_ROOT"] != root.Fingerprint() {
 		t.Errorf("up.env pins %q, the root is %v, %v", first.env["LOGLINE_TRUST_ROOT"], root, err)
 	}
-	first.signal(syscall.SIGINT)
+	first.Stop(syscall.SIGINT)
 
 	second := up(t, dir, "--quiet")
 	before := second.query(systemVersions)
 	if second.env["LOGLINE_TRUST_ROOT"] != first.env["LOGLINE_TRUST_ROOT"] {
 		t.Error("a restart changes the root")
 	}
-	second.signal(syscall.SIGINT)
+	second.Stop(syscall.SIGINT)
 
 	checkUpWithoutRoot(t, dir, root, before)
 }
@@ -459,17 +460,17 @@ func checkUpWithoutRoot(t *testing.T, dir string, root *sign.Key, versions int) 
 	}
 	refused := func(what string, wants ...string) {
 		t.Helper()
-		p := launch(t, nil, "up", "--data-dir", dir, "--listen", "127.0.0.1:0")
-		code := p.wait()
+		p := program.Start(t, nil, "up", "--data-dir", dir, "--listen", "127.0.0.1:0")
+		code := p.Wait()
 		for _, want := range wants {
-			if code != 1 || !strings.Contains(p.err.String(), want) {
-				t.Errorf("%s: exit %d, %s; want %q in it", what, code, p.err.String(), want)
+			if code != 1 || !strings.Contains(p.Err.String(), want) {
+				t.Errorf("%s: exit %d, %s; want %q in it", what, code, p.Err.String(), want)
 			}
 		}
 	}
 	remove("root.key")
 	third := up(t, dir)
-	third.awaitReady()
+	third.AwaitReady()
 	if third.env["LOGLINE_TRUST_ROOT"] != root.Fingerprint() {
 		t.Errorf("without root.key up pins %s, not %s", third.env["LOGLINE_TRUST_ROOT"], root.Fingerprint())
 	}
@@ -479,16 +480,16 @@ func checkUpWithoutRoot(t *testing.T, dir string, root *sign.Key, versions int) 
 	if n := third.query(systemVersions); n != versions {
 		t.Errorf("%d versions of keys and kernels, and %d before", n, versions)
 	}
-	if said := third.out.String(); !strings.Contains(said, "root.key is not here") ||
+	if said := third.Out.String(); !strings.Contains(said, "root.key is not here") ||
 		!strings.Contains(said, "logline bootstrap --key FILE") {
 		t.Errorf("up does not say that it is without the root key: %s", said)
 	}
-	revoke := launch(t, []string{"DATABASE_URL=" + third.env["DATABASE_URL"]}, "keys", "revoke",
+	revoke := program.Start(t, []string{"DATABASE_URL=" + third.env["DATABASE_URL"]}, "keys", "revoke",
 		filepath.Join(dir, "sidecar.key"))
-	if code := revoke.wait(); code != 0 {
+	if code := revoke.Wait(); code != 0 {
 		t.Fatalf("revoke exits with %d", code)
 	}
-	third.signal(syscall.SIGINT)
+	third.Stop(syscall.SIGINT)
 
 	refused("a revoked key and no root", "is revoked", "put root.key back")
 	if err := sign.WriteKeyFile(filepath.Join(dir, "root.key"), root, ""); err != nil {
@@ -503,14 +504,14 @@ func checkUpWithoutRoot(t *testing.T, dir string, root *sign.Key, versions int) 
 	}
 	remove("up.env")
 	refused("no keys and no pin", "LOGLINE_TRUST_ROOT", root.Fingerprint(), "put root.key back")
-	generate := launch(t, nil, "keys", "generate", "--root", "--out", filepath.Join(dir, "root.key"))
-	if code := generate.wait(); code != 0 {
+	generate := program.Start(t, nil, "keys", "generate", "--root", "--out", filepath.Join(dir, "root.key"))
+	if code := generate.Wait(); code != 0 {
 		t.Fatalf("generate exits with %d", code)
 	}
 	last := up(t, dir, "--quiet")
-	last.awaitReady()
+	last.AwaitReady()
 	if last.env["LOGLINE_TRUST_ROOT"] == root.Fingerprint() || last.query(systemVersions) <= versions {
 		t.Error("another root that was stated has not taken over")
 	}
-	last.signal(syscall.SIGINT)
+	last.Stop(syscall.SIGINT)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/loglineos/loglineos/sidecar/span"
 	"github.com/loglineos/loglineos/tests/pgtest"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 var statements = regexp.MustCompile(`(?s)<<'SQL'[^\n]*\n(.*?)\nSQL\n`)
@@ -90,7 +91,7 @@ func TestEveryRefusalIsASpan(t *testing.T) {
 	s.govern(forbid(span.ObserverBotID))
 	c := function(`return 1;`)
 	key := s.insert(alice, c)
-	eventually(t, "an incident is there", func() bool {
+	program.Eventually(t, "an incident is there", func() bool {
 		return len(s.read("entity_type = 'incident' and parent_id = $1", key.ID.String())) == 1
 	})
 	incident := s.read("entity_type = 'incident' and parent_id = $1", key.ID.String())[0]
@@ -105,11 +106,11 @@ func TestBootstrapNamesTheRightsThatKernelsLack(t *testing.T) {
 	s := migrated(t, pgtest.NewCluster(t, nil))
 	s.bootstrap()
 	said := func() string {
-		p := launch(t, nil, "bootstrap", "--database", s.db.URL)
-		if code := p.wait(); code != 0 {
-			t.Fatalf("bootstrap exits with %d: %s", code, p.err.String())
+		p := program.Start(t, nil, "bootstrap", "--database", s.db.URL)
+		if code := p.Wait(); code != 0 {
+			t.Fatalf("bootstrap exits with %d: %s", code, p.Err.String())
 		}
-		return p.out.String()
+		return p.Out.String()
 	}
 	if out := said(); strings.Contains(out, "lacking") {
 		t.Errorf("the shipped manifest lacks something: %s", out)

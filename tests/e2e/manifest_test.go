@@ -10,17 +10,18 @@ import (
 	"time"
 
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // manifest runs `logline manifest` and returns what it prints.
 func (s *system) manifest(code int, args ...string) string {
 	s.t.Helper()
-	p := launch(s.t, nil, append([]string{"manifest", "--database", s.db.URL}, args...)...)
-	if got := p.wait(); got != code {
-		s.t.Fatalf("logline manifest %q exits with %d, want %d: %s%s", args, got, code, p.out.String(),
-			p.err.String())
+	p := program.Start(s.t, nil, append([]string{"manifest", "--database", s.db.URL}, args...)...)
+	if got := p.Wait(); got != code {
+		s.t.Fatalf("logline manifest %q exits with %d, want %d: %s%s", args, got, code, p.Out.String(),
+			p.Err.String())
 	}
-	return p.out.String() + p.err.String()
+	return p.Said()
 }
 
 func TestTheManifestIsChangedByTheCommand(t *testing.T) {

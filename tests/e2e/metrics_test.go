@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"io"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -10,31 +9,27 @@ import (
 	"time"
 
 	"github.com/loglineos/loglineos/sidecar/metrics"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 var sample = regexp.MustCompile(`(?m)^(logline_[a-z_]+(?:\{[^}]*\})?) (\S+)$`)
 
 // scrape reads /metrics: the values by name with its label, and the text.
-func (p *process) scrape() (map[string]float64, string) {
-	p.t.Helper()
-	response, err := client().Get(p.url() + "/metrics")
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	defer response.Body.Close()
-	raw, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != http.StatusOK {
-		p.t.Fatalf("/metrics answers %d, %v:\n%s", response.StatusCode, err, raw)
+func scrape(t *testing.T, p *program.Process) (map[string]float64, string) {
+	t.Helper()
+	text, code, err := p.Get("/metrics")
+	if err != nil || code != http.StatusOK {
+		t.Fatalf("/metrics answers %d, %v:\n%s", code, err, text)
 	}
 	values := map[string]float64{}
-	for _, found := range sample.FindAllStringSubmatch(string(raw), -1) {
+	for _, found := range sample.FindAllStringSubmatch(text, -1) {
 		value, err := strconv.ParseFloat(found[2], 64)
 		if err != nil {
-			p.t.Fatalf("%s: %v", found[0], err)
+			t.Fatalf("%s: %v", found[0], err)
 		}
 		values[found[1]] = value
 	}
-	return values, string(raw)
+	return values, text
 }
 
 // series are the samples of m that a scrape must have, whatever the load.
@@ -56,7 +51,7 @@ func series(m metrics.Metric) []string {
 func TestEveryMetricIsThereBeforeAnythingHappens(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
-	values, text := s.serve().scrape()
+	values, text := scrape(t, s.serve())
 	for _, m := range metrics.All() {
 		for _, name := range series(m) {
 			if _, found := values[name]; !found {
@@ -106,7 +101,7 @@ func TestMetricsMoveUnderLoad(t *testing.T) {
 		manifest["policy"] = map[string]any{"circuit_breaker_threshold": 3}
 	})
 	sidecar := s.serve("LOGLINE_MAX_IN_FLIGHT=2")
-	before, _ := sidecar.scrape()
+	before, _ := scrape(t, sidecar)
 	for _, name := range []string{"logline_tail_phase{phase=\"streaming\"}", "logline_ready", "logline_leading",
 		"logline_leader_sessions_total"} {
 		before[name]-- // it has moved already
@@ -126,7 +121,7 @@ func TestMetricsMoveUnderLoad(t *testing.T) {
 	trace := s.callMany(alice, slow, 60)
 	missing := append([]string(nil), moves...)
 	risen := func() bool {
-		now, _ := sidecar.scrape()
+		now, _ := scrape(t, sidecar)
 		var left []string
 		for _, name := range missing {
 			if now[name] <= before[name] {
@@ -137,7 +132,7 @@ func TestMetricsMoveUnderLoad(t *testing.T) {
 		return len(missing) == 0
 	}
 	cancelled := false
-	isOver := within(t, patience, func() bool {
+	isOver := program.Within(t, patience, func() bool {
 		if !cancelled && strings.Contains(s.states(trace), "blocked") {
 			blocked := s.read("trace_id = $1 and status = 'blocked'", trace)[0]
 			s.insert(alice, columns{"id": blocked.ID, "seq": blocked.Seq + 1, "entity_type": "request",
@@ -149,7 +144,7 @@ func TestMetricsMoveUnderLoad(t *testing.T) {
 	if !isOver {
 		t.Errorf("these have not moved: %v (requests: %s)", missing, s.states(trace))
 	}
-	after, _ := sidecar.scrape()
+	after, _ := scrape(t, sidecar)
 	if mean := after["logline_latency_seconds_sum"] / after["logline_latency_seconds_count"]; mean <= 0 ||
 		mean > patience.Seconds() {
 		t.Errorf("the mean latency is %v s", mean)
@@ -167,8 +162,8 @@ func TestATakeoverIsCounted(t *testing.T) {
 	killAndCheck(t, sidecar)
 	sidecar = s.serve()
 	s.settled(c["trace_id"].(string), 1)
-	eventually(t, "the takeover is counted", func() bool {
-		values, _ := sidecar.scrape()
+	program.Eventually(t, "the takeover is counted", func() bool {
+		values, _ := scrape(t, sidecar)
 		return values["logline_takeovers_total"] >= 1 &&
 			values["logline_requests_ended_total{status=\"complete\"}"] >= 1
 	})

@@ -9,17 +9,18 @@ import (
 	"testing"
 
 	"github.com/loglineos/loglineos/tests/pgtest"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // move runs scripts/deploy/move.sh from one ledger to another and returns what it says.
 func move(t *testing.T, dir, from, to string, code int, args ...string) string {
 	t.Helper()
 	env := []string{"FROM_URL=" + from, "TO_URL=" + to, "MOVE_DIR=" + dir}
-	p := launchOf(t, "../../scripts/deploy/move.sh", env, args...)
-	if got := p.wait(); got != code {
-		t.Fatalf("move.sh %v exits with %d, want %d:\n%s%s", args, got, code, p.out.String(), p.err.String())
+	p := program.StartOf(t, "../../scripts/deploy/move.sh", env, args...)
+	if got := p.Wait(); got != code {
+		t.Fatalf("move.sh %v exits with %d, want %d:\n%s%s", args, got, code, p.Out.String(), p.Err.String())
 	}
-	return p.out.String() + p.err.String()
+	return p.Said()
 }
 
 // emptyLedger is a migrated database in a cluster of its own, whose owner is no superuser, as on a hosted
@@ -32,8 +33,8 @@ func emptyLedger(t *testing.T) (s *system, owner string) {
 	s.exec("create role platform login createrole replication password 'platform'")
 	s.exec("grant create on database " + s.db.Name + " to platform")
 	owner = s.urlOf("platform", "platform")
-	if p := launch(t, nil, "migrate", "--database", owner); p.wait() != 0 {
-		t.Fatalf("migrate exits with %d: %s", p.code(), p.err.String())
+	if p := program.Start(t, nil, "migrate", "--database", owner); p.Wait() != 0 {
+		t.Fatalf("migrate exits with %d: %s", p.Code(), p.Err.String())
 	}
 	s.letClientsIn()
 	s.exec("create role app login replication password 'app'")
@@ -71,7 +72,7 @@ func TestALedgerMovesBetweenProvidersAndBack(t *testing.T) {
 	if said := move(t, dir, first.db.URL, owner, 1, "finish"); !strings.Contains(said, "a sidecar still works") {
 		t.Errorf("beside a sidecar it says %q", said)
 	}
-	sidecar.signal(syscall.SIGTERM)
+	sidecar.Stop(syscall.SIGTERM)
 	first.awaitDetached()
 	open := first.insert(alice, columns{"entity_type": "request", "status": "scheduled", "parent_id": shared})
 	if said := move(t, dir, first.db.URL, owner, 1, "finish"); !strings.Contains(said, "1 requests are open") {
@@ -79,10 +80,10 @@ func TestALedgerMovesBetweenProvidersAndBack(t *testing.T) {
 	}
 	first.insert(alice, columns{"id": open.ID, "seq": 1, "entity_type": "request", "status": "cancel_requested"})
 	sidecar = first.serve()
-	eventually(t, "the open request is cancelled", func() bool {
+	program.Eventually(t, "the open request is cancelled", func() bool {
 		return first.latest(open.ID).StatusText() == "cancelled"
 	})
-	sidecar.signal(syscall.SIGTERM)
+	sidecar.Stop(syscall.SIGTERM)
 	first.awaitDetached()
 
 	said := move(t, dir, first.db.URL, owner, 0, "finish")
@@ -94,7 +95,7 @@ func TestALedgerMovesBetweenProvidersAndBack(t *testing.T) {
 	serves := []string{"DATABASE_URL=" + second.urlOf("app", "app")}
 	sidecar = second.serve(serves...)
 	call(second, 5, "over there")
-	sidecar.signal(syscall.SIGTERM)
+	sidecar.Stop(syscall.SIGTERM)
 	second.awaitDetached()
 
 	third, back := emptyLedger(t)

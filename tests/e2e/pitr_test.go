@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // archived is a system whose WAL goes to a folder, as docs/operations.md says, and its base backup.
@@ -43,7 +45,7 @@ func (a *archived) restart(before func()) {
 	if err := server.Restart(a.t.Context()); err != nil {
 		a.t.Fatal(err)
 	}
-	eventually(a.t, "the server has recovered", func() bool {
+	program.Eventually(a.t, "the server has recovered", func() bool {
 		var isOver bool
 		err := a.owner.QueryRow(a.t.Context(), "select not pg_is_in_recovery()").Scan(&isOver)
 		return err == nil && isOver
@@ -82,7 +84,7 @@ func TestARestoreToAPointInTimeGoesOnExactly(t *testing.T) {
 		t.Error("the archiver has nothing to say")
 	}
 	s.lives(f.ID, "after the backup", 5)
-	if exit := sidecar.signal(syscall.SIGTERM); exit != 0 {
+	if exit := sidecar.Stop(syscall.SIGTERM); exit != 0 {
 		t.Fatalf("the sidecar exits with %d", exit)
 	}
 	s.leaves(f.ID, "open", 5)
@@ -91,9 +93,9 @@ func TestARestoreToAPointInTimeGoesOnExactly(t *testing.T) {
 	s.emitted("alert", "open", 5)
 	s.settled("runs of open", 5)
 	s.lives(f.ID, "lost", 5)
-	sidecar.kill()
+	sidecar.Kill()
 	last := one[string](s, "select pg_walfile_name(pg_switch_wal())")
-	eventually(t, "the last WAL is archived", func() bool {
+	program.Eventually(t, "the last WAL is archived", func() bool {
 		_, err := os.Stat(filepath.Join(wal, last))
 		return err == nil
 	})

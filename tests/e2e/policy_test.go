@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // policy is an active policy on spans of one type.
@@ -24,7 +25,7 @@ const alarm = `function on(span, ctx) {
 func (s *system) emitted(entityType, trace string, n int) []*span.Span {
 	s.t.Helper()
 	var found []*span.Span
-	eventually(s.t, fmt.Sprintf("%d spans of type %s", n, entityType), func() bool {
+	program.Eventually(s.t, fmt.Sprintf("%d spans of type %s", n, entityType), func() bool {
 		found = s.read("entity_type = $1 and trace_id = $2", entityType, trace)
 		return len(found) >= n
 	})

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 const flagLarge = `export function on(span, ctx) {
@@ -155,7 +156,7 @@ func TestPolicyTrySaysWhatThePolicyDoes(t *testing.T) {
 	for _, name := range []string{"one", "fails", "two"} {
 		s.insert(alice, columns{"entity_type": "order", "name": name, "status": "new"})
 	}
-	eventually(t, "what the policy does", func() bool {
+	program.Eventually(t, "what the policy does", func() bool {
 		return one[int](s, `select count(*)::int from ledger.history where entity_type in ('alert', 'policy_error')
 			or entity_type = 'order' and status = 'seen'`) == 5
 	})

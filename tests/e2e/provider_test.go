@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 const apiKey = "sk-e2e-hunter2-hunter2"
@@ -82,8 +83,8 @@ func (s *system) granting(hosts ...string) {
 	for _, host := range hosts {
 		args = append(args, "--give", "provider_exec=fetch:"+host)
 	}
-	if p := launch(s.t, nil, args...); p.wait() != 0 {
-		s.t.Fatalf("logline manifest: %s", p.err.String())
+	if p := program.Start(s.t, nil, args...); p.Wait() != 0 {
+		s.t.Fatalf("logline manifest: %s", p.Err.String())
 	}
 }
 
@@ -184,7 +185,7 @@ func TestARequestCallsAProvider(t *testing.T) {
 	if n := one[int](s, holds); n != 0 {
 		t.Errorf("%d spans hold the key", n)
 	}
-	for _, pid := range sidecar.children() {
+	for _, pid := range sidecar.Children() {
 		for _, file := range []string{"environ", "cmdline"} {
 			text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
 			if err == nil && strings.Contains(string(text), "hunter2") {
@@ -192,7 +193,7 @@ func TestARequestCallsAProvider(t *testing.T) {
 			}
 		}
 	}
-	if log := sidecar.err.String() + sidecar.out.String(); strings.Contains(log, "hunter2") {
+	if log := sidecar.Err.String() + sidecar.Out.String(); strings.Contains(log, "hunter2") {
 		t.Error("the log holds the key")
 	}
 	judge(t, s)
@@ -413,7 +414,7 @@ func TestASlowProviderHoldsUpNobody(t *testing.T) {
 		s.ask(user{fmt.Sprint("flooder", i%3), fmt.Sprint("flood", i%3)}, provider, hi)
 	}
 	// Of n places three tenants have about a quarter each, by the order in which they come.
-	eventually(t, "they wait for the provider", func() bool {
+	program.Eventually(t, "they wait for the provider", func() bool {
 		asked, _ := slow.calls()
 		return len(asked) >= 8
 	})
@@ -458,7 +459,7 @@ func TestSlowFetchesHoldUpNoFunction(t *testing.T) {
 	s.manifest(0, give...)
 	s.serve(append(outward(slow.host), "LOGLINE_WORKERS=2")...)
 	// Of eight runs at once two tenants have three each.
-	eventually(t, "they wait for the server", func() bool {
+	program.Eventually(t, "they wait for the server", func() bool {
 		asked, _ := slow.calls()
 		return len(asked) >= 5
 	})
@@ -549,7 +550,10 @@ func TestACancelledCallCountsAndIsRecorded(t *testing.T) {
 	id := s.provider(columns{"type": "ollama", "base_url": v.URL, "model": "m"})
 	for n := 1; n <= 2; n++ {
 		trace := s.ask(alice, id, hi)
-		eventually(t, "the provider is asked", func() bool { asked, _ := v.calls(); return len(asked) == n })
+		program.Eventually(t, "the provider is asked", func() bool {
+			asked, _ := v.calls()
+			return len(asked) == n
+		})
 		call := s.read("trace_id = $1 and entity_type = 'request' and seq = 1", trace)[0]
 		s.insert(alice, columns{"id": call.ID, "seq": 2, "entity_type": "request", "status": "cancel_requested"})
 		got := s.settled(trace, 1)[0]

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // section returns the blocks of a language below a heading of a page, up to the next one.
@@ -34,8 +36,7 @@ func (s *signedSystem) paste(block string) string {
 	s.t.Helper()
 	command := exec.CommandContext(s.t.Context(), "bash", "-euo", "pipefail", "-c", block)
 	command.Dir = s.dir
-	command.Env = append(os.Environ(), "PATH="+filepath.Dir(logline)+":"+os.Getenv("PATH"),
-		"DATABASE_URL="+s.db.URL, "LOGLINE_TRUST_ROOT="+s.root)
+	command.Env = append(os.Environ(), program.OnPath(), "DATABASE_URL="+s.db.URL, "LOGLINE_TRUST_ROOT="+s.root)
 	said, err := command.CombinedOutput()
 	if err != nil {
 		s.t.Fatalf("%s\n%v: %s", block, err, said)
@@ -157,8 +158,8 @@ func TestFunctionsRunLaterAsThePageSays(t *testing.T) {
 	}
 	s.paste(recurring[0])
 	s.paste(later[0])
-	eventually(t, "both delayed ones", func() bool {
+	program.Eventually(t, "both delayed ones", func() bool {
 		return len(s.read(`entity_type = 'execution' and output in ('"once"', '"Hello, Ada"')`)) == 2
 	})
-	eventually(t, "a tick", func() bool { return strings.Contains(s.paste(recurring[1]), "|complete|") })
+	program.Eventually(t, "a tick", func() bool { return strings.Contains(s.paste(recurring[1]), "|complete|") })
 }

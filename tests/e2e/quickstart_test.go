@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // The first pages that a newcomer reads do what they print: README.md and docs/quickstart.md, block by block,
@@ -65,7 +67,7 @@ type reader struct {
 	dir string
 	*local
 	psql  io.Writer
-	said  output
+	said  program.Transcript
 	marks int
 }
 
@@ -95,7 +97,7 @@ func (r *reader) paste(text string) string {
 		r.t.Fatal(err)
 	}
 	var answer string
-	eventually(r.t, "psql answers", func() (isThere bool) {
+	program.Eventually(r.t, "psql answers", func() (isThere bool) {
 		answer, _, isThere = strings.Cut(r.said.String()[before:], mark)
 		return isThere
 	})
@@ -112,7 +114,7 @@ func (r *reader) run(block, printed string) {
 		switch {
 		case isLast && printed != "" && !writes.MatchString(part):
 			var fault string
-			isThere := within(r.t, patience, func() bool {
+			isThere := program.Within(r.t, patience, func() bool {
 				fault = differs(printed, r.paste(part))
 				return fault == ""
 			})
@@ -121,7 +123,7 @@ func (r *reader) run(block, printed string) {
 			}
 			return
 		case i > 0 && !isLast:
-			eventually(r.t, "the run begins", func() bool {
+			program.Eventually(r.t, "the run begins", func() bool {
 				return r.query("select count(*) from ledger.visible_timeline where status = 'running'") > 0
 			})
 		}
@@ -144,17 +146,17 @@ func (r *reader) kill(block string) {
 	if rest != "make up\n" {
 		r.t.Fatalf("after the kill the page says %q", rest)
 	}
-	eventually(r.t, "the run begins", func() bool {
+	program.Eventually(r.t, "the run begins", func() bool {
 		return r.query("select count(*) from ledger.visible_timeline where status = 'running'") > 0
 	})
 	line = strings.ReplaceAll(line, ".logline/", r.dir+"/")
 	if said, err := exec.CommandContext(r.t.Context(), "bash", "-c", line).CombinedOutput(); err != nil {
 		r.t.Fatalf("%s: %v: %s", line, err, said)
 	}
-	r.wait()
+	r.Wait()
 	r.local = up(r.t, r.dir)
-	if !strings.Contains(r.out.String(), "adopted") {
-		r.t.Errorf("up does not say that it adopted Postgres:\n%s", r.out.String())
+	if !strings.Contains(r.Out.String(), "adopted") {
+		r.t.Errorf("up does not say that it adopted Postgres:\n%s", r.Out.String())
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // limit sets the daily limits of tenants and users.
@@ -58,7 +59,7 @@ func (s *system) states(trace string) string {
 // version after that.
 func (s *system) giveUp(u user, request span.ID) {
 	s.t.Helper()
-	eventually(s.t, "the wish is the next version", func() bool {
+	program.Eventually(s.t, "the wish is the next version", func() bool {
 		seq := one[int](s, "select max(seq) from ledger.universal_registry where id = $1::text::uuid", request.String())
 		_, err := s.try(u, columns{"id": request, "seq": seq + 1, "entity_type": "request",
 			"status": "cancel_requested"})
@@ -77,7 +78,7 @@ func (s *system) giveUp(u user, request span.ID) {
 func (s *system) stands(trace, want string) {
 	s.t.Helper()
 	got := ""
-	if !within(s.t, patience, func() bool { got = s.states(trace); return got == want }) {
+	if !program.Within(s.t, patience, func() bool { got = s.states(trace); return got == want }) {
 		s.t.Fatalf("the requests stand as %q, want %q", got, want)
 	}
 }
@@ -128,7 +129,7 @@ func TestTheDailyLimitIsExactAcrossKill9(t *testing.T) {
 		columns{"status": "active"})).ID
 	trace := s.callMany(alice, f, 64)
 	for kills := range 2 { // a request that were lost a third time would be dead
-		eventually(t, "some have run", func() bool {
+		program.Eventually(t, "some have run", func() bool {
 			return one[int](s, "select count(*) from ledger.universal_registry where entity_type = 'execution'") > 4*kills
 		})
 		killAndCheck(t, sidecar)
@@ -150,7 +151,7 @@ func TestTheDailyLimitIsExactWhereThreeSidecarsAreKilledInTurn(t *testing.T) {
 	s := setup(t)
 	const most = 40
 	s.govern(limit(most, 1000))
-	running := map[string]*process{}
+	running := map[string]*program.Process{}
 	start := func(n int) {
 		node := fmt.Sprintf("node-%d", n)
 		running[node] = s.spawn("LOGLINE_NODE=" + node)
@@ -165,7 +166,7 @@ func TestTheDailyLimitIsExactWhereThreeSidecarsAreKilledInTurn(t *testing.T) {
 	}
 	trace := s.callMany(alice, f, 2*most)
 	for n, at := range []int{most / 4, most / 2, most - 1} {
-		eventually(t, fmt.Sprintf("%d have run", at), func() bool { return executions() >= at })
+		program.Eventually(t, fmt.Sprintf("%d have run", at), func() bool { return executions() >= at })
 		leader := one[string](s, "select node from engine.leader")
 		killAndCheck(t, running[leader])
 		start(3 + n)
@@ -173,7 +174,7 @@ func TestTheDailyLimitIsExactWhereThreeSidecarsAreKilledInTurn(t *testing.T) {
 	// A request that all three were killed under is dead. It counts until the next one leads: it began, but left
 	// no execution.
 	dead, complete, stands := 0, 0, ""
-	if !within(t, patience, func() bool {
+	if !program.Within(t, patience, func() bool {
 		stands = s.states(trace)
 		_, after, _ := strings.Cut(stands, "dead ")
 		dead, _ = strconv.Atoi(after)
@@ -235,7 +236,7 @@ func TestAFailedRunIsTriedAgain(t *testing.T) {
 		columns{"metadata": columns{"retry": columns{"max_attempts": 20, "base_ms": 200}}})
 	s.insert(alice, c)
 	trace := c["trace_id"].(string)
-	eventually(t, "it is to be tried again", func() bool {
+	program.Eventually(t, "it is to be tried again", func() bool {
 		runs, _ := s.runs(trace)
 		return len(runs) == 1 && len(runs[0].executions) > 0
 	})

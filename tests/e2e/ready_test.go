@@ -9,6 +9,7 @@ import (
 
 	"github.com/loglineos/loglineos/sidecar/span"
 	"github.com/loglineos/loglineos/tests/pgtest"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 var receiptsID = span.MustID("00000000-0000-4000-8000-000000000e02")
@@ -60,9 +61,9 @@ func TestOnlyAKernelThatRequestsNeedMakesTheSidecarUnready(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.change()
-			var got readiness
-			if !within(t, patience, func() bool {
-				got = sidecar.readiness()
+			var got program.Readiness
+			if !program.Within(t, patience, func() bool {
+				got = sidecar.Readiness()
 				_, isDegraded := got.Degraded[c.degraded]
 				return got.Ready == c.isReady && isDegraded == (c.degraded != "") &&
 					strings.Contains(got.Reason+got.Degraded[c.degraded], c.says)
@@ -78,21 +79,14 @@ func TestOnlyAKernelThatRequestsNeedMakesTheSidecarUnready(t *testing.T) {
 }
 
 // upOn starts `logline up` on the database of s and waits for what it says.
-func (s *system) upOn(dir, says string) *process {
+func (s *system) upOn(dir, says string) *program.Process {
 	s.t.Helper()
-	p := launch(s.t, nil, "up", "--data-dir", dir, "--listen", "127.0.0.1:0", "--database", s.db.URL)
-	p.awaitSaid(says)
-	if p.hasEnded() {
-		s.t.Fatalf("up has ended with %d:\n%s%s", p.code(), p.out.String(), p.err.String())
+	p := program.Start(s.t, nil, "up", "--data-dir", dir, "--listen", "127.0.0.1:0", "--database", s.db.URL)
+	p.AwaitSaid(says)
+	if p.HasEnded() {
+		s.t.Fatalf("up has ended with %d:\n%s%s", p.Code(), p.Out.String(), p.Err.String())
 	}
 	return p
-}
-
-func (p *process) awaitSaid(says string) {
-	p.t.Helper()
-	if !within(p.t, patience, func() bool { return strings.Contains(p.out.String(), says) || p.hasEnded() }) {
-		p.t.Fatalf("up does not say %q:\n%s%s", says, p.out.String(), p.err.String())
-	}
 }
 
 // What a governor has broken, he mends by commands that need the database that up keeps up.
@@ -114,22 +108,21 @@ func TestUpStaysUpWhereTheLedgerLetsNothingRun(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			s := migrated(t, pgtest.NewCluster(t, nil))
-			if p := launch(t, nil, "migrate", "--again", "--database", s.db.URL); p.wait() != 0 {
-				t.Fatalf("migrate --again: %s", p.err.String())
+			if p := program.Start(t, nil, "migrate", "--again", "--database", s.db.URL); p.Wait() != 0 {
+				t.Fatalf("migrate --again: %s", p.Err.String())
 			}
 			dir := openDir(t)
 			first := s.upOn(dir, "ready      http://")
 			good := s.manifest(0)
-			if code := first.signal(syscall.SIGINT); code != 0 {
+			if code := first.Stop(syscall.SIGINT); code != 0 {
 				t.Fatalf("Ctrl-C ends with %d", code)
 			}
 			c.spoil(s)
 			second := s.upOn(dir, "not ready  http://")
-			if !strings.Contains(second.out.String(), c.says) {
-				t.Errorf("up does not say why:\n%s", second.out.String())
+			if !strings.Contains(second.Out.String(), c.says) {
+				t.Errorf("up does not say why:\n%s", second.Out.String())
 			}
-			second.address = readEnv(t, filepath.Join(dir, "up.env"))["LOGLINE_URL"]
-			if got := second.readiness(); got.Ready || got.Code != 503 || !strings.Contains(got.Reason, c.says) {
+			if got := second.Readiness(); got.Ready || got.Code != 503 || !strings.Contains(got.Reason, c.says) {
 				t.Errorf("/readyz answers %+v", got)
 			}
 			file := filepath.Join(dir, "good.json")
@@ -137,10 +130,10 @@ func TestUpStaysUpWhereTheLedgerLetsNothingRun(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.manifest(0, "--file", file)
-			second.awaitSaid("\nready      http://")
-			second.awaitReady()
-			if code := second.signal(syscall.SIGINT); code != 0 {
-				t.Errorf("Ctrl-C ends with %d: %s", code, second.err.String())
+			second.AwaitSaid("\nready      http://")
+			second.AwaitReady()
+			if code := second.Stop(syscall.SIGINT); code != 0 {
+				t.Errorf("Ctrl-C ends with %d: %s", code, second.Err.String())
 			}
 		})
 	}

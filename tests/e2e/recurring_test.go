@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // ticked returns the first versions of the requests that ticks of a function became, in order.
@@ -53,7 +54,7 @@ func TestARecurringFunctionOutlivesItsSidecars(t *testing.T) {
 	key := s.insert(alice, c)
 	await := func(n int) {
 		t.Helper()
-		eventually(t, "the function has ticked", func() bool { return len(s.ticked(key.ID)) >= n })
+		program.Eventually(t, "the function has ticked", func() bool { return len(s.ticked(key.ID)) >= n })
 	}
 	await(3)
 	killAndCheck(t, first)
@@ -72,13 +73,13 @@ func TestARecurringFunctionOutlivesItsSidecars(t *testing.T) {
 	if now := s.ticked(key.ID); len(now) > len(known)+1 || now[len(now)-1].At.After(at.Add(time.Second)) {
 		t.Errorf("archived at %s, and it ticks at %s", at, now[len(now)-1].At)
 	}
-	eventually(t, "what it has ticked has ended", func() bool {
+	program.Eventually(t, "what it has ticked has ended", func() bool {
 		return len(s.read(`entity_type = 'request' and status in ('complete', 'error')
 			and parent_id = $1`, key.ID.String())) == len(s.ticked(key.ID))
 	})
 	s.checkTicks(key.ID, known[0].At.Time, at.Add(-500*time.Millisecond).Truncate(time.Second))
 	judge(t, s)
-	if code := second.signal(15); code != 0 {
+	if code := second.Stop(15); code != 0 {
 		t.Errorf("SIGTERM ends with %d", code)
 	}
 }
@@ -92,10 +93,10 @@ func TestAMalformedScheduleIsToldToItsOwner(t *testing.T) {
 		"metadata": columns{"schedule": columns{"cron": "0 25 * * *"}}}))
 	good := s.insert(alice, function(`return { n: 2 };`, columns{"status": "active", "visibility": "tenant",
 		"metadata": columns{"schedule": columns{"cron": "* * * * * *"}}}))
-	eventually(t, "the other one ticks", func() bool { return len(s.ticked(good.ID)) > 0 })
+	program.Eventually(t, "the other one ticks", func() bool { return len(s.ticked(good.ID)) > 0 })
 	const told = "entity_type = 'incident' and parent_id = $1"
 	var incidents []*span.Span
-	eventually(t, "alice is told", func() bool {
+	program.Eventually(t, "alice is told", func() bool {
 		incidents = s.seen(alice, "ledger.visible_timeline", told, bad.ID.String())
 		return len(incidents) == 1
 	})
@@ -133,7 +134,7 @@ func TestScheduleCheckPrintsTheNextTicks(t *testing.T) {
 		{"|--help", "Usage: logline schedule check", 0},
 	} {
 		args := append([]string{"schedule", "check"}, strings.Split(c.args, "|")...)
-		command := exec.Command(logline, args...)
+		command := exec.Command(program.Logline(), args...)
 		out, err := command.CombinedOutput()
 		if code := command.ProcessState.ExitCode(); code != c.code || !strings.Contains(string(out), c.want) {
 			t.Errorf("%v: exit %d, %v\n%s", args, code, err, out)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/loglineos/loglineos/sidecar/span"
 	"github.com/loglineos/loglineos/tests/pgtest"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // What a database of the reference implementation holds comes along: what was done stays done, nothing runs
@@ -20,14 +21,14 @@ func TestTheRowsOfTheReferenceImplementationComeAlong(t *testing.T) {
 	must(t, err)
 	s.exec(string(there))
 	s.exec("alter schema ledger rename to ledger_reference")
-	if p := launch(t, nil, "migrate", "--database", s.db.URL); p.wait() != 0 {
-		t.Fatalf("migrate exits with %d: %s", p.code(), p.err.String())
+	if p := program.Start(t, nil, "migrate", "--database", s.db.URL); p.Wait() != 0 {
+		t.Fatalf("migrate exits with %d: %s", p.Code(), p.Err.String())
 	}
-	taken := launchOf(t, psql, nil, "-qAt", "-f", "../../scripts/deploy/from_reference.sql", s.db.URL)
-	if taken.wait() != 0 {
-		t.Fatalf("from_reference.sql exits with %d: %s", taken.code(), taken.err.String())
+	taken := program.StartOf(t, psql, nil, "-qAt", "-f", "../../scripts/deploy/from_reference.sql", s.db.URL)
+	if taken.Wait() != 0 {
+		t.Fatalf("from_reference.sql exits with %d: %s", taken.Code(), taken.Err.String())
 	}
-	if got := taken.out.String(); got != "16|12|4|4|3|3|6\n" { // rows there, taken, left behind …
+	if got := taken.Out.String(); got != "16|12|4|4|3|3|6\n" { // rows there, taken, left behind …
 		t.Errorf("from_reference.sql counts %s", got)
 	}
 	s.bootstrap()
@@ -96,7 +97,7 @@ func (s *system) plantedHasNoPower() {
 		select entity_type, status, name, language, code, metadata, 'system', 'system', 'system:e2e'
 		from ledger.universal_registry where name = 'of today'`)
 	s.insert(alice, columns{"entity_type": "note", "name": "seen by policies"})
-	eventually(t, "both policies of today have seen the note", func() bool {
+	program.Eventually(t, "both policies of today have seen the note", func() bool {
 		return len(s.read("name = 'of today' and entity_type = 'alert'")) == 2
 	})
 	if alerts := s.read("entity_type = 'alert' and name in ('planted', 'lent')"); len(alerts) != 0 {
@@ -106,7 +107,7 @@ func (s *system) plantedHasNoPower() {
 	s.insert(alice, with(today, columns{"id": "f0000000-0000-4000-a000-000000000002", "seq": 2, "name": "lent",
 		"code": `function on() { return [{ emit_span: { entity_type: "alert", name: "lent" } }]; }`}))
 	s.insert(alice, columns{"entity_type": "note", "name": "seen by hers"})
-	eventually(t, "her policy is in force", func() bool {
+	program.Eventually(t, "her policy is in force", func() bool {
 		return len(s.read("name = 'lent' and entity_type = 'alert'")) == 1
 	})
 }

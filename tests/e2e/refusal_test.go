@@ -15,29 +15,30 @@ import (
 	"time"
 
 	"github.com/loglineos/loglineos/tests/pgtest"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // atOnce is how soon a sidecar that cannot work must say so: no loop of retries.
 const atOnce = 20 * time.Second
 
 // refusedStart starts a sidecar that must end with this code and say all of these.
-func refusedStart(t *testing.T, env []string, code int, says ...string) *process {
+func refusedStart(t *testing.T, env []string, code int, says ...string) *program.Process {
 	t.Helper()
-	p := launch(t, env, "serve")
-	if !within(t, atOnce, p.hasEnded) {
-		t.Fatalf("the sidecar still runs after %s:\n%s", atOnce, p.err.String())
+	p := program.Start(t, env, "serve")
+	if !program.Within(t, atOnce, p.hasEnded) {
+		t.Fatalf("the sidecar still runs after %s:\n%s", atOnce, p.Err.String())
 	}
-	if p.code() != code {
-		t.Errorf("exit code %d, want %d", p.code(), code)
+	if p.Code() != code {
+		t.Errorf("exit code %d, want %d", p.Code(), code)
 	}
-	_, said, _ := strings.Cut("\n"+p.err.String(), "\nlogline: ")
+	_, said, _ := strings.Cut("\n"+p.Err.String(), "\nlogline: ")
 	for _, want := range says {
 		if !strings.Contains(said, want) {
 			t.Errorf("it says %q, want %q in it", said, want)
 		}
 	}
-	if strings.Contains(p.err.String(), "goroutine ") {
-		t.Errorf("it panics:\n%s", p.err.String())
+	if strings.Contains(p.Err.String(), "goroutine ") {
+		t.Errorf("it panics:\n%s", p.Err.String())
 	}
 	return p
 }
@@ -93,8 +94,8 @@ func TestASidecarThatCannotWorkSaysWhyAtOnce(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			env := append([]string{"LOGLINE_LISTEN=127.0.0.1:0"}, c.env...)
 			p := refusedStart(t, env, c.code, c.says...)
-			if strings.Contains(p.err.String(), "secret-word") {
-				t.Errorf("it prints a password:\n%s", p.err.String())
+			if strings.Contains(p.Err.String(), "secret-word") {
+				t.Errorf("it prints a password:\n%s", p.Err.String())
 			}
 		})
 	}
@@ -149,7 +150,7 @@ func pgbouncer(t *testing.T) string {
 			"pgbouncer")
 		install.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 		if said, err := install.CombinedOutput(); err != nil {
-			t.Logf("apt-get install pgbouncer: %v\n%s", err, tailOf(string(said)))
+			t.Logf("apt-get install pgbouncer: %v\n%s", err, program.Tail(string(said)))
 		}
 	}
 	path := look()
@@ -185,11 +186,11 @@ ignore_startup_parameters = %[7]s
 		t.Fatal(err)
 	}
 	command := exec.Command(binary, file)
-	command.SysProcAttr = withParent()
+	command.SysProcAttr = program.WithParent()
 	if os.Geteuid() == 0 { // it refuses to run as root
 		command.Args = []string{binary, "-u", unprivileged(t), file}
 	}
-	said := new(output)
+	said := new(program.Transcript)
 	command.Stdout, command.Stderr = said, said
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
@@ -198,10 +199,10 @@ ignore_startup_parameters = %[7]s
 		_ = command.Process.Signal(syscall.SIGKILL) // it may have ended: the test has failed then
 		_ = command.Wait()
 		if t.Failed() {
-			t.Logf("pgbouncer:\n%s", tailOf(said.String()))
+			t.Logf("pgbouncer:\n%s", program.Tail(said.String()))
 		}
 	})
-	eventually(t, "pgbouncer listens", func() bool {
+	program.Eventually(t, "pgbouncer listens", func() bool {
 		conn, err := net.Dial("tcp", "127.0.0.1:"+strconv.Itoa(port))
 		if err != nil {
 			return false

@@ -8,15 +8,16 @@ import (
 	"testing"
 
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // replay runs `logline replay` on an execution, and returns its exit code and what it printed.
 func (s *system) replay(execution span.ID, more ...string) (code int, out string) {
 	s.t.Helper()
 	args := append([]string{"replay", "--database", s.db.URL, execution.String()}, more...)
-	p := launch(s.t, nil, args...)
-	code = p.wait()
-	return code, p.out.String() + p.err.String()
+	p := program.Start(s.t, nil, args...)
+	code = p.Wait()
+	return code, p.Said()
 }
 
 func TestAnExecutionIsReplayed(t *testing.T) {
@@ -95,9 +96,9 @@ func TestReplayIsToldWhatToRepeat(t *testing.T) {
 		{[]string{"help", "replay"}, 0, "--code FILE"},
 		{[]string{"replay", id, "--database", "postgres://nobody@127.0.0.1:1/none"}, 1, "connect to --database: "},
 	} {
-		p := launch(t, nil, c.args...)
-		code := p.wait()
-		if out := p.out.String() + p.err.String(); code != c.code || !strings.Contains(out, c.says) {
+		p := program.Start(t, nil, c.args...)
+		code := p.Wait()
+		if out := p.Said(); code != c.code || !strings.Contains(out, c.says) {
 			t.Errorf("%v exits with %d: %s, want %d and %q", c.args, code, out, c.code, c.says)
 		}
 	}

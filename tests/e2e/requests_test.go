@@ -9,17 +9,18 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // requests runs `logline requests` as the database's owner, and returns what it prints.
 func (s *system) requests(code int, args ...string) string {
 	s.t.Helper()
-	p := launch(s.t, []string{"DATABASE_URL=" + s.db.URL}, append([]string{"requests"}, args...)...)
-	if got := p.wait(); got != code {
-		s.t.Fatalf("logline requests %v exits with %d, want %d:\n%s%s", args, got, code, p.out.String(),
-			p.err.String())
+	p := program.Start(s.t, []string{"DATABASE_URL=" + s.db.URL}, append([]string{"requests"}, args...)...)
+	if got := p.Wait(); got != code {
+		s.t.Fatalf("logline requests %v exits with %d, want %d:\n%s%s", args, got, code, p.Out.String(),
+			p.Err.String())
 	}
-	return p.out.String() + p.err.String()
+	return p.Said()
 }
 
 // asSidecar runs a statement as the sidecar's role.
@@ -161,11 +162,11 @@ func TestLoglineRequestsCancelsManyWhileTheyRun(t *testing.T) {
 		columns{"status": "active"})).ID
 	trace := s.callMany(alice, f, 1200)
 	s.serve()
-	eventually(t, "some have run", func() bool {
+	program.Eventually(t, "some have run", func() bool {
 		return one[int](s, "select count(*) from ledger.universal_registry where entity_type = 'execution'") > 20
 	})
 	s.requests(0, "cancel", "--status", "open", "--function", f.String(), "--yes")
-	eventually(t, "none is open", func() bool {
+	program.Eventually(t, "none is open", func() bool {
 		return one[int](s, `select count(*) from ledger.universal_registry r where trace_id = $1
 			and entity_type = 'request' and status not in ('complete', 'cancelled') and not exists (
 				select from ledger.universal_registry v where v.id = r.id and v.seq = r.seq + 1)`, trace) == 0

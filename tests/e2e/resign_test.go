@@ -10,6 +10,7 @@ import (
 
 	"github.com/loglineos/loglineos/sidecar/sign"
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // slip appends the next version of a system span as a governor without a key does: neither signed nor hashed.
@@ -109,11 +110,11 @@ func TestUpSignsNoManifestThatDoesNotCount(t *testing.T) {
 		"LOGLINE_TRUST_ROOT=" + first.env["LOGLINE_TRUST_ROOT"]}
 	command := func(args ...string) string {
 		t.Helper()
-		p := launch(t, env, args...)
-		if code := p.wait(); code != 0 {
-			t.Fatalf("logline %v exits with %d: %s", args, code, p.err.String())
+		p := program.Start(t, env, args...)
+		if code := p.Wait(); code != 0 {
+			t.Fatalf("logline %v exits with %d: %s", args, code, p.Err.String())
 		}
-		return p.out.String()
+		return p.Out.String()
 	}
 	row := &span.Span{Metadata: json.RawMessage(command("manifest"))}
 	features(t, row, true, nil)
@@ -126,15 +127,15 @@ func TestUpSignsNoManifestThatDoesNotCount(t *testing.T) {
 		select id, seq + 1, entity_type, who, did, this, owner_id, tenant_id, visibility, status, name,
 			metadata || '{"features": {"signatures_required": false}}'
 		from ledger.universal_registry where entity_type = 'manifest' order by seq desc limit 1`)
-	first.signal(syscall.SIGINT)
+	first.Stop(syscall.SIGINT)
 	second := up(t, dir)
-	if said := second.err.String(); !strings.Contains(said, "manifest version 2") {
+	if said := second.Err.String(); !strings.Contains(said, "manifest version 2") {
 		t.Errorf("up does not name it: %s", said)
 	}
 	if n := second.query(`select count(*) from ledger.universal_registry where entity_type = 'manifest'`); n != 3 {
 		t.Errorf("%d versions of the manifest, want 3: up has signed what was slipped in", n)
 	}
-	second.signal(syscall.SIGINT)
+	second.Stop(syscall.SIGINT)
 }
 
 // Under another root nothing that the old one has signed counts, and the whole document has to be stated.

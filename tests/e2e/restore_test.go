@@ -82,7 +82,7 @@ func TestARestoredDumpGoesOnWithoutDoingAnythingAgain(t *testing.T) {
 	f := from.insert(alice, function(`return input;`, columns{"status": "active"}))
 	from.insert(alice, policy("order", alarm))
 	from.lives(f.ID, "old", 5)
-	if exit := sidecar.signal(syscall.SIGTERM); exit != 0 {
+	if exit := sidecar.Stop(syscall.SIGTERM); exit != 0 {
 		t.Fatalf("the sidecar exits with %d", exit)
 	}
 	from.awaitDetached()
@@ -109,7 +109,7 @@ func TestARestoredDumpGoesOnWithoutDoingAnythingAgain(t *testing.T) {
 		sidecar := to.serve()
 		name := "new after " + loss
 		to.lives(f.ID, name, 5)
-		if exit := sidecar.signal(syscall.SIGTERM); exit != 0 {
+		if exit := sidecar.Stop(syscall.SIGTERM); exit != 0 {
 			t.Fatalf("the sidecar exits with %d", exit)
 		}
 		to.awaitDetached()
@@ -155,7 +155,7 @@ func TestAServerSetBackToAnOlderStateGoesOnFromThere(t *testing.T) {
 	s.emitted("alert", "open", 5)
 	s.settled("runs of open", 5)
 	s.lives(f.ID, "lost", 5)
-	sidecar.kill()
+	sidecar.Kill()
 	offline(func() error {
 		if err := os.RemoveAll(data); err != nil {
 			return err

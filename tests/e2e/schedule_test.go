@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // audit is metadata of an execution.
@@ -52,7 +53,7 @@ func TestScheduledFunctionIsOneRequestAndOneExecution(t *testing.T) {
 		t.Errorf("terminal version and execution are of transactions %s and %s", *got.last().Xact, *execution.Xact)
 	}
 
-	if code := sidecar.signal(15); code != 0 {
+	if code := sidecar.Stop(15); code != 0 {
 		t.Errorf("SIGTERM ends with %d", code)
 	}
 	checkHashes(t, s)
@@ -285,7 +286,7 @@ func TestCancelEndsARequest(t *testing.T) {
 	t.Run("while it waits", func(t *testing.T) {
 		c := function(`return 1;`, columns{"scheduled_at": time.Now().Add(time.Hour)})
 		s.insert(alice, c)
-		eventually(t, "the request is there", func() bool {
+		program.Eventually(t, "the request is there", func() bool {
 			runs, _ := s.runs(c["trace_id"].(string))
 			return len(runs) == 1
 		})
@@ -300,7 +301,7 @@ func TestCancelEndsARequest(t *testing.T) {
 	t.Run("by a stranger", func(t *testing.T) {
 		c := function(`return 1;`, columns{"scheduled_at": time.Now().Add(time.Hour), "visibility": "tenant"})
 		s.insert(alice, c)
-		eventually(t, "the request is there", func() bool {
+		program.Eventually(t, "the request is there", func() bool {
 			runs, _ := s.runs(c["trace_id"].(string))
 			return len(runs) == 1
 		})
@@ -316,7 +317,7 @@ func TestCancelEndsARequest(t *testing.T) {
 func (s *system) awaitRunning(trace string) run {
 	s.t.Helper()
 	var got run
-	eventually(s.t, "a running version is there", func() bool {
+	program.Eventually(s.t, "a running version is there", func() bool {
 		runs, _ := s.runs(trace)
 		if len(runs) == 1 {
 			got = runs[0]

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // A stop is no fault, however early it comes: here while the database that is asked says nothing.
@@ -23,16 +25,16 @@ func TestSIGTERMDuringTheStartIsAStop(t *testing.T) {
 			if command == "up" {
 				args = []string{"up", "--data-dir", t.TempDir(), "--listen", "127.0.0.1:0", "--database", url}
 			}
-			p := launch(t, env, args...)
+			p := program.Start(t, env, args...)
 			conn, err := silent.Accept()
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			if code := p.signal(syscall.SIGTERM); code != 0 {
+			if code := p.Stop(syscall.SIGTERM); code != 0 {
 				t.Errorf("it ends with %d", code)
 			}
-			if said := p.err.String(); strings.Contains(said, "logline: ") {
+			if said := p.Err.String(); strings.Contains(said, "logline: ") {
 				t.Errorf("it says %s", said)
 			}
 		})

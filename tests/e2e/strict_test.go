@@ -19,14 +19,14 @@ func TestAStrictLedgerSharesNoWorkerBetweenTenants(t *testing.T) {
 		s.govern(func(m map[string]any) { m["features"] = map[string]any{"strict_mode": on} })
 	}
 	both()
-	before := sidecar.children()
+	before := sidecar.Children()
 	both()
-	if after := sidecar.children(); !sameProcesses(before, after) {
+	if after := sidecar.Children(); !sameProcesses(before, after) {
 		t.Fatalf("children %v, then %v: without strict mode one worker serves both", before, after)
 	}
 	strict(true)
 	both()
-	if after := sidecar.children(); sameProcesses(before, after) {
+	if after := sidecar.Children(); sameProcesses(before, after) {
 		t.Errorf("children %v as before: strict mode shares the worker", after)
 	}
 	strict(false)
@@ -47,7 +47,7 @@ func TestAStrictLedgerIsReadyBehindAllWalls(t *testing.T) {
 	sidecar := s.serve()
 	s.govern(func(m map[string]any) { m["features"] = map[string]any{"strict_mode": true} })
 	sameJSON(t, s.run(alice, `return 1;`).execution(t).Output, `1`)
-	answer := sidecar.readiness()
+	answer := sidecar.Readiness()
 	stand := answer.Sandbox["landlock"] == "stands" && answer.Sandbox["seccomp"] == "stands"
 	if answer.Ready != stand || len(answer.Sandbox) != 7 {
 		t.Errorf("/readyz answers %+v", answer)

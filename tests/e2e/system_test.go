@@ -20,6 +20,7 @@ import (
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/span"
 	"github.com/loglineos/loglineos/tests/pgtest"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // system is a migrated and bootstrapped ledger in a Postgres of its own.
@@ -103,9 +104,9 @@ func (s *system) open(databaseURL string) *pgxpool.Pool {
 
 func (s *system) bootstrap() {
 	s.t.Helper()
-	p := launch(s.t, nil, "bootstrap", "--database", s.db.URL)
-	if code := p.wait(); code != 0 {
-		s.t.Fatalf("bootstrap exits with %d:\n%s", code, p.err.String())
+	p := program.Start(s.t, nil, "bootstrap", "--database", s.db.URL)
+	if code := p.Wait(); code != 0 {
+		s.t.Fatalf("bootstrap exits with %d:\n%s", code, p.Err.String())
 	}
 }
 
@@ -135,14 +136,14 @@ func (s *system) environment(more ...string) []string {
 }
 
 // spawn starts a sidecar; serve waits until it is ready, too.
-func (s *system) spawn(more ...string) *process {
+func (s *system) spawn(more ...string) *program.Process {
 	s.t.Helper()
-	return launch(s.t, s.environment(more...), "serve")
+	return program.Start(s.t, s.environment(more...), "serve")
 }
 
-func (s *system) serve(more ...string) *process {
+func (s *system) serve(more ...string) *program.Process {
 	s.t.Helper()
-	return s.spawn(more...).awaitReady()
+	return s.spawn(more...).AwaitReady()
 }
 
 // as runs do in a transaction as PostgREST makes it.
@@ -340,7 +341,7 @@ func (s *system) runs(trace string) (runs []run, ended bool) {
 func (s *system) settled(trace string, n int) []run {
 	s.t.Helper()
 	var runs []run
-	if !within(s.t, patience, func() bool {
+	if !program.Within(s.t, patience, func() bool {
 		found, ended := s.runs(trace)
 		runs = found
 		return ended && len(found) >= n

@@ -84,7 +84,7 @@ func TestARewrittenFunctionDoesNotRun(t *testing.T) {
 	if execution := s.call(honest); execution.StatusText() == "complete" {
 		sameJSON(t, execution.Output, `"alice"`) // what was verified is kept; what was put in its place is not run
 	}
-	first.signal(syscall.SIGTERM)
+	first.Stop(syscall.SIGTERM)
 	s.serve()
 	if execution := s.call(honest); codeOf(execution) != "hash_mismatch" {
 		t.Errorf("after a restart: output %s, error %s", execution.Output, execution.Error)

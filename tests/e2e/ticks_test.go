@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // snippet returns the policy of this name in docs/policies.md.
@@ -52,7 +54,7 @@ func TestPoliciesReactToSpansAndToTime(t *testing.T) {
 	const written = `entity_type in ('count', 'metric', 'error_report', 'alert', 'status_patch')
 		and metadata -> 'engine' is not null and trace_id is distinct from $1`
 	what := "metrics of both tenants, a report, a count, and the block's end"
-	if !within(t, 3*time.Minute, func() bool {
+	if !program.Within(t, 3*time.Minute, func() bool {
 		return len(s.read(written, large["trace_id"])) >= 4 && s.latest(block.ID).StatusText() == "archived"
 	}) {
 		t.Fatalf("not there within three minutes: %s", what)

@@ -9,16 +9,17 @@ import (
 	"testing"
 
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // logline runs a command with the database of s, and returns what it prints; it must exit with code.
 func (s *system) logline(code int, args ...string) (out, said string) {
 	s.t.Helper()
-	p := launch(s.t, []string{"DATABASE_URL=" + s.db.URL}, args...)
-	if got := p.wait(); got != code {
-		s.t.Fatalf("logline %v exits with %d, want %d:\n%s%s", args, got, code, p.out.String(), p.err.String())
+	p := program.Start(s.t, []string{"DATABASE_URL=" + s.db.URL}, args...)
+	if got := p.Wait(); got != code {
+		s.t.Fatalf("logline %v exits with %d, want %d:\n%s%s", args, got, code, p.Out.String(), p.Err.String())
 	}
-	return p.out.String(), p.err.String()
+	return p.Out.String(), p.Err.String()
 }
 
 // actingAs is a command with the flags by which a command acts as a user.
@@ -104,11 +105,11 @@ func TestLoglineTimelineFollowsWhatCommitsLate(t *testing.T) {
 	if _, err := tx.Exec(t.Context(), insert, "late", alice.tenant); err != nil {
 		t.Fatal(err)
 	}
-	p := launch(t, []string{"DATABASE_URL=" + s.db.URL},
+	p := program.Start(t, []string{"DATABASE_URL=" + s.db.URL},
 		actingAs(alice, "timeline", "--follow", "--type", "note,order", "--json")...)
 	names := func() string {
 		var list []string
-		for line := range strings.Lines(p.out.String()) {
+		for line := range strings.Lines(p.Out.String()) {
 			var row struct{ Name string }
 			if strings.HasSuffix(line, "\n") && json.Unmarshal([]byte(line), &row) == nil {
 				list = append(list, row.Name)
@@ -116,7 +117,7 @@ func TestLoglineTimelineFollowsWhatCommitsLate(t *testing.T) {
 		}
 		return strings.Join(list, " ")
 	}
-	eventually(t, "what was there", func() bool { return names() == "before" })
+	program.Eventually(t, "what was there", func() bool { return names() == "before" })
 	other := s.owner
 	for _, name := range []string{"early", "second"} {
 		if _, err := other.Exec(t.Context(), insert, name, alice.tenant); err != nil {
@@ -124,12 +125,12 @@ func TestLoglineTimelineFollowsWhatCommitsLate(t *testing.T) {
 		}
 	}
 	s.acts(0, bob, "span", "append", `{"entity_type": "note", "name": "bob's"}`)
-	eventually(t, "what committed before", func() bool { return names() == "before early second" })
+	program.Eventually(t, "what committed before", func() bool { return names() == "before early second" })
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "what committed late", func() bool { return names() == "before early second late" })
-	if code := p.signal(syscall.SIGINT); code != 0 {
+	program.Eventually(t, "what committed late", func() bool { return names() == "before early second late" })
+	if code := p.Stop(syscall.SIGINT); code != 0 {
 		t.Errorf("Ctrl-C ends it with %d", code)
 	}
 	if text, _ := s.acts(0, bob, "timeline", "--type", "note"); strings.Count(text, "\n") != 1 ||

@@ -3,11 +3,11 @@ package e2e_test
 import (
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // shows runs what docs/troubleshooting.md has below a heading, with the database's owner, and returns what it
@@ -15,7 +15,7 @@ import (
 func (s *system) shows(heading string) string {
 	s.t.Helper()
 	var said strings.Builder
-	env := append(os.Environ(), "PATH="+filepath.Dir(logline)+":"+os.Getenv("PATH"), "DATABASE_URL="+s.db.URL)
+	env := append(os.Environ(), program.OnPath(), "DATABASE_URL="+s.db.URL)
 	run := func(command *exec.Cmd) {
 		command.Env = env
 		out, err := command.CombinedOutput()

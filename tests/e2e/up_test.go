@@ -15,11 +15,13 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // local is one `logline up`.
 type local struct {
-	*process
+	*program.Process
 	dir string
 	env map[string]string // of DIR/up.env
 }
@@ -27,16 +29,15 @@ type local struct {
 // up starts `logline up` on dir and waits for its ready line.
 func up(t *testing.T, dir string, more ...string) *local {
 	t.Helper()
-	p := launch(t, nil, append([]string{"up", "--data-dir", dir, "--listen", "127.0.0.1:0"}, more...)...)
+	p := program.Start(t, nil, append([]string{"up", "--data-dir", dir, "--listen", "127.0.0.1:0"}, more...)...)
 	t.Cleanup(func() { stopPostgres(t, dir) })
-	eventually(t, "the ready line is there", func() bool {
-		return strings.Contains(p.out.String(), "ready      http://") || p.hasEnded()
+	program.Eventually(t, "the ready line is there", func() bool {
+		return strings.Contains(p.Out.String(), "ready      http://") || p.HasEnded()
 	})
-	if p.hasEnded() {
-		t.Fatalf("up has ended with %d:\n%s", p.code(), p.err.String())
+	if p.HasEnded() {
+		t.Fatalf("up has ended with %d:\n%s", p.Code(), p.Err.String())
 	}
-	l := &local{process: p, dir: dir, env: readEnv(t, filepath.Join(dir, "up.env"))}
-	p.address = l.env["LOGLINE_URL"]
+	l := &local{Process: p, dir: dir, env: readEnv(t, filepath.Join(dir, "up.env"))}
 	return l
 }
 
@@ -81,14 +82,14 @@ func postmaster(t *testing.T, dir string) int {
 func stopPostgres(t *testing.T, dir string) {
 	t.Helper()
 	pid := postmaster(t, dir)
-	if pid == 0 || isGone(pid) {
+	if pid == 0 || program.IsGone(pid) {
 		return
 	}
 	if process, err := os.FindProcess(pid); err == nil {
 		_ = process.Signal(syscall.SIGQUIT) // it may have ended just now
 	}
 	for range 1000 {
-		if isGone(pid) {
+		if program.IsGone(pid) {
 			return
 		}
 		pause(pollEvery)
@@ -132,7 +133,7 @@ func TestUpServesStopsAndGoesOn(t *testing.T) {
 	first := up(t, dir)
 	checkEnv(t, first)
 	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/nowhere": 404} {
-		response, err := client().Get(first.env["LOGLINE_URL"] + path)
+		response, err := http.Get(first.env["LOGLINE_URL"] + path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -145,25 +146,25 @@ func TestUpServesStopsAndGoesOn(t *testing.T) {
 	if n := first.query(executions); n != 1 {
 		t.Errorf("%d executions, want that of the example", n)
 	}
-	if !strings.Contains(first.out.String(), "Hello, Alice!") {
-		t.Errorf("the timeline of the example is not printed:\n%s", first.out.String())
+	if !strings.Contains(first.Out.String(), "Hello, Alice!") {
+		t.Errorf("the timeline of the example is not printed:\n%s", first.Out.String())
 	}
 
-	second := launch(t, nil, "up", "--data-dir", dir, "--listen", "127.0.0.1:0")
-	if code := second.wait(); code != 2 {
+	second := program.Start(t, nil, "up", "--data-dir", dir, "--listen", "127.0.0.1:0")
+	if code := second.Wait(); code != 2 {
 		t.Errorf("a second up on the same directory ends with %d, want 2", code)
 	}
-	for _, want := range []string{dir, first.env["LOGLINE_URL"], strconv.Itoa(first.pid())} {
-		if !strings.Contains(second.err.String(), want) {
-			t.Errorf("the second up says %q, want %q in it", second.err.String(), want)
+	for _, want := range []string{dir, first.env["LOGLINE_URL"], strconv.Itoa(first.Pid())} {
+		if !strings.Contains(second.Err.String(), want) {
+			t.Errorf("the second up says %q, want %q in it", second.Err.String(), want)
 		}
 	}
 
 	postgres := postmaster(t, dir)
-	if code := first.signal(syscall.SIGINT); code != 0 {
+	if code := first.Stop(syscall.SIGINT); code != 0 {
 		t.Errorf("Ctrl-C ends with %d", code)
 	}
-	if postgres == 0 || !isGone(postgres) {
+	if postgres == 0 || !program.IsGone(postgres) {
 		t.Errorf("Postgres %d outlives Ctrl-C", postgres)
 	}
 
@@ -174,8 +175,8 @@ func TestUpServesStopsAndGoesOn(t *testing.T) {
 	if third.env["LOGLINE_JWT_SECRET"] != first.env["LOGLINE_JWT_SECRET"] {
 		t.Error("the secret of the tokens changes with a restart")
 	}
-	if lines := strings.Count(third.out.String(), "\n"); lines != 1 {
-		t.Errorf("--quiet prints %d lines:\n%s", lines, third.out.String())
+	if lines := strings.Count(third.Out.String(), "\n"); lines != 1 {
+		t.Errorf("--quiet prints %d lines:\n%s", lines, third.Out.String())
 	}
 }
 
@@ -230,12 +231,12 @@ func TestUpSignsItsExampleWhereItMust(t *testing.T) {
 	}
 	env := []string{"DATABASE_URL=" + first.env["DATABASE_URL"],
 		"LOGLINE_TRUST_ROOT=" + first.env["LOGLINE_TRUST_ROOT"]}
-	printed := launch(t, env, "manifest")
-	if code := printed.wait(); code != 0 {
-		t.Fatal(printed.err.String())
+	printed := program.Start(t, env, "manifest")
+	if code := printed.Wait(); code != 0 {
+		t.Fatal(printed.Err.String())
 	}
 	var document map[string]any
-	if err := json.NewDecoder(strings.NewReader(printed.out.String())).Decode(&document); err != nil {
+	if err := json.NewDecoder(strings.NewReader(printed.Out.String())).Decode(&document); err != nil {
 		t.Fatal(err)
 	}
 	document["features"] = map[string]any{"signatures_required": true}
@@ -247,29 +248,29 @@ func TestUpSignsItsExampleWhereItMust(t *testing.T) {
 	if err := os.WriteFile(file, raw, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	changed := launch(t, env, "manifest", "--file", file, "--key", filepath.Join(dir, "root.key"))
-	if code := changed.wait(); code != 0 {
-		t.Fatal(changed.err.String())
+	changed := program.Start(t, env, "manifest", "--file", file, "--key", filepath.Join(dir, "root.key"))
+	if code := changed.Wait(); code != 0 {
+		t.Fatal(changed.Err.String())
 	}
-	first.signal(syscall.SIGINT)
+	first.Stop(syscall.SIGINT)
 	for n := range 2 {
 		next := up(t, dir)
-		if got := next.query(completed); got != n+2 || !strings.Contains(next.out.String(), "Hello, Alice!") {
-			t.Errorf("start %d: %d examples have completed:\n%s", n, got, next.out.String())
+		if got := next.query(completed); got != n+2 || !strings.Contains(next.Out.String(), "Hello, Alice!") {
+			t.Errorf("start %d: %d examples have completed:\n%s", n, got, next.Out.String())
 		}
 		if got := next.query(signed); got != n+1 {
 			t.Errorf("start %d: %d versions are signed", n, got)
 		}
-		next.signal(syscall.SIGINT)
+		next.Stop(syscall.SIGINT)
 	}
 	if err := os.Rename(filepath.Join(dir, "root.key"), filepath.Join(dir, "elsewhere.key")); err != nil {
 		t.Fatal(err)
 	}
 	last := up(t, dir)
-	if got := last.query(completed); got != 3 || !strings.Contains(last.out.String(), "example    left out") {
-		t.Errorf("without the root key: %d examples have completed:\n%s", got, last.out.String())
+	if got := last.query(completed); got != 3 || !strings.Contains(last.Out.String(), "example    left out") {
+		t.Errorf("without the root key: %d examples have completed:\n%s", got, last.Out.String())
 	}
-	last.signal(syscall.SIGINT)
+	last.Stop(syscall.SIGINT)
 }
 
 func TestUpAdoptsThePostgresOfAKilledUp(t *testing.T) {
@@ -278,34 +279,35 @@ func TestUpAdoptsThePostgresOfAKilledUp(t *testing.T) {
 	killed := up(t, dir, "--quiet")
 	postgres := postmaster(t, dir)
 	killAndCheckBut(t, killed.process, postgres)
-	if postgres == 0 || isGone(postgres) {
+	if postgres == 0 || program.IsGone(postgres) {
 		t.Fatalf("Postgres %d has not survived the kill of up", postgres)
 	}
 	next := up(t, dir)
 	if pid := postmaster(t, dir); pid != postgres {
 		t.Errorf("Postgres was %d and is %d", postgres, pid)
 	}
-	if !strings.Contains(next.out.String(), "adopted") {
-		t.Errorf("up does not say that it adopted Postgres:\n%s", next.out.String())
+	if !strings.Contains(next.Out.String(), "adopted") {
+		t.Errorf("up does not say that it adopted Postgres:\n%s", next.Out.String())
 	}
-	if strings.Contains(next.out.String(), "daily quotas") {
-		t.Errorf("up says that it sets quotas, of a manifest that is there:\n%s", next.out.String())
+	if strings.Contains(next.Out.String(), "daily quotas") {
+		t.Errorf("up says that it sets quotas, of a manifest that is there:\n%s", next.Out.String())
 	}
-	if code := next.signal(syscall.SIGINT); code != 0 {
+	if code := next.Stop(syscall.SIGINT); code != 0 {
 		t.Errorf("Ctrl-C ends with %d", code)
 	}
 	// It is no child, so nobody waits for the last instant of its exit.
-	eventually(t, "the adopted Postgres ends with Ctrl-C", func() bool { return isGone(postgres) })
+	const what = "the adopted Postgres ends with Ctrl-C"
+	program.Eventually(t, what, func() bool { return program.IsGone(postgres) })
 }
 
 // killAndCheckBut is killAndCheck, where one child is meant to live on.
-func killAndCheckBut(t *testing.T, p *process, survivor int) {
+func killAndCheckBut(t *testing.T, p *program.Process, survivor int) {
 	t.Helper()
-	children := p.children()
-	p.kill()
+	children := p.Children()
+	p.Kill()
 	for _, pid := range children {
 		if pid != survivor {
-			eventually(t, "a child of the killed up ends", func() bool { return isGone(pid) })
+			program.Eventually(t, "a child of the killed up ends", func() bool { return program.IsGone(pid) })
 		}
 	}
 }
@@ -318,8 +320,8 @@ func TestTwoUpsSideBySide(t *testing.T) {
 		t.Error("two directories share an address, a database or a secret")
 	}
 	for _, l := range []*local{a, b} {
-		l.awaitReady()
-		if code := l.signal(syscall.SIGTERM); code != 0 {
+		l.AwaitReady()
+		if code := l.Stop(syscall.SIGTERM); code != 0 {
 			t.Errorf("SIGTERM ends with %d", code)
 		}
 	}
@@ -333,9 +335,9 @@ func TestUpNamesATakenPort(t *testing.T) {
 	}
 	defer taken.Close()
 	dir := openDir(t)
-	p := launch(t, nil, "up", "--data-dir", dir, "--listen", taken.Addr().String())
-	if code := p.wait(); code != 1 || !strings.Contains(p.err.String(), taken.Addr().String()) {
-		t.Errorf("exit %d: %s", code, p.err.String())
+	p := program.Start(t, nil, "up", "--data-dir", dir, "--listen", taken.Addr().String())
+	if code := p.Wait(); code != 1 || !strings.Contains(p.Err.String(), taken.Addr().String()) {
+		t.Errorf("exit %d: %s", code, p.Err.String())
 	}
 	if postmaster(t, dir) != 0 {
 		t.Error("it has started Postgres before it looked at the port")
@@ -367,10 +369,10 @@ func TestWrongUseIsExitCode2(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(strings.Join(append([]string{"logline"}, c.args...), " "), func(t *testing.T) {
-			p := launch(t, nil, c.args...)
-			code, said := p.wait(), p.err.String()
+			p := program.Start(t, nil, c.args...)
+			code, said := p.Wait(), p.Err.String()
 			if c.code == 0 {
-				said = p.out.String()
+				said = p.Out.String()
 			}
 			if code != c.code || !strings.Contains(said, c.says) {
 				t.Errorf("exit %d, want %d; it says %q, want %q in it", code, c.code, said, c.says)

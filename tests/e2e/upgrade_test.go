@@ -12,6 +12,7 @@ import (
 
 	"github.com/loglineos/loglineos/sidecar/span"
 	"github.com/loglineos/loglineos/tests/pgtest"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // firstOfThisRelease is the file whose first commit ends the time of 0.1.0.
@@ -41,9 +42,9 @@ func former(t *testing.T) string {
 		t.Fatalf("release 0.1.0 does not build: %s", out)
 	}
 	program := filepath.Join(dir, "logline")
-	said := launchOf(t, program, nil, "version")
-	if said.wait() != 0 || !strings.HasPrefix(said.out.String(), "0.1.0") {
-		t.Fatalf("commit %s is of version %s, want 0.1.0", first, said.out.String())
+	said := program.StartOf(t, program, nil, "version")
+	if said.Wait() != 0 || !strings.HasPrefix(said.Out.String(), "0.1.0") {
+		t.Fatalf("commit %s is of version %s, want 0.1.0", first, said.Out.String())
 	}
 	return program
 }
@@ -59,18 +60,18 @@ type upgrading struct {
 // command runs a command of one of the programs as the owner and returns what it says.
 func (u *upgrading) command(program string, args ...string) string {
 	u.t.Helper()
-	p := launchOf(u.t, program, nil, append(args, "--database", u.db.URL)...)
-	if p.wait() != 0 {
-		u.t.Fatalf("%s %v exits with %d: %s", filepath.Base(filepath.Dir(program)), args, p.code(), p.err.String())
+	p := program.StartOf(u.t, program, nil, append(args, "--database", u.db.URL)...)
+	if p.Wait() != 0 {
+		u.t.Fatalf("%s %v exits with %d: %s", filepath.Base(filepath.Dir(program)), args, p.Code(), p.Err.String())
 	}
-	return p.out.String()
+	return p.Out.String()
 }
 
 // serves starts a sidecar of one of the programs, and has it work.
-func (u *upgrading) serves(program string) *process {
+func (u *upgrading) serves(program string) *program.Process {
 	u.t.Helper()
-	p := launchOf(u.t, program, []string{"DATABASE_URL=" + u.env, "LOGLINE_LISTEN=127.0.0.1:0",
-		"LOGLINE_NODE=a", "LOGLINE_WORKERS=2"}, "serve").awaitReady()
+	p := program.StartOf(u.t, program, []string{"DATABASE_URL=" + u.env, "LOGLINE_LISTEN=127.0.0.1:0",
+		"LOGLINE_NODE=a", "LOGLINE_WORKERS=2"}, "serve").AwaitReady()
 	u.works("beside " + filepath.Base(filepath.Dir(program)))
 	return p
 }
@@ -109,9 +110,9 @@ func (u *upgrading) answered() {
 }
 
 // ends stops a sidecar as a rollout does.
-func (u *upgrading) ends(p *process) {
+func (u *upgrading) ends(p *program.Process) {
 	u.t.Helper()
-	if code := p.signal(syscall.SIGTERM); code != 0 {
+	if code := p.Stop(syscall.SIGTERM); code != 0 {
 		u.t.Errorf("SIGTERM ends it with %d", code)
 	}
 	u.awaitDetached()
@@ -135,7 +136,7 @@ func TestAnUpgradeAndTheWayBackLoseNothing(t *testing.T) {
 
 	sidecar := u.serves(u.old)
 	before := u.fingerprint()
-	if out := u.command(logline, "migrate"); !strings.Contains(out, "0_2_0") {
+	if out := u.command(program.Logline(), "migrate"); !strings.Contains(out, "0_2_0") {
 		t.Errorf("migrate says %q", out)
 	}
 	u.works("old program, new schema:") // it goes on while the schema changes
@@ -143,10 +144,10 @@ func TestAnUpgradeAndTheWayBackLoseNothing(t *testing.T) {
 	u.call("while nobody serves")
 	u.ends(sidecar)
 
-	sidecar = u.serves(logline) // with the kernels of 0.1.0, still
-	for line := range strings.Lines(u.command(logline, "bootstrap")) {
+	sidecar = u.serves(program.Logline()) // with the kernels of 0.1.0, still
+	for line := range strings.Lines(u.command(program.Logline(), "bootstrap")) {
 		if _, right, lacks := strings.Cut(strings.TrimSpace(line), "logline manifest --give "); lacks {
-			u.command(logline, "manifest", "--give", right)
+			u.command(program.Logline(), "manifest", "--give", right)
 		}
 	}
 	u.works("new program, new kernels:")
@@ -164,8 +165,8 @@ func TestAnUpgradeAndTheWayBackLoseNothing(t *testing.T) {
 	u.stays(before, "the way back")
 
 	u.call("forth again")
-	u.command(logline, "bootstrap")
-	u.ends(u.serves(logline))
+	u.command(program.Logline(), "bootstrap")
+	u.ends(u.serves(program.Logline()))
 	u.stays(before, "the second upgrade")
 	checkChains(t, u.system)
 }

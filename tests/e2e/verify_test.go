@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/loglineos/loglineos/tests/node"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // What a signing sidecar leaves behind, whatever the code was, is verified by an implementation that shares
@@ -31,8 +32,8 @@ func TestASecondImplementationVerifiesALedger(t *testing.T) {
 	}
 	s.run(alice, `throw new Error("\u{1F600}")`)
 	s.run(carol, `const found = await ctx.find({ entity_type: "function" }); console.log(found); return found.length`)
-	eventually(t, "the policy's copy", func() bool { return len(s.read("entity_type = 'copy'")) == 1 })
-	sidecar.signal(syscall.SIGTERM) // the last boot events are written then
+	program.Eventually(t, "the policy's copy", func() bool { return len(s.read("entity_type = 'copy'")) == 1 })
+	sidecar.Stop(syscall.SIGTERM) // the last boot events are written then
 
 	rows, err := s.owner.Query(t.Context(), `select who, to_jsonb(r)::text as row from ledger.universal_registry as r
 		where curr_hash is not null order by accepted_at`)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/loglineos/loglineos/sidecar/app"
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // verify runs `logline verify --json` as the owner, unless more says otherwise.
@@ -21,13 +22,13 @@ func (s *system) verify(code int, args ...string) *app.Verification {
 	if !slices.Contains(args, "--database") {
 		args = append(args, "--database", s.db.URL)
 	}
-	p := launch(s.t, nil, args...)
-	if got := p.wait(); got != code {
-		s.t.Fatalf("%v exits with %d, want %d:\n%s%s", args, got, code, p.out.String(), p.err.String())
+	p := program.Start(s.t, nil, args...)
+	if got := p.Wait(); got != code {
+		s.t.Fatalf("%v exits with %d, want %d:\n%s%s", args, got, code, p.Out.String(), p.Err.String())
 	}
 	v := &app.Verification{}
-	if err := json.Unmarshal([]byte(p.out.String()), v); err != nil {
-		s.t.Fatalf("decode %s: %v", p.out.String(), err)
+	if err := json.Unmarshal([]byte(p.Out.String()), v); err != nil {
+		s.t.Fatalf("decode %s: %v", p.Out.String(), err)
 	}
 	if isOK := v.Failed == 0; isOK != app.Sound(v.Checks) {
 		s.t.Errorf("%d have failed of\n%s", v.Failed, listed(v.Checks))
@@ -51,13 +52,13 @@ func TestVerifyFindsNothingWrongWithAWholeLedgerAndLeavesNothing(t *testing.T) {
 	s := setupSigned(t)
 	sidecar := s.serveSigned("sidecar")
 	before := one[string](s.system, "select count(*) || ' ' || max(accepted_at) from ledger.universal_registry")
-	p := launch(t, []string{"DATABASE_URL=" + s.db.URL, "LOGLINE_TRUST_ROOT=" + s.root,
-		"LOGLINE_URL=" + sidecar.url()},
+	p := program.Start(t, []string{"DATABASE_URL=" + s.db.URL, "LOGLINE_TRUST_ROOT=" + s.root,
+		"LOGLINE_URL=" + sidecar.URL()},
 		"verify", "--strict")
-	if code := p.wait(); code != 0 {
-		t.Fatalf("verify exits with %d:\n%s", code, p.out.String())
+	if code := p.Wait(); code != 0 {
+		t.Fatalf("verify exits with %d:\n%s", code, p.Out.String())
 	}
-	said := p.out.String()
+	said := p.Out.String()
 	for _, words := range []string{" 0 warn, 0 fault, 0 skipped", "run_code", "signed by " + s.root[:12],
 		"refused: LL001", "refused: 42501", "another tenant", "e2e leads, by wal", "its kernels verify"} {
 		if !strings.Contains(said, words) {
@@ -112,8 +113,8 @@ func TestVerifyNamesWhatIsBrokenAndNothingElse(t *testing.T) {
 		}
 		if c.undo != again {
 			s.exec(c.undo)
-		} else if p := launch(t, nil, "migrate", "--again", "--database", s.db.URL); p.wait() != 0 {
-			t.Fatalf("%s: migrate --again: %s", c.name, p.err.String())
+		} else if p := program.Start(t, nil, "migrate", "--again", "--database", s.db.URL); p.Wait() != 0 {
+			t.Fatalf("%s: migrate --again: %s", c.name, p.Err.String())
 		}
 		if got := at(s.verify(1).Checks, app.Fault); !slices.Equal(got, []string{"workers"}) {
 			t.Fatalf("%s: after the mend red is %v", c.name, got)
@@ -179,22 +180,22 @@ func TestVerifyAsksTheSidecar(t *testing.T) {
 	s.verify(1, "--strict", "--url", "http://127.0.0.1:1")
 
 	s.exec("alter table ledger.universal_registry no force row level security")
-	eventually(t, "the sidecar sees it", func() bool { return sidecar.readiness().Code == 503 })
-	v = s.verify(1, "--url", sidecar.url())
+	program.Eventually(t, "the sidecar sees it", func() bool { return sidecar.Readiness().Code == 503 })
+	v = s.verify(1, "--url", sidecar.URL())
 	if got := at(v.Checks, app.Fault); !slices.Equal(got, []string{"row level security"}) {
 		t.Errorf("red is %v", got)
 	}
 	tells(t, v.Checks, "stage-0", app.Warning, "not ready", "told above")
 	s.exec("alter table ledger.universal_registry force row level security")
-	sidecar.awaitReady()
+	sidecar.AwaitReady()
 
 	// One that goes by another manifest than the ledger's contradicts it.
 	other := setup(t)
 	other.govern(func(m map[string]any) { m["version"] = "another" })
-	tells(t, s.verify(1, "--url", other.serve().url()).Checks, "stage-0", app.Fault,
+	tells(t, s.verify(1, "--url", other.serve().URL()).Checks, "stage-0", app.Fault,
 		"goes by manifest version 2")
 
-	if code := sidecar.signal(syscall.SIGTERM); code != 0 {
+	if code := sidecar.Stop(syscall.SIGTERM); code != 0 {
 		t.Fatalf("the sidecar ends with %d", code)
 	}
 	v = s.verify(1)
@@ -228,9 +229,9 @@ func TestVerifySaysWhatItCouldNotCheck(t *testing.T) {
 	tells(t, v.Checks, "everything else", app.Skipped)
 
 	for _, command := range []string{"compliance", "e2e"} {
-		p := launch(t, nil, command, "--database", stranger)
-		if code := p.wait(); code != 1 || !strings.Contains(p.err.String(), "use the login that owns") {
-			t.Errorf("%s exits with %d: %s", command, code, p.err.String())
+		p := program.Start(t, nil, command, "--database", stranger)
+		if code := p.Wait(); code != 1 || !strings.Contains(p.Err.String(), "use the login that owns") {
+			t.Errorf("%s exits with %d: %s", command, code, p.Err.String())
 		}
 	}
 
@@ -288,9 +289,9 @@ func TestVerifyHoldsNobodyUpBesideALongReader(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := launch(t, nil, "verify", "--json", "--database", s.db.URL)
+	p := program.Start(t, nil, "verify", "--json", "--database", s.db.URL)
 	calls := 0
-	for ; !p.hasEnded(); calls++ {
+	for ; !p.HasEnded(); calls++ {
 		err := pgx.BeginFunc(t.Context(), s.owner, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(t.Context(), "set local lock_timeout = '180ms'"); err != nil {
 				return err
@@ -302,7 +303,7 @@ func TestVerifyHoldsNobodyUpBesideALongReader(t *testing.T) {
 			t.Fatalf("beside verify, call %d: %v", calls, err)
 		}
 	}
-	if said := p.out.String(); !strings.Contains(said, "others hold the ledger") || calls < 10 {
+	if said := p.Out.String(); !strings.Contains(said, "others hold the ledger") || calls < 10 {
 		t.Errorf("in %d calls it has not waited for the reader:\n%s", calls, said)
 	}
 }

@@ -3,6 +3,8 @@ package e2e_test
 import (
 	"strings"
 	"testing"
+
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // While a wall of the ledger does not stand, the sidecar works, and says loudly that it is not ready.
@@ -13,8 +15,8 @@ func TestAFallenWallIsReported(t *testing.T) {
 	const trigger = "trigger universal_registry_before_change_row"
 	s.exec("alter table ledger.universal_registry disable " + trigger)
 	var answer readiness
-	eventually(t, "the sidecar sees the wall that fell", func() bool {
-		answer = sidecar.readiness()
+	program.Eventually(t, "the sidecar sees the wall that fell", func() bool {
+		answer = sidecar.Readiness()
 		return answer.Code == 503
 	})
 	_, mend, _ := strings.Cut(answer.Reason, "; mend: ")
@@ -25,9 +27,9 @@ func TestAFallenWallIsReported(t *testing.T) {
 	sameJSON(t, s.run(alice, `return 1;`).execution(t).Output, `1`)
 
 	s.exec(mend)
-	sidecar.awaitReady()
+	sidecar.AwaitReady()
 	for line, want := range map[string]int{"a wall of the ledger does not stand": 1, "stands again": 1} {
-		if count := strings.Count(sidecar.err.String(), line); count != want {
+		if count := strings.Count(sidecar.Err.String(), line); count != want {
 			t.Errorf("%q is in the log %d times, want %d", line, count, want)
 		}
 	}
@@ -42,10 +44,10 @@ func TestAReplacedGuardCheckIsReported(t *testing.T) {
 			'\$function\$.*\$function\$', '$$ begin end $$'); end $do$`)
 	}
 	s.exec("alter table ledger.universal_registry disable trigger all")
-	answer := readiness{}
+	answer := program.Readiness{}
 	sidecar := s.spawn()
-	eventually(t, "the sidecar sees that guard_check is another", func() bool {
-		answer = sidecar.readiness()
+	program.Eventually(t, "the sidecar sees that guard_check is another", func() bool {
+		answer = sidecar.Readiness()
 		return strings.Contains(answer.Reason, "function ledger.guard_check()")
 	})
 	if answer.Code != 503 || !strings.Contains(answer.Reason, "2 of the ledger's walls") {
