@@ -25,7 +25,7 @@ const atOnce = 20 * time.Second
 func refusedStart(t *testing.T, env []string, code int, says ...string) *program.Process {
 	t.Helper()
 	p := program.Start(t, env, "serve")
-	if !program.Within(t, atOnce, p.hasEnded) {
+	if !program.Within(t, atOnce, p.HasEnded) {
 		t.Fatalf("the sidecar still runs after %s:\n%s", atOnce, p.Err.String())
 	}
 	if p.Code() != code {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -22,6 +23,7 @@ import (
 // local is one `logline up`.
 type local struct {
 	*program.Process
+	t   *testing.T
 	dir string
 	env map[string]string // of DIR/up.env
 }
@@ -37,7 +39,7 @@ func up(t *testing.T, dir string, more ...string) *local {
 	if p.HasEnded() {
 		t.Fatalf("up has ended with %d:\n%s", p.Code(), p.Err.String())
 	}
-	l := &local{Process: p, dir: dir, env: readEnv(t, filepath.Join(dir, "up.env"))}
+	l := &local{Process: p, t: t, dir: dir, env: readEnv(t, filepath.Join(dir, "up.env"))}
 	return l
 }
 
@@ -278,7 +280,7 @@ func TestUpAdoptsThePostgresOfAKilledUp(t *testing.T) {
 	dir := openDir(t)
 	killed := up(t, dir, "--quiet")
 	postgres := postmaster(t, dir)
-	killAndCheckBut(t, killed.process, postgres)
+	killAndCheckBut(t, killed.Process, postgres)
 	if postgres == 0 || program.IsGone(postgres) {
 		t.Fatalf("Postgres %d has not survived the kill of up", postgres)
 	}

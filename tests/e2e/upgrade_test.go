@@ -41,12 +41,12 @@ func former(t *testing.T) string {
 	if out, err := in(dir, `go build -o logline ./sidecar`); err != nil {
 		t.Fatalf("release 0.1.0 does not build: %s", out)
 	}
-	program := filepath.Join(dir, "logline")
-	said := program.StartOf(t, program, nil, "version")
+	binary := filepath.Join(dir, "logline")
+	said := program.StartOf(t, binary, nil, "version")
 	if said.Wait() != 0 || !strings.HasPrefix(said.Out.String(), "0.1.0") {
 		t.Fatalf("commit %s is of version %s, want 0.1.0", first, said.Out.String())
 	}
-	return program
+	return binary
 }
 
 // upgrading is a system that goes from one release to the next and back.
@@ -58,21 +58,21 @@ type upgrading struct {
 }
 
 // command runs a command of one of the programs as the owner and returns what it says.
-func (u *upgrading) command(program string, args ...string) string {
+func (u *upgrading) command(binary string, args ...string) string {
 	u.t.Helper()
-	p := program.StartOf(u.t, program, nil, append(args, "--database", u.db.URL)...)
+	p := program.StartOf(u.t, binary, nil, append(args, "--database", u.db.URL)...)
 	if p.Wait() != 0 {
-		u.t.Fatalf("%s %v exits with %d: %s", filepath.Base(filepath.Dir(program)), args, p.Code(), p.Err.String())
+		u.t.Fatalf("%s %v exits with %d: %s", filepath.Base(filepath.Dir(binary)), args, p.Code(), p.Err.String())
 	}
 	return p.Out.String()
 }
 
 // serves starts a sidecar of one of the programs, and has it work.
-func (u *upgrading) serves(program string) *program.Process {
+func (u *upgrading) serves(binary string) *program.Process {
 	u.t.Helper()
-	p := program.StartOf(u.t, program, []string{"DATABASE_URL=" + u.env, "LOGLINE_LISTEN=127.0.0.1:0",
+	p := program.StartOf(u.t, binary, []string{"DATABASE_URL=" + u.env, "LOGLINE_LISTEN=127.0.0.1:0",
 		"LOGLINE_NODE=a", "LOGLINE_WORKERS=2"}, "serve").AwaitReady()
-	u.works("beside " + filepath.Base(filepath.Dir(program)))
+	u.works("beside " + filepath.Base(filepath.Dir(binary)))
 	return p
 }
 

@@ -14,7 +14,7 @@ func TestAFallenWallIsReported(t *testing.T) {
 	sidecar := s.serve("LOGLINE_WALLS_MS=100")
 	const trigger = "trigger universal_registry_before_change_row"
 	s.exec("alter table ledger.universal_registry disable " + trigger)
-	var answer readiness
+	var answer program.Readiness
 	program.Eventually(t, "the sidecar sees the wall that fell", func() bool {
 		answer = sidecar.Readiness()
 		return answer.Code == 503
