@@ -35,6 +35,8 @@ import (
 	"github.com/loglineos/loglineos/sidecar/devdb"
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/sandbox"
+	"github.com/loglineos/loglineos/tests/pgtest"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 var (
@@ -61,10 +63,8 @@ func run(m *testing.M) int {
 	defer os.RemoveAll(dir)
 	binary, noop = filepath.Join(dir, "logline"), filepath.Join(dir, "noop")
 	for path, source := range map[string]string{binary: "../../sidecar", noop: "./noop"} {
-		build := exec.Command("go", "build", "-o", path, source)
-		build.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is shipped
-		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", source, err, out)
+		if err := program.Build(path, source); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
 			return 1
 		}
 	}
@@ -94,7 +94,7 @@ func start(b *testing.B) *system {
 func prepare(b *testing.B) *system {
 	b.Helper()
 	ctx := b.Context()
-	server, err := devdb.Start(ctx, devdb.Options{Dir: openDir(b), DieWithParent: true,
+	server, err := devdb.Start(ctx, devdb.Options{Dir: pgtest.Dir(b), DieWithParent: true,
 		Settings: map[string]string{"shared_buffers": "512MB", "max_wal_size": "4GB"}})
 	must(b, err)
 	b.Cleanup(func() { must(b, server.Stop(context.Background())) })
@@ -112,16 +112,6 @@ func prepare(b *testing.B) *system {
 	login.User = url.UserPassword("loglineos_sidecar", "bench")
 	s.login = login.String()
 	return s
-}
-
-// openDir is a folder that the user Postgres runs as can reach, unlike b.TempDir.
-func openDir(b *testing.B) string {
-	b.Helper()
-	dir, err := os.MkdirTemp("", "loglineos-bench-")
-	must(b, err)
-	b.Cleanup(func() { must(b, os.RemoveAll(dir)) })
-	must(b, os.Chmod(dir, 0o755))
-	return dir
 }
 
 // serve runs the sidecar: the binary, or, with LOGLINE_BENCH_INPROCESS set, the same code in this process,
@@ -164,7 +154,7 @@ func (s *system) spawn(b *testing.B, executable, databaseURL string, env ...stri
 	a.command.Env = append(append(os.Environ(), "DATABASE_URL="+databaseURL,
 		"LOGLINE_LISTEN="+strings.TrimPrefix(a.address, "http://"), "LOGLINE_LOG_LEVEL=warn"), env...)
 	a.command.Stderr = os.Stderr
-	a.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	a.command.SysProcAttr = program.WithParent()
 	must(b, a.command.Start())
 	s.sidecar = a.command.Process.Pid
 	a.stop = func() {

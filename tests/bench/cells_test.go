@@ -15,6 +15,7 @@ import (
 	"github.com/loglineos/loglineos/sidecar/app"
 	"github.com/loglineos/loglineos/sidecar/devdb"
 	"github.com/loglineos/loglineos/sidecar/ledger"
+	"github.com/loglineos/loglineos/tests/pgtest"
 )
 
 // The shape of a load: the same for every system (peers/main.go, peers/node/measure.mjs).
@@ -38,7 +39,7 @@ type cells struct {
 func newCells(b *testing.B) *cells {
 	b.Helper()
 	ctx := b.Context()
-	server, err := devdb.Start(ctx, devdb.Options{Dir: openDir(b), DieWithParent: true,
+	server, err := devdb.Start(ctx, devdb.Options{Dir: pgtest.Dir(b), DieWithParent: true,
 		Settings: map[string]string{"shared_buffers": "1GB", "max_wal_size": "8GB", "max_connections": "200"}})
 	must(b, err)
 	b.Cleanup(func() { must(b, server.Stop(context.Background())) })

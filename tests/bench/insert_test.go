@@ -14,6 +14,7 @@ import (
 	"github.com/loglineos/loglineos/sidecar/app"
 	"github.com/loglineos/loglineos/sidecar/devdb"
 	"github.com/loglineos/loglineos/sidecar/ledger"
+	"github.com/loglineos/loglineos/tests/pgtest"
 )
 
 // bareTables are what an insert into the ledger is compared with: the same columns and primary key, what is
@@ -78,7 +79,7 @@ func BenchmarkInsert(b *testing.B) {
 func startContenders(b *testing.B) []*contender {
 	b.Helper()
 	ctx := b.Context()
-	server, err := devdb.Start(ctx, devdb.Options{Dir: openDir(b), DieWithParent: true,
+	server, err := devdb.Start(ctx, devdb.Options{Dir: pgtest.Dir(b), DieWithParent: true,
 		Settings: map[string]string{"shared_buffers": "512MB", "max_wal_size": "4GB"}})
 	must(b, err)
 	b.Cleanup(func() { must(b, server.Stop(context.Background())) })

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/loglineos/loglineos/sidecar/failpoint"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // defense is one thing that keeps the ledger exact, and a scenario in which nothing else does.
@@ -48,7 +49,7 @@ func TestEachDefenseIsNeeded(t *testing.T) {
 			w := newWorld(t, options{more: []string{"LOGLINE_DISABLE=" + d.name}})
 			d.prove(w)
 			var found map[string][]string
-			eventually(t, "the oracle goes red", func() bool {
+			program.Eventually(t, "the oracle goes red", func() bool {
 				found = w.judge()
 				return slices.ContainsFunc(d.broken, func(name string) bool { return len(found[name]) > 0 })
 			})
@@ -73,7 +74,7 @@ func (w *world) functions(n int) []columns {
 // awaitEnded returns when n requests have ended.
 func (w *world) awaitEnded(n int) {
 	w.t.Helper()
-	eventually(w.t, "requests have ended", func() bool {
+	program.Eventually(w.t, "requests have ended", func() bool {
 		ended, err := ask[int](w, `select count(*) from ledger.universal_registry
 			where entity_type = 'request' and status in ('complete', 'error', 'cancelled', 'dead')`)
 		return err == nil && ended >= n
@@ -93,13 +94,13 @@ func aZombieWakes(w *world) {
 		c["code"] = "for (let i = 0, n = 0; i < 3e6; i++) n += i;\n" + c["code"].(string)
 	}
 	w.insert(alice, rows...)
-	eventually(w.t, "the zombie is frozen", func() bool { return zombie.said("does=stop") > 0 })
+	program.Eventually(w.t, "the zombie is frozen", func() bool { return zombie.said("does=stop") > 0 })
 	zombie.sql.reset() // the server learns at once what it would find out in seconds
 	zombie.replication.reset()
 	w.awaitEnded(5)
-	heir.kill()
-	zombie.signal(syscall.SIGCONT)
-	eventually(w.t, "the zombie loses a fence, and counts it", func() bool {
+	heir.Kill()
+	zombie.Send(syscall.SIGCONT)
+	program.Eventually(w.t, "the zombie loses a fence, and counts it", func() bool {
 		return zombie.metric("logline_fences_lost_total") > 0
 	})
 	zombie.more = nil
@@ -110,11 +111,11 @@ func whatCausedARequestComesAgain(w *world) {
 	w.plan(0)
 	s := w.add("a")
 	w.leader()
-	s.kill()
+	s.Kill()
 	s.start("LOGLINE_FAILPOINTS=" + failpoint.RequestCommitted + "=kill")
 	w.leader()
 	w.insert(alice, w.functions(5)...)
-	eventually(w.t, "it is killed", s.hasEnded)
+	program.Eventually(w.t, "it is killed", s.HasEnded)
 	s.start()
 	w.awaitEnded(5)
 	w.awaitProbe()
@@ -133,7 +134,7 @@ func twoLead(w *world) {
 	end $$`)
 	w.add("a")
 	w.add("b", "LOGLINE_SLOT=other")
-	eventually(w.t, "both lead", func() bool {
+	program.Eventually(w.t, "both lead", func() bool {
 		return w.sidecars[0].leads() && w.sidecars[1].leads()
 	})
 	w.plan(60).start()
@@ -161,12 +162,12 @@ func anOldTransactionCommitsLate(w *world) {
 			}
 		}
 		w.insert(alice, w.functions(5)...)
-		eventually(w.t, "the cursor has passed it", func() bool {
+		program.Eventually(w.t, "the cursor has passed it", func() bool {
 			passed, err := ask[bool](w, `select exists (select from engine.cursor
 				where pg_snapshot_xmax(snapshot) > $1::xid8)`, xid)
 			return err == nil && passed
 		})
-		s.kill()
+		s.Kill()
 		w.awaitSlotFree()
 		w.exec("select pg_drop_replication_slot(slot_name) from pg_replication_slots")
 		return nil
@@ -191,7 +192,7 @@ func TestAFrozenLeaderLosesEveryFence(t *testing.T) {
 	l.start()
 	w.insert(alice, w.scheduled(w.random, alice, 0, columns{"code": slow}).rows[0])
 	frozen := w.leader()
-	frozen.signal(syscall.SIGSTOP)
+	frozen.Send(syscall.SIGSTOP)
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -206,7 +207,7 @@ func TestAFrozenLeaderLosesEveryFence(t *testing.T) {
 		t.Errorf("the next run after a frozen leader ended after %s", took)
 	}
 	l.release(1)
-	frozen.signal(syscall.SIGCONT)
+	frozen.Send(syscall.SIGCONT)
 	w.conclude()
 }
 

@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // The disk of the ledger is full for a while: commits fail, nothing is lost, and it goes on when there is
@@ -25,7 +27,7 @@ func TestAFullDiskIsSurvived(t *testing.T) {
 				select md5(random()::text) from generate_series(1, 20000)`)
 			return err
 		}
-		eventually(w.t, "the disk is full", func() bool { return fill() != nil })
+		program.Eventually(w.t, "the disk is full", func() bool { return fill() != nil })
 		w.pass(2 * time.Second) // of the load, and of the sidecar's
 		w.exec("drop table public.filler")
 	}}})

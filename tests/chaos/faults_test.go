@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // fault is one thing that goes wrong. do returns when it is over, or heals itself by what survives.
@@ -117,16 +119,16 @@ func (w *world) any() *sidecar { return w.sidecars[w.random.IntN(len(w.sidecars)
 
 // strike kills the process and starts it anew.
 func (s *sidecar) strike() {
-	s.kill()
+	s.Kill()
 	s.start()
 }
 
 // stop ends the process as an orchestrator does, and starts it anew.
 func (s *sidecar) stop() {
 	s.world.t.Helper()
-	wasReady := s.readiness().Phase != ""
-	s.signal(syscall.SIGTERM)
-	if code := s.awaitEnd(); code != 0 && wasReady {
+	wasReady := s.Readiness().Phase != ""
+	s.Send(syscall.SIGTERM)
+	if code := s.Wait(); code != 0 && wasReady {
 		s.world.t.Errorf("seed %d: SIGTERM ends %s with %d", s.world.seed, s.name, code)
 	}
 	s.start()
@@ -134,7 +136,7 @@ func (s *sidecar) stop() {
 
 func (w *world) killAll() {
 	for _, s := range w.sidecars {
-		s.kill()
+		s.Kill()
 	}
 }
 
@@ -143,9 +145,9 @@ func (w *world) killAll() {
 func (w *world) freeze(d time.Duration) {
 	w.t.Helper()
 	s := w.leader()
-	s.signal(syscall.SIGSTOP)
+	s.Send(syscall.SIGSTOP)
 	w.pass(d)
-	s.signal(syscall.SIGCONT)
+	s.Send(syscall.SIGCONT)
 }
 
 func (w *world) terminate(which string) {
@@ -156,7 +158,7 @@ func (w *world) terminate(which string) {
 // dropSlot drops the slot, however quickly somebody takes it again.
 func (w *world) dropSlot() {
 	w.t.Helper()
-	eventually(w.t, "the slot is dropped", func() bool {
+	program.Eventually(w.t, "the slot is dropped", func() bool {
 		_, err := w.owner.Exec(w.t.Context(), `select pg_terminate_backend(active_pid, 1000)
 			from pg_replication_slots where slot_name = 'loglineos' and active`)
 		if err == nil {
@@ -170,7 +172,7 @@ func (w *world) dropSlot() {
 // awaitSlotFree returns when the slot is there and nobody reads it.
 func (w *world) awaitSlotFree() {
 	w.t.Helper()
-	eventually(w.t, "the slot is free", func() bool {
+	program.Eventually(w.t, "the slot is free", func() bool {
 		free, err := ask[bool](w, `select coalesce(bool_and(not active), true) from pg_replication_slots
 			where slot_name = 'loglineos'`)
 		return err == nil && free
@@ -204,7 +206,7 @@ func (w *world) loseSlot() {
 	w.awaitSlotFree()
 	w.exec("alter system set max_slot_wal_keep_size = '1MB'")
 	w.exec("select pg_reload_conf()")
-	eventually(w.t, "the slot is lost", func() bool {
+	program.Eventually(w.t, "the slot is lost", func() bool {
 		w.exec("select pg_logical_emit_message(false, 'chaos', repeat('x', 1000000)), pg_switch_wal()")
 		w.exec("checkpoint")
 		return one[bool](w, `select coalesce(bool_and(wal_status = 'lost'), true) from pg_replication_slots

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // op is one transaction of one client.
@@ -293,7 +294,7 @@ func (l *load) release(share float64) { l.open.Store(int64(10_000 * share)) }
 // await returns when a share of the load is in the ledger.
 func (l *load) await(share float64) {
 	l.world.t.Helper()
-	eventually(l.world.t, fmt.Sprintf("%.0f %% of the load is in the ledger", 100*share), func() bool {
+	program.Eventually(l.world.t, fmt.Sprintf("%.0f %% of the load is in the ledger", 100*share), func() bool {
 		return float64(l.done.Load()) >= share*float64(l.total)
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/loglineos/loglineos/sidecar/failpoint"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // long skips a test that belongs to the long form alone, and returns how long that is to take.
@@ -34,11 +35,11 @@ var longFaults = []fault{
 	{"freeze of two at once", func(w *world) {
 		both := []*sidecar{w.leader(), w.any()}
 		for _, s := range both {
-			s.signal(syscall.SIGSTOP)
+			s.Send(syscall.SIGSTOP)
 		}
 		w.pass(5 * time.Second)
 		for _, s := range both {
-			s.signal(syscall.SIGCONT)
+			s.Send(syscall.SIGCONT)
 		}
 	}},
 	{"a black hole for longer than anybody waits", func(w *world) {
@@ -66,9 +67,9 @@ func (w *world) killSomewhere() {
 	places := slices.Sorted(maps.Keys(failpoint.Names()))
 	place := places[w.random.IntN(len(places))]
 	s := w.any()
-	s.kill()
+	s.Kill()
 	s.start(fmt.Sprintf("LOGLINE_FAILPOINTS=%s=kill@%d", place, 1+w.random.IntN(5)))
-	within(w.t, 3*time.Second, s.hasEnded)
+	program.Within(w.t, 3*time.Second, s.HasEnded)
 	s.strike()
 }
 

@@ -22,51 +22,37 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
 
 	"github.com/loglineos/loglineos/tests/pgtest"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 const (
-	patience  = 90 * time.Second // for what takes seconds at most on an idle machine
+	patience  = program.Patience
 	pollEvery = 10 * time.Millisecond
 )
 
-// logline is the path of the binary under test. TestMain sets it.
-var logline string
-
-func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
-
-func buildAndRun(m *testing.M) int {
+func TestMain(m *testing.M) {
 	flag.Parse()
 	if err := flag.Set("test.parallel", "5"); err != nil { // scenarios wait more than they work
 		fmt.Fprintln(os.Stderr, "chaos: run tests at once:", err)
-		return 1
+		os.Exit(1)
 	}
-	dir, err := os.MkdirTemp("", "loglineos-chaos-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "chaos: make a directory:", err)
-		return 1
+	if os.Getenv("CHAOS_BINARY") != "" {
+		os.Exit(pgtest.Run(m))
 	}
-	defer os.RemoveAll(dir)
-	logline = filepath.Join(dir, "logline")
+	os.Exit(program.Run(m, pgtest.Run, "-tags", "failpoints"))
+}
+
+// logline is the path of the binary under test.
+func logline() string {
 	if given := os.Getenv("CHAOS_BINARY"); given != "" {
-		logline = given
-		return pgtest.Run(m)
+		return given
 	}
-	build := exec.Command("go", "build", "-tags", "failpoints", "-o", logline,
-		"github.com/loglineos/loglineos/sidecar")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is shipped
-	build.Stdout, build.Stderr = os.Stderr, os.Stderr
-	if err := build.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "chaos: build the binary:", err)
-		return 1
-	}
-	return pgtest.Run(m)
+	return program.Logline()
 }
 
 // seedOf returns the seed of a scenario and prints it.
@@ -81,31 +67,6 @@ func seedOf(t *testing.T) uint64 {
 	}
 	t.Logf("run it again with CHAOS_SEED=%d and -run '^%s$'", seed, t.Name())
 	return seed
-}
-
-// eventually polls until done answers true, and fails the test when that takes longer than patience.
-func eventually(t testing.TB, what string, done func() bool) {
-	t.Helper()
-	if !within(t, patience, done) {
-		t.Fatalf("not within %s: %s", patience, what)
-	}
-}
-
-// within polls for at most limit and says whether done answered true.
-func within(t testing.TB, limit time.Duration, done func() bool) bool {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	defer cancel()
-	ticker := time.NewTicker(pollEvery)
-	defer ticker.Stop()
-	for !done() {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-ticker.C:
-		}
-	}
-	return true
 }
 
 // pass lets time go by: the length of a fault, the gap between two inserts. Nothing is expected of it.

@@ -14,6 +14,7 @@ import (
 	"github.com/loglineos/loglineos/sidecar/sign"
 	"github.com/loglineos/loglineos/sidecar/span"
 	"github.com/loglineos/loglineos/tests/pgtest"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // withoutTriggers lets a superuser insert what the ledger never would.
@@ -348,7 +349,7 @@ func TestTheOracleSeesADeadlock(t *testing.T) {
 		t.Fatal("no deadlock, or two")
 	}
 	_ = run(conns[0], "rollback")
-	eventually(t, "the oracle says so", func() bool {
+	program.Eventually(t, "the oracle says so", func() bool {
 		_ = run(conns[0], "select pg_stat_force_next_flush()") // the counts of a session come late
 		_ = run(conns[1], "select pg_stat_force_next_flush()")
 		found, err := breaches(t.Context(), conns[2])

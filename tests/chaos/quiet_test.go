@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // bookkeeping are the types that a start or a stop may append, and that no effect depends on.
@@ -22,7 +24,7 @@ func (w *world) awaitQuiet() {
 	began := time.Now()
 	w.awaitProbe()
 	still, count, since := 2*time.Second, -1, time.Now()
-	if !within(w.t, 2*patience, func() bool {
+	if !program.Within(w.t, 2*patience, func() bool {
 		open, err := ask[int](w, `select count(*) from (
 			select distinct on (id) status, scheduled_at from ledger.universal_registry
 			where entity_type = 'request' order by id, seq desc) as last
@@ -54,7 +56,7 @@ func (w *world) awaitProbe() {
 		w.insert(u, columns{"entity_type": "order", "name": "probe", "visibility": "private", "trace_id": trace,
 			"content": columns{"n": 1}})
 	}
-	eventually(w.t, "the probe has run, and every tenant's policies have answered", func() bool {
+	program.Eventually(w.t, "the probe has run, and every tenant's policies have answered", func() bool {
 		n, err := ask[int](w, `select count(*) from ledger.universal_registry where trace_id = $1
 			and entity_type in ('execution', 'digest')`, trace)
 		return err == nil && n >= 4
@@ -94,7 +96,7 @@ func (w *world) rebuild() {
 	w.t.Helper()
 	before := w.keys()
 	for _, s := range w.sidecars {
-		s.kill()
+		s.Kill()
 	}
 	w.dropEngine()
 	for _, s := range w.sidecars {
@@ -155,7 +157,7 @@ func (w *world) mustCatchUp() {
 	w.t.Helper()
 	const lagMax, retainedMax = 1 << 20, 32 << 20 // two segments
 	var lag, retained int64
-	if !within(w.t, 10*time.Second, func() bool {
+	if !program.Within(w.t, 10*time.Second, func() bool {
 		w.exec("checkpoint") // which writes what a slot needs to move its restart point
 		// Who polls has no slot.
 		err := w.owner.QueryRow(w.t.Context(), `select

@@ -5,6 +5,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // A rolling restart of three sidecars under load loses nothing, and the work goes on: how long nobody led is
@@ -22,11 +24,11 @@ func TestARollingRestartLosesNothing(t *testing.T) {
 	for i := range 3 {
 		l.release(0.2 + 0.25*float64(i+1))
 		leader := w.leader()
-		leader.signal(syscall.SIGTERM)
+		leader.Send(syscall.SIGTERM)
 		began := time.Now()
-		eventually(t, "another one leads", func() bool { return w.isLedWithout(leader) })
+		program.Eventually(t, "another one leads", func() bool { return w.isLedWithout(leader) })
 		t.Logf("handed over in %d ms after SIGTERM", time.Since(began).Milliseconds())
-		if code := leader.awaitEnd(); code != 0 {
+		if code := leader.Wait(); code != 0 {
 			t.Errorf("SIGTERM ends %s with %d", leader.name, code)
 		}
 		leader.start()
@@ -52,12 +54,14 @@ func TestTakeoverAfterKill9(t *testing.T) {
 	for i := range 5 {
 		l.release(0.1 + 0.15*float64(i+1))
 		leader := w.leader()
-		leader.kill()
+		leader.Kill()
 		began := time.Now()
-		eventually(t, "another one leads", func() bool { return w.isLedWithout(leader) })
+		program.Eventually(t, "another one leads", func() bool { return w.isLedWithout(leader) })
 		took = append(took, time.Since(began))
 		leader.start()
-		eventually(t, "the killed one stands by", func() bool { return leader.readiness().Phase == "standby" })
+		program.Eventually(t, "the killed one stands by", func() bool {
+			return leader.Readiness().Phase == "standby"
+		})
 	}
 	slices.Sort(took)
 	t.Logf("taken over after kill -9 in %s", took)
@@ -77,14 +81,14 @@ func TestQuotasAreExactAcrossTakeovers(t *testing.T) {
 		w.pass(time.Duration(w.random.IntN(300)) * time.Millisecond)
 		w.any().strike()
 	}
-	eventually(t, "the limit is reached, and the rest is blocked", func() bool {
+	program.Eventually(t, "the limit is reached, and the rest is blocked", func() bool {
 		n, err := ask[int](w, `select count(distinct id) from ledger.universal_registry
 			where entity_type = 'request' and tenant_id = 'globex' and status in ('complete', 'blocked')`)
 		return err == nil && n == 2*limit
 	})
 	w.heal()
 	w.leader()
-	eventually(t, "what the last leader has asked again is blocked anew", func() bool {
+	program.Eventually(t, "what the last leader has asked again is blocked anew", func() bool {
 		n, err := ask[int](w, `select count(*) from ledger.universal_registry r
 			where entity_type = 'request' and tenant_id = 'globex' and status not in ('complete', 'blocked')
 				and not exists (select from ledger.universal_registry n where n.id = r.id and n.seq = r.seq + 1)`)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/loglineos/loglineos/sidecar/failpoint"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // named returns the faults of these names.
@@ -116,7 +117,7 @@ func TestKill9AtEachFailpoint(t *testing.T) {
 	w.plan(40).start()
 	s := w.add("a")
 	for _, name := range slices.Sorted(maps.Keys(failpoint.Names())) {
-		s.kill()
+		s.Kill()
 		if strings.HasPrefix(name, "gap-") {
 			w.dropEngine()
 		}
@@ -128,18 +129,18 @@ func TestKill9AtEachFailpoint(t *testing.T) {
 		switch {
 		case atStop[name]:
 			w.leader()
-			s.signal(syscall.SIGTERM)
-		case !within(t, time.Second, s.hasEnded):
+			s.Send(syscall.SIGTERM)
+		case !program.Within(t, time.Second, s.HasEnded):
 			w.provoke()
 			for range 15 { // alone: what is made while others wait runs behind them
-				if within(t, time.Second, s.hasEnded) {
+				if program.Within(t, time.Second, s.HasEnded) {
 					break
 				}
 				w.insert(alice, w.scheduled(w.random, alice, 1).rows[0])
 			}
 		}
-		if !within(t, patience/3, s.hasEnded) || s.said("does=kill") == 0 {
-			t.Errorf("seed %d: nothing passes the failpoint %s:\n%s", w.seed, name, endOf(s.output.String()))
+		if !program.Within(t, patience/3, s.HasEnded) || s.said("does=kill") == 0 {
+			t.Errorf("seed %d: nothing passes the failpoint %s:\n%s", w.seed, name, program.Tail(s.Said()))
 		}
 	}
 	s.start()

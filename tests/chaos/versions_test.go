@@ -69,12 +69,12 @@ func TestARollingUpgradeLosesNothing(t *testing.T) {
 	for i, step := range []struct {
 		sidecar int
 		binary  string
-	}{{0, logline}, {1, logline}, {1, old}, {2, logline}, {1, logline}} {
+	}{{0, logline()}, {1, logline()}, {1, old}, {2, logline()}, {1, logline()}} {
 		l.release(0.1 + 0.15*float64(i+1))
 		w.leader()
 		s := w.sidecars[step.sidecar]
-		s.signal(syscall.SIGTERM)
-		if code := s.awaitEnd(); code != 0 {
+		s.Send(syscall.SIGTERM)
+		if code := s.Wait(); code != 0 {
 			t.Errorf("seed %d: SIGTERM ends %s with %d", w.seed, s.name, code)
 		}
 		s.binary = step.binary

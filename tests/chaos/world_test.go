@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,6 +22,7 @@ import (
 	"github.com/loglineos/loglineos/sidecar/sign"
 	"github.com/loglineos/loglineos/sidecar/span"
 	"github.com/loglineos/loglineos/tests/pgtest"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // world is one ledger in a Postgres of its own, its sidecars, and what stands between them.
@@ -45,8 +47,8 @@ type sidecar struct {
 	name, binary     string
 	sql, replication *proxy
 	more             []string
-	*process
-	past []*process
+	*program.Process
+	past []*program.Process
 }
 
 // user is who the verified token names.
@@ -95,9 +97,9 @@ func newWorld(t *testing.T, o options) *world {
 	}
 	parsed.User = url.UserPassword("authenticator", "postgrest")
 	w.api = w.open(parsed.String())
-	p := launch(t, logline, "bootstrap", nil, "bootstrap", "--database", w.db.URL)
-	if code := p.awaitEnd(); code != 0 {
-		t.Fatalf("bootstrap exits with %d: %s", code, p.output.String())
+	p := program.StartOf(t, logline(), nil, "bootstrap", "--database", w.db.URL)
+	if code := p.Wait(); code != 0 {
+		t.Fatalf("bootstrap exits with %d: %s", code, p.Said())
 	}
 	if o.tenantLimit == 0 {
 		o.tenantLimit = 1_000_000
@@ -240,7 +242,7 @@ func (w *world) add(name string, more ...string) *sidecar {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	s := &sidecar{world: w, name: name, binary: logline, more: more,
+	s := &sidecar{world: w, name: name, binary: logline(), more: more,
 		sql: newProxy(w.t, parsed.Host), replication: newProxy(w.t, parsed.Host)}
 	w.sidecars = append(w.sidecars, s)
 	s.start()
@@ -250,8 +252,8 @@ func (w *world) add(name string, more ...string) *sidecar {
 // start runs the sidecar's process; more goes over its environment for this run.
 func (s *sidecar) start(more ...string) {
 	s.world.t.Helper()
-	if s.process != nil {
-		s.past = append(s.past, s.process)
+	if s.Process != nil {
+		s.past = append(s.past, s.Process)
 	}
 	environment := []string{
 		"DATABASE_URL=" + via(s.world.db.SidecarURL, s.sql),
@@ -260,7 +262,8 @@ func (s *sidecar) start(more ...string) {
 		"SIGNING_KEY_HEX=" + s.world.key,
 	}
 	environment = append(append(append(environment, s.world.more...), s.more...), more...)
-	s.process = launch(s.world.t, s.binary, s.name, environment, "serve")
+	s.Process = program.StartOf(s.world.t, s.binary, environment, "serve")
+	s.AnswerTimeout = 2 * time.Second // a frozen one is asked again and again
 }
 
 // via is a connection string through a proxy.
@@ -279,16 +282,35 @@ func (w *world) heal() {
 	for _, s := range w.sidecars {
 		s.sql.set(weather{})
 		s.replication.set(weather{})
-		s.signal(syscall.SIGCONT)
-		if s.hasEnded() {
+		s.Send(syscall.SIGCONT)
+		if s.HasEnded() {
 			s.start()
 		}
 	}
 }
 
+// said counts how often a text stands in what the process has printed.
+func (s *sidecar) said(text string) int { return strings.Count(s.Said(), text) }
+
+// metric is the value of a counter of /metrics that has no labels, -1 where there is none.
+func (s *sidecar) metric(name string) float64 {
+	body, _, err := s.Get("/metrics")
+	if err != nil {
+		return -1
+	}
+	for line := range strings.Lines(body) {
+		if value, found := strings.CutPrefix(line, name+" "); found {
+			if number, err := strconv.ParseFloat(strings.TrimSpace(value), 64); err == nil {
+				return number
+			}
+		}
+	}
+	return -1
+}
+
 // leads reports whether the sidecar works, by either source.
 func (s *sidecar) leads() bool {
-	phase := s.readiness().Phase
+	phase := s.Readiness().Phase
 	return phase == "streaming" || phase == "polling"
 }
 
@@ -296,9 +318,9 @@ func (s *sidecar) leads() bool {
 func (w *world) leader() *sidecar {
 	w.t.Helper()
 	var leading *sidecar
-	eventually(w.t, "a sidecar leads", func() bool {
+	program.Eventually(w.t, "a sidecar leads", func() bool {
 		for _, s := range w.sidecars {
-			if !s.hasEnded() && s.leads() {
+			if !s.HasEnded() && s.leads() {
 				leading = s
 				return true
 			}

@@ -14,38 +14,18 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 const root = "../.."
 
-// logline is the path of the binary, built by TestMain.
-var logline string
-
-func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
-
-func buildAndRun(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "loglineos-docs-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "docs: make a directory:", err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	logline = filepath.Join(dir, "logline")
-	build := exec.Command("go", "build", "-o", logline, "github.com/loglineos/loglineos/sidecar")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is shipped
-	build.Stdout, build.Stderr = os.Stderr, os.Stderr
-	if err := build.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "docs: build the binary:", err)
-		return 1
-	}
-	return m.Run()
-}
+func TestMain(m *testing.M) { os.Exit(program.Run(m, (*testing.M).Run)) }
 
 // marks are the words that may stand after the language of a block, and what each promises to the reader.
 var marks = map[string]string{

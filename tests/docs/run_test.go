@@ -1,21 +1,21 @@
 package docs_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/loglineos/loglineos/tests/pgtest"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
-// patience bounds the start of `logline up`, and all commands of one page.
+// patience bounds all commands of one page.
 const patience = 2 * time.Minute
 
 // The commands of each page do what they are for: they end with 0.
@@ -69,37 +69,16 @@ type folder struct {
 	address string // host:port of the sidecar
 }
 
-// transcript is what a process prints, readable while it runs.
-type transcript struct {
-	mutex sync.Mutex
-	text  bytes.Buffer
-}
-
-// Write implements io.Writer.
-func (o *transcript) Write(p []byte) (int, error) {
-	o.mutex.Lock()
-	defer o.mutex.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *transcript) String() string {
-	o.mutex.Lock()
-	defer o.mutex.Unlock()
-	return o.text.String()
-}
-
-var ready = regexp.MustCompile(`ready +http://(\S+)`)
-
 func clone(t *testing.T) *folder {
 	t.Helper()
-	f := &folder{t: t, dir: publicDir(t)}
+	f := &folder{t: t, dir: pgtest.Dir(t)}
 	for _, name := range []string{"docs", "kernels", "sql", "supabase", "tests"} {
 		f.link(filepath.Join(root, name), name)
 	}
 	if err := os.Mkdir(filepath.Join(f.dir, "bin"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	f.link(logline, filepath.Join("bin", "logline"))
+	f.link(program.Logline(), filepath.Join("bin", "logline"))
 	f.up()
 	for _, name := range []string{"root.key", "sidecar.key"} {
 		key, err := os.ReadFile(filepath.Join(f.dir, ".logline", name))
@@ -111,20 +90,6 @@ func clone(t *testing.T) *folder {
 		}
 	}
 	return f
-}
-
-// publicDir is a folder that Postgres may enter, too: it runs as another user where the test runs as root.
-func publicDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "loglineos-docs-page-")
-	if err == nil {
-		err = os.Chmod(dir, 0o755)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // what stays is in the system's folder for such things
-	return dir
 }
 
 func (f *folder) link(target, name string) {
@@ -141,39 +106,17 @@ func (f *folder) link(target, name string) {
 // up starts everything and ends it with the test.
 func (f *folder) up() {
 	f.t.Helper()
-	var said transcript
-	up := exec.Command(logline, "up", "--data-dir", filepath.Join(f.dir, ".logline"), "--listen", "127.0.0.1:0")
-	up.Stdout, up.Stderr, up.Dir, up.SysProcAttr = &said, &said, f.dir, withParent()
-	up.WaitDelay = 10 * time.Second
-	if err := up.Start(); err != nil {
-		f.t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- up.Wait() }()
+	command := exec.Command(program.Logline(), "up", "--data-dir", filepath.Join(f.dir, ".logline"),
+		"--listen", "127.0.0.1:0")
+	command.Dir = f.dir
+	up := program.Launch(f.t, command)
 	f.t.Cleanup(func() {
-		_ = up.Process.Signal(syscall.SIGTERM) // it may have ended
-		if err := <-ended; err != nil {
-			f.t.Errorf("logline up ends with %v:\n%s", err, said.String())
+		if code := up.Stop(syscall.SIGTERM); code != 0 {
+			f.t.Errorf("logline up ends with %d", code)
 		}
 	})
-	deadline := time.NewTimer(patience)
-	defer deadline.Stop()
-	look := time.NewTicker(20 * time.Millisecond)
-	defer look.Stop()
-	for {
-		if match := ready.FindStringSubmatch(said.String()); match != nil {
-			f.address = match[1]
-			return
-		}
-		select {
-		case err := <-ended:
-			ended <- err
-			f.t.Fatalf("logline up has ended: %v\n%s", err, said.String())
-		case <-deadline.C:
-			f.t.Fatalf("logline up is not ready within %s:\n%s", patience, said.String())
-		case <-look.C:
-		}
-	}
+	up.AwaitSaid("ready      http://")
+	f.address = strings.TrimPrefix(up.AwaitReady().URL(), "http://")
 }
 
 // outcome is how the blocks of a page went.
@@ -198,7 +141,7 @@ func (f *folder) paste(page string, blocks []block) outcome {
 	}
 	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
 	defer cancel()
-	var said transcript
+	var said program.Transcript
 	file := filepath.Join(f.dir, "blocks.sh")
 	if err := os.WriteFile(file, []byte(script.String()), 0o644); err != nil {
 		f.t.Fatal(err)
@@ -206,7 +149,7 @@ func (f *folder) paste(page string, blocks []block) outcome {
 	shell := exec.CommandContext(ctx, "bash", file)
 	shell.Dir = f.dir
 	shell.Stdout, shell.Stderr, shell.WaitDelay = &said, &said, time.Second
-	shell.SysProcAttr = withParent()
+	shell.SysProcAttr = program.WithParent()
 	err := shell.Run()
 	if ctx.Err() != nil {
 		err = fmt.Errorf("end the commands of %s within %s: %w", page, patience, ctx.Err())

@@ -66,7 +66,7 @@ func bareRoot(t *testing.T) string {
 	if os.Geteuid() != 0 {
 		t.Skip("a root with nothing but the binary takes root to make")
 	}
-	dir := openDir(t)
+	dir := pgtest.Dir(t)
 	for _, name := range []string{"", "proc"} {
 		must(t, os.MkdirAll(filepath.Join(dir, name), 0o755))
 	}

@@ -421,7 +421,7 @@ const systemVersions = `select count(*) from ledger.universal_registry
 
 func TestUpKeepsItsKeysAndMakesARootOnlyWhereThereIsNone(t *testing.T) {
 	t.Parallel()
-	dir := openDir(t)
+	dir := pgtest.Dir(t)
 	first := up(t, dir)
 	for _, name := range []string{"root.key", "sidecar.key"} {
 		info, err := os.Stat(filepath.Join(dir, name))

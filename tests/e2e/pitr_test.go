@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/loglineos/loglineos/tests/pgtest"
 	"github.com/loglineos/loglineos/tests/program"
 )
 
@@ -63,7 +64,7 @@ func TestARestoreToAPointInTimeGoesOnExactly(t *testing.T) {
 	s := setup(t)
 	bin := filepath.Dir(s.postgresTool("pg_basebackup"))
 	s.postgresTool("psql")
-	a := &archived{system: s, backup: openDir(t)}
+	a := &archived{system: s, backup: pgtest.Dir(t)}
 	data := s.cluster.Server.Data()
 	a.env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "DATABASE_URL=" + s.db.URL, "PGDATA=" + data}
 	wal := filepath.Join(a.backup, "wal")

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/loglineos/loglineos/tests/pgtest"
 	"github.com/loglineos/loglineos/tests/program"
 )
 
@@ -22,7 +23,7 @@ func TestTheFirstPagesDoWhatTheyPrint(t *testing.T) {
 	if err != nil {
 		t.Skip("the pages are written for psql, which is missing (Debian's package postgresql-client)")
 	}
-	r := &reader{t: t, dir: openDir(t)}
+	r := &reader{t: t, dir: pgtest.Dir(t)}
 	r.local = up(t, r.dir)
 	r.open(client)
 	for _, name := range []string{"README.md", "docs/quickstart.md"} {

@@ -111,7 +111,7 @@ func TestUpStaysUpWhereTheLedgerLetsNothingRun(t *testing.T) {
 			if p := program.Start(t, nil, "migrate", "--again", "--database", s.db.URL); p.Wait() != 0 {
 				t.Fatalf("migrate --again: %s", p.Err.String())
 			}
-			dir := openDir(t)
+			dir := pgtest.Dir(t)
 			first := s.upOn(dir, "ready      http://")
 			good := s.manifest(0)
 			if code := first.Stop(syscall.SIGINT); code != 0 {

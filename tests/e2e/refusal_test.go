@@ -169,7 +169,7 @@ func startPooler(t *testing.T, binary string, db *pgtest.Database, mode string) 
 	}
 	password, _ := target.User.Password()
 	port := freePort(t)
-	dir := openDir(t)
+	dir := pgtest.Dir(t)
 	config := fmt.Sprintf(`[databases]
 %s = host=%s port=%s dbname=%[1]s user=loglineos_sidecar password=%[4]s
 [pgbouncer]
@@ -221,24 +221,6 @@ func unprivileged(t *testing.T) string {
 	}
 	t.Skip("skipped: poolers: there is no user postgres or nobody to run pgbouncer as")
 	return ""
-}
-
-// openDir is a directory that every user may enter, unlike that of T.TempDir.
-func openDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "loglineos-e2e-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return dir
 }
 
 func freePort(t *testing.T) int {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/loglineos/loglineos/sidecar/sign"
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/pgtest"
 	"github.com/loglineos/loglineos/tests/program"
 )
 
@@ -103,7 +104,7 @@ func TestNoCommandSignsAManifestThatDoesNotCount(t *testing.T) {
 // The same by a restart of up, whose root key is beside it.
 func TestUpSignsNoManifestThatDoesNotCount(t *testing.T) {
 	t.Parallel()
-	dir := openDir(t)
+	dir := pgtest.Dir(t)
 	first := up(t, dir, "--quiet")
 	file := filepath.Join(dir, "manifest.json")
 	env := []string{"DATABASE_URL=" + first.env["DATABASE_URL"],

@@ -17,6 +17,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/loglineos/loglineos/tests/pgtest"
 	"github.com/loglineos/loglineos/tests/program"
 )
 
@@ -131,7 +132,7 @@ func (l *local) exec(sql string) {
 
 func TestUpServesStopsAndGoesOn(t *testing.T) {
 	t.Parallel()
-	dir := openDir(t)
+	dir := pgtest.Dir(t)
 	first := up(t, dir)
 	checkEnv(t, first)
 	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/nowhere": 404} {
@@ -222,7 +223,7 @@ func checkEnv(t *testing.T, l *local) {
 // The example ends well under a manifest that wants functions signed, the first time and the next.
 func TestUpSignsItsExampleWhereItMust(t *testing.T) {
 	t.Parallel()
-	dir := openDir(t)
+	dir := pgtest.Dir(t)
 	const completed = `select count(*) from ledger.universal_registry where entity_type = 'execution'
 		and status = 'complete' and trace_id like 'example-%'`
 	const signed = `select count(*) from ledger.universal_registry where entity_type = 'function'
@@ -277,7 +278,7 @@ func TestUpSignsItsExampleWhereItMust(t *testing.T) {
 
 func TestUpAdoptsThePostgresOfAKilledUp(t *testing.T) {
 	t.Parallel()
-	dir := openDir(t)
+	dir := pgtest.Dir(t)
 	killed := up(t, dir, "--quiet")
 	postgres := postmaster(t, dir)
 	killAndCheckBut(t, killed.Process, postgres)
@@ -316,7 +317,7 @@ func killAndCheckBut(t *testing.T, p *program.Process, survivor int) {
 
 func TestTwoUpsSideBySide(t *testing.T) {
 	t.Parallel()
-	a, b := up(t, openDir(t), "--quiet"), up(t, openDir(t), "--quiet")
+	a, b := up(t, pgtest.Dir(t), "--quiet"), up(t, pgtest.Dir(t), "--quiet")
 	if a.env["LOGLINE_URL"] == b.env["LOGLINE_URL"] || a.env["DATABASE_URL"] == b.env["DATABASE_URL"] ||
 		a.env["LOGLINE_JWT_SECRET"] == b.env["LOGLINE_JWT_SECRET"] {
 		t.Error("two directories share an address, a database or a secret")
@@ -336,7 +337,7 @@ func TestUpNamesATakenPort(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	dir := openDir(t)
+	dir := pgtest.Dir(t)
 	p := program.Start(t, nil, "up", "--data-dir", dir, "--listen", taken.Addr().String())
 	if code := p.Wait(); code != 1 || !strings.Contains(p.Err.String(), taken.Addr().String()) {
 		t.Errorf("exit %d: %s", code, p.Err.String())

@@ -14,13 +14,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -28,37 +27,16 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/loglineos/loglineos/tests/pgtest"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 const (
 	root = "../.."
 	// patience bounds each wait; a boundary of the minute and a busy machine fit in.
-	patience  = 150 * time.Second
-	pollEvery = 50 * time.Millisecond
+	patience = 150 * time.Second
 )
 
-// logline is the path of the binary. TestMain sets it.
-var logline string
-
-func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
-
-func buildAndRun(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "loglineos-examples-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "examples: make a directory:", err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	logline = filepath.Join(dir, "logline")
-	build := exec.Command("go", "build", "-o", logline, "github.com/loglineos/loglineos/sidecar")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is shipped
-	build.Stdout, build.Stderr = os.Stderr, os.Stderr
-	if err := build.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "examples: build the binary:", err)
-		return 1
-	}
-	return pgtest.Run(m)
-}
+func TestMain(m *testing.M) { os.Exit(program.Run(m, pgtest.Run)) }
 
 // system is a ledger with a sidecar beside it.
 type system struct {
@@ -73,11 +51,7 @@ type system struct {
 // environment.
 func setup(t *testing.T, more ...string) *system {
 	t.Helper()
-	for _, program := range []string{"psql", "bash"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("%s is missing: the examples are written for it (Debian's package postgresql-client)", program)
-		}
-	}
+	program.Need(t, "psql", "bash")
 	db := pgtest.NewCluster(t, nil).New(t)
 	s := &system{t: t, owner: db.URL, env: []string{"DATABASE_URL=" + db.URL}}
 	s.serve = append([]string{"DATABASE_URL=" + db.SidecarURL}, more...)
@@ -89,7 +63,7 @@ func setup(t *testing.T, more ...string) *system {
 // logline runs a command to its end, which must be a good one.
 func (s *system) logline(arguments ...string) string {
 	s.t.Helper()
-	said, err := s.command(logline, arguments...).CombinedOutput()
+	said, err := s.command(program.Logline(), arguments...).CombinedOutput()
 	if err != nil {
 		s.t.Fatalf("logline %s: %v\n%s", strings.Join(arguments, " "), err, said)
 	}
@@ -100,79 +74,22 @@ func (s *system) logline(arguments ...string) string {
 func (s *system) command(name string, arguments ...string) *exec.Cmd {
 	command := exec.CommandContext(s.t.Context(), name, arguments...)
 	command.Dir, command.WaitDelay = root, time.Second
-	command.Env = append([]string{"PATH=" + filepath.Dir(logline) + ":" + os.Getenv("PATH"),
-		"HOME=" + os.Getenv("HOME")}, s.env...)
+	command.Env = append([]string{program.OnPath(), "HOME=" + os.Getenv("HOME")}, s.env...)
 	return command
 }
 
 // start runs `logline serve` until stop, or the test's end, and waits until it is ready.
 func (s *system) start() {
 	s.t.Helper()
-	said := new(transcript)
-	command := exec.Command(logline, "serve")
-	command.Env = append([]string{"PATH=" + os.Getenv("PATH"), "LOGLINE_LISTEN=127.0.0.1:0",
-		"LOGLINE_NODE=examples", "LOGLINE_WORKERS=2"}, s.serve...)
-	command.Stderr, command.SysProcAttr = said, withParent()
-	if err := command.Start(); err != nil {
-		s.t.Fatalf("start the sidecar: %v", err)
-	}
-	stop := sync.OnceFunc(func() {
-		_ = command.Process.Signal(os.Interrupt) // it may have ended
-		_ = command.Wait()
-	})
-	s.t.Cleanup(func() {
-		stop()
-		if s.t.Failed() {
-			s.t.Logf("logline serve: %.6000s", said)
-		}
-	})
-	s.await("the sidecar is ready", func() bool {
-		address := listening.FindStringSubmatch(said.String())
-		if address == nil {
-			return false
-		}
-		response, err := http.Get("http://" + address[1] + "/readyz")
-		if err != nil {
-			return false
-		}
-		response.Body.Close()
-		return response.StatusCode == http.StatusOK
-	})
-	s.stop = stop
-}
-
-var listening = regexp.MustCompile(`listen=(\S+)`)
-
-// transcript is what a process prints, readable while it runs.
-type transcript struct {
-	mutex sync.Mutex
-	text  bytes.Buffer
-}
-
-func (o *transcript) Write(p []byte) (int, error) {
-	o.mutex.Lock()
-	defer o.mutex.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *transcript) String() string {
-	o.mutex.Lock()
-	defer o.mutex.Unlock()
-	return o.text.String()
+	sidecar := program.Start(s.t, append([]string{"LOGLINE_LISTEN=127.0.0.1:0", "LOGLINE_NODE=examples",
+		"LOGLINE_WORKERS=2"}, s.serve...), "serve").AwaitReady()
+	s.stop = func() { sidecar.Stop(syscall.SIGINT) }
 }
 
 func (s *system) await(what string, done func() bool) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
-	defer cancel()
-	ticker := time.NewTicker(pollEvery)
-	defer ticker.Stop()
-	for !done() {
-		select {
-		case <-ctx.Done():
-			s.t.Fatalf("not within %s: %s", patience, what)
-		case <-ticker.C:
-		}
+	if !program.Within(s.t, patience, done) {
+		s.t.Fatalf("not within %s: %s", patience, what)
 	}
 }
 

@@ -4,16 +4,14 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // From a clone, by the commands of README.md alone, a newcomer's first function runs; each step has its time.
 func TestANewcomersFirstFunctionRuns(t *testing.T) {
 	t.Parallel()
-	for _, program := range []string{"git", "make", "psql", "bash"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("%s is missing: a newcomer needs it", program)
-		}
-	}
+	program.Need(t, "git", "make", "psql", "bash")
 	head := exec.CommandContext(t.Context(), "git", "rev-parse", "--verify", "--quiet", "HEAD")
 	head.Dir = root
 	if err := head.Run(); err != nil {

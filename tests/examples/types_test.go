@@ -6,19 +6,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/loglineos/loglineos/tests/node"
 )
 
 // Functions and policies of the examples are strictly what kernel.d.ts and globals.d.ts say, with no types of
 // a browser and none of Node.
 func TestTheExamplesAreTyped(t *testing.T) {
 	t.Parallel()
-	tsc, err := filepath.Abs(filepath.Join(root, "tests", "node", "node_modules", ".bin", "tsc"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(tsc); err != nil {
-		t.Skip("tsc is missing (npm ci --prefix tests/node)")
-	}
+	tsc := node.Tool(t, "tsc")
 	files, err := filepath.Glob(filepath.Join(root, "docs", "examples", "*", "*.ts"))
 	if err != nil {
 		t.Fatal(err)

@@ -163,3 +163,22 @@ func (d *Database) drop(t testing.TB) {
 		t.Errorf("drop database of test: %v", err)
 	}
 }
+
+// Dir is a folder of t's own that Postgres may enter, unlike that of T.TempDir: it runs as another user where
+// the test runs as root.
+func Dir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "loglineos-test-")
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
+		t.Fatalf("make a folder for test: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Errorf("remove the folder of test: %v", err)
+		}
+	})
+	return dir
+}

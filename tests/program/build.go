@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -51,8 +52,11 @@ func Logline() string {
 	return binary
 }
 
-// OnPath is a PATH on which `logline` comes first, as a variable of an environment.
-func OnPath() string { return "PATH=" + filepath.Dir(Logline()) + ":" + os.Getenv("PATH") }
+// OnPath is a PATH on which `logline` comes first, and then more folders, as a variable of an environment.
+func OnPath(more ...string) string {
+	folders := append([]string{filepath.Dir(Logline())}, more...)
+	return "PATH=" + strings.Join(append(folders, os.Getenv("PATH")), ":")
+}
 
 // Build builds a command as it is shipped: without cgo.
 func Build(path, source string, flags ...string) error {

@@ -56,9 +56,20 @@ func Start(t testing.TB, env []string, arguments ...string) *Process {
 // StartOf is Start of another program.
 func StartOf(t testing.TB, path string, env []string, arguments ...string) *Process {
 	t.Helper()
-	command := exec.Command(path, arguments...)
-	command.Env = Environment(env...)
+	command := Command(path, arguments...)
+	command.Env = append(command.Env, env...)
 	return Launch(t, command)
+}
+
+// Command is a command with PATH, HOME and PG of this process, and nothing else of its environment.
+func Command(path string, arguments ...string) *exec.Cmd {
+	command := exec.Command(path, arguments...)
+	for _, name := range []string{"PATH", "HOME", "PG"} {
+		if value, found := os.LookupEnv(name); found {
+			command.Env = append(command.Env, name+"="+value)
+		}
+	}
+	return command
 }
 
 // Launch is Start of a command that the caller has made, whose output it takes.
@@ -83,16 +94,6 @@ func Launch(t testing.TB, command *exec.Cmd) *Process {
 		}
 	})
 	return p
-}
-
-// Environment is more over PATH, HOME and PG of this process.
-func Environment(more ...string) (env []string) {
-	for _, name := range []string{"PATH", "HOME", "PG"} {
-		if value, found := os.LookupEnv(name); found {
-			env = append(env, name+"="+value)
-		}
-	}
-	return append(env, more...)
 }
 
 // Tail is the end of a long text.

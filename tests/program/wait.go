@@ -10,7 +10,7 @@ import (
 const Patience = 90 * time.Second
 
 // pollEvery is how often a condition is looked at.
-const pollEvery = 10 * time.Millisecond
+const pollEvery = 20 * time.Millisecond
 
 // Eventually looks until done answers true, and fails the test where that takes longer than Patience.
 func Eventually(t testing.TB, what string, done func() bool) {

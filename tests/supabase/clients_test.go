@@ -9,6 +9,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/loglineos/loglineos/tests/node"
+	"github.com/loglineos/loglineos/tests/platform"
 )
 
 const page = "docs/clients.md"
@@ -80,16 +83,16 @@ func script(all []block, language, separator string) string {
 // The page is run as it stands: SQL by postgres, JavaScript and TypeScript by node, shell by bash.
 func TestClients(t *testing.T) {
 	t.Parallel()
-	program(t, "supabase")
+	node.Tool(t, "supabase")
 	p := pushed(t)
 	all := blocks(t)
-	run(t, connect(t, p.admin), `insert into auth.users (id, email) values
+	platform.Run(t, platform.Connect(t, p.AdminURL), `insert into auth.users (id, email) values
 		('`+aliceID+`', 'alice@example.com'), ('`+carol["sub"].(string)+`', 'carol@example.com')`)
-	run(t, p.conn, script(all, "sql", ";"))
+	platform.Run(t, p.conn, script(all, "sql", ";"))
 	p.operate()
 	a := p.serve()
 	env := []string{"SUPABASE_URL=" + a.url, "SUPABASE_KEY=sb_publishable_of_the_tests",
-		"ALICE_TOKEN=" + token(t, alice), "SERVICE_TOKEN=" + token(t, service)}
+		"ALICE_TOKEN=" + platform.Token(t, alice), "SERVICE_TOKEN=" + platform.Token(t, service)}
 
 	t.Run("JavaScript", func(t *testing.T) {
 		path := filepath.Join(nodeFolder(t), "page.mjs")
@@ -110,7 +113,7 @@ func TestClients(t *testing.T) {
 	t.Run("TypeScript", func(t *testing.T) {
 		dir := nodeFolder(t)
 		save(t, filepath.Join(dir, "page.mts"), script(all, "ts", `console.log("\x1e")`))
-		tsc := command(t, "", nil, program(t, "tsc"), "--strict", "--target", "es2022", "--module", "nodenext",
+		tsc := command(t, "", nil, node.Tool(t, "tsc"), "--strict", "--target", "es2022", "--module", "nodenext",
 			"--lib", "es2022,dom", "--rewriteRelativeImportExtensions", "--skipLibCheck", "--noUnusedLocals",
 			filepath.Join(dir, "page.mts"), filepath.Join(dir, "node.d.ts"))
 		if tsc.code != 0 {
@@ -264,15 +267,15 @@ func wantRealtimeByRole(t *testing.T, p *project) {
 		where pubname = 'supabase_realtime'`); len(got) != 1 || got[0] != "ledger.universal_registry" {
 		t.Fatalf("published are %v", got)
 	}
-	run(t, p.conn, `insert into ledger.universal_registry (id, seq, entity_type, owner_id, tenant_id, visibility)
+	platform.Run(t, p.conn, `insert into ledger.universal_registry (id, seq, entity_type, owner_id, tenant_id, visibility)
 		values ('`+id+`', 0, 'note', '`+aliceID+`', 'acme', 'private'),
 			('`+id+`', 1, 'note', '`+aliceID+`', 'acme', 'tenant')`)
-	tx, err := connect(t, p.admin).Begin(t.Context())
+	tx, err := platform.Connect(t, p.AdminURL).Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for seq := range 2 {
-		run(t, tx.Conn(), fmt.Sprintf(`prepare stmt_%d as select exists (
+		platform.Run(t, tx.Conn(), fmt.Sprintf(`prepare stmt_%d as select exists (
 			select 1 from ledger.universal_registry where id = '%s' and seq = '%d')`, seq, id, seq))
 	}
 	for _, c := range []struct {
@@ -299,7 +302,7 @@ func wantRealtimeByRole(t *testing.T, p *project) {
 				t.Errorf("%s %s sees version %d: %v, %v, want %v", c.role, c.claims, seq, seen, err, want)
 			}
 		}
-		run(t, tx.Conn(), "select set_config('role', null, true)")
+		platform.Run(t, tx.Conn(), "select set_config('role', null, true)")
 	}
 	if err := tx.Rollback(t.Context()); err != nil {
 		t.Fatal(err)

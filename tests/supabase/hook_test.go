@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/loglineos/loglineos/tests/platform"
 )
 
 // event is what Supabase Auth hands to a custom access token hook, in the form of its documents.
@@ -29,15 +31,16 @@ const event = `{
 func hooked(t *testing.T) *project {
 	t.Helper()
 	p := pushed(t)
-	run(t, p.conn, read(t, filepath.Join(root, "supabase", "optional", "tenant_claim.sql")))
-	run(t, connect(t, p.admin), "insert into auth.users (id, email) values ('"+aliceID+"', 'alice@example.com')")
+	platform.Run(t, p.conn, read(t, filepath.Join(root, "supabase", "optional", "tenant_claim.sql")))
+	platform.Run(t, platform.Connect(t, p.AdminURL),
+		"insert into auth.users (id, email) values ('"+aliceID+"', 'alice@example.com')")
 	return p
 }
 
 // calls asks the hook as Supabase Auth does: as supabase_auth_admin, in a transaction with a time limit.
 func (p *project) calls() (answer map[string]any) {
 	p.t.Helper()
-	auth := connect(p.t, as(p.t, p.url, "supabase_auth_admin", "auth"))
+	auth := platform.Connect(p.t, platform.As(p.t, p.URL, "supabase_auth_admin", "auth"))
 	err := pgx.BeginFunc(p.t.Context(), auth, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(p.t.Context(), "set local statement_timeout = 2000"); err != nil {
 			return err
@@ -62,7 +65,7 @@ func TestTheTokenHookGivesATenantOrRefuses(t *testing.T) {
 	if got := p.calls(); !reflect.DeepEqual(got, want) {
 		t.Errorf("of who is in no tenant it makes %v", got)
 	}
-	run(t, p.conn, "insert into public.tenant_member values ('"+aliceID+"', 'acme')")
+	platform.Run(t, p.conn, "insert into public.tenant_member values ('"+aliceID+"', 'acme')")
 	want["claims"].(map[string]any)["tenant_id"] = "acme"
 	got := p.calls()
 	if !reflect.DeepEqual(got, want) {
@@ -85,7 +88,7 @@ func TestTheTokenHookGivesATenantOrRefuses(t *testing.T) {
 	if err != nil || tenant != "acme" {
 		t.Errorf("with that token a span is of tenant %q, %v", tenant, err)
 	}
-	run(t, p.conn, "update public.tenant_member set is_blocked = true")
+	platform.Run(t, p.conn, "update public.tenant_member set is_blocked = true")
 	refusal := p.calls()
 	body, isRefused := refusal["error"].(map[string]any)
 	if !isRefused || len(refusal) != 1 || body["http_code"] != float64(403) || body["message"] == "" {
@@ -132,7 +135,7 @@ func TestTheTokenHookIsClosedToClients(t *testing.T) {
 func TestTheTokenHookFindsAMemberByTheIndex(t *testing.T) {
 	t.Parallel()
 	p := hooked(t)
-	run(t, p.conn, "insert into public.tenant_member values ('"+aliceID+"', 'acme')")
+	platform.Run(t, p.conn, "insert into public.tenant_member values ('"+aliceID+"', 'acme')")
 	for _, c := range []struct {
 		event, tenant string
 		byIndex       int

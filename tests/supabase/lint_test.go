@@ -7,18 +7,20 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/loglineos/loglineos/tests/platform"
 )
 
 // lint is what the CLI finds in the functions, advise what it finds in the whole schema.
 func (p *project) lint() result {
 	p.t.Helper()
-	return p.ask("db", "lint", "--remote="+p.url, "--schema", "ledger,engine,ledger_private",
+	return p.ask("db", "lint", "--remote="+p.URL, "--schema", "ledger,engine,ledger_private",
 		"--level", "warning", "--fail-on", "warning", "--workdir="+p.dir)
 }
 
 func (p *project) advise() result {
 	p.t.Helper()
-	return p.ask("db", "advisors", "--remote="+p.url, "--level", "warn", "--fail-on", "warn", "--workdir="+p.dir)
+	return p.ask("db", "advisors", "--remote="+p.URL, "--level", "warn", "--fail-on", "warn", "--workdir="+p.dir)
 }
 
 // definers is what the dashboard's advisors report as anon_security_definer_function_executable, and the same
@@ -42,7 +44,7 @@ func TestAdvisorsFindNothing(t *testing.T) {
 	if got := p.lines(definers); len(got) > 0 {
 		t.Errorf("a client may call these with the owner's rights by their name: %v", got)
 	}
-	run(t, p.conn, `
+	platform.Run(t, p.conn, `
 create view ledger.planted as select * from ledger.universal_registry;
 grant select on ledger.planted to anon;
 create function ledger.planted_path() returns integer language sql as 'select 1';
@@ -70,11 +72,11 @@ func TestLintFindsNothing(t *testing.T) {
 	p := pushed(t)
 	p.needExtension("plpgsql_check", "plpgsql-check")
 	// On Supabase postgres may make it, by supautils.
-	run(t, connect(t, p.admin), "create extension plpgsql_check with schema extensions")
+	platform.Run(t, platform.Connect(t, p.AdminURL), "create extension plpgsql_check with schema extensions")
 	if r := p.lint(); r.code != 0 {
 		t.Errorf("supabase db lint: %s", r)
 	}
-	run(t, p.conn, `create function ledger.planted() returns integer language plpgsql set search_path = ''
+	platform.Run(t, p.conn, `create function ledger.planted() returns integer language plpgsql set search_path = ''
 		as 'begin return (select nothing from ledger.universal_registry); end'`)
 	if r := p.lint(); r.code == 0 || !strings.Contains(r.stdout+r.stderr, "planted") {
 		t.Errorf("lint does not report the planted bug: %s", r)
@@ -118,12 +120,12 @@ func TestPgProve(t *testing.T) {
 	}
 	p := pushed(t)
 	p.needExtension("pgtap", "pgtap")
-	run(t, connect(t, p.admin), "create extension pgtap with schema extensions")
+	platform.Run(t, platform.Connect(t, p.AdminURL), "create extension pgtap with schema extensions")
 	files, err := filepath.Glob(filepath.Join(root, "supabase", "tests", "database", "*.sql"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("list pgTAP files: %v, %d files", err, len(files))
 	}
-	for who, login := range map[string]string{"the owner": p.url, "a superuser": p.admin} {
+	for who, login := range map[string]string{"the owner": p.URL, "a superuser": p.AdminURL} {
 		if r := command(t, "", environment(t, login), prove, files...); r.code != 0 ||
 			!strings.Contains(r.stdout, "Result: PASS") {
 			t.Errorf("pg_prove by %s: %s", who, r)

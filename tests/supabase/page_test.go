@@ -1,13 +1,16 @@
 package supabase_test
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/loglineos/loglineos/tests/node"
+	"github.com/loglineos/loglineos/tests/platform"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // promised is what docs/supabase.md says that its way takes; a person types for most of it.
@@ -26,7 +29,7 @@ type somebody struct {
 
 func newSomebody(t *testing.T) *somebody {
 	t.Helper()
-	cli := program(t, "supabase")
+	cli := node.Tool(t, "supabase")
 	u := &somebody{project: newProject(t), folder: t.TempDir()}
 	page := read(t, filepath.Join(root, "docs/supabase.md"))
 	configuration := "project_id = \"somebody\"\n"
@@ -51,13 +54,9 @@ func newSomebody(t *testing.T) *somebody {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bin, err := filepath.Abs(filepath.Dir(cli))
-	if err != nil {
-		t.Fatal(err)
-	}
-	u.env = []string{"PATH=" + filepath.Dir(logline) + ":" + bin + ":" + os.Getenv("PATH"),
-		"OWNER_URL=" + u.url, "SIDECAR_PASSWORD=sidecar-password", "SUPABASE_YES=true",
-		"SIDECAR_URL=" + as(t, u.url, "logline_app", "sidecar-password"),
+	u.env = []string{program.OnPath(filepath.Dir(cli)),
+		"OWNER_URL=" + u.URL, "SIDECAR_PASSWORD=sidecar-password", "SUPABASE_YES=true",
+		"SIDECAR_URL=" + platform.As(t, u.URL, "logline_app", "sidecar-password"),
 		"LOGLINE_LISTEN=127.0.0.1:0", "LOGLINE_WORKERS=2", "LOGLINE_NODE=tests",
 		"SUPABASE_TELEMETRY_DISABLED=1", "DO_NOT_TRACK=1", "SUPABASE_HOME=" + t.TempDir()}
 	u.types("supabase db push --remote \"$OWNER_URL\"\n")
@@ -124,8 +123,10 @@ func TestTheSupabasePage(t *testing.T) {
 				u.mayReplicate()
 				serve = strings.Replace(blocks["serve"], ` REPLICATION_URL="$OWNER_URL"`, "", 1)
 			}
-			start(t, u.env, u.folder, "bash", "-c", "exec env "+serve)
-			u.leads()
+			command := program.Command("bash", "-c", "exec env "+serve)
+			command.Dir, command.Env = u.folder, append(command.Env, u.env...)
+			program.Launch(t, command)
+			program.Eventually(t, "a sidecar leads", u.isLed)
 			want := u.shown()
 			if got := u.types(blocks["first"]); !strings.HasSuffix(got, want) {
 				t.Errorf("the first function prints\n%s\nthe page shows\n%s", got, want)
@@ -160,7 +161,7 @@ func (u *somebody) mayReplicate() {
 	if len(u.lines("select 'old' where current_setting('server_version_num')::int < 160000")) > 0 {
 		u.t.Skip("skipped, a member that replicates: only a superuser may make one before Postgres 16 (PG=17)")
 	}
-	run(u.t, u.conn, statement)
+	platform.Run(u.t, u.conn, statement)
 }
 
 // pastes puts the whole text into the SQL editor: one message to the server, as postgres. Then the CLI, with
@@ -172,28 +173,12 @@ func (u *somebody) pastes() {
 		if len(text) > pasteLimit {
 			u.t.Errorf("%s has %d bytes, the SQL editor takes %d", name, len(text), pasteLimit)
 		}
-		run(u.t, u.conn, text)
+		platform.Run(u.t, u.conn, text)
 	}
 	u.types("cp loglineos/supabase/migrations/*_loglineos_*.sql supabase/migrations/")
 	if said := u.types(`supabase db push --remote "$OWNER_URL" --include-all`); !strings.Contains(
 		strings.ToLower(said), "up to date") {
 		u.t.Errorf("the CLI would push again what was pasted: %s", said)
-	}
-}
-
-// leads waits for a sidecar that leads.
-func (u *somebody) leads() {
-	u.t.Helper()
-	ctx, cancel := context.WithTimeout(u.t.Context(), patience)
-	defer cancel()
-	look := time.NewTicker(50 * time.Millisecond)
-	defer look.Stop()
-	for !u.isLed() {
-		select {
-		case <-ctx.Done():
-			u.t.Fatalf("no sidecar leads within %s", patience)
-		case <-look.C:
-		}
 	}
 }
 

@@ -7,6 +7,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/loglineos/loglineos/tests/node"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 const history = "select version || ' ' || name from supabase_migrations.schema_migrations order by version"
@@ -28,7 +31,7 @@ func migrations(t *testing.T) []string {
 // migrate runs `logline migrate` as the owner.
 func (p *project) migrate() result {
 	p.t.Helper()
-	r := command(p.t, "", []string{"DATABASE_URL=" + p.url}, logline, "migrate")
+	r := command(p.t, "", []string{"DATABASE_URL=" + p.URL}, program.Logline(), "migrate")
 	if r.code != 0 {
 		p.t.Fatalf("logline migrate: %s", r)
 	}
@@ -38,7 +41,7 @@ func (p *project) migrate() result {
 // wantListed fails unless `supabase migration list` names each version on both sides.
 func (p *project) wantListed() {
 	p.t.Helper()
-	list := p.cli("migration", "list", "--remote="+p.url, "--workdir="+p.dir)
+	list := p.cli("migration", "list", "--remote="+p.URL, "--workdir="+p.dir)
 	for _, m := range migrations(p.t) {
 		version, _, _ := strings.Cut(m, " ")
 		both := regexp.MustCompile(version + `\D+` + version)
@@ -57,7 +60,7 @@ func TestPushInstallsAndThenHasNothingToDo(t *testing.T) {
 	if fallen := p.lines("select concat_ws(' ', wall, problem) from ledger.guard_check()"); len(fallen) > 0 {
 		t.Errorf("walls that do not stand: %q", fallen)
 	}
-	again := p.cli("db", "push", "--remote="+p.url, "--yes", "--workdir="+p.dir)
+	again := p.cli("db", "push", "--remote="+p.URL, "--yes", "--workdir="+p.dir)
 	if !strings.Contains(strings.ToLower(again.stdout+again.stderr), "up to date") {
 		t.Errorf("the second push does not say that nothing is to do: %s", again)
 	}
@@ -74,11 +77,11 @@ func TestPushInstallsAndThenHasNothingToDo(t *testing.T) {
 
 func TestCLIKnowsWhatLoglineMigrated(t *testing.T) {
 	t.Parallel()
-	program(t, "supabase")
+	node.Tool(t, "supabase")
 	p := newProject(t)
 	p.migrate()
 	p.wantListed()
-	push := p.cli("db", "push", "--remote="+p.url, "--yes", "--workdir="+p.dir)
+	push := p.cli("db", "push", "--remote="+p.URL, "--yes", "--workdir="+p.dir)
 	if !strings.Contains(strings.ToLower(push.stdout+push.stderr), "up to date") {
 		t.Errorf("the CLI would push again what logline has migrated: %s", push)
 	}
@@ -87,7 +90,7 @@ func TestCLIKnowsWhatLoglineMigrated(t *testing.T) {
 // A project on the first version gets what came since, and keeps its rows.
 func TestPushUpgrades(t *testing.T) {
 	t.Parallel()
-	program(t, "supabase")
+	node.Tool(t, "supabase")
 	p := newProject(t)
 	first := t.TempDir()
 	for _, name := range []string{"config.toml", "seed.sql", "migrations/20261123000000_loglineos_0_1_0.sql"} {
@@ -99,13 +102,13 @@ func TestPushUpgrades(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	p.cli("db", "push", "--remote="+p.url, "--yes", "--include-seed", "--workdir="+first)
+	p.cli("db", "push", "--remote="+p.URL, "--yes", "--include-seed", "--workdir="+first)
 	if got, want := p.lines(history), migrations(t)[:1]; !slices.Equal(got, want) {
 		t.Fatalf("history is %v, want %v", got, want)
 	}
 	const rows = "select md5(string_agg(r::text, ',' order by id, seq)) || count(*) from ledger.universal_registry r"
 	before := p.lines(rows)
-	p.cli("db", "push", "--remote="+p.url, "--yes", "--workdir="+p.dir)
+	p.cli("db", "push", "--remote="+p.URL, "--yes", "--workdir="+p.dir)
 	if after := p.lines(rows); !slices.Equal(before, after) || strings.HasSuffix(before[0], "e0") {
 		t.Errorf("rows before %v, after %v", before, after)
 	}

@@ -13,7 +13,7 @@ var update = flag.Bool("update", false, "write supabase/types/ledger.ts anew ins
 func generated(t *testing.T) string {
 	t.Helper()
 	p := pushed(t)
-	return p.cli("gen", "types", "--remote="+p.url, "--schema", "ledger", "--workdir="+p.dir).stdout
+	return p.cli("gen", "types", "--remote="+p.URL, "--schema", "ledger", "--workdir="+p.dir).stdout
 }
 
 func TestTypesAreFresh(t *testing.T) {

@@ -49,5 +49,5 @@ const app = new App({
 })
 await app.init()
 serve({ fetch: (request) => app.fetch(request), hostname: '127.0.0.1', port: 0 }, ({ port }) =>
-  console.log(`http://127.0.0.1:${port}`))
+  console.log(`ready http://127.0.0.1:${port}`))
 process.stdin.on('end', () => process.exit(0)).resume()

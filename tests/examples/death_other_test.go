@@ -1,7 +1,0 @@
-//go:build !linux
-
-package examples_test
-
-import "syscall"
-
-func withParent() *syscall.SysProcAttr { return nil }
