@@ -36,6 +36,7 @@ func commands() []command {
 		{"up", "start everything on this machine: Postgres, ledger, sidecar, an example", upHelp, runUp},
 		{"serve", "run the sidecar beside the Postgres of DATABASE_URL", serveHelp, runServe},
 		{"migrate", "bring the database of DATABASE_URL to this version's schema", migrateHelp, runMigrate},
+		{"login", "make the sidecar's login, or change its password", loginHelp, runLogin},
 		{"bootstrap", "publish kernels, policies and manifest into the ledger", bootstrapHelp, runBootstrap},
 		{"manifest", "print the manifest, or append its next version", manifestHelp, runManifest},
 		{"keys", "make, publish, list, rotate and revoke the keys that sign spans", keysHelp, runKeys},

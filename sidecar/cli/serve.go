@@ -35,8 +35,7 @@ Before the first time, as a superuser; then restart Postgres:
 
 and after ` + "`logline migrate` and `logline bootstrap`" + `, make the login:
 
-    create role app login replication password '…';   (with LOGLINE_SOURCE=poll without replication)
-    grant loglineos_sidecar to app;
+    logline login --name app            (with LOGLINE_SOURCE=poll --no-replication)
 
 Example:
 

@@ -79,10 +79,13 @@ func (o *Owner) EnsureDatabase(ctx context.Context, name string) error {
 	return nil
 }
 
-// LetSidecarLogIn gives the role loglineos_sidecar this password (letters and digits) and the right to
-// replicate. The owner must be a superuser.
+// LetSidecarLogIn gives the role loglineos_sidecar this password and the right to replicate. The owner must
+// be a superuser.
 func (o *Owner) LetSidecarLogIn(ctx context.Context, password string) error {
-	_, err := o.conn.Exec(ctx, fmt.Sprintf("alter role %s login replication password '%s'", Role, password))
+	login, err := NewLogin(Role, password, true)
+	if err == nil {
+		err = o.MakeLogin(ctx, login)
+	}
 	if err != nil {
 		return fmt.Errorf("let %s log in and replicate (the owner must be a superuser; elsewhere use "+
 			"`logline serve`): %w", Role, err)

@@ -97,21 +97,18 @@ func TestTheBinaryAloneServesFromAReadOnlyRoot(t *testing.T) {
 	cluster := pgtest.NewCluster(t, nil)
 	s := &system{t: t, cluster: cluster, db: cluster.Empty(t)}
 	s.owner = s.open(s.db.URL)
-	psql := s.postgresTool("psql")
 	owner := []string{"DATABASE_URL=" + s.db.URL}
 	if p := boxed(t, dir, owner, "migrate"); p.Wait() != 0 {
 		t.Fatalf("migrate exits with %d: %s", p.Code(), p.Err.String())
 	}
 	for _, password := range []string{"first", "it's \"new\""} { // the second run changes it
-		login := program.StartOf(t, psql, []string{"LOGLINE_PASSWORD=" + password}, "-q", "-f",
-			"../../scripts/deploy/login.sql", s.db.URL)
-		if login.Wait() != 0 {
-			t.Fatalf("login.sql exits with %d: %s", login.Code(), login.Err.String())
+		login := boxed(t, dir, append(owner, "LOGLINE_PASSWORD="+password), "login")
+		if login.Wait() != 0 || strings.Contains(login.Out.String(), password) {
+			t.Fatalf("login exits with %d: %s%s", login.Code(), login.Out.String(), login.Err.String())
 		}
 	}
-	nameless := program.StartOf(t, psql, nil, "-q", "-f", "../../scripts/deploy/login.sql", s.db.URL)
-	if nameless.Wait() == 0 {
-		t.Error("login.sql does without a password")
+	if p := boxed(t, dir, append(owner, "LOGLINE_PASSWORD="), "login"); p.Wait() != 2 {
+		t.Errorf("login with an empty password exits with %d: %s", p.Code(), p.Out.String())
 	}
 	if p := boxed(t, dir, owner, "bootstrap"); p.Wait() != 0 {
 		t.Fatalf("bootstrap exits with %d: %s", p.Code(), p.Err.String())

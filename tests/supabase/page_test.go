@@ -82,7 +82,7 @@ func pageBlocks(t *testing.T) map[string]string {
 		count++
 		for name, words := range map[string]string{
 			"push": "loglineos/supabase/migrations", "advise": "db advisors", "hook": "optional/tenant_claim.sql",
-			"login": "create role logline_app", "bootstrap": "logline bootstrap", "doctor": "logline doctor",
+			"login": "logline login", "bootstrap": "logline bootstrap", "doctor": "logline doctor",
 			"poll": "LOGLINE_SOURCE=poll logline serve", "serve": "\"$OWNER_URL\" logline serve",
 			"first": "'double'", "checks": "logline verify",
 		} {

@@ -1,0 +1,63 @@
+package e2e_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/loglineos/loglineos/tests/pgtest"
+	"github.com/loglineos/loglineos/tests/program"
+)
+
+// What login prints is enough to connect, made or pasted, and a password that was given is never printed.
+func TestLoglineLoginMakesALoginOnceAndPrintsItsOwnPasswordAlone(t *testing.T) {
+	t.Parallel()
+	cluster := pgtest.NewCluster(t, nil)
+	s := &system{t: t, cluster: cluster, db: cluster.New(t)}
+	s.owner = s.open(s.db.URL)
+	type made struct {
+		Name       string
+		Statements []string
+		Password   string
+		URL        string `json:"database_url"`
+	}
+	logs := func(args ...string) (m made) {
+		out, _ := s.logline(0, append([]string{"login", "--json"}, args...)...)
+		if err := json.Unmarshal([]byte(out), &m); err != nil {
+			t.Fatalf("%s: %v", out, err)
+		}
+		return m
+	}
+	connects := func(url string) bool {
+		conn, err := pgx.Connect(t.Context(), url)
+		if err == nil {
+			err = conn.Close(t.Context())
+		}
+		return err == nil
+	}
+	first := logs()
+	if !connects(first.URL) {
+		t.Fatalf("%+v does not connect", first)
+	}
+	pasted := logs("--print", "--no-replication", "--name", "other")
+	s.exec(strings.Join(pasted.Statements, ";"))
+	if pasted.URL != "" || !connects(s.urlOf("other", pasted.Password)) ||
+		strings.Contains(strings.Join(pasted.Statements, ";"), pasted.Password) {
+		t.Errorf("pasted: %+v", pasted)
+	}
+	if !one[bool](s, "select not rolreplication from pg_roles where rolname = 'other'") {
+		t.Error("--no-replication lets it replicate")
+	}
+	if logs(); connects(first.URL) {
+		t.Error("the former password still holds")
+	}
+	p := program.Start(t, []string{"DATABASE_URL=" + s.db.URL, "LOGLINE_PASSWORD=given-by-me"}, "login")
+	if p.Wait() != 0 || p.Out.String() != "logline_app may log in and replicate\n" {
+		t.Errorf("a given password: %d, %q, %q", p.Code(), p.Out.String(), p.Err.String())
+	}
+	for _, wrong := range []string{"--name A", "--name a;b", "--name=", "x"} {
+		s.logline(2, append([]string{"login"}, strings.Fields(wrong)...)...)
+	}
+}
