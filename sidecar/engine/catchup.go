@@ -35,7 +35,7 @@ type gap struct {
 // leadSchedules takes the schedules of the ledger over. What they have ticked under others is looked for
 // behind it.
 func (e *Engine) leadSchedules(stated []ledger.Schedule, last map[span.ID]time.Time) {
-	e.schedules = newSchedules(e.schedules.alarm)
+	e.forgetSchedules()
 	slices.SortFunc(stated, func(a, b ledger.Schedule) int { return a.AcceptedAt.Compare(b.AcceptedAt) })
 	now := e.now()
 	var behind []*schedule

@@ -46,6 +46,7 @@ type bench struct {
 	kernels   map[string]func(ctx context.Context, job Job) error
 	boots     []Job
 	undone    atomic.Int64
+	reads     atomic.Int64 // versions
 	isTrusted func() bool
 	since     func() time.Time
 
@@ -145,6 +146,7 @@ func (b *bench) load(ctx context.Context, keys []span.Key) ([]*span.Span, error)
 	if slices.ContainsFunc(keys, func(key span.Key) bool { return key.ID == b.unreadable && !key.ID.IsZero() }) {
 		return nil, fmt.Errorf("read: %w", &pgconn.PgError{Code: "XX001", Message: "missing chunk number 0"})
 	}
+	b.reads.Add(int64(len(keys)))
 	found, err := b.ledger.Load(ctx, keys)
 	spans := make([]*span.Span, len(keys))
 	for i, key := range keys {

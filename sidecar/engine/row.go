@@ -112,13 +112,16 @@ func (e *Engine) route(row *span.Published, done func()) {
 	e.stats.Rows.Add(1)
 	e.noteTime(row.AcceptedAt.Time)
 	e.noteRow(row)
+	var last, it *item // made for the first that wants them
 	switch row.EntityType {
 	case "request":
 		e.observeRequest(row)
 	case "function":
-		e.observeFunction(row)
+		if e.observeFunction(row); e.schedules.unread.isFull() {
+			last, it = e.items(row, done, last, it)
+			e.schedules.unread.hold(it)
+		}
 	}
-	var last, it *item // made for the first trigger that wants them
 	if manifest := e.config.Manifest(); manifest != nil {
 		for i := range manifest.Triggers {
 			trigger := &manifest.Triggers[i]

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"slices"
 	"time"
 
 	"github.com/loglineos/loglineos/sidecar/ledger"
@@ -58,16 +57,14 @@ type schedules struct {
 	counts map[timerKey]int // of each tenant, and of each owner in it
 	alarm  *alarm
 	turn   map[string]int
-	latest map[span.ID]int // the version that was seen last, of functions that are being read
-	wanted []span.Key      // versions that are to be read
-	isRead bool            // some are being read
+	unread unread
 	done   map[span.ID]time.Time
 	isKept bool // they are about to be noted
 }
 
 func newSchedules(alarm *alarm) *schedules {
 	return &schedules{byID: map[span.ID]*schedule{}, counts: map[timerKey]int{}, alarm: alarm,
-		turn: map[string]int{}, latest: map[span.ID]int{}, done: map[span.ID]time.Time{}}
+		turn: map[string]int{}, unread: unread{wanted: map[span.ID]seen{}}, done: map[span.ID]time.Time{}}
 }
 
 type scheduleHeap []*schedule
@@ -96,110 +93,12 @@ func (h *scheduleHeap) Pop() any {
 	return last
 }
 
-// observeFunction sees whether a version that was committed is in force, and has it read: its metadata is not
-// published. Nothing waits for that: after a loss of this sidecar, the next one reads all schedules.
-func (e *Engine) observeFunction(row *span.Published) {
-	s := e.schedules
-	if seen, isWaiting := s.latest[row.ID]; isWaiting && seen < row.Seq {
-		s.latest[row.ID] = row.Seq
-	}
-	isInForce := row.Status != nil && (*row.Status == "active" || *row.Status == "scheduled") && !row.IsDeleted
-	if !isInForce {
-		if known := s.byID[row.ID]; known != nil && known.Seq < row.Seq {
-			e.dropSchedule(row.ID)
-		}
-		return
-	}
-	s.latest[row.ID] = max(s.latest[row.ID], row.Seq)
-	s.wanted = append(s.wanted, row.Key())
-	e.readFunctions()
-}
-
-// readFunctions reads what observeFunction has seen, many at once.
-func (e *Engine) readFunctions() {
-	s := e.schedules
-	if s.isRead || len(s.wanted) == 0 || e.isDeposed || e.draining {
-		return
-	}
-	n := min(len(s.wanted), laneBatchMax)
-	keys := slices.Clone(s.wanted[:n])
-	s.wanted = s.wanted[n:]
-	s.isRead = true
-	e.start(func(ctx context.Context) {
-		found, err := e.newestFunctions(ctx, keys)
-		e.do(func() {
-			if s != e.schedules {
-				return
-			}
-			if s.isRead = false; err != nil {
-				e.config.Log.Warn("functions not read, trying again", "error", err)
-				s.wanted = append(keys, s.wanted...)
-				e.after(backoffMax, e.readFunctions)
-				return
-			}
-			for _, row := range found {
-				if s.latest[row.ID] == row.Seq {
-					e.setFunction(row)
-				}
-			}
-			if len(s.wanted) == 0 {
-				clear(s.latest)
-			}
-			e.readFunctions()
-		})
-	})
-}
-
-// newestFunctions reads versions, without those that state a schedule and have been followed: after a loss,
-// the stream brings what is long past.
-func (e *Engine) newestFunctions(ctx context.Context, keys []span.Key) ([]*span.Span, error) {
-	found, err := e.config.Load(ctx, keys)
-	if err != nil {
-		return nil, err
-	}
-	var ids []span.ID
-	found = slices.DeleteFunc(found, func(row *span.Span) bool { return row == nil })
-	for _, row := range found {
-		if scheduleOf(row) != nil {
-			ids = append(ids, row.ID)
-		}
-	}
-	if len(ids) == 0 {
-		return found, nil
-	}
-	newest, err := e.config.Ledger.Latest(ctx, ids)
-	return slices.DeleteFunc(found, func(row *span.Span) bool {
-		return newest[row.ID] != nil && newest[row.ID].Seq > row.Seq
-	}), err
-}
-
-// scheduleOf is what a version states as metadata.schedule; nil where that is nothing.
-func scheduleOf(row *span.Span) json.RawMessage {
-	var metadata struct {
-		Schedule json.RawMessage `json:"schedule"`
-	}
-	// Metadata that is no object states nothing.
-	if row.Metadata == nil || json.Unmarshal(row.Metadata, &metadata) != nil ||
-		string(metadata.Schedule) == "null" {
-		return nil
-	}
-	return metadata.Schedule
-}
-
 // setFunction puts the schedule of a version that is in force in the place of the one before.
-func (e *Engine) setFunction(row *span.Span) {
-	known := e.schedules.byID[row.ID]
-	if known != nil && known.Seq >= row.Seq {
+func (e *Engine) setFunction(stated ledger.Schedule) {
+	known := e.schedules.byID[stated.ID]
+	if known != nil && known.Seq >= stated.Seq {
 		return
 	}
-	form := scheduleOf(row)
-	if form == nil {
-		e.dropSchedule(row.ID)
-		return
-	}
-	stated := ledger.Schedule{ID: row.ID, Seq: row.Seq, OwnerID: row.OwnerID, TenantID: row.TenantID,
-		Visibility: row.Visibility, AcceptedAt: row.AcceptedAt.Time, Since: row.AcceptedAt.Time,
-		Form: form}
 	s := e.readStated(stated)
 	if s == nil {
 		return

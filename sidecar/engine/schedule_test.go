@@ -53,8 +53,8 @@ func (b *bench) settledSchedules() {
 		left := 0
 		if err := b.engine.tell(b.t.Context(), func() {
 			all := b.engine.schedules
-			left = len(all.wanted)
-			if all.isRead || len(all.heap) > 0 && !all.heap[0].next.After(b.engine.now()) {
+			left = len(all.unread.wanted)
+			if all.unread.asked != nil || len(all.heap) > 0 && !all.heap[0].next.After(b.engine.now()) {
 				left++
 			}
 			for _, s := range all.byID {

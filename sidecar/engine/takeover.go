@@ -71,7 +71,7 @@ func (e *Engine) Lose(ctx context.Context) {
 			}
 		}
 		e.loading, e.ticks.queue, e.wanting = loads{}, nil, nil
-		e.schedules = newSchedules(e.schedules.alarm)
+		e.forgetSchedules()
 		e.leads++
 		e.forgetArrivals()
 		e.forgetBehind()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -48,17 +49,25 @@ var schedulesSQL = `select r.id::text, r.seq, r.owner_id, r.tenant_id, r.visibil
 		), -1)
 	) s
 	where r.entity_type = 'function' and r.metadata ? 'schedule' and ` + fmt.Sprintf(inForceSQL, "r") + `
-		and r.id > $1::text::uuid
+		and r.metadata -> 'schedule' <> 'null'
 		and not exists (
 			select 1 from ledger.universal_registry n where n.id = r.id and n.seq = r.seq + 1
-		)
-	order by r.id
-	limit $2`
+		)`
 
 // Schedules returns up to limit functions with a schedule, in id order, after the id given (the nil UUID for
 // the first page). It is read when a sidecar takes over, never in steady state.
 func (l *Ledger) Schedules(ctx context.Context, after span.ID, limit int) ([]Schedule, error) {
-	rows, err := l.pool.Query(ctx, schedulesSQL, after.String(), limit)
+	return l.schedules(ctx, schedulesSQL+" and r.id > $1::text::uuid order by r.id limit $2", after.String(), limit)
+}
+
+// SchedulesOf returns those of these functions that have a schedule in force. Of one that states none it reads
+// nothing: it is not in the index.
+func (l *Ledger) SchedulesOf(ctx context.Context, ids []span.ID) ([]Schedule, error) {
+	return l.schedules(ctx, schedulesSQL+" and r.id = any ($1::uuid[])", uuids(ids))
+}
+
+func (l *Ledger) schedules(ctx context.Context, sql string, args ...any) ([]Schedule, error) {
+	rows, err := l.pool.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read the schedules: %w", err)
 	}
@@ -74,6 +83,33 @@ func (l *Ledger) Schedules(ctx context.Context, after span.ID, limit int) ([]Sch
 		return nil, fmt.Errorf("read the schedules: %w", err)
 	}
 	return found, nil
+}
+
+// Unseen returns those of xacts, which the WAL has named, that are not visible yet: a commit is in the WAL, and
+// sent to readers of it, before its rows are visible to others (LoadVisible).
+func (l *Ledger) Unseen(ctx context.Context, xacts []uint64) (map[uint64]bool, error) {
+	list := make([]string, len(xacts))
+	for i, xact := range xacts {
+		list[i] = strconv.FormatUint(xact, 10)
+	}
+	rows, err := l.pool.Query(ctx, `select x from unnest($1::text[]) as k(x)
+		where not pg_visible_in_snapshot(k.x::xid8, pg_current_snapshot())`, list)
+	if err != nil {
+		return nil, fmt.Errorf("ask what is visible: %w", err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("ask what is visible: %w", err)
+	}
+	unseen := make(map[uint64]bool, len(found))
+	for _, text := range found {
+		xact, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("read a transaction id: %w", err)
+		}
+		unseen[xact] = true
+	}
+	return unseen, nil
 }
 
 // Which returns those of ids that stand in the ledger.
