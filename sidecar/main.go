@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime/debug"
 
+	"github.com/loglineos/loglineos/sidecar/app"
 	"github.com/loglineos/loglineos/sidecar/cli"
 	"github.com/loglineos/loglineos/sidecar/sandbox"
 )
@@ -14,8 +15,9 @@ func main() {
 		sandbox.Main() // a child of the sandbox: never returns
 	}
 	if os.Getenv("GOGC") == "" {
-		// The live heap is small and garbage comes fast: collecting less often saves a tenth of the CPU.
-		debug.SetGCPercent(400)
+		// The live heap is small and garbage comes fast: collecting less often saves a tenth of the CPU. A sidecar
+		// whose heap grows lowers it (app.watchGarbage).
+		debug.SetGCPercent(app.GarbagePercentMax)
 	}
 	os.Exit(cli.Main(os.Args[1:], os.Stdout, os.Stderr))
 }

@@ -163,6 +163,7 @@ func (a *App) Run(ctx context.Context, listener net.Listener) error {
 	engineDone.Go(func() { a.engine.Run(ctx, time.Duration(a.config.DrainMs)*time.Millisecond) })
 	rest.Go(func() { fail(a.tail.Run(tailCtx)) })
 	rest.Go(func() { a.recordBoots(tailCtx) })
+	rest.Go(func() { watchGarbage(tailCtx) })
 	rest.Go(func() { a.walls.watch(tailCtx, time.Duration(a.config.WallsMs)*time.Millisecond) })
 	server := &http.Server{Handler: httpapi.New(a.Status, metrics.Handler(a.measure)),
 		ReadHeaderTimeout: 5 * time.Second}

@@ -11,8 +11,9 @@ import (
 // recalls reads, once for each key, what a leader before has known: the first that asks reads, the others
 // wait. It is safe for concurrent use.
 type recalls[K comparable] struct {
-	mu   sync.Mutex
-	read map[K]*recall
+	mu    sync.Mutex
+	read  map[K]*recall
+	known *recall // stands for each that has been read
 }
 
 type recall struct {
@@ -39,14 +40,20 @@ func (r *recalls[K]) once(ctx context.Context, key K, load func(context.Context)
 	mine := &recall{done: make(chan struct{})}
 	r.read[key] = mine
 	r.mu.Unlock()
-	if mine.err = load(ctx); mine.err != nil {
-		r.mu.Lock()
-		if r.read[key] == mine {
-			delete(r.read, key)
-		}
-		r.mu.Unlock()
+	mine.err = load(ctx)
+	defer close(mine.done)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if mine.err == nil && r.known == nil {
+		r.known = mine
 	}
-	close(mine.done)
+	switch {
+	case r.read[key] != mine: // all was forgotten meanwhile
+	case mine.err != nil:
+		delete(r.read, key)
+	default:
+		r.read[key] = r.known
+	}
 	return mine.err
 }
 

@@ -91,17 +91,15 @@ func rehearsed(group ledger.Group, fault *span.RunError) Rehearsed {
 
 // keep puts a version that the ledger may not have among those that are known.
 func (v *versions) keep(row *span.Span) {
-	entry := &version{key: row.Key(), loaded: make(chan struct{}), span: row, bytes: sizeOf(row)}
-	close(entry.loaded)
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if element, known := v.byKey[entry.key]; known {
-		v.bytes -= element.Value.(*version).bytes
-		element.Value = entry
-	} else {
-		v.byKey[entry.key] = v.order.PushFront(entry)
+	if v.byKey[row.Key()] != nil {
+		v.drop(row.Key())
 	}
-	v.bytes += entry.bytes
+	entry := v.add(row.Key())
+	entry.span = row
+	v.count(entry)
+	close(entry.loaded)
 }
 
 // forget lets every policy judge again.

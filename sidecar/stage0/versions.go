@@ -10,18 +10,31 @@ import (
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
-// versionsBytesMax bounds the code and bodies that are kept.
-const versionsBytesMax = 64 << 20
+// Bounds of the code and bodies that are kept, in bytes. Of what is heap the collector lets as much again, or
+// more, be garbage.
+const (
+	freshBytesMax = 16 << 20
+	keptBytesMax  = 48 << 20
+	freshUse      = freshBytesMax / 8 // whoever is asked for after so much else has come is used again
+)
 
 // versions caches versions of spans, which are immutable, and which version of a function is the
-// latest, which the tail keeps current. Several readers of one version share one query.
+// latest, which the tail keeps current. Several readers of one version share one query. Most of what comes is
+// read for one run and never again, a function that is scheduled once; it does not drive out what is called again
+// and again: that has a shelf of its own.
 type versions struct {
 	ledger *ledger.Ledger
 	mu     sync.Mutex
 	byKey  map[span.Key]*list.Element // of *version
-	order  *list.List                 // most recently used first
-	bytes  int
+	fresh  shelf                      // in the order in which they came
+	kept   shelf                      // most recently used first
+	came   int                        // bytes, ever
 	latest map[span.ID]int
+}
+
+type shelf struct {
+	order *list.List
+	bytes int
 }
 
 type version struct {
@@ -30,13 +43,16 @@ type version struct {
 	span   *span.Span
 	err    error
 	bytes  int
+	born   int // what had come before it
+	isKept bool
 }
 
 func newVersions(l *ledger.Ledger) *versions {
 	return &versions{
 		ledger: l,
 		byKey:  map[span.Key]*list.Element{},
-		order:  list.New(),
+		fresh:  shelf{order: list.New()},
+		kept:   shelf{order: list.New()},
 		latest: map[span.ID]int{},
 	}
 }
@@ -69,12 +85,10 @@ func (v *versions) request(ctx context.Context, keys []span.Key, expected bool) 
 	v.mu.Lock()
 	for i, key := range keys {
 		if element, ok := v.byKey[key]; ok {
-			v.order.MoveToFront(element)
-			entries[i] = element.Value.(*version)
+			entries[i] = v.use(element)
 			continue
 		}
-		entry := &version{key: key, loaded: make(chan struct{})}
-		v.byKey[key] = v.order.PushFront(entry)
+		entry := v.add(key)
 		entries[i], missing[key] = entry, entry
 	}
 	v.mu.Unlock()
@@ -105,13 +119,55 @@ func (v *versions) fill(ctx context.Context, missing map[span.Key]*version, expe
 		if entry.span == nil { // neither a fault nor an absence is kept
 			v.drop(key)
 		} else {
-			entry.bytes = sizeOf(entry.span)
-			v.bytes += entry.bytes
+			v.count(entry)
 		}
 		close(entry.loaded)
 	}
-	// What is not loaded yet counts nothing, and must stay: it is counted when it comes.
-	for at := v.order.Back(); at != nil && v.bytes > versionsBytesMax; {
+	v.shrink(&v.fresh, freshBytesMax)
+	v.shrink(&v.kept, keptBytesMax)
+}
+
+// add makes room for a version that is to be read. The caller holds v.mu, here and below.
+func (v *versions) add(key span.Key) *version {
+	entry := &version{key: key, loaded: make(chan struct{}), born: v.came}
+	v.byKey[key] = v.fresh.order.PushFront(entry)
+	return entry
+}
+
+// count counts a version that has been read.
+func (v *versions) count(entry *version) {
+	entry.bytes = sizeOf(entry.span)
+	v.shelfOf(entry).bytes += entry.bytes
+	v.came += entry.bytes
+}
+
+func (v *versions) shelfOf(entry *version) *shelf {
+	if entry.isKept {
+		return &v.kept
+	}
+	return &v.fresh
+}
+
+// use is told that somebody asks for a version again.
+func (v *versions) use(element *list.Element) *version {
+	entry := element.Value.(*version)
+	switch {
+	case entry.isKept:
+		v.kept.order.MoveToFront(element)
+	case entry.span != nil && v.came-entry.born > freshUse:
+		v.drop(entry.key)
+		entry.isKept = true
+		v.byKey[entry.key] = v.kept.order.PushFront(entry)
+		v.kept.bytes += entry.bytes
+		v.shrink(&v.kept, keptBytesMax)
+	}
+	return entry
+}
+
+// shrink drops the last of a shelf. What is not read yet counts nothing, and must stay: it is counted when it
+// comes.
+func (v *versions) shrink(s *shelf, bytesMax int) {
+	for at := s.order.Back(); at != nil && s.bytes > bytesMax; {
 		entry := at.Value.(*version)
 		if at = at.Prev(); entry.span != nil {
 			v.drop(entry.key)
@@ -119,16 +175,19 @@ func (v *versions) fill(ctx context.Context, missing map[span.Key]*version, expe
 	}
 }
 
-// drop takes an entry out. The caller holds v.mu.
+// drop takes an entry out.
 func (v *versions) drop(key span.Key) {
 	element := v.byKey[key]
-	v.bytes -= element.Value.(*version).bytes
-	v.order.Remove(element)
+	entry := element.Value.(*version)
+	s := v.shelfOf(entry)
+	s.bytes -= entry.bytes
+	s.order.Remove(element)
 	delete(v.byKey, key)
 }
 
+// sizeOf is about what a version takes: its columns, texts and places in maps were measured at 1.4 to 1.9 KB.
 func sizeOf(s *span.Span) int {
-	size := 1024 + len(s.Input) + len(s.Output) + len(s.Metadata) + len(s.Content)
+	size := 2048 + len(s.Input) + len(s.Output) + len(s.Metadata) + len(s.Content)
 	if s.Code != nil {
 		size += len(*s.Code)
 	}

@@ -23,8 +23,7 @@ func TestVersionsCountWhatTheyHold(t *testing.T) {
 	asked := map[span.Key]*version{}
 	v.mu.Lock()
 	for _, key := range slow {
-		entry := &version{key: key, loaded: make(chan struct{})}
-		v.byKey[key], asked[key] = v.order.PushFront(entry), entry
+		asked[key] = v.add(key)
 	}
 	v.mu.Unlock()
 	if _, err := v.load(t.Context(), quick, true); err != nil {
@@ -36,15 +35,62 @@ func TestVersionsCountWhatTheyHold(t *testing.T) {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	held := 0
+	b.wantCounted(v)
+	if held := v.fresh.bytes; held > freshBytesMax || held < freshBytesMax/2 {
+		t.Errorf("%d bytes are held, of %d that may be", held, freshBytesMax)
+	}
+}
+
+// wantCounted compares what is counted with what is held. The caller holds v.mu.
+func (b *bench) wantCounted(v *versions) {
+	b.t.Helper()
+	held := map[bool]int{}
 	for _, element := range v.byKey {
-		held += element.Value.(*version).bytes
+		entry := element.Value.(*version)
+		held[entry.isKept] += entry.bytes
 	}
-	if v.bytes != held || held > versionsBytesMax || len(v.byKey) != v.order.Len() {
-		t.Errorf("%d bytes are counted, %d held in %d entries (%d in order)", v.bytes, held, len(v.byKey),
-			v.order.Len())
+	if v.fresh.bytes != held[false] || v.kept.bytes != held[true] ||
+		len(v.byKey) != v.fresh.order.Len()+v.kept.order.Len() {
+		b.t.Errorf("%d and %d bytes are counted, %v held in %d entries (%d and %d in order)", v.fresh.bytes,
+			v.kept.bytes, held, len(v.byKey), v.fresh.order.Len(), v.kept.order.Len())
 	}
-	if held < versionsBytesMax/2 {
-		t.Errorf("only %d bytes are kept", held)
+}
+
+// However much is read once, in as many reads as a run takes, it does not drive out what is used again and again.
+func TestWhatIsUsedAgainOutlivesWhatIsReadOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil, nil)
+	v := b.versions
+	body := json.RawMessage(`"` + strings.Repeat("a", 900_000) + `"`)
+	put := func(n int) span.Key {
+		return b.put(n, "note", func(s *span.Span) { s.Content = body }).Key()
 	}
+	load := func(key span.Key) {
+		t.Helper()
+		if _, err := v.load(t.Context(), []span.Key{key}, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	often, never := put(1), put(2)
+	load(often)
+	load(never)
+	for i := range 40 {
+		once := put(i + 3)
+		for range 3 {
+			load(once)
+		}
+		if i%10 == 3 {
+			load(often)
+		}
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.byKey[often] == nil || v.byKey[never] != nil {
+		t.Errorf("the one that is used again is there: %t; the other one: %t", v.byKey[often] != nil,
+			v.byKey[never] != nil)
+	}
+	if v.kept.order.Len() != 1 || v.fresh.bytes > freshBytesMax {
+		t.Errorf("%d are kept, want 1; %d bytes are fresh", v.kept.order.Len(), v.fresh.bytes)
+	}
+	b.wantCounted(v)
 }
