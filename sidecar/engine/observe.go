@@ -116,8 +116,8 @@ func (e *Engine) readFunctions() {
 }
 
 // askSchedules returns the schedules of functions, and those of their transactions that it did not see.
-func (e *Engine) askSchedules(ctx context.Context, ids []span.ID, xacts map[uint64]bool) (unseen map[uint64]bool,
-	found []ledger.Schedule, err error) {
+func (e *Engine) askSchedules(ctx context.Context, ids []span.ID, xacts map[uint64]bool) (
+	unseen map[uint64]bool, found []ledger.Schedule, err error) {
 	list := make([]uint64, 0, len(xacts))
 	for xact := range xacts {
 		list = append(list, xact)

@@ -73,8 +73,9 @@ func TestAScheduleWaitsUntilItsCommitIsVisible(t *testing.T) {
 	tx, xact := b.openTransaction()
 	late := &span.Span{ID: idOf(1), EntityType: "function"}
 	if _, err := tx.Exec(t.Context(), `insert into ledger.universal_registry (id, seq, entity_type, who, at,
-			owner_id, tenant_id, visibility, status, metadata) values ($1::text::uuid, 0, 'function', 'user:alice', now(),
-			'alice', 't1', 'private', 'active', '{"schedule": {"cron": "@yearly"}}')`, late.ID.String()); err != nil {
+			owner_id, tenant_id, visibility, status, metadata)
+		values ($1::text::uuid, 0, 'function', 'user:alice', now(), 'alice', 't1', 'private', 'active',
+			'{"schedule": {"cron": "@yearly"}}')`, late.ID.String()); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.engine.Row(t.Context(), active(late.ID, 0, xact), func() {}); err != nil {

@@ -57,11 +57,12 @@ var schedulesSQL = `select r.id::text, r.seq, r.owner_id, r.tenant_id, r.visibil
 // Schedules returns up to limit functions with a schedule, in id order, after the id given (the nil UUID for
 // the first page). It is read when a sidecar takes over, never in steady state.
 func (l *Ledger) Schedules(ctx context.Context, after span.ID, limit int) ([]Schedule, error) {
-	return l.schedules(ctx, schedulesSQL+" and r.id > $1::text::uuid order by r.id limit $2", after.String(), limit)
+	return l.schedules(ctx, schedulesSQL+" and r.id > $1::text::uuid order by r.id limit $2", after.String(),
+		limit)
 }
 
-// SchedulesOf returns those of these functions that have a schedule in force. Of one that states none it reads
-// nothing: it is not in the index.
+// SchedulesOf returns those of these functions that have a schedule in force. Of one that states none it
+// reads nothing: it is not in the index.
 func (l *Ledger) SchedulesOf(ctx context.Context, ids []span.ID) ([]Schedule, error) {
 	return l.schedules(ctx, schedulesSQL+" and r.id = any ($1::uuid[])", uuids(ids))
 }
@@ -85,8 +86,8 @@ func (l *Ledger) schedules(ctx context.Context, sql string, args ...any) ([]Sche
 	return found, nil
 }
 
-// Unseen returns those of xacts, which the WAL has named, that are not visible yet: a commit is in the WAL, and
-// sent to readers of it, before its rows are visible to others (LoadVisible).
+// Unseen returns those of xacts, which the WAL has named, that are not visible yet: a commit is in the WAL,
+// and sent to readers of it, before its rows are visible to others (LoadVisible).
 func (l *Ledger) Unseen(ctx context.Context, xacts []uint64) (map[uint64]bool, error) {
 	list := make([]string, len(xacts))
 	for i, xact := range xacts {

@@ -19,9 +19,9 @@ const (
 )
 
 // versions caches versions of spans, which are immutable, and which version of a function is the
-// latest, which the tail keeps current. Several readers of one version share one query. Most of what comes is
-// read for one run and never again, a function that is scheduled once; it does not drive out what is called again
-// and again: that has a shelf of its own.
+// latest, which the tail keeps current. Several readers of one version share one query. Most of what comes
+// is read for one run and never again, as a function that is scheduled once is; it does not drive out what is
+// called again and again: that has a shelf of its own.
 type versions struct {
 	ledger *ledger.Ledger
 	mu     sync.Mutex

@@ -56,7 +56,8 @@ func (b *bench) wantCounted(v *versions) {
 	}
 }
 
-// However much is read once, in as many reads as a run takes, it does not drive out what is used again and again.
+// However much is read once, in as many reads as a run takes, it does not drive out what is used again and
+// again.
 func TestWhatIsUsedAgainOutlivesWhatIsReadOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil, nil)
