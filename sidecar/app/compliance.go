@@ -56,6 +56,15 @@ type auditor struct {
 // it may be nil.
 func Comply(ctx context.Context, owner *ledger.Owner, options VerifyOptions, tell func(Principle)) (
 	*Compliance, error) {
+	report, err := comply(ctx, owner, options, tell)
+	if ctx.Err() != nil { // what was asked last may have been told as a fault
+		return nil, ErrInterrupted
+	}
+	return report, err
+}
+
+func comply(ctx context.Context, owner *ledger.Owner, options VerifyOptions, tell func(Principle)) (
+	*Compliance, error) {
 	a := &auditor{verifier: &verifier{options: options, owner: owner}}
 	report := &Compliance{Version: Version(), At: time.Now().UTC(), TrustRoot: options.TrustRoot}
 	var err error
@@ -76,7 +85,10 @@ func Comply(ctx context.Context, owner *ledger.Owner, options VerifyOptions, tel
 	if report.Keys, err = Keys(ctx, owner, options.TrustRoot); err != nil {
 		return nil, err
 	}
-	governance := a.found[1:] // the first one is about the ledger
+	governance := a.found
+	if a.found[0].Level == Fine { // it is about the ledger
+		governance = a.found[1:]
+	}
 	for i, p := range a.principles(governance) {
 		a.evidence = nil
 		if err := p.test(ctx); err != nil {
@@ -84,7 +96,7 @@ func Comply(ctx context.Context, owner *ledger.Owner, options VerifyOptions, tel
 		}
 		p.Number, p.Evidence, p.Level = i+1, a.evidence, levelOf(a.evidence)
 		report.add(p.Principle)
-		if tell != nil {
+		if tell != nil && ctx.Err() == nil {
 			tell(p.Principle)
 		}
 	}

@@ -86,6 +86,9 @@ func (a *auditor) tenantsApart(ctx context.Context) error {
 		a.note(level, "row level security is on and forced, with its policies",
 			fmt.Sprintf("on: %t, forced: %t, %d policies", p.IsOn, p.IsForced, p.Policies), againMend)
 	}
+	if err := a.verified(ctx, a.definers); err != nil {
+		return err
+	}
 	const x, y = "logline-check-a", "logline-check-b"
 	as := func(sub, tenant, statement string) ledger.Step {
 		return ledger.Step{Role: "authenticated", Claims: someone(sub, tenant), Statement: statement}

@@ -184,6 +184,8 @@ func (e *e2e) run(ctx context.Context, left []*span.Span) error {
 func (e *e2e) led(ctx context.Context) (string, error) {
 	found, err := e.owner.Examination().Leadership(ctx, e.options.Slot, leaderLock)
 	switch {
+	case ctx.Err() != nil:
+		return "", errInterrupted
 	case err != nil:
 		return "this login may not see who leads: " + unwrapped(err), nil
 	case !found.IsHeld:

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -59,6 +60,14 @@ type verifier struct {
 // be possible is tried, in transactions that are rolled back. It changes nothing. What it can not check it
 // says.
 func Verify(ctx context.Context, owner *ledger.Owner, options VerifyOptions) (*Verification, error) {
+	result, err := verify(ctx, owner, options)
+	if ctx.Err() != nil { // what was asked last may have been told as a fault
+		return nil, ErrInterrupted
+	}
+	return result, err
+}
+
+func verify(ctx context.Context, owner *ledger.Owner, options VerifyOptions) (*Verification, error) {
 	v := &verifier{options: options, owner: owner}
 	result := &Verification{Version: Version(), At: time.Now().UTC()}
 	var err error
@@ -67,8 +76,8 @@ func Verify(ctx context.Context, owner *ledger.Owner, options VerifyOptions) (*V
 	}
 	v.database = result.Database
 	if v.schema(ctx) {
-		for _, check := range []func(context.Context) error{v.manifest, v.boots, v.rowSecurity, v.appendOnly,
-			v.walls, v.publication, v.workers, v.loader, v.slot} {
+		for _, check := range []func(context.Context) error{v.manifest, v.root, v.boots, v.rowSecurity,
+			v.appendOnly, v.walls, v.definers, v.publication, v.workers, v.loader, v.slot} {
 			if err := check(ctx); err != nil {
 				return nil, err
 			}
@@ -86,6 +95,9 @@ func Verify(ctx context.Context, owner *ledger.Owner, options VerifyOptions) (*V
 	return result, nil
 }
 
+// ErrInterrupted is a wish to stop while something was looked at: it says nothing about the ledger.
+var ErrInterrupted = errors.New("interrupted: nothing was changed, and nothing is told")
+
 func (v *verifier) add(check string, level Level, cause, mend string) {
 	v.found = append(v.found, Finding{check, level, cause, mend})
 }
@@ -95,10 +107,11 @@ func (v *verifier) hasFailed() bool { return !Sound(v.found) }
 // schema looks whether there is one that this program knows, and asks what the other checks share.
 func (v *verifier) schema(ctx context.Context) bool {
 	const check = "ledger"
-	if err := v.owner.Examination().Ledger(ctx); err != nil {
-		cause, mend := cutMend(err)
-		if ledger.StateOf(err) == "42501" {
-			v.add(check, Fault, "this login may not look into it: "+unwrapped(err), rightsMend)
+	fault := v.owner.Examination().Ledger(ctx)
+	if fault != nil && !errors.Is(fault, ledger.ErrRestored) { // which leaves all else to be looked at
+		cause, mend := cutMend(fault)
+		if ledger.StateOf(fault) == "42501" {
+			v.add(check, Fault, "this login may not look into it: "+unwrapped(fault), rightsMend)
 		} else {
 			v.add(check, Fault, cause, mend)
 		}
@@ -110,11 +123,21 @@ func (v *verifier) schema(ctx context.Context) bool {
 		v.add(check, Fault, unwrapped(err), rightsMend)
 		return false
 	}
-	v.add(check, Fine, fmt.Sprintf("its version suits this program, its import door is shut; looked at "+
-		"as %q, %s",
-		v.protection.Login, map[bool]string{true: "its owner", false: "who is not its " +
-			"owner"}[v.protection.IsOwner]),
-		"")
+	switch p := v.protection; {
+	case p.IsStandby || p.IsFrozen:
+		where := map[bool]string{true: "the server is a standby",
+			false: "the transactions of this login are read-only"}[p.IsStandby]
+		v.add(check, Fault, where+": nothing can be tried", "connect to the primary, as who may write")
+		v.add("everything else", Skipped, "it is looked at where it can be tried", "")
+		return false
+	case fault != nil:
+		cause, mend := cutMend(fault)
+		v.add(check, Fault, cause, mend)
+	default:
+		who := map[bool]string{true: "its owner", false: "who is not its owner"}[p.IsOwner]
+		v.add(check, Fine, fmt.Sprintf("its version suits this program, its import door is shut; looked at as "+
+			"%q, %s", p.Login, who), "")
+	}
 	v.askWalls(ctx)
 	v.leading, v.leadFault = v.owner.Examination().Leadership(ctx, v.options.Slot, leaderLock)
 	return true
@@ -155,7 +178,7 @@ func wallCheck(wall ledger.Wall) string {
 	switch {
 	case kind == "trigger" && strings.HasPrefix(name, "universal_registry_before_change_"),
 		kind == "function" && strings.HasPrefix(name, "ledger.refuse_change("),
-		kind == "right" && slices.Contains([]string{"update", "delete", "truncate"}, verb):
+		kind == "rule", kind == "right" && slices.Contains([]string{"update", "delete", "truncate"}, verb):
 		return checkAppend
 	case kind == "policy", kind == "table" && strings.HasPrefix(wall.Problem, "row level security"):
 		return checkRows
@@ -211,9 +234,32 @@ func (v *verifier) manifest(ctx context.Context) (err error) {
 		if v.inForce.Seq != v.head.newest.Seq {
 			cause += fmt.Sprintf("; version %d waits for its time", v.head.newest.Seq)
 		}
-		v.add(check, Fine, cause, "")
+		level, mend := v.vouched(v.inForce)
+		v.add(check, level, cause, mend)
 	}
 	return nil
+}
+
+// root looks whether the ledger has the key that is pinned: else no signature tells anything.
+func (v *verifier) root(context.Context) error {
+	const check = "root"
+	switch pinned := v.options.TrustRoot; {
+	case pinned == "":
+	case v.head.trust.HasRoot():
+		v.add(check, Fine, pinned+" is pinned, and in the ledger", "")
+	default:
+		v.add(check, Fault, pinned+" is pinned, and its key is not in the ledger: no signature counts",
+			"see that this is the right ledger and the right root; `logline keys publish FILE --root`")
+	}
+	return nil
+}
+
+// vouched is Fine where a signature under the pinned root is on row, or no root is pinned.
+func (v *verifier) vouched(row *span.Span) (level Level, mend string) {
+	if v.options.TrustRoot == "" || v.head.trust.CheckSealed(row, sign.PurposeOf(row.EntityType)) == nil {
+		return Fine, ""
+	}
+	return Warning, "a root is pinned: sign it (`logline bootstrap --key FILE`, `logline manifest --key FILE`)"
 }
 
 // sealOf says what vouches for a row whose hash has been found right.
@@ -270,11 +316,16 @@ func (v *verifier) kernel(kernel kernels.Kernel, manifest *span.Manifest, rows [
 	case refusal != nil:
 		v.add(check, Fault, fmt.Sprintf("%s: %s", refusal.Code, refusal.Message), mend)
 	case *row.Code != kernel.Source:
-		v.add(check, Warning, fmt.Sprintf("version %d by %s boots, %s; its code is not what this program ships",
+		level := Warning // its author may govern; but who pins a root has said who does
+		if vouched, _ := v.vouched(row); vouched != Fine {
+			level = Fault
+		}
+		v.add(check, level, fmt.Sprintf("version %d by %s boots, %s; its code is not what this program ships",
 			row.Seq, row.Who, v.sealOf(row)), "if nobody meant it: `logline bootstrap --kernels --diff`, then "+mend)
 	default:
-		v.add(check, Fine, fmt.Sprintf("%s version %d, %d bytes of code as shipped, %s", kernel.ID, row.Seq,
-			len(*row.Code), v.sealOf(row)), "")
+		level, mend := v.vouched(row)
+		v.add(check, level, fmt.Sprintf("%s version %d, %d bytes of code as shipped, %s", kernel.ID, row.Seq,
+			len(*row.Code), v.sealOf(row)), mend)
 	}
 }
 

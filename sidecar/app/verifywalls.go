@@ -205,3 +205,27 @@ func (v *verifier) rowSecurity(ctx context.Context) error {
 		"another tenant, a token without claims and anon saw nothing", v.protection.Policies), "")
 	return nil
 }
+
+// definersMost is how many functions are named.
+const definersMost = 10
+
+// definers names what runs with the rights of an owner for whoever calls it. What it lets them do Postgres
+// does not tell: one that executes its argument gives everything away.
+func (v *verifier) definers(ctx context.Context) error {
+	const check = "definers"
+	found, err := v.owner.Definers(ctx, []string{"anon", "authenticated"})
+	switch {
+	case err != nil:
+		return err
+	case len(found) == 0:
+		v.add(check, Fine, "no function outside the ledger runs with its owner's rights for clients", "")
+		return nil
+	}
+	named := strings.Join(found[:min(len(found), definersMost)], ", ")
+	if more := len(found) - definersMost; more > 0 {
+		named += fmt.Sprintf(" and %d more", more)
+	}
+	v.add(check, Warning, "row level security does not bind these, and clients may call them: "+named,
+		"read them; `revoke execute on function … from public, anon, authenticated` where they do not need it")
+	return nil
+}

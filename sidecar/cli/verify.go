@@ -14,9 +14,10 @@ const verifyHelp = `Usage: logline verify [--strict] [--json] [--url URL] [--dat
 
 Looks whether the ledger is whole, and changes nothing. What must not be possible is really tried, in
 transactions that are rolled back: update, delete, truncate and upsert, as this login and as every role that
-clients have; reading and writing what is another user's. Then: is a manifest in force, do the five kernels
-hold (id, code, hash, signature), do the walls stand, does a sidecar lead and its Stage-0 agree, is the slot
-in use. Each line says ok, warn, fault, or skipped with what could not be checked and why, and the mend.
+clients have; reading and writing what is another user's. Then: is a manifest in force, is the pinned root in
+the ledger, do the five kernels hold (id, code, hash, signature), do the walls stand, which definer functions
+may clients call, does a sidecar lead and its Stage-0 agree, is the slot in use. Each line says ok, warn,
+fault, or skipped with what could not be checked and why, and the mend.
 
 The login should own the database (on Supabase: postgres); any other sees a part. A truncate that is tried
 holds the ledger for a millisecond; beside a long reader, such as pg_dump, it waits for 50 ms, twice at
@@ -28,7 +29,8 @@ server; this at what is in it.
     --url URL        of the sidecar that leads; default LOGLINE_URL, else LOGLINE_LISTEN on this machine
     --database URL   default: DATABASE_URL
 
-LOGLINE_TRUST_ROOT says which signatures count.
+LOGLINE_TRUST_ROOT says which signatures count; then a kernel that nobody signed and that is not shipped is a
+fault. On a standby nothing can be tried: ask the primary.
 
 Exit codes: 0 nothing has failed, 1 something has, 2 wrong use.
 

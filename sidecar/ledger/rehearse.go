@@ -137,6 +137,7 @@ type Protection struct {
 	Policies            int
 	Owner, Login        string
 	IsOwner, IsBypassed bool // the login is or may act as the owner; row level security does not bind it
+	IsStandby, IsFrozen bool // the server takes no writes; this login's transactions are read-only
 }
 
 // Protection reads it.
@@ -144,14 +145,48 @@ func (o *Owner) Protection(ctx context.Context) (Protection, error) {
 	var p Protection
 	err := o.conn.QueryRow(ctx, `select c.relrowsecurity, c.relforcerowsecurity,
 			(select count(*) from pg_policy where polrelid = c.oid), pg_get_userbyid(c.relowner), session_user,
-			pg_has_role(session_user, c.relowner, 'usage'), r.rolbypassrls or r.rolsuper
+			pg_has_role(session_user, c.relowner, 'usage'), r.rolbypassrls or r.rolsuper,
+			pg_is_in_recovery(), current_setting('transaction_read_only')::boolean
 		from pg_class c join pg_roles r on r.rolname = session_user
 		where c.oid = 'ledger.universal_registry'::regclass`).
-		Scan(&p.IsOn, &p.IsForced, &p.Policies, &p.Owner, &p.Login, &p.IsOwner, &p.IsBypassed)
+		Scan(&p.IsOn, &p.IsForced, &p.Policies, &p.Owner, &p.Login, &p.IsOwner, &p.IsBypassed,
+			&p.IsStandby, &p.IsFrozen)
 	if err != nil {
 		return p, fmt.Errorf("read the protection of the ledger: %w", err)
 	}
 	return p, nil
+}
+
+// Definers lists the functions outside the ledger that run with the rights of somebody whom row level
+// security does not bind, or who may act as the ledger's owner, and that one of roles may call. What came
+// with an extension is not among them, nor are triggers.
+func (o *Owner) Definers(ctx context.Context, roles []string) ([]string, error) {
+	rows, err := o.conn.Query(ctx, `select p.oid::regprocedure::text
+		from pg_proc p
+		join pg_namespace n on n.oid = p.pronamespace
+		join pg_roles a on a.oid = p.proowner
+		join pg_class c on c.oid = 'ledger.universal_registry'::regclass
+		where p.prosecdef and (a.rolsuper or a.rolbypassrls or pg_has_role(a.oid, c.relowner, 'usage'))
+			and n.nspname not in ('ledger', 'ledger_private', 'pg_catalog', 'information_schema')
+			and p.prorettype not in ('trigger'::regtype, 'event_trigger'::regtype)
+			and not exists (
+				select from pg_depend d
+				where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e'
+			)
+			and exists (
+				select from pg_roles r
+				where r.rolname = any($1) and has_schema_privilege(r.oid, n.oid, 'usage')
+					and has_function_privilege(r.oid, p.oid, 'execute')
+			)
+		order by 1`, roles)
+	if err != nil {
+		return nil, fmt.Errorf("look for definer functions: %w", err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("read definer functions: %w", err)
+	}
+	return found, nil
 }
 
 // Whereabouts is which database a session is in.

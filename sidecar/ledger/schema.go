@@ -94,10 +94,15 @@ func checkSchema(ctx context.Context, conn *pgx.Conn) error {
 	return checkRestored(ctx, conn)
 }
 
+// ErrRestored says that rows were written anew: by a restore, or by somebody who got past the walls.
+var ErrRestored = errors.New("the ledger was restored from another server, and its open requests would run " +
+	"again")
+
 // checkRestored refuses rows that came from another server without the import door: what was open there
-// would run twice.
+// would run twice. Where the rows alone tell it, somebody may have rewritten them here, which the import door
+// would hide.
 func checkRestored(ctx context.Context, conn *pgx.Conn) error {
-	var restored, comparable bool
+	var moved, rewritten, comparable bool
 	err := conn.QueryRow(ctx, `select
 		coalesce(has_table_privilege(to_regclass('engine.cursor'), 'select'), false)
 		and has_function_privilege('pg_catalog.pg_control_system()', 'execute')`).Scan(&comparable)
@@ -105,17 +110,20 @@ func checkRestored(ctx context.Context, conn *pgx.Conn) error {
 		return fmt.Errorf("look for the tail's cursor: %w", err)
 	}
 	if comparable {
-		err = conn.QueryRow(ctx, movedSQL).Scan(&restored)
+		err = conn.QueryRow(ctx, movedSQL).Scan(&moved)
 	}
-	if err == nil && !restored {
-		err = conn.QueryRow(ctx, restoredSQL).Scan(&restored)
+	if err == nil && !moved {
+		err = conn.QueryRow(ctx, restoredSQL).Scan(&rewritten)
 	}
-	if err != nil {
+	const door = "run `select ledger.import_begin(); select ledger.import_end();` as the owner, then start again"
+	switch {
+	case err != nil:
 		return fmt.Errorf("look for restored rows: %w", err)
-	}
-	if restored {
-		return errors.New("the ledger was restored from another server, and its open requests would run again: " +
-			"run `select ledger.import_begin(); select ledger.import_end();` as the owner, then start again")
+	case moved:
+		return fmt.Errorf("%w: %s", ErrRestored, door)
+	case rewritten:
+		return fmt.Errorf("%w; or its rows were changed past its walls: %s, if it was restored. If not, compare "+
+			"it with a backup first: the door hides what was changed", ErrRestored, door)
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ import (
 // comply runs `logline compliance --json` as the owner.
 func (s *system) comply(code int, env []string, args ...string) *app.Compliance {
 	s.t.Helper()
-	env = append([]string{"DATABASE_URL=" + s.db.URL}, env...)
+	env = append([]string{"DATABASE_URL=" + s.db.URL, "LOGLINE_URL=http://127.0.0.1:1"}, env...)
 	p := program.Start(s.t, env, append([]string{"compliance", "--json"}, args...)...)
 	if got := p.Wait(); got != code {
 		s.t.Fatalf("compliance %v exits with %d, want %d:\n%s%s", args, got, code, p.Out.String(), p.Err.String())

@@ -18,11 +18,20 @@ import (
 // verify runs `logline verify --json` as the owner, unless more says otherwise.
 func (s *system) verify(code int, args ...string) *app.Verification {
 	s.t.Helper()
+	return s.verifyAs(code, nil, args...)
+}
+
+// verifyAs is verify in an environment.
+func (s *system) verifyAs(code int, env []string, args ...string) *app.Verification {
+	s.t.Helper()
 	args = append([]string{"verify", "--json"}, args...)
 	if !slices.Contains(args, "--database") {
 		args = append(args, "--database", s.db.URL)
 	}
-	p := program.Start(s.t, nil, args...)
+	if !slices.Contains(args, "--url") { // what else runs on this machine is not asked
+		args = append(args, "--url", "http://127.0.0.1:1")
+	}
+	p := program.Start(s.t, env, args...)
 	if got := p.Wait(); got != code {
 		s.t.Fatalf("%v exits with %d, want %d:\n%s%s", args, got, code, p.Out.String(), p.Err.String())
 	}
@@ -100,6 +109,8 @@ func TestVerifyNamesWhatIsBrokenAndNothingElse(t *testing.T) {
 			"row level security", again},
 		{"a policy opens everything", "create policy all_of_it on ledger.universal_registry for select to anon using (true)",
 			"row level security", "drop policy all_of_it on ledger.universal_registry"},
+		{"a rule answers", "create rule quiet as on update to ledger.universal_registry do instead nothing",
+			"append-only", "drop rule quiet on ledger.universal_registry"},
 		{"the guard of inserts sleeps", table + "disable trigger universal_registry_before_insert_1_admit",
 			"walls", again},
 		{"who says what stands lies", `create or replace function ledger.guard_check() returns table (wall text, problem
@@ -169,6 +180,59 @@ func TestVerifyKnowsKernelsAndManifests(t *testing.T) {
 	tells(t, v.Checks, "kernels", app.Skipped, "no manifest is in force")
 }
 
+// Who pins a root has said whose signatures count: without its key, and with a kernel that nobody signed, a
+// ledger is not whole.
+func TestVerifyGoesByThePinnedRoot(t *testing.T) {
+	t.Parallel()
+	s := setupSigned(t)
+	s.serveSigned("sidecar")
+	root := []string{"LOGLINE_TRUST_ROOT=" + s.root}
+	tells(t, s.verifyAs(0, root).Checks, "root", app.Fine, s.root)
+	other := []string{"LOGLINE_TRUST_ROOT=" + strings.Repeat("0", 64)}
+	tells(t, s.verifyAs(1, other).Checks, "root", app.Fault, "its key is not in the ledger")
+
+	s.forge("signature = null where name = 'run_code' and entity_type = 'function' and seq = 1")
+	tells(t, s.verifyAs(0, root).Checks, "kernel run_code", app.Warning, "unsigned", "bootstrap --key")
+	kernel := s.next(span.ProviderExecID)
+	kernel.Code = new("export default async function main(ctx) {}")
+	s.publish(kernel)
+	tells(t, s.verifyAs(1, root).Checks, "kernel provider_exec", app.Fault, "not what this program ships")
+	tells(t, s.verify(0).Checks, "kernel provider_exec", app.Warning, "not what this program ships")
+}
+
+// Rows that were written anew are no reason to look at nothing else, and the import door, which hides them,
+// is for a restore alone.
+func TestVerifySaysThatRowsWereRewrittenAndGoesOn(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.serve()
+	s.run(alice, "return 1").execution(t)
+	s.run(alice, "return 2").execution(t)
+	s.forge("output = '3' where entity_type = 'execution'")
+	v := s.verify(1)
+	tells(t, v.Checks, "ledger", app.Fault, "changed past its walls", "compare it with a backup first")
+	tells(t, v.Checks, "append-only", app.Fine, "LL001")
+	if got := broken(s.comply(1, nil)); !slices.Contains(got, 7) {
+		t.Errorf("broken is %v, want the proofs, too", got)
+	}
+}
+
+// What runs with the owner's rights for clients is named: one that executes its argument gives all away.
+func TestVerifyNamesDefinersThatClientsMayCall(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.serve()
+	tells(t, s.verify(0).Checks, "definers", app.Fine)
+	s.exec(`create function public.exec_sql(query text) returns void language plpgsql security definer
+		as 'begin execute query; end'`)
+	tells(t, s.verify(0).Checks, "definers", app.Warning, "exec_sql(text)", "revoke execute")
+	if p := s.comply(0, nil).Principles[3]; p.Level != app.Warning {
+		t.Errorf("compliance has nothing to say of it: %s", p.Level)
+	}
+	s.exec("revoke execute on function public.exec_sql(text) from public")
+	tells(t, s.verify(0).Checks, "definers", app.Fine)
+}
+
 // A sidecar that runs is asked; one that is gone is missed.
 func TestVerifyAsksTheSidecar(t *testing.T) {
 	t.Parallel()
@@ -207,6 +271,34 @@ func TestVerifyAsksTheSidecar(t *testing.T) {
 	tells(t, v.Checks, "stage-0", app.Skipped, "no sidecar leads")
 }
 
+// Who stops it learns nothing, rather than that the ledger is broken. A lock makes it wait meanwhile.
+func TestACheckThatIsStoppedTellsNoFault(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	for _, command := range []string{"verify", "compliance"} {
+		holder, err := s.owner.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = holder.Exec(t.Context(), "lock table ledger.universal_registry in access exclusive mode")
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := program.Start(t, nil, command, "--json", "--database", s.db.URL)
+		program.Eventually(t, command+" waits", func() bool {
+			return one[int](s, `select count(*)::int from pg_locks
+				where relation = 'ledger.universal_registry'::regclass and not granted`) > 0
+		})
+		code := p.Stop(syscall.SIGTERM)
+		if code != 1 || p.Out.String() != "" || !strings.Contains(p.Err.String(), "interrupted") {
+			t.Errorf("%s exits with %d, and says %q, %q", command, code, p.Out.String(), p.Err.String())
+		}
+		if err := holder.Rollback(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // What a login may not see is said, and not passed off as sound.
 func TestVerifySaysWhatItCouldNotCheck(t *testing.T) {
 	t.Parallel()
@@ -238,6 +330,14 @@ func TestVerifySaysWhatItCouldNotCheck(t *testing.T) {
 	// Another database's slot is not this one's.
 	other := s.cluster.New(t)
 	tells(t, s.verify(1, "--database", other.URL).Checks, "slot", app.Fault, "of the database", "LOGLINE_SLOT")
+
+	// Where nothing may be written nothing can be tried, as on a standby; and that breaks no wall.
+	frozen := s.db.URL + "&default_transaction_read_only=on"
+	v = s.verify(1, "--database", frozen)
+	tells(t, v.Checks, "ledger", app.Fault, "read-only", "connect to the primary")
+	if got := at(v.Checks, app.Fault); !slices.Equal(got, []string{"ledger"}) {
+		t.Errorf("in read-only transactions red is %v", got)
+	}
 
 	empty := s.cluster.Empty(t)
 	tells(t, s.verify(1, "--database", empty.URL).Checks, "ledger", app.Fault, "no ledger", "logline migrate")
