@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/loglineos/loglineos/sidecar/sandbox"
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/node"
 )
 
 var update = flag.Bool("update", false, "write what the kernels do now into testdata, to be read and committed")
@@ -444,10 +444,7 @@ func TestManifestIsSound(t *testing.T) {
 
 func TestKernelsHaveTheTypesOfKernelDTS(t *testing.T) {
 	t.Parallel()
-	tsc := filepath.Join("..", "tests", "node", "node_modules", ".bin", "tsc")
-	if _, err := os.Stat(tsc); errors.Is(err, os.ErrNotExist) {
-		t.Skip("TypeScript is not installed: npm ci --prefix tests/node")
-	}
+	tsc := node.Tool(t, "tsc")
 	files, err := filepath.Glob("*.js")
 	if err != nil {
 		t.Fatal(err)

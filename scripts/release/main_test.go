@@ -19,6 +19,7 @@ import (
 	"testing"
 
 	"github.com/loglineos/loglineos/sidecar/app"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 const someCommit = "0123456789abcdef0123456789abcdef01234567"
@@ -242,13 +243,14 @@ func unzip(t *testing.T, name string) map[string][]byte {
 // A clone states its commit only where that names the source, and its tag says the version of the source.
 func TestACommitIsStatedOnlyWhereItNamesTheSource(t *testing.T) {
 	t.Parallel()
+	program.Need(t, "git")
 	dir := t.TempDir()
 	git := func(args ...string) string {
 		t.Helper()
 		out, err := exec.CommandContext(t.Context(), "git", append([]string{"-C", dir, "-c", "user.name=n",
 			"-c", "user.email=e"}, args...)...).CombinedOutput()
 		if err != nil {
-			t.Skipf("git %s: %s", args[0], out)
+			t.Fatalf("git %s: %s", args[0], out)
 		}
 		return strings.TrimSpace(string(out))
 	}

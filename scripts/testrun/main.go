@@ -6,10 +6,9 @@
 // Its lines about packages (ok, FAIL, no test files) and whatever a failed test or build printed come
 // verbatim and as soon as they are there; its exit code is kept. Packages of -race run with the race
 // detector, where a C compiler is found. Before it, on Debian as root, programs that a test can use are
-// installed by apt-get (tools, below); elsewhere those tests are skipped. After them the laws of the ledger
-// run on the other versions of Postgres (versions.go).
-//
-// To let tests use one more program: a line in tools, and a t.Skip in the test that needs it.
+// installed by apt-get (tests/program/tools.txt); elsewhere those tests are skipped. With CI=true they fail
+// instead where it should have installed them. After them the laws of the ledger run on the other versions of
+// Postgres (versions.go).
 package main
 
 import (

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,16 +20,13 @@ const (
 	npmTimeout = 5 * time.Minute // some 100 MB, nearly all of it the Supabase CLI
 )
 
-// tool is a program that some test uses, and Debian's package of it. Postgres is not here: the tests'
-// own helper finds or fetches it; but its extensions are.
-type tool struct{ program, debianPackage, usedBy string }
+// toolList has, in its lines, a program that some test uses, Debian's package of it, and who uses it.
+// Postgres is not in it: the tests' own helper finds or fetches it; but its extensions are below.
+const toolList = "tests/program/tools.txt"
 
-var tools = []tool{
-	{"node", "nodejs", "tests/vectors: the second implementation of spans and signatures"},
-	{"npm", "npm", "tests/supabase: the Supabase CLI and clients; kernels: TypeScript"},
-	{"pg_prove", "libtap-parser-sourcehandler-pgtap-perl", "tests/supabase: the pgTAP files"},
-	{"curl", "curl", "tests/supabase: the shell snippets of docs/clients.md"},
-}
+// unpacked are the programs that are taken out of their package, into the folder where tests look for them:
+// to install prometheus would start a server.
+var unpacked = []string{"promtool"}
 
 // extensions are Postgres' own, by control file, and the end of Debian's package of them.
 var extensions = []struct{ name, debianPackage string }{
@@ -36,33 +34,95 @@ var extensions = []struct{ name, debianPackage string }{
 	{"plpgsql_check", "plpgsql-check"}, // tests/supabase: supabase db lint
 }
 
-// installTools installs what is missing, on Debian as root. A failure is said and costs no test but
-// those that need the tool: they are skipped by name.
+// installTools installs what is missing, on Debian as root. A failure is said and costs no test but those
+// that need the tool: they are skipped by name, or fail where CI is set.
 func installTools() {
 	if os.Geteuid() != 0 || !isDebian() {
 		return
 	}
-	packages := missingExtensions()
-	for _, t := range tools {
-		if _, err := exec.LookPath(t.program); err != nil {
-			packages = append(packages, t.debianPackage)
-		}
+	packages, toUnpack := missingTools()
+	packages = append(packages, missingExtensions()...)
+	if len(packages) > 0 {
+		fmt.Printf("installing %s by apt-get, for tests that use it\n", strings.Join(packages, ", "))
+		say(withLists(func() error {
+			return aptGet(append([]string{"install", "-y", "--no-install-recommends"}, packages...)...)
+		}))
 	}
-	if len(packages) == 0 {
-		return
+	for program, debianPackage := range toUnpack {
+		fmt.Printf("fetching %s out of Debian's package %s, for tests that use it\n", program, debianPackage)
+		say(withLists(func() error { return unpack(program, debianPackage) }))
 	}
-	fmt.Printf("installing %s by apt-get, for tests that use it\n", strings.Join(packages, ", "))
-	install := append([]string{"install", "-y", "--no-install-recommends"}, packages...)
-	if err := aptGet(install...); err == nil {
-		return
-	}
-	err := aptGet("update") // a fresh container has no lists
-	if err == nil {
-		err = aptGet(install...)
-	}
+}
+
+func say(err error) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "testrun:", err)
 	}
+}
+
+// withLists tries again with new lists of packages: a fresh container has none.
+func withLists(install func() error) error {
+	if install() == nil {
+		return nil
+	}
+	if err := aptGet("update"); err != nil {
+		return err
+	}
+	return install()
+}
+
+// missingTools are packages to install, and programs to unpack with their packages.
+func missingTools() (packages []string, toUnpack map[string]string) {
+	text, err := os.ReadFile(toolList)
+	if err != nil {
+		say(fmt.Errorf("read the list of tools: %w", err))
+	}
+	toUnpack = map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 || fields[0] == "#" || isThere(fields[0]) {
+			continue
+		}
+		if slices.Contains(unpacked, fields[0]) {
+			toUnpack[fields[0]] = fields[1]
+		} else if !slices.Contains(packages, fields[1]) {
+			packages = append(packages, fields[1])
+		}
+	}
+	return packages, toUnpack
+}
+
+func isThere(program string) bool {
+	return slices.ContainsFunc([]string{program, "/usr/sbin/" + program, filepath.Join(toolFolder(), program)},
+		func(path string) bool { _, err := exec.LookPath(path); return err == nil })
+}
+
+// toolFolder is where tests look for programs that are nowhere else (tests/program).
+func toolFolder() string {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		cache = os.TempDir()
+	}
+	return filepath.Join(cache, "loglineos-tools")
+}
+
+// unpack takes a program out of Debian's package, as a whole or not at all.
+func unpack(program, debianPackage string) error {
+	dir, err := os.MkdirTemp("", "loglineos-testrun-")
+	if err != nil {
+		return fmt.Errorf("make a directory for %s: %w", program, err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	ctx, cancel := context.WithTimeout(context.Background(), aptTimeout)
+	defer cancel()
+	command := exec.CommandContext(ctx, "sh", "-euc", `chmod 777 . # apt-get fetches as another user
+apt-get -q download "$1" && dpkg-deb -x "$1"_*.deb . && mkdir -p "$3"
+cp "usr/bin/$2" "$3/$2.new" && mv "$3/$2.new" "$3/$2"`, "sh", debianPackage, program, toolFolder())
+	command.Dir = dir
+	if out, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("unpack %s: %w: %.300s", debianPackage, err, out)
+	}
+	return nil
 }
 
 // nodeDir holds the npm packages that tests use, with a lock file.

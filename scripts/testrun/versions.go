@@ -69,6 +69,7 @@ func otherVersions(r *report, done string, flags []string) (int, error) {
 			r.skips = append(r.skips, skip{"", name, reason})
 			continue
 		}
+		installTools() // this Postgres may be new, and want its extensions
 		args := append(slices.Clone(flags), matrixPackage)
 		if !version.whole {
 			args = append([]string{"-run", "^TestSmoke$"}, args...)

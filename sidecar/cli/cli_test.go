@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // withoutJSON are the commands that have no --json, and why.
@@ -208,9 +210,7 @@ func complete(t *testing.T, line string) []string {
 
 func TestBashCompletesCommandsAndFlags(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("bash"); err != nil {
-		t.Skip("bash is missing")
-	}
+	program.Need(t, "bash")
 	for line, want := range map[string]string{
 		"logline fu":                            "function",
 		"logline function ":                     "new dev publish call logs",
@@ -243,9 +243,7 @@ func TestOtherShellsReadTheirScripts(t *testing.T) {
 	for _, shell := range []string{"zsh", "fish"} {
 		t.Run(shell, func(t *testing.T) {
 			t.Parallel()
-			if _, err := exec.LookPath(shell); err != nil {
-				t.Skip(shell + " is missing: its script is not read")
-			}
+			program.Need(t, shell)
 			_, script, _ := call("completion", shell)
 			c := exec.CommandContext(t.Context(), shell, "-n")
 			c.Stdin = strings.NewReader(script)
@@ -258,9 +256,7 @@ func TestOtherShellsReadTheirScripts(t *testing.T) {
 
 func TestFishCompletesCommandsAndFlags(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("fish"); err != nil {
-		t.Skip("fish is missing")
-	}
+	program.Need(t, "fish")
 	_, script, _ := call("completion", "fish")
 	for line, want := range map[string]string{"logline func": "function", "logline function pu": "publish",
 		"logline function dev --onc": "--once"} {

@@ -20,6 +20,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 const (
@@ -42,13 +44,13 @@ func contents(t *testing.T, name string) string {
 }
 
 // lintProgram builds lint/ once. Only where its modules can not be had (errNoModules) may a test go without.
-var lintProgram = sync.OnceValues(func() (program string, err error) {
+var lintProgram = sync.OnceValues(func() (path string, err error) {
 	dir, err := os.MkdirTemp("", "loglineos-lint-")
 	if err != nil {
 		return "", err
 	}
-	program = filepath.Join(dir, "lint")
-	for _, args := range [][]string{{"mod", "download"}, {"build", "-o", program, "."}} {
+	path = filepath.Join(dir, "lint")
+	for _, args := range [][]string{{"mod", "download"}, {"build", "-o", path, "."}} {
 		command := exec.Command("go", args...)
 		command.Dir = "lint"
 		if out, err := command.CombinedOutput(); err != nil && args[0] == "mod" {
@@ -57,15 +59,15 @@ var lintProgram = sync.OnceValues(func() (program string, err error) {
 			return "", fmt.Errorf("build lint/: %w: %s", err, out)
 		}
 	}
-	return program, nil
+	return path, nil
 })
 
 var errNoModules = errors.New("the modules of lint/ can not be had")
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if program, _ := lintProgram(); program != "" {
-		_ = os.RemoveAll(filepath.Dir(program))
+	if linter, _ := lintProgram(); linter != "" {
+		_ = os.RemoveAll(filepath.Dir(linter))
 	}
 	os.Exit(code)
 }
@@ -73,12 +75,12 @@ func TestMain(m *testing.M) {
 // lint runs the tool of a kind of file and returns what it finds wrong.
 func lint(t *testing.T, kind string, names ...string) string {
 	t.Helper()
-	program, err := lintProgram()
+	linter, err := lintProgram()
 	if errors.Is(err, errNoModules) {
-		t.Skipf("the tools of %s files: %s", kind, err)
+		program.Unfetched(t, "the tools of "+kind+" files: "+err.Error())
 	}
 	must(t, err)
-	out, err := exec.CommandContext(t.Context(), program, append([]string{kind}, names...)...).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), linter, append([]string{kind}, names...)...).CombinedOutput()
 	if (err != nil) != (len(out) > 0) {
 		t.Fatalf("lint %s ends with %v and says %q", kind, err, out)
 	}
@@ -147,10 +149,7 @@ func TestItsOwnToolRefusesABrokenFile(t *testing.T) {
 // analyze runs systemd-analyze on the unit with new in the place of old, and returns what it complains of.
 func analyze(t *testing.T, old, new string) string {
 	t.Helper()
-	program, err := exec.LookPath("systemd-analyze")
-	if err != nil {
-		t.Skip("systemd-analyze is not installed (Debian's package systemd)")
-	}
+	analyzer := program.Find(t, "systemd-analyze")
 	text := contents(t, files+"logline.service")
 	if !strings.Contains(text, old) {
 		t.Fatalf("the unit has no %q to break", old)
@@ -160,12 +159,12 @@ func analyze(t *testing.T, old, new string) string {
 	text = strings.ReplaceAll(strings.ReplaceAll(text, old, new), "/usr/local/bin/logline", self)
 	unit := filepath.Join(t.TempDir(), "logline.service")
 	must(t, os.WriteFile(unit, []byte(text), 0o644))
-	said, err := exec.CommandContext(t.Context(), program, "verify", unit).CombinedOutput()
+	said, err := exec.CommandContext(t.Context(), analyzer, "verify", unit).CombinedOutput()
 	if err != nil || len(said) > 0 {
 		return "verify: " + string(said)
 	}
 	// The most that it may be exposed, in tenths; a unit without any hardening has 96.
-	rate := exec.CommandContext(t.Context(), program, "security", "--offline=true", "--threshold=25", unit)
+	rate := exec.CommandContext(t.Context(), analyzer, "security", "--offline=true", "--threshold=25", unit)
 	said, err = rate.CombinedOutput()
 	if err != nil {
 		return "security: " + string(said)

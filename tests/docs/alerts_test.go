@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/loglineos/loglineos/sidecar/metrics"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 var (
@@ -51,7 +52,7 @@ func TestAlertsAskForWhatThereIs(t *testing.T) {
 // Prometheus' own tool reads the rules, and runs the unit tests.
 func TestPromtoolAcceptsTheAlerts(t *testing.T) {
 	t.Parallel()
-	tool := promtool(t)
+	tool := program.Find(t, "promtool")
 	for _, arguments := range [][]string{
 		{"check", "rules", filepath.Join(root, "docs", "alerts.yml")},
 		{"test", "rules", filepath.Join("testdata", "alerts.yml")},
@@ -61,35 +62,6 @@ func TestPromtoolAcceptsTheAlerts(t *testing.T) {
 			t.Errorf("promtool %s: %v\n%s", strings.Join(arguments, " "), err, said)
 		}
 	}
-}
-
-// promtool finds the tool, or takes it out of Debian's package without installing that, which would start a
-// server; else the test is skipped by name.
-func promtool(t *testing.T) string {
-	t.Helper()
-	if path, err := exec.LookPath("promtool"); err == nil {
-		return path
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		cache = t.TempDir()
-	}
-	dir := filepath.Join(cache, "loglineos-promtool")
-	path := filepath.Join(dir, "promtool")
-	if _, err := os.Stat(path); err == nil {
-		return path
-	}
-	unpacked := t.TempDir()
-	fetch := exec.CommandContext(t.Context(), "bash", "-c",
-		`apt-get -q download prometheus && dpkg-deb -x prometheus_*.deb . && mkdir -p "$1" &&
-			cp usr/bin/promtool "$1/promtool.$$" && mv "$1/promtool.$$" "$1/promtool"`,
-		"bash", dir)
-	fetch.Dir = unpacked
-	if said, err := fetch.CombinedOutput(); err != nil {
-		t.Logf("apt-get download prometheus: %v\n%.500s", err, said)
-		t.Skip("skipped: the alert rules' unit tests: there is no promtool (Debian's package prometheus)")
-	}
-	return path
 }
 
 func contents(t *testing.T, name string) string {

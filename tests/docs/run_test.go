@@ -21,11 +21,7 @@ const patience = 2 * time.Minute
 // The commands of each page do what they are for: they end with 0.
 func TestThePagesCommandsRun(t *testing.T) {
 	t.Parallel()
-	for _, program := range []string{"bash", "psql", "jq", "curl"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("%s is not installed, and the pages use it", program)
-		}
-	}
+	program.Need(t, "bash", "psql", "jq", "curl")
 	pages := map[string][]block{}
 	for _, b := range commands(t) {
 		if b.mark == "" && !isRead(b) {

@@ -196,7 +196,7 @@ func TestTheDoctorNamesOldTransactions(t *testing.T) {
 
 func TestTheDoctorKnowsAPooler(t *testing.T) {
 	t.Parallel()
-	binary := pgbouncer(t)
+	binary := program.Find(t, "pgbouncer")
 	s := setup(t)
 	port := startPooler(t, binary, s.db, "transaction")
 	pooled := fmt.Sprintf("postgres://loglineos_sidecar@127.0.0.1:%d/%s?sslmode=disable", port, s.db.Name)

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/node"
 	"github.com/loglineos/loglineos/tests/program"
 )
 
@@ -316,13 +317,7 @@ func TestPublishSigns(t *testing.T) {
 // What `function new` writes has types that hold, and that an editor finds.
 func TestANewFunctionIsTyped(t *testing.T) {
 	t.Parallel()
-	tsc, err := filepath.Abs(filepath.Join("..", "node", "node_modules", ".bin", "tsc"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(tsc); errors.Is(err, os.ErrNotExist) {
-		t.Skip("TypeScript is not installed: npm ci --prefix tests/node")
-	}
+	tsc := node.Tool(t, "tsc")
 	dir := t.TempDir()
 	command(t, 0, "function", "new", "typed", "--dir", dir)
 	check := func() (string, error) {

@@ -2,7 +2,6 @@ package e2e_test
 
 import (
 	"fmt"
-	"os/exec"
 	"regexp"
 	"strings"
 	"syscall"
@@ -46,9 +45,7 @@ func emptyLedger(t *testing.T) (s *system, owner string) {
 // same, and the sidecar over there goes on with the functions that it finds.
 func TestALedgerMovesBetweenProvidersAndBack(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("psql"); err != nil {
-		t.Skip("move.sh: psql is not installed")
-	}
+	program.Need(t, "bash", "psql")
 	first := setup(t)
 	sidecar := first.serve()
 	shared := first.insert(alice, function("return input", columns{"status": "active"})).ID
@@ -113,9 +110,7 @@ func TestALedgerMovesBetweenProvidersAndBack(t *testing.T) {
 // Whoever changes a row on the way is noticed, and the sidecar does not start there.
 func TestAMoveNoticesAChangedRow(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("psql"); err != nil {
-		t.Skip("move.sh: psql is not installed")
-	}
+	program.Need(t, "bash", "psql")
 	first := setup(t)
 	first.insert(alice, columns{"entity_type": "note", "name": "right"})
 	second, owner := emptyLedger(t)

@@ -55,11 +55,7 @@ func (s *signedSystem) save(name, text string) {
 // every kernel must be signed.
 func TestFilesArePublishedAsThePagesSay(t *testing.T) {
 	t.Parallel()
-	for _, program := range []string{"psql", "jq", "bash"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("%s is missing: the pages are written for it", program)
-		}
-	}
+	program.Need(t, "psql", "jq", "bash")
 	s := setupSigned(t)
 	s.paste(`logline manifest | jq '.features.signatures_required = ["function", "manifest"]' > required.json
 logline manifest --file required.json --key root.key`)
@@ -119,9 +115,7 @@ jq -r '.signature, .curr_hash' row.json`
 // The first commands of docs/functions.md print what stands below them, but for ids and times.
 func TestAFunctionIsWrittenAndCalledAsThePageSays(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("bash"); err != nil {
-		t.Skip("bash is missing: the page is written for it")
-	}
+	program.Need(t, "bash")
 	s := setupSigned(t)
 	s.serveSigned("sidecar")
 	const heading = "From the first line to the log"
@@ -142,11 +136,7 @@ var changing = regexp.MustCompile(`(?m)\b[0-9a-f]{8}-(…|[0-9a-f-]{27})|^\d{4}-
 // request.
 func TestFunctionsRunLaterAsThePageSays(t *testing.T) {
 	t.Parallel()
-	for _, program := range []string{"psql", "bash"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("%s is missing: the page is written for it", program)
-		}
-	}
+	program.Need(t, "psql", "bash")
 	s := setupSigned(t)
 	s.serveSigned("sidecar")
 	s.save("greet.js", "return `Hello, ${input.name}`;")

@@ -19,10 +19,7 @@ import (
 // nothing beside it; ids, names of machines and places of "…" may differ.
 func TestTheFirstPagesDoWhatTheyPrint(t *testing.T) {
 	t.Parallel()
-	client, err := exec.LookPath("psql")
-	if err != nil {
-		t.Skip("the pages are written for psql, which is missing (Debian's package postgresql-client)")
-	}
+	client := program.Find(t, "psql")
 	r := &reader{t: t, dir: pgtest.Dir(t)}
 	r.local = up(t, r.dir)
 	r.open(client)

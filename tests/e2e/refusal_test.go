@@ -114,7 +114,7 @@ func TestAServerWithoutLogicalWALIsRefused(t *testing.T) {
 
 func TestAPoolerIsRefused(t *testing.T) {
 	t.Parallel()
-	binary := pgbouncer(t)
+	binary := program.Find(t, "pgbouncer")
 	s := setup(t)
 	for _, mode := range []string{"transaction", "session"} {
 		t.Run(mode, func(t *testing.T) {
@@ -129,35 +129,6 @@ func TestAPoolerIsRefused(t *testing.T) {
 			})
 		})
 	}
-}
-
-// pgbouncer finds the pooler, or installs it as root on Debian; else the test is skipped by name.
-func pgbouncer(t *testing.T) string {
-	t.Helper()
-	look := func() string {
-		for _, name := range []string{"pgbouncer", "/usr/sbin/pgbouncer"} {
-			if path, err := exec.LookPath(name); err == nil {
-				return path
-			}
-		}
-		return ""
-	}
-	if path := look(); path != "" {
-		return path
-	}
-	if os.Geteuid() == 0 {
-		install := exec.CommandContext(t.Context(), "apt-get", "install", "-y", "--no-install-recommends",
-			"pgbouncer")
-		install.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
-		if said, err := install.CombinedOutput(); err != nil {
-			t.Logf("apt-get install pgbouncer: %v\n%s", err, program.Tail(string(said)))
-		}
-	}
-	path := look()
-	if path == "" {
-		t.Skip("skipped: poolers: pgbouncer is not installed, and only root on Debian can install it")
-	}
-	return path
 }
 
 // startPooler puts a pgbouncer in front of a database. It takes every user and logs in as the sidecar.

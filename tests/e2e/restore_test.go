@@ -14,25 +14,10 @@ import (
 	"github.com/loglineos/loglineos/tests/pgtest"
 )
 
-// postgresTool is a program of the server's own version; without it the test is skipped.
+// postgresTool is a program of the server's own version.
 func (s *system) postgresTool(name string) string {
 	s.t.Helper()
-	major := one[string](s, "select current_setting('server_version_num')::int / 10000 || ''")
-	for _, path := range []string{
-		filepath.Join(one[string](s, "select setting from pg_config where name = 'BINDIR'"), name),
-		"/usr/lib/postgresql/" + major + "/bin/" + name, name,
-	} {
-		found, err := exec.LookPath(path)
-		if err != nil {
-			continue
-		}
-		out, err := exec.Command(found, "--version").Output()
-		if err == nil && strings.Contains(string(out), ") "+major+".") {
-			return found
-		}
-	}
-	s.t.Skipf("skipped: there is no %s of Postgres %s", name, major)
-	return ""
+	return pgtest.Tool(s.t, s.db.URL, name)
 }
 
 func (s *system) invoke(program string, args ...string) {

@@ -39,9 +39,7 @@ func (s *system) shows(heading string) string {
 // and mended as the page says.
 func TestTroubleshootingShowsWhatIsWrong(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("jq"); err != nil {
-		t.Skip("jq is missing: the page uses it")
-	}
+	program.Need(t, "bash", "jq")
 	s := setup(t)
 	key := s.insert(alice, function(`return 1;`, columns{"name": "waits", "trace_id": "waits"}))
 	if said := s.shows("Nothing runs"); !strings.Contains(said, `relation "engine.leader" does not exist`) ||

@@ -36,7 +36,7 @@ func former(t *testing.T) string {
 		t.Skipf("release 0.1.0 is built from the history of this repository, which this clone has not: %s", first)
 	}
 	if out, err := in("../..", `git archive "$1" | tar -x -C "$2" && cd "$2" && go mod download`, first, dir); err != nil {
-		t.Skipf("the modules of release 0.1.0 cannot be had here: %s", out)
+		program.Unfetched(t, "the modules of release 0.1.0 can not be had: "+out)
 	}
 	if out, err := in(dir, `go build -o logline ./sidecar`); err != nil {
 		t.Fatalf("release 0.1.0 does not build: %s", out)

@@ -22,7 +22,7 @@ func Find(t testing.TB, name string) string {
 		}
 	}
 	if debianPackage == "" {
-		t.Fatalf("tests/program/tools.txt has no %s: add it, so that make test installs it", name)
+		t.Fatal("tests/program/tools.txt has no " + name + ": add it, so that make test installs it")
 	}
 	for _, path := range []string{name, "/usr/sbin/" + name, filepath.Join(toolFolder(), name)} {
 		if found, err := exec.LookPath(path); err == nil {
@@ -50,15 +50,20 @@ func Need(t testing.TB, names ...string) {
 	}
 }
 
-// Lacking ends t for want of something that Debian's package has: it is skipped, but fails where CI is set
-// and `make test` should have installed it. So CI never goes without a test and is green.
+// Lacking ends t for want of something that Debian's package has, as Unfetched does.
 func Lacking(t testing.TB, what, debianPackage string) {
 	t.Helper()
-	const text = "%s is missing: Debian's package %s, which make test installs as root on Debian"
+	Unfetched(t, what+" is missing: Debian's package "+debianPackage+"; make test installs it as root on Debian")
+}
+
+// Unfetched ends t for want of something that `make test` installs or fetches: it is skipped, but fails where
+// CI is set and this is root on Debian. So CI never goes without a test and is green.
+func Unfetched(t testing.TB, reason string) {
+	t.Helper()
 	if os.Getenv("CI") != "" && os.Geteuid() == 0 && isDebian() {
-		t.Fatalf(text, what, debianPackage)
+		t.Fatal(reason)
 	}
-	t.Skipf(text, what, debianPackage)
+	t.Skip(reason)
 }
 
 func isDebian() bool {

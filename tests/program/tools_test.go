@@ -18,12 +18,12 @@ type witness struct {
 
 func (w *witness) Helper() {}
 
-func (w *witness) Fatalf(format string, args ...any) { w.end("fails: ", format, args) }
-func (w *witness) Skipf(format string, args ...any)  { w.end("is skipped: ", format, args) }
+func (w *witness) Fatal(args ...any) { w.end("fails: ", args) }
+func (w *witness) Skip(args ...any)  { w.end("is skipped: ", args) }
 
-func (w *witness) end(how, format string, args []any) {
+func (w *witness) end(how string, args []any) {
 	if w.said == "" { // the first one ends a real test
-		w.said = how + fmt.Sprintf(format, args...)
+		w.said = how + fmt.Sprint(args...)
 	}
 }
 

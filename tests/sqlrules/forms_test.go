@@ -515,10 +515,7 @@ func TestSeedRunsTwice(t *testing.T) {
 func TestPgTAP(t *testing.T) {
 	t.Parallel()
 	l := setup(t)
-	if !ask[bool](l, owner, "select exists (select from pg_available_extensions where name = 'pgtap')") {
-		major := ask[string](l, owner, "select current_setting('server_version_num')::int / 10000 || ''")
-		t.Skipf("skipped, pgTAP: the server has no extension pgtap (Debian's package postgresql-%s-pgtap)", major)
-	}
+	pgtest.NeedExtension(t, l.db.URL, "pgtap")
 	files, err := filepath.Glob("../../supabase/tests/database/*.sql")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("list pgTAP files: %v, %d files", err, len(files))

@@ -1,8 +1,6 @@
 package sqlrules
 
-import (
-	"testing"
-)
+import "testing"
 
 // Who sees which of five rows: alice's private, tenant and (by a governor) public one, bob's private one,
 // and the engine's public one.

@@ -12,30 +12,11 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/pgtest"
 )
 
-// tool is the path of a program of Postgres that fits the server, or the end of the test: the packages that
-// the tests fetch where no Postgres is installed bring none.
-func tool(t *testing.T, l *ledger, name string) string {
-	t.Helper()
-	major := ask[string](l, owner, "select current_setting('server_version_num')::int / 10000 || ''")
-	folders := []string{ask[string](l, owner, "select setting from pg_config where name = 'BINDIR'"),
-		"/usr/lib/postgresql/" + major + "/bin"}
-	for _, folder := range folders {
-		if path, err := exec.LookPath(filepath.Join(folder, name)); err == nil {
-			return path
-		}
-	}
-	if path, err := exec.LookPath(name); err == nil {
-		if out, err := exec.Command(path, "--version").Output(); err == nil &&
-			strings.Contains(string(out), ") "+major+".") {
-			return path
-		}
-	}
-	t.Skipf("skipped, dump and restore: there is no %s of Postgres %s (Debian's package postgresql-client-%s)",
-		name, major, major)
-	return ""
-}
+// tool is a program of Postgres that fits the server.
+func (l *ledger) tool(name string) string { return pgtest.Tool(l.t, l.db.URL, name) }
 
 // invoke runs a program of Postgres, which must succeed without a word of error.
 func invoke(t *testing.T, program string, args ...string) {
@@ -119,7 +100,7 @@ func wantRestored(t *testing.T, rows []string, to *ledger, beside ...string) {
 func TestDumpAndRestoreOfTheMigratedForm(t *testing.T) {
 	t.Parallel()
 	from := source(t, byMigrations)
-	dump, restore, psql := tool(t, from, "pg_dump"), tool(t, from, "pg_restore"), tool(t, from, "psql")
+	dump, restore, psql := from.tool("pg_dump"), from.tool("pg_restore"), from.tool("psql")
 	dir := t.TempDir()
 	custom, folder := filepath.Join(dir, "custom"), filepath.Join(dir, "folder")
 	plain := filepath.Join(dir, "plain.sql")
@@ -213,7 +194,7 @@ func TestDumpAndRestoreOfTheExtensionForm(t *testing.T) {
 	first := empty(t)
 	installExtensionFiles(t, first)
 	from := source(t, byExtension)
-	dump, restore, psql := tool(t, from, "pg_dump"), tool(t, from, "pg_restore"), tool(t, from, "psql")
+	dump, restore, psql := from.tool("pg_dump"), from.tool("pg_restore"), from.tool("psql")
 	dir := t.TempDir()
 	custom, folder := filepath.Join(dir, "custom"), filepath.Join(dir, "folder")
 	plain := filepath.Join(dir, "plain.sql")

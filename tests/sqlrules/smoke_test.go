@@ -1,8 +1,6 @@
 package sqlrules
 
-import (
-	"testing"
-)
+import "testing"
 
 // TestSmoke walks through the whole path once: what runs on every supported Postgres, also where there is
 // no time for all the rest (scripts/testrun).

@@ -2,13 +2,14 @@ package supabase_test
 
 import (
 	"net/url"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/loglineos/loglineos/tests/pgtest"
 	"github.com/loglineos/loglineos/tests/platform"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // lint is what the CLI finds in the functions, advise what it finds in the whole schema.
@@ -70,7 +71,7 @@ grant execute on function ledger.planted_definer() to anon;`)
 func TestLintFindsNothing(t *testing.T) {
 	t.Parallel()
 	p := pushed(t)
-	p.needExtension("plpgsql_check", "plpgsql-check")
+	pgtest.NeedExtension(t, p.URL, "plpgsql_check")
 	// On Supabase postgres may make it, by supautils.
 	platform.Run(t, platform.Connect(t, p.AdminURL), "create extension plpgsql_check with schema extensions")
 	if r := p.lint(); r.code != 0 {
@@ -80,21 +81,6 @@ func TestLintFindsNothing(t *testing.T) {
 		as 'begin return (select nothing from ledger.universal_registry); end'`)
 	if r := p.lint(); r.code == 0 || !strings.Contains(r.stdout+r.stderr, "planted") {
 		t.Errorf("lint does not report the planted bug: %s", r)
-	}
-}
-
-// needExtension skips the test where the server has not got an extension.
-func (p *project) needExtension(name, debianPackage string) {
-	p.t.Helper()
-	var missing string
-	row := p.conn.QueryRow(p.t.Context(), `select case when not exists
-			(select from pg_available_extensions where name = $1)
-		then current_setting('server_version_num')::int / 10000 || '' else '' end`, name)
-	if err := row.Scan(&missing); err != nil {
-		p.t.Fatal(err)
-	}
-	if missing != "" {
-		p.t.Skipf("the server has no extension %s (Debian's package postgresql-%s-%s)", name, missing, debianPackage)
 	}
 }
 
@@ -114,12 +100,9 @@ func environment(t *testing.T, databaseURL string) []string {
 // superuser, who is not the owner.
 func TestPgProve(t *testing.T) {
 	t.Parallel()
-	prove, err := exec.LookPath("pg_prove")
-	if err != nil {
-		t.Skip("pg_prove is not installed (Debian's package libtap-parser-sourcehandler-pgtap-perl)")
-	}
+	prove := program.Find(t, "pg_prove")
 	p := pushed(t)
-	p.needExtension("pgtap", "pgtap")
+	pgtest.NeedExtension(t, p.URL, "pgtap")
 	platform.Run(t, platform.Connect(t, p.AdminURL), "create extension pgtap with schema extensions")
 	files, err := filepath.Glob(filepath.Join(root, "supabase", "tests", "database", "*.sql"))
 	if err != nil || len(files) == 0 {
