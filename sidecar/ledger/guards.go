@@ -34,6 +34,22 @@ func (l *Ledger) FailuresInARow(ctx context.Context, function span.ID, tenant, c
 	return found[key].count, found[key].last, err
 }
 
+// lastRunsSQL reads the index on (parent_id, owner_id, entity_type, accepted_at), also where the plan is made in
+// a ledger that has no executions yet, and those of a tenant look like the fewest: hence the || ”.
+const lastRunsSQL = `select k.place, n.is_failure, n.accepted_at
+		from unnest($1::uuid[], $2::text[], $3::text[], $4::int8[])
+			with ordinality as k(function, tenant, caller, most, place)
+		cross join lateral (
+			select r.status = 'error' as is_failure, r.accepted_at
+			from ledger.universal_registry r
+			where r.parent_id = k.function and r.owner_id = k.caller and r.tenant_id || '' = k.tenant
+				and r.entity_type = 'execution' and r.did = 'executed' and r.metadata -> 'run' ? 'seed'
+				and (r.error ->> 'code') is distinct from 'cancelled'
+			order by r.accepted_at desc
+			limit k.most
+		) n
+		order by k.place, n.accepted_at desc`
+
 func (l *Ledger) failedRuns(ctx context.Context, keys []runsKey) (map[runsKey]failedRuns, error) {
 	functions, tenants := make([]pgtype.UUID, len(keys)), make([]string, len(keys))
 	callers, mosts := make([]string, len(keys)), make([]int64, len(keys))
@@ -41,21 +57,7 @@ func (l *Ledger) failedRuns(ctx context.Context, keys []runsKey) (map[runsKey]fa
 		functions[i] = pgtype.UUID{Bytes: key.function, Valid: true}
 		tenants[i], callers[i], mosts[i] = key.tenant, key.caller, int64(key.most)
 	}
-	// The index on (parent_id, owner_id, accepted_at) is the one, also where the plan is made in a ledger that
-	// has no executions yet, and those of a tenant look like the fewest: hence the two || ''.
-	rows, err := l.pool.Query(ctx, `select k.place, n.is_failure, n.accepted_at
-		from unnest($1::uuid[], $2::text[], $3::text[], $4::int8[])
-			with ordinality as k(function, tenant, caller, most, place)
-		cross join lateral (
-			select r.status = 'error' as is_failure, r.accepted_at
-			from ledger.universal_registry r
-			where r.parent_id = k.function and r.owner_id = k.caller and r.tenant_id || '' = k.tenant
-				and r.entity_type || '' = 'execution' and r.did = 'executed' and r.metadata -> 'run' ? 'seed'
-				and (r.error ->> 'code') is distinct from 'cancelled'
-			order by r.accepted_at desc
-			limit k.most
-		) n
-		order by k.place, n.accepted_at desc`, functions, tenants, callers, mosts)
+	rows, err := l.pool.Query(ctx, lastRunsSQL, functions, tenants, callers, mosts)
 	if err != nil {
 		return nil, fmt.Errorf("read the last runs of %d functions: %w", len(keys), err)
 	}

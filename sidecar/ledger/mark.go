@@ -106,44 +106,51 @@ func (l *Ledger) AdvanceMarks(ctx context.Context) error {
 }
 
 func (l *Ledger) advance(ctx context.Context) error {
-	_, err := l.pool.Exec(ctx, `with recursive `+untilSQL+`, `+readyTenants+`
+	batch := inOrder()
+	batch.Queue(advanceSQL, dueTenant, walkMax)
+	if err := l.pool.SendBatch(ctx, batch).Close(); err != nil {
+		return err
+	}
+	return l.advanceDue(ctx)
+}
+
+const advanceSQL = `with recursive ` + untilSQL + `, ` + readyTenants + `
 		insert into engine.open_mark as k (tenant_id, epoch, xact, id)
 		select t.tenant_id, u.at, last.xact, last.id
-		from tenant t cross join until u `+ownMark+`
+		from tenant t cross join until u ` + ownMark + `
 		-- Where the walk ends at the latest: at a transaction that is still under way, or after so many rows.
 		cross join lateral (select coalesce((
 			select r.xact from ledger.universal_registry r
-			where `+isReady+`
-				and r.tenant_id = t.tenant_id and (r.xact, r.id) > (m.xact, m.id)
-				and r.xact < pg_snapshot_xmin(pg_current_snapshot())
+			where ` + isReady + `
+				and r.tenant_id = t.tenant_id and ` + place + ` > (t.tenant_id, m.xact, m.id)
+				and ` + place + ` < (t.tenant_id,
+					pg_snapshot_xmin(pg_current_snapshot()), '00000000-0000-0000-0000-000000000000')
 			order by r.xact, r.id
 			offset $2 limit 1
 		), pg_snapshot_xmin(pg_current_snapshot())) as xact) as until_xact
 		left join lateral (
 			select r.xact, r.id from ledger.universal_registry r
-			where `+isReady+`
-				and r.tenant_id = t.tenant_id and (r.xact, r.id) > (m.xact, m.id) and r.xact < until_xact.xact
-				and `+isCurrent+`
+			where ` + isReady + `
+				and r.tenant_id = t.tenant_id and ` + place + ` > (t.tenant_id, m.xact, m.id)
+				and ` + place + ` < (t.tenant_id,
+					until_xact.xact, '00000000-0000-0000-0000-000000000000')
+				and ` + isCurrent + `
 			order by r.xact, r.id
 			limit 1
 		) as open on true
 		cross join lateral (
 			select r.xact, r.id from ledger.universal_registry r
-			where `+isReady+`
-				and r.tenant_id = t.tenant_id and (r.xact, r.id) > (m.xact, m.id)
-				and (r.xact, r.id) < (coalesce(open.xact, until_xact.xact),
+			where ` + isReady + `
+				and r.tenant_id = t.tenant_id and ` + place + ` > (t.tenant_id, m.xact, m.id)
+				and ` + place + ` < (t.tenant_id,
+					coalesce(open.xact, until_xact.xact),
 					coalesce(open.id, '00000000-0000-0000-0000-000000000000'))
 			order by r.xact desc, r.id desc
 			limit 1
 		) as last
 		where t.tenant_id is not null
 		on conflict (tenant_id) do update
-			set epoch = excluded.epoch, xact = excluded.xact, id = excluded.id`, dueTenant, walkMax)
-	if err != nil {
-		return err
-	}
-	return l.advanceDue(ctx)
-}
+			set epoch = excluded.epoch, xact = excluded.xact, id = excluded.id`
 
 // advanceDue moves the mark of the delayed requests to the first that has not ended, at most to the gate.
 func (l *Ledger) advanceDue(ctx context.Context) error {
@@ -165,20 +172,25 @@ func (l *Ledger) advanceDue(ctx context.Context) error {
 	if gate.open.IsZero() {
 		return nil
 	}
-	_, err = l.pool.Exec(ctx, `with `+untilSQL+`, mark as (
+	batch := inOrder()
+	batch.Queue(advanceDueSQL, gate.open.Add(-dueSlack), walkMax)
+	return l.pool.SendBatch(ctx, batch).Close()
+}
+
+const advanceDueSQL = `with ` + untilSQL + `, mark as (
 			select coalesce(max(k.due_at), '-infinity') as at from engine.open_mark k
 			where k.tenant_id = '' and k.epoch = (select u.at from until u)
 		), walked as (
 			select coalesce((
 				select r.scheduled_at from ledger.universal_registry r cross join mark m
-				where `+isDelayed+` and r.scheduled_at >= m.at and r.scheduled_at < $1
+				where ` + isDelayed + ` and r.scheduled_at >= m.at and r.scheduled_at < $1
 				order by r.scheduled_at, r.id
 				offset $2 limit 1
 			), $1) as at
 		), open as (
 			select r.scheduled_at as at from ledger.universal_registry r cross join mark m
-			where `+isDelayed+` and r.scheduled_at >= m.at and r.scheduled_at < (select w.at from walked w)
-				and `+isCurrent+`
+			where ` + isDelayed + ` and r.scheduled_at >= m.at and r.scheduled_at < (select w.at from walked w)
+				and ` + isCurrent + `
 			order by r.scheduled_at, r.id
 			limit 1
 		)
@@ -186,7 +198,4 @@ func (l *Ledger) advanceDue(ctx context.Context) error {
 		select '', u.at, '0', '00000000-0000-0000-0000-000000000000', coalesce(open.at, w.at)
 		from until u cross join walked w cross join mark m left join open on true
 		where coalesce(open.at, w.at) > m.at + interval '1 min'
-		on conflict (tenant_id) do update set epoch = excluded.epoch, due_at = excluded.due_at`,
-		gate.open.Add(-dueSlack), walkMax)
-	return err
-}
+		on conflict (tenant_id) do update set epoch = excluded.epoch, due_at = excluded.due_at`

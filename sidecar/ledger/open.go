@@ -31,17 +31,28 @@ const (
 		and not exists (
 			select from ledger.universal_registry n where n.id = r.id and n.seq = r.seq + 1
 		)`
+	// place of a row in the order of the index.
+	place = `(r.tenant_id, r.xact, r.id)`
+	// isVisible leaves out rows of another server's transactions to come; no index has it.
+	isVisible = `pg_visible_in_snapshot(r.xact, pg_current_snapshot())`
 	// readyTenants is a loose scan: one look into the index for each tenant that ever had such a request.
 	readyTenants = `tenant as (
-		(select min(r.tenant_id) as tenant_id from ledger.universal_registry r where ` + isReady + `
-			and r.tenant_id > $1)
+		(select r.tenant_id from ledger.universal_registry r
+			where ` + isReady + ` and r.tenant_id > $1
+			order by r.tenant_id, r.xact, r.id limit 1)
 		union all
 		select (
-			select min(r.tenant_id) from ledger.universal_registry r where ` + isReady + `
-				and r.tenant_id > t.tenant_id
+			select r.tenant_id from ledger.universal_registry r
+			where ` + isReady + ` and r.tenant_id > t.tenant_id
+			order by r.tenant_id, r.xact, r.id limit 1
 		)
 		from tenant t where t.tenant_id is not null
 	)`
+	// byOrderSQL has the planner go by the index that has the order asked for, for the rest of the transaction.
+	// Left to itself it takes one of all rows of the tenant, or of the transactions of all tenants, where it
+	// believes that there are few: as in a new ledger, whose plans are kept while it grows.
+	byOrderSQL = `select set_config('enable_sort', 'off', true),
+		set_config('enable_incremental_sort', 'off', true), set_config('enable_bitmapscan', 'off', true)`
 )
 
 // OpenPlace is the place of an open request among those of its tenant. Its zero value is before all.
@@ -82,50 +93,56 @@ func (l *Ledger) OpenRequestsOf(ctx context.Context, tenant string, after OpenPl
 		}
 		after = mark.place
 	}
-	rows, snapshot, err := l.queryPublished(ctx, `with `+untilSQL+`
-		select `+publishedList+`
-		from ledger.universal_registry r
-		where `+isReady+`
-			and r.tenant_id = $1 and (r.xact, r.id) > ($2::text::xid8, $3::text::uuid)
-			and r.xact < pg_snapshot_xmax(pg_current_snapshot())
-			and `+isCurrent+`
-		order by r.xact, r.id
-		limit $4`, tenant, fmt.Sprint(after.Xact), after.ID.String(), limit)
+	rows, snapshot, err := l.sendPublished(ctx, inOrder(), openPageSQL, tenant, fmt.Sprint(after.Xact),
+		after.ID.String(), limit)
 	if err != nil {
 		return nil, snapshot, fmt.Errorf("read the open requests of a tenant: %w", err)
 	}
 	return rows, snapshot, nil
 }
 
+const openPageSQL = `with ` + untilSQL + `
+		select ` + publishedList + `
+		from ledger.universal_registry r
+		where ` + isReady + `
+			and r.tenant_id = $1 and ` + place + ` > ($1, $2::text::xid8, $3::text::uuid)
+			and ` + isVisible + ` and ` + isCurrent + `
+		order by r.xact, r.id
+		limit $4`
+
 // TenantsWithOpenRequests returns up to limit tenants, after a name and by name, that have an open request
 // which is not delayed.
 func (l *Ledger) TenantsWithOpenRequests(ctx context.Context, after string, limit int) ([]string, error) {
 	var tenants []string
 	err := l.withMarks(ctx, func(marked string) error {
-		rows, err := l.pool.Query(ctx, `with recursive `+untilSQL+`, `+readyTenants+`
-			select t.tenant_id
-			from tenant t `+marked+`
-			where t.tenant_id is not null and exists (
-				select
-				from ledger.universal_registry r
-				where `+isReady+`
-					and r.tenant_id = t.tenant_id and (r.xact, r.id) > (m.xact, m.id)
-					and r.xact < pg_snapshot_xmax(pg_current_snapshot())
-					and `+isCurrent+`
-				order by r.xact, r.id
-				limit 1
-			)
-			limit $2`, after, limit)
-		if err != nil {
+		batch := inOrder()
+		batch.Queue(openTenantsSQL(marked), after, limit).Query(func(rows pgx.Rows) (err error) {
+			tenants, err = pgx.CollectRows(rows, pgx.RowTo[string])
 			return err
-		}
-		tenants, err = pgx.CollectRows(rows, pgx.RowTo[string])
-		return err
+		})
+		return l.pool.SendBatch(ctx, batch).Close()
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list the tenants with open requests: %w", err)
 	}
 	return tenants, nil
+}
+
+func openTenantsSQL(marked string) string {
+	return `with recursive ` + untilSQL + `, ` + readyTenants + `
+		select t.tenant_id
+		from tenant t ` + marked + `
+		cross join lateral (
+			select
+			from ledger.universal_registry r
+			where ` + isReady + `
+				and r.tenant_id = t.tenant_id and ` + place + ` > (t.tenant_id, m.xact, m.id)
+				and ` + isVisible + ` and ` + isCurrent + `
+			order by r.xact, r.id
+			limit 1
+		) as open
+		where t.tenant_id is not null
+		limit $2`
 }
 
 // DueBefore returns up to limit requests of a tenant ("": of all) that stand open and were delayed to a time
@@ -141,7 +158,7 @@ func (l *Ledger) DueBefore(ctx context.Context, t time.Time, tenant string, afte
 		}
 		after.At = mark.due
 	}
-	rows, snapshot, err := l.queryPublished(ctx, `with `+untilSQL+`
+	rows, snapshot, err := l.sendPublished(ctx, inOrder(), `with `+untilSQL+`
 		select `+publishedList+`
 		from ledger.universal_registry r
 		where `+isDelayed+`
@@ -163,26 +180,29 @@ const publishedList = `r.id, r.seq, r.entity_type, r.status, r.owner_id, r.tenan
 
 // queryPublished runs a select of publishedList, and takes a snapshot just before, in one round trip.
 func (l *Ledger) queryPublished(ctx context.Context, sql string, args ...any) (
-	_ []*span.Published, _ span.Snapshot, err error) {
+	[]*span.Published, span.Snapshot, error) {
+	return l.sendPublished(ctx, &pgx.Batch{}, sql, args...)
+}
+
+func (l *Ledger) sendPublished(ctx context.Context, batch *pgx.Batch, sql string, args ...any) (
+	rows []*span.Published, snapshot span.Snapshot, err error) {
+	batch.Queue(snapshotSQL).QueryRow(func(row pgx.Row) (err error) {
+		snapshot, err = scanSnapshot(row)
+		return err
+	})
+	batch.Queue(sql, args...).Query(func(found pgx.Rows) (err error) {
+		rows, err = pgx.CollectRows(found, scanPublished)
+		return err
+	})
+	err = l.pool.SendBatch(ctx, batch).Close()
+	return rows, snapshot, err
+}
+
+// inOrder begins a batch whose statements are in the order of an index. It is one transaction.
+func inOrder() *pgx.Batch {
 	batch := &pgx.Batch{}
-	batch.Queue(snapshotSQL)
-	batch.Queue(sql, args...)
-	results := l.pool.SendBatch(ctx, batch)
-	defer func() {
-		if closed := results.Close(); err == nil {
-			err = closed
-		}
-	}()
-	snapshot, err := scanSnapshot(results.QueryRow())
-	if err != nil {
-		return nil, snapshot, err
-	}
-	rows, err := results.Query()
-	if err != nil {
-		return nil, snapshot, err
-	}
-	found, err := pgx.CollectRows(rows, scanPublished)
-	return found, snapshot, err
+	batch.Queue(byOrderSQL)
+	return batch
 }
 
 const snapshotSQL = "select pg_current_snapshot()::text"

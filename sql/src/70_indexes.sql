@@ -50,12 +50,13 @@ create index if not exists universal_registry_ttl_idx
 comment on index ledger.universal_registry_ttl_idx is
     'What ends when, by tenant: the ttl_reaper.';
 
+-- With the type: of a function with a million open requests the last execution is behind all of them.
 create index if not exists universal_registry_parent_owner_idx
-    on ledger.universal_registry (parent_id, owner_id, accepted_at desc)
+    on ledger.universal_registry (parent_id, owner_id, entity_type, accepted_at desc)
     where parent_id is not null;
 
 comment on index ledger.universal_registry_parent_owner_idx is
-    'Requests and executions of a function, of one caller, newest first; function_state, result.';
+    'Requests or executions of a function, of one caller, newest first; function_state, result.';
 
 create index if not exists universal_registry_trace_idx
     on ledger.universal_registry (trace_id)

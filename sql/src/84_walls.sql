@@ -1,6 +1,6 @@
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: f1530e783e039dfa0bda5c81674ce6af70330fed97c042f5df56df62190924df
+-- Sources: ff30e41d191c66e711937ff2da87ca9c861e991f3702694ad0481ec9bbc871f0
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -140,7 +140,7 @@ begin
         ('index', 'ledger.universal_registry_due_idx', 'CREATE INDEX universal_registry_due_idx ON ledger.universal_registry USING btree (scheduled_at, id) WHERE ((entity_type = ''request''::text) AND (status = ANY (ARRAY[''scheduled''::text, ''retry''::text, ''blocked''::text])) AND (scheduled_at > accepted_at))'),
         ('index', 'ledger.universal_registry_open_idx', 'CREATE INDEX universal_registry_open_idx ON ledger.universal_registry USING btree (tenant_id, xact, id) WHERE ((entity_type = ''request''::text) AND (status = ANY (ARRAY[''scheduled''::text, ''running''::text, ''retry''::text, ''blocked''::text, ''cancel_requested''::text])) AND ((scheduled_at IS NULL) OR (scheduled_at <= accepted_at) OR (status = ANY (ARRAY[''running''::text, ''cancel_requested''::text]))))'),
         ('index', 'ledger.universal_registry_owner_at_idx', 'CREATE INDEX universal_registry_owner_at_idx ON ledger.universal_registry USING btree (owner_id, at DESC)'),
-        ('index', 'ledger.universal_registry_parent_owner_idx', 'CREATE INDEX universal_registry_parent_owner_idx ON ledger.universal_registry USING btree (parent_id, owner_id, accepted_at DESC) WHERE (parent_id IS NOT NULL)'),
+        ('index', 'ledger.universal_registry_parent_owner_idx', 'CREATE INDEX universal_registry_parent_owner_idx ON ledger.universal_registry USING btree (parent_id, owner_id, entity_type, accepted_at DESC) WHERE (parent_id IS NOT NULL)'),
         ('index', 'ledger.universal_registry_policy_idx', 'CREATE INDEX universal_registry_policy_idx ON ledger.universal_registry USING btree (id, seq) WHERE (entity_type = ''policy''::text)'),
         ('index', 'ledger.universal_registry_public_at_idx', 'CREATE INDEX universal_registry_public_at_idx ON ledger.universal_registry USING btree (at DESC) WHERE (visibility = ''public''::text)'),
         ('index', 'ledger.universal_registry_schedule_idx', 'CREATE INDEX universal_registry_schedule_idx ON ledger.universal_registry USING btree (id, seq) WHERE ((entity_type = ''function''::text) AND (metadata ? ''schedule''::text))'),

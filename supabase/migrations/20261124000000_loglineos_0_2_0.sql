@@ -2984,12 +2984,13 @@ create index if not exists universal_registry_ttl_idx
 comment on index ledger.universal_registry_ttl_idx is
     'What ends when, by tenant: the ttl_reaper.';
 
+-- With the type: of a function with a million open requests the last execution is behind all of them.
 create index if not exists universal_registry_parent_owner_idx
-    on ledger.universal_registry (parent_id, owner_id, accepted_at desc)
+    on ledger.universal_registry (parent_id, owner_id, entity_type, accepted_at desc)
     where parent_id is not null;
 
 comment on index ledger.universal_registry_parent_owner_idx is
-    'Requests and executions of a function, of one caller, newest first; function_state, result.';
+    'Requests or executions of a function, of one caller, newest first; function_state, result.';
 
 create index if not exists universal_registry_trace_idx
     on ledger.universal_registry (trace_id)
@@ -4599,7 +4600,7 @@ grant execute on function ledger_private.standing_walls()
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: f1530e783e039dfa0bda5c81674ce6af70330fed97c042f5df56df62190924df
+-- Sources: ff30e41d191c66e711937ff2da87ca9c861e991f3702694ad0481ec9bbc871f0
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -4739,7 +4740,7 @@ begin
         ('index', 'ledger.universal_registry_due_idx', 'CREATE INDEX universal_registry_due_idx ON ledger.universal_registry USING btree (scheduled_at, id) WHERE ((entity_type = ''request''::text) AND (status = ANY (ARRAY[''scheduled''::text, ''retry''::text, ''blocked''::text])) AND (scheduled_at > accepted_at))'),
         ('index', 'ledger.universal_registry_open_idx', 'CREATE INDEX universal_registry_open_idx ON ledger.universal_registry USING btree (tenant_id, xact, id) WHERE ((entity_type = ''request''::text) AND (status = ANY (ARRAY[''scheduled''::text, ''running''::text, ''retry''::text, ''blocked''::text, ''cancel_requested''::text])) AND ((scheduled_at IS NULL) OR (scheduled_at <= accepted_at) OR (status = ANY (ARRAY[''running''::text, ''cancel_requested''::text]))))'),
         ('index', 'ledger.universal_registry_owner_at_idx', 'CREATE INDEX universal_registry_owner_at_idx ON ledger.universal_registry USING btree (owner_id, at DESC)'),
-        ('index', 'ledger.universal_registry_parent_owner_idx', 'CREATE INDEX universal_registry_parent_owner_idx ON ledger.universal_registry USING btree (parent_id, owner_id, accepted_at DESC) WHERE (parent_id IS NOT NULL)'),
+        ('index', 'ledger.universal_registry_parent_owner_idx', 'CREATE INDEX universal_registry_parent_owner_idx ON ledger.universal_registry USING btree (parent_id, owner_id, entity_type, accepted_at DESC) WHERE (parent_id IS NOT NULL)'),
         ('index', 'ledger.universal_registry_policy_idx', 'CREATE INDEX universal_registry_policy_idx ON ledger.universal_registry USING btree (id, seq) WHERE (entity_type = ''policy''::text)'),
         ('index', 'ledger.universal_registry_public_at_idx', 'CREATE INDEX universal_registry_public_at_idx ON ledger.universal_registry USING btree (at DESC) WHERE (visibility = ''public''::text)'),
         ('index', 'ledger.universal_registry_schedule_idx', 'CREATE INDEX universal_registry_schedule_idx ON ledger.universal_registry USING btree (id, seq) WHERE ((entity_type = ''function''::text) AND (metadata ? ''schedule''::text))'),
@@ -4956,7 +4957,7 @@ begin
         ('ledger.refuse_change', '2bf360cdc5893a49d2ec6393be03366bfe45c0741a961aa98218a546fa9b476c'),
         ('ledger.result', '7c40690af20085a63e66e7b8fe5261702375e67ff5cb7ed211d05dc99746b19c'),
         ('ledger.uuid7', '4f033ff8ae752da60a6f898e1fe60695a26729e2dfb29ff2d813169877ac3406'),
-        ('ledger_private.built_walls', '1822bd26f3d3a713f2908fbb3b853d613f88b0d8c4b1d9976979e825ed043b33'),
+        ('ledger_private.built_walls', '512dbabf8d79bc8f112f2ac75e6944ca621ff390ca6a7cdcc8656be353f2138d'),
         ('ledger_private.chain_faults', 'a7c45e5f2491b294c21aa83aadb9e41386073c4a0e02216842126acfbd6ac1a1'),
         ('ledger_private.claims', '540e5581f618a3b82cdac477a9aebdda21cd3bfb0216b99bc0f97ade70523da2'),
         ('ledger_private.instant', '0acfc8d6b7d209742ba63befc5d43314bd10d230c49a251651f0b50ec5bf38ca'),

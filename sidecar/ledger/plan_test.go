@@ -1,0 +1,96 @@
+package ledger
+
+import (
+	"context"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// scanOfRows is a line of a plan that reads the rows r, by which index.
+var scanOfRows = regexp.MustCompile(`(?m)^.*Scan.*?(?: using (\w+))? on universal_registry r(?:_\d+)?$`)
+
+// planOf returns how the sidecar's sessions run a statement, after another.
+func planOf(t *testing.T, l *Ledger, before, sql, types, args string) string {
+	t.Helper()
+	tx, err := l.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	for _, statement := range []string{before, "prepare looked" + types + " as " + sql} {
+		if _, err := tx.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer func() { _, _ = tx.Exec(context.Background(), "deallocate looked") }()
+	rows, err := tx.Query(t.Context(), "explain (costs off) execute looked ("+args+")")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Whatever the statistics say, or where there are none: a walk through what others have, or a look at all
+// that a tenant ever had, costs seconds in a large ledger.
+func TestOpenRequestsAreReadByTheirIndexAlone(t *testing.T) {
+	t.Parallel()
+	lay := func(entityType, tenants, status, parent string) []string {
+		return []string{`insert into ledger.universal_registry (id, entity_type, who, owner_id, tenant_id, visibility,
+				status, name, language, code)
+			values ('` + idOf(1).String() + `', 'function', 'user:alice', 'alice', 't1', 'public', 'active', 'f',
+				'javascript', 'return 1;')`,
+			`insert into ledger.universal_registry (entity_type, who, owner_id, tenant_id, status, parent_id)
+			select '` + entityType + `', 'user:alice', 'alice', 't' || n % ` + tenants + `, ` + status + `, ` + parent + `
+			from generate_series(1, 5000) n`,
+			"analyze ledger.universal_registry"}
+	}
+	function := "'" + idOf(1).String() + "'"
+	for name, statements := range map[string][]string{
+		"no statistics":   nil,
+		"one tenant":      lay("request", "1", "'scheduled'", function),
+		"tenants in turn": lay("request", "1000", "'scheduled'", function),
+		"no requests":     lay("note", "20", "null", "null"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l, owner := setup(t, 2)
+			for _, statement := range statements {
+				exec(t, owner, statement)
+			}
+			if err := l.AdvanceMarks(t.Context()); err != nil { // makes them
+				t.Fatal(err)
+			}
+			page := "'t1', '0', '" + idOf(0).String() + "', 20"
+			for what, plan := range map[string]string{
+				"a page":            planOf(t, l, byOrderSQL, openPageSQL, "(text, text, text, int)", page),
+				"tenants":           planOf(t, l, byOrderSQL, openTenantsSQL(ownMark), "(text, int)", "'', 9"),
+				"tenants, no marks": planOf(t, l, byOrderSQL, openTenantsSQL(noMark), "(text, int)", "'', 9"),
+				"marks":             planOf(t, l, byOrderSQL, advanceSQL, "(text, int)", "'', 9"),
+			} {
+				scans := scanOfRows.FindAllStringSubmatch(plan, -1)
+				isOther := func(scan []string) bool { return scan[1] != "universal_registry_open_idx" }
+				if len(scans) == 0 || slices.ContainsFunc(scans, isOther) || strings.Contains(plan, "JIT") {
+					t.Errorf("%s:\n%s", what, plan)
+				}
+			}
+		})
+	}
+}
+
+// A caller's first run of a function with a million open requests does not walk through those.
+func TestTheLastRunsAreNotBehindOpenRequests(t *testing.T) {
+	t.Parallel()
+	l, _ := setup(t, 2)
+	plan := planOf(t, l, "", lastRunsSQL, "(uuid[], text[], text[], int8[])", "'{}', '{}', '{}', '{}'")
+	if !regexp.MustCompile(`Index Cond: .*parent_id.*owner_id.*entity_type`).MatchString(plan) {
+		t.Error(plan)
+	}
+}
