@@ -43,12 +43,13 @@ func planOf(t *testing.T, l *Ledger, before, sql, types, args string) string {
 func TestOpenRequestsAreReadByTheirIndexAlone(t *testing.T) {
 	t.Parallel()
 	lay := func(entityType, tenants, status, parent string) []string {
-		return []string{`insert into ledger.universal_registry (id, entity_type, who, owner_id, tenant_id, visibility,
-				status, name, language, code)
+		return []string{`insert into ledger.universal_registry (id, entity_type, who, owner_id, tenant_id,
+				visibility, status, name, language, code)
 			values ('` + idOf(1).String() + `', 'function', 'user:alice', 'alice', 't1', 'public', 'active', 'f',
 				'javascript', 'return 1;')`,
 			`insert into ledger.universal_registry (entity_type, who, owner_id, tenant_id, status, parent_id)
-			select '` + entityType + `', 'user:alice', 'alice', 't' || n % ` + tenants + `, ` + status + `, ` + parent + `
+			select '` + entityType + `', 'user:alice', 'alice', 't' || n % ` + tenants + `, ` + status + `,
+				` + parent + `
 			from generate_series(1, 5000) n`,
 			"analyze ledger.universal_registry"}
 	}
