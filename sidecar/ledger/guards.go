@@ -35,7 +35,7 @@ func (l *Ledger) FailuresInARow(ctx context.Context, function span.ID, tenant, c
 }
 
 // lastRunsSQL reads the index on (parent_id, owner_id, entity_type, accepted_at), also where the plan is made
-// in a ledger that has no executions yet, and those of a tenant look like the fewest: so the tenant is no bare column.
+// in a ledger without executions, and those of a tenant look like the fewest: so that is no bare column.
 const lastRunsSQL = `select k.place, n.is_failure, n.accepted_at
 		from unnest($1::uuid[], $2::text[], $3::text[], $4::int8[])
 			with ordinality as k(function, tenant, caller, most, place)
