@@ -14,7 +14,7 @@ RELEASE_FLAGS ?=
 PACKAGES ?= ./...
 TEST_FLAGS ?=
 # make bench PACKAGES=./tests/bench BENCH=Latency; QUICK=1 only shows that it works
-BENCH ?= Peers|Takeover|CatchUp|Decode|Insert|Attached|Idle|Held|Fairness|Thousand|BytesPerRun|Footprint
+BENCH ?= Peers|Takeover|CatchUp|Decode|Insert|Attached|Idle|Held|Fairness|Thousand|OpenRequests|BytesPerRun|Footprint
 QUICK ?=
 # The packages' own benchmarks run where BENCH says which.
 BENCH_ALONE := $(if $(QUICK),1,$(filter file,$(origin BENCH)))

@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -30,7 +31,8 @@ type flood struct {
 // it does (coming); then beside what is left of those (waiting). What comes in one commit has come with it,
 // and they ask from then on. Latency is from the acceptance of a request (or of a function that runs at
 // once) to that of its execution, by the database's clock. The ratios are those to alone; the target is 3
-// at most for the 99th percentile beside what waits. Of notes nothing runs: what coming costs then is what
+// at most for the 99th percentile beside what waits, in the middle one of three rounds: one percentile of 400
+// calls is its fourth slowest. Of notes nothing runs: what coming costs then is what
 // inserting and decoding them costs on these cores.
 func BenchmarkFairness(b *testing.B) {
 	n := scaled(100_000)
@@ -40,15 +42,24 @@ func BenchmarkFairness(b *testing.B) {
 		{"requests, all in one commit", "request", n},
 		{"notes, 1,000 a commit", "note", 1000},
 	}
-	announce("Fairness", time.Duration(len(floods))*(3*smallTenants*smallEach*smallEvery+15*time.Second))
+	rounds := scaled(3)
+	announce("Fairness", time.Duration(rounds*len(floods))*(3*smallTenants*smallEach*smallEvery+15*time.Second))
 	c := newCells(b)
 	out := newResults(b, "fairness", c.server.URL("postgres"))
-	for round := 1; b.Loop(); round++ {
-		for _, f := range floods {
-			values := c.beside(f, n)
-			out.add(figure{Case: f.name, System: "50 beside one of 100,000", Round: round, Values: values})
-			b.ReportMetric(values["waiting_ratio_p99"], f.entity+fmt.Sprint(f.perCommit)+"_ratio_p99")
+	ratios := map[string][]float64{}
+	for b.Loop() {
+		for round := range rounds {
+			for _, f := range floods {
+				values := c.beside(f, n)
+				out.add(figure{Case: f.name, System: "50 beside one of 100,000", Round: round + 1, Values: values})
+				ratios[f.entity+fmt.Sprint(f.perCommit)] = append(ratios[f.entity+fmt.Sprint(f.perCommit)],
+					values["waiting_ratio_p99"])
+			}
 		}
+	}
+	for name, ofRounds := range ratios {
+		slices.Sort(ofRounds)
+		b.ReportMetric(ofRounds[len(ofRounds)/2], name+"_ratio_p99")
 	}
 }
 

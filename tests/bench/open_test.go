@@ -14,8 +14,7 @@ import (
 // BenchmarkOpenRequests lays a million open requests while the sidecar is down, and starts it: of 1, 50 and
 // 1,000 tenants, and such as are due in an hour. first_ms is from the start of the process to the first
 // committed result, drain_per_s the pace of the ten seconds after that; rss_mb is the most that the sidecar
-// had until then. The baseline is a ledger with one open request. It takes some
-// minutes: `make bench` runs it where BENCH names it.
+// had until then. The baseline is a ledger with one open request.
 func BenchmarkOpenRequests(b *testing.B) {
 	all := scaled(1_000_000)
 	announce("OpenRequests", 4*time.Duration(all)*60*time.Microsecond+90*time.Second)
