@@ -38,9 +38,9 @@ func ReadFunctionFile(path string) (*FunctionFile, error) {
 	default:
 		return nil, fmt.Errorf("read %s: want a file that ends in .ts or .js", path)
 	}
-	source, err := os.ReadFile(path)
+	source, err := readSource(path)
 	if err != nil {
-		return nil, fmt.Errorf("read the function: %w", err)
+		return nil, err
 	}
 	file.Source = string(source)
 	if comment := sampleInput.FindStringSubmatch(file.Source); comment != nil {
@@ -50,6 +50,27 @@ func ReadFunctionFile(path string) (*FunctionFile, error) {
 		file.SampleInput = json.RawMessage(comment[1])
 	}
 	return file, nil
+}
+
+// sourceFileMax is more than any manifest's limits.source_bytes lets run.
+const sourceFileMax = 4 << 20
+
+// readSource reads a file, and waits for no pipe: nothing could end that.
+func readSource(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read the function: %w", err)
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("read %s: it is no file", path)
+	case info.Size() > sourceFileMax:
+		return nil, fmt.Errorf("read %s: it has more than %d MiB", path, sourceFileMax>>20)
+	}
+	source, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the function: %w", err)
+	}
+	return source, nil
 }
 
 const newFunction = `/// <reference path="./globals.d.ts" />
@@ -82,7 +103,8 @@ const newConfig = `{
 
 // NewFunction writes folder/name.ts with a function that runs, and beside it what an editor needs to know its
 // types: kernel.d.ts, globals.d.ts and, where there is none, tsconfig.json. It returns what it has written. A
-// function that is there is not touched.
+// function that is there is not touched, nor is a file of somebody else's: only types that a version of this
+// program wrote are written anew.
 func NewFunction(folder, name string) ([]string, error) {
 	if !functionName.MatchString(name) {
 		return nil, fmt.Errorf("make %.40q: a name has letters, digits, _ and -, and begins with a letter", name)
@@ -91,34 +113,78 @@ func NewFunction(folder, name string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	stale, err := staleTypes(folder, types)
+	if err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(folder, 0o777); err != nil {
 		return nil, fmt.Errorf("make the folder: %w", err)
 	}
 	path := filepath.Join(folder, name+".ts")
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	err = writeNew(path, []byte(newFunction))
 	if errors.Is(err, os.ErrExist) {
 		return nil, fmt.Errorf("make %s: it is there; take another name, or delete it", path)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("make the function: %w", err)
-	}
-	_, err = file.WriteString(newFunction)
-	if err := errors.Join(err, file.Close()); err != nil {
-		return nil, fmt.Errorf("write %s: %w", path, err)
+		return nil, err
 	}
 	written := []string{path}
 	types["tsconfig.json"] = []byte(newConfig)
 	for name, text := range types {
 		path := filepath.Join(folder, name)
-		known, err := os.ReadFile(path)
-		if err == nil && (name == "tsconfig.json" || bytes.Equal(known, text)) {
+		if slices.Contains(stale, name) {
+			err = os.WriteFile(path, text, 0o666)
+		} else if err = writeNew(path, text); errors.Is(err, os.ErrExist) {
 			continue
 		}
-		if err := os.WriteFile(path, text, 0o666); err != nil {
+		if err != nil {
 			return written, fmt.Errorf("write %s: %w", path, err)
 		}
 		written = append(written, path)
 	}
 	slices.Sort(written[1:])
 	return written, nil
+}
+
+// staleTypes names the types that another version of this program has written into folder. What is not of this
+// program, or leads elsewhere, is an error.
+func staleTypes(folder string, types map[string][]byte) (stale []string, err error) {
+	for name, text := range types {
+		path := filepath.Join(folder, name)
+		info, err := os.Lstat(path)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("look at the types that are there: %w", err)
+		}
+		var known []byte
+		if info.Mode().IsRegular() && info.Size() < sourceFileMax {
+			if known, err = os.ReadFile(path); err != nil {
+				return nil, fmt.Errorf("read the types that are there: %w", err)
+			}
+		}
+		title, _, _ := bytes.Cut(text, []byte(".")) // the first sentence of its comment
+		if !bytes.HasPrefix(known, title) {
+			return nil, fmt.Errorf("make the types: %s is there, and is not of this program: move it, or give --dir "+
+				"another folder", path)
+		}
+		if !bytes.Equal(known, text) {
+			stale = append(stale, name)
+		}
+	}
+	return stale, nil
+}
+
+// writeNew writes a file that is not there.
+func writeNew(path string, text []byte) error {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return fmt.Errorf("make a file: %w", err)
+	}
+	_, err = file.Write(text)
+	if err := errors.Join(err, file.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
 }

@@ -110,6 +110,13 @@ func OnEachSave(ctx context.Context, files []string, run func(context.Context)) 
 			return fmt.Errorf("watch %s: %w", filepath.Dir(path), err)
 		}
 		watched[path] = true
+		// Where it is a link, what it leads to is what is saved.
+		if real, err := filepath.EvalSymlinks(path); err == nil && real != path {
+			if err := watcher.Add(filepath.Dir(real)); err != nil {
+				return fmt.Errorf("watch %s: %w", filepath.Dir(real), err)
+			}
+			watched[real] = true
+		}
 	}
 	for ctx.Err() == nil {
 		runCtx, stop := context.WithCancel(ctx)

@@ -120,7 +120,7 @@ func readJSON(ctx context.Context, name, given string) (json.RawMessage, error) 
 	case given == "-":
 		raw, err = readInput(ctx, os.Stdin)
 	case strings.HasPrefix(given, "@"):
-		raw, err = readInputFile(ctx, given[1:])
+		raw, err = readInput(ctx, &lateFile{path: given[1:]})
 	}
 	switch {
 	case errors.Is(err, errStopped):
@@ -149,13 +149,26 @@ const inputBytesMax = 4 << 20
 // errStopped ends a command that was asked to stop while it read.
 var errStopped = errors.New("stopped while it read; nothing was done")
 
-func readInputFile(ctx context.Context, path string) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("open the document: %w", err)
+// lateFile is a file that is opened when it is read: to open a pipe is to wait for who writes to it.
+type lateFile struct {
+	path string
+	file *os.File
+}
+
+// Read implements io.Reader.
+func (l *lateFile) Read(p []byte) (int, error) {
+	if l.file == nil {
+		file, err := os.Open(l.path)
+		if err != nil {
+			return 0, fmt.Errorf("open it: %w", err)
+		}
+		l.file = file
 	}
-	defer file.Close()
-	return readInput(ctx, file)
+	n, err := l.file.Read(p)
+	if err != nil {
+		_ = l.file.Close() // it was only read
+	}
+	return n, err
 }
 
 // readInput reads all of r, or ends with ctx: a terminal or a pipe may say nothing for long. The goroutine

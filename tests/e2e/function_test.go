@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -237,6 +238,99 @@ func TestDevRunsAFileAtEachSave(t *testing.T) {
 	program.Eventually(t, "a save in place", func() bool { return strings.Contains(p.Out.String(), `output "in place"`) })
 	if code := p.Stop(syscall.SIGINT); code != 0 {
 		t.Errorf("Ctrl-C ends it with %d", code)
+	}
+}
+
+// A function that is read by a link is saved where the link leads.
+func TestDevSeesASaveBehindALink(t *testing.T) {
+	t.Parallel()
+	dir, other := t.TempDir(), t.TempDir()
+	file, link := filepath.Join(other, "real.js"), filepath.Join(dir, "link.js")
+	if err := errors.Join(os.WriteFile(file, []byte("return 'one'"), 0o600), os.Symlink(file, link)); err != nil {
+		t.Fatal(err)
+	}
+	p := program.Start(t, nil, "function", "dev", link)
+	program.Eventually(t, "the first run", func() bool { return strings.Contains(p.Out.String(), `"one"`) })
+	if err := os.WriteFile(file, []byte("return 'two'"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	program.Eventually(t, "the run after the save", func() bool { return strings.Contains(p.Out.String(), `"two"`) })
+}
+
+// What is no file is refused at once: a pipe that nobody writes to has no end, a device no bound.
+func TestAFunctionIsAFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	pipe, device, folder, long := filepath.Join(dir, "pipe.ts"), filepath.Join(dir, "zero.js"),
+		filepath.Join(dir, "folder.ts"), filepath.Join(dir, "long.js")
+	err := errors.Join(syscall.Mkfifo(pipe, 0o600), os.Symlink("/dev/zero", device), os.Mkdir(folder, 0o700),
+		os.WriteFile(long, bytes.Repeat([]byte(" "), 5<<20), 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{pipe: "it is no file", device: "it is no file",
+		folder: "it is no file", long: "more than 4 MiB"} {
+		p := program.Start(t, nil, "function", "dev", path, "--once")
+		if code := p.Wait(); code != 2 || !strings.Contains(p.Err.String(), want) {
+			t.Errorf("%s: exit %d, %s", path, code, p.Err.String())
+		}
+	}
+	// An input may come by a pipe; nobody writes to this one, and Ctrl-C ends that.
+	file := filepath.Join(dir, "f.js")
+	if err := os.WriteFile(file, []byte("return 1"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := program.Start(t, nil, "function", "dev", file, "--once", "--input", "@"+pipe)
+	if code := p.Stop(syscall.SIGINT); code == 0 {
+		t.Errorf("it exits with %d: %s", code, p.Said())
+	}
+}
+
+// `function new` writes over nothing that it has not written, also not where a link leads.
+func TestANewFunctionLeavesTheFilesOfOthers(t *testing.T) {
+	t.Parallel()
+	for name, lay := range map[string]func(dir string) error{
+		"a file": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "globals.d.ts"), []byte("declare const mine: 1;"), 0o600)
+		},
+		"a link": func(dir string) error {
+			precious := filepath.Join(dir, "precious")
+			return errors.Join(os.WriteFile(precious, []byte("mine"), 0o600),
+				os.Symlink(precious, filepath.Join(dir, "kernel.d.ts")))
+		},
+	} {
+		dir := t.TempDir()
+		if err := lay(dir); err != nil {
+			t.Fatal(err)
+		}
+		_, said := command(t, 1, "function", "new", "greet", "--dir", dir)
+		if !strings.Contains(said, "is not of this program") {
+			t.Errorf("%s: it says %s", name, said)
+		}
+		if _, err := os.Stat(filepath.Join(dir, "greet.ts")); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: a function was written nevertheless: %v", name, err)
+		}
+		for _, file := range []string{"globals.d.ts", "precious"} {
+			text, err := os.ReadFile(filepath.Join(dir, file))
+			if err == nil && !strings.Contains(string(text), "mine") {
+				t.Errorf("%s: %s was written over", name, file)
+			}
+		}
+	}
+	// Types of another version are its own, and are brought up to date.
+	dir := t.TempDir()
+	command(t, 0, "function", "new", "one", "--dir", dir)
+	types := filepath.Join(dir, "kernel.d.ts")
+	fresh, err := os.ReadFile(types)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(types, fresh[:len(fresh)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	command(t, 0, "function", "new", "two", "--dir", dir)
+	if now, err := os.ReadFile(types); err != nil || !bytes.Equal(now, fresh) {
+		t.Errorf("the types are of another version still, %v", err)
 	}
 }
 
