@@ -180,7 +180,7 @@ func (c *bootstrapCall) tell(ctx context.Context, owner *ledger.Owner, changes [
 			fmt.Fprintln(errOut, "logline:", note.What, note.Text)
 			continue
 		}
-		fmt.Fprintf(out, "%-10s %s\n", note.What, note.Text)
+		fmt.Fprintf(out, "%-10s %s\n", note.What, plainText(note.Text, causeWidth))
 	}
 	if c.rollback == "manifest" && !c.options.IsDraft && !c.asJSON {
 		force, err := app.ReadForce(ctx, owner, c.options.TrustRoot, c.options.Signer)
@@ -207,7 +207,7 @@ func (c *bootstrapCall) tellOne(change app.Change, out io.Writer) {
 	fmt.Fprintln(out, strings.TrimRight(fmt.Sprintf("%-*s %-21s version %d  %s", width, change.State,
 		plainText(change.Name, 60), change.Version, hash), " "))
 	if change.Why != "" && change.State == app.KeptAsIs {
-		fmt.Fprintf(out, "%*s %s\n", width, "", change.Why)
+		fmt.Fprintf(out, "%*s %s\n", width, "", plainText(change.Why, causeWidth))
 	}
 	if !c.options.IsDraft {
 		return

@@ -133,11 +133,16 @@ func exitCode(err error, errOut io.Writer) int {
 	case errors.Is(err, errSaid):
 		return 1
 	case errors.As(err, &wrong), errors.As(err, &running):
-		fmt.Fprintln(errOut, "logline:", err)
+		complain(errOut, err)
 		return 2
 	}
-	fmt.Fprintln(errOut, "logline:", err)
+	complain(errOut, err)
 	return 1
+}
+
+// complain says what is wrong. What it quotes may be a stranger's.
+func complain(errOut io.Writer, err error) {
+	fmt.Fprintln(errOut, "logline:", plainLines(err.Error()))
 }
 
 func usage(out io.Writer) {

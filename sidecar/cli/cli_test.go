@@ -56,6 +56,9 @@ func TestEveryCommandKeepsTheConventions(t *testing.T) {
 			if !found || !strings.Contains(examples, "logline "+words[0]) {
 				t.Errorf("the help ends in no example:\n%s", help)
 			}
+			if subcommands(p.words) == nil && !strings.Contains(help, "\nExit codes: 0 ") {
+				t.Errorf("the help names no exit codes:\n%s", help)
+			}
 			for line := range strings.Lines(help) {
 				if len([]rune(line)) > 112 {
 					t.Errorf("a line of the help is too long: %q", line)
@@ -175,6 +178,29 @@ func TestReadingEndsWithTheWishToStopAndWithABound(t *testing.T) {
 	long := strings.NewReader(strings.Repeat(" ", inputBytesMax+1))
 	if _, err := readInput(t.Context(), long); err == nil || !strings.Contains(err.Error(), "4 MiB") {
 		t.Errorf("of a document that is too long it says %v", err)
+	}
+}
+
+// What a stranger has written moves no cursor and turns no line around: JSON says the same, escaped.
+func TestATerminalGetsNothingToActOn(t *testing.T) {
+	t.Parallel()
+	const hostile = "a\x1b]0;x\a\u009b31m\u202eb\tc\nd\u2066"
+	var b bytes.Buffer
+	if err := printJSON(&b, map[string]string{hostile: hostile}, false); err != nil {
+		t.Fatal(err)
+	}
+	var read map[string]string
+	if err := json.Unmarshal(b.Bytes(), &read); err != nil || read[hostile] != hostile {
+		t.Errorf("it reads back as %q, %v", read, err)
+	}
+	var said bytes.Buffer
+	if code := exitCode(errors.New(hostile), &said); code != 1 || !strings.Contains(said.String(), "\nd") {
+		t.Errorf("it exits with %d and says %q", code, said.String())
+	}
+	for _, printed := range []string{b.String(), said.String(), plainText(hostile, 100)} {
+		if i := strings.IndexFunc(printed, func(r rune) bool { return isHidden(r) && r != '\n' && r != '\t' }); i >= 0 {
+			t.Errorf("%q has %q", printed, printed[i:])
+		}
 	}
 }
 

@@ -13,6 +13,8 @@ const completionHelp = `Usage: logline completion bash|zsh|fish
 Prints a script by which the shell completes commands, subcommands and flags; what else stands on the line it
 completes as files. The script asks nothing of logline or a database.
 
+Exit codes: 0 done, 1 it failed, 2 wrong use.
+
 Examples:
 
     . <(logline completion bash)                                         # this shell; or in ~/.bashrc

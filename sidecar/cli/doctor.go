@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -55,20 +54,19 @@ func runDoctor(s signals, args []string, out, _ io.Writer) error {
 	}
 	c, fault := load()
 	found := app.Doctor(s.stop, database, c, fault, app.ThisNetwork())
-	encoder := json.NewEncoder(out)
-	encoder.SetEscapeHTML(false)
 	color := paintFor(out)
 	for _, f := range found {
 		f.Cause, f.Mend = named.Replace(f.Cause), named.Replace(f.Mend)
 		if asJSON {
-			if err := encoder.Encode(f); err != nil {
+			if err := printJSON(out, f, true); err != nil {
 				return fmt.Errorf("print a finding: %w", err)
 			}
 			continue
 		}
-		fmt.Fprintf(out, "%s %-22s %s\n", color.status(fmt.Sprintf("%-8s", f.Level)), f.Check, f.Cause)
+		fmt.Fprintf(out, "%s %-22s %s\n", color.status(fmt.Sprintf("%-8s", f.Level)), f.Check,
+			plainText(f.Cause, causeWidth))
 		if f.Mend != "" {
-			fmt.Fprintf(out, "%31s mend: %s\n", "", f.Mend)
+			fmt.Fprintf(out, "%31s mend: %s\n", "", plainText(f.Mend, causeWidth))
 		}
 	}
 	if !app.Sound(found) {

@@ -178,7 +178,7 @@ func runFunctionDev(s signals, args []string, out, errOut io.Writer) error {
 	}
 	return app.OnEachSave(s.stop, watched, func(ctx context.Context) {
 		if _, err := d.run(ctx); err != nil && ctx.Err() == nil {
-			fmt.Fprintln(errOut, "logline:", err)
+			complain(errOut, err)
 		}
 		if ctx.Err() == nil && isTerminal(errOut) {
 			fmt.Fprintln(errOut, paintFor(errOut).dim("waiting for the next save of "+path))

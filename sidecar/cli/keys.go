@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -235,6 +234,8 @@ prints what to run.
     --json           print JSON
     --database URL   default: DATABASE_URL
 
+Exit codes: 0 done, 1 it failed, 2 wrong use.
+
 Examples:
 
     logline keys generate --root --out root.key
@@ -373,6 +374,8 @@ span has: nothing else is signed.
     --json           print JSON
     --database URL   default: DATABASE_URL
 
+Exit codes: 0 done, 1 it was refused, 2 wrong use.
+
 Examples:
 
     logline keys publish sidecar.key --purpose span --key root.key
@@ -459,6 +462,8 @@ before (what was committed before its revocation) or no, with the reason.
     --json           one JSON array
     --database URL   default: DATABASE_URL
 
+Exit codes: 0 done, 1 it failed, 2 wrong use.
+
 Example:
 
     LOGLINE_TRUST_ROOT=… logline keys list
@@ -475,9 +480,7 @@ func runList(ctx context.Context, k *keysCall) error {
 		return err
 	}
 	if k.asJSON {
-		encoder := json.NewEncoder(k.out)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(entries)
+		return printJSON(k.out, entries, false)
 	}
 	table := tabwriter.NewWriter(k.out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(table, "FINGERPRINT\tNAME\tSTATUS\tPURPOSES\tTENANT\tOWNER\tSIGNED BY\tCOUNTS")

@@ -30,6 +30,8 @@ must own the database (on Supabase: postgres). It says from when the new one is 
     --key FILE            sign it: with the root key, or one with the purpose manifest; alone: as it is
     --database URL        default: DATABASE_URL
 
+Exit codes: 0 done, 1 it was refused, 2 wrong use.
+
 Examples:
 
     logline manifest > manifest.json
@@ -87,7 +89,7 @@ func runManifest(s signals, args []string, out, errOut io.Writer) error {
 		if err := json.Indent(&text, row.Metadata, "", "  "); err != nil {
 			return fmt.Errorf("format the manifest: %w", err)
 		}
-		_, err = fmt.Fprintln(out, text.String())
+		_, err = fmt.Fprintln(out, string(escapeHidden(text.Bytes())))
 		return err
 	}
 	if file != "" {

@@ -29,6 +29,8 @@ exits with 1.
 What cannot be repeated: a run that ended with timeout, memory or crash (they depend on the machine), one
 with more than 64 KiB of answers to its host calls, and one whose record or function is not what was hashed.
 
+Exit codes: 0 the same, 1 it differs or could not be repeated, 2 wrong use.
+
 Examples:
 
     logline replay 0198c0de-0000-8000-8000-000000000001
@@ -74,12 +76,9 @@ func runReplay(s signals, args []string, out, _ io.Writer) error {
 		return namedAsGiven(err, given)
 	}
 	if asJSON {
-		encoder := json.NewEncoder(out)
-		encoder.SetEscapeHTML(false)
-		encoder.SetIndent("", "  ")
-		err = encoder.Encode(report)
+		err = printJSON(out, report, false)
 	} else {
-		_, err = out.Write(replayText(report))
+		_, err = io.WriteString(out, plainLines(string(replayText(report))))
 	}
 	if err == nil && report.Verdict != "same" {
 		return errReplay

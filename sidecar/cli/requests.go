@@ -179,10 +179,7 @@ func (c *requestsCall) check(status string) error {
 }
 
 func (c *requestsCall) print(value any) error {
-	encoder := json.NewEncoder(c.out)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(value)
+	return printJSON(c.out, value, false)
 }
 
 func (c *requestsCall) list(ctx context.Context, owner *ledger.Owner) error {
@@ -231,21 +228,6 @@ func why(reason *string, failure json.RawMessage) string {
 	return strings.Join(parts, "; ")
 }
 
-// plainText is text on one line of a terminal, of at most n letters: it is a stranger's.
-func plainText(text string, n int) string {
-	letters := []rune(strings.Map(func(letter rune) rune {
-		if letter < ' ' || letter >= 0x7f && letter < 0xa0 || letter >= 0x202a && letter <= 0x202e ||
-			letter >= 0x2066 && letter <= 0x2069 {
-			return ' '
-		}
-		return letter
-	}, text))
-	if len(letters) > n {
-		letters = append(letters[:n-1], '…')
-	}
-	return string(letters)
-}
-
 // age is a duration in its largest unit.
 func age(d time.Duration) string {
 	switch {
@@ -271,7 +253,8 @@ func (c *requestsCall) show(ctx context.Context, owner *ledger.Owner) error {
 		return c.print(detail)
 	}
 	first := detail.Versions[0]
-	fmt.Fprintf(c.out, "request   %s  of %s in %s\n", first.ID, first.OwnerID, first.TenantID)
+	fmt.Fprintf(c.out, "request   %s  of %s in %s\n", first.ID, plainText(first.OwnerID, 100),
+		plainText(first.TenantID, 100))
 	if first.ParentID != nil {
 		fmt.Fprintf(c.out, "function  %s\n", first.ParentID)
 	}

@@ -24,6 +24,8 @@ one must count; its rights are printed.
     --json           print JSON
     --database URL   default: DATABASE_URL
 
+Exit codes: 0 done, 1 it was refused, 2 wrong use.
+
 Example:
 
     logline keys rotate sidecar.key --key root.key --out sidecar-2.key
@@ -80,6 +82,8 @@ revoked --from-start, too.
     --key FILE       sign the revocation. It holds without, too: it only takes away
     --json           print JSON
     --database URL   default: DATABASE_URL
+
+Exit codes: 0 done, 1 it was refused, or nothing is left to take back, 2 wrong use.
 
 Example:
 
@@ -153,6 +157,8 @@ curr_hash of the version before; or --next does so.
     --next           the span is a row of ledger.visible_timeline, changed: sign the version after it
     --owner NAME     owner_id, where the span has none
     --tenant NAME    tenant_id, where the span has none
+
+Exit codes: 0 done, 1 it failed, 2 wrong use.
 
 Examples:
 

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -24,6 +23,8 @@ malformed expression or zone ends with exit code 2 and the cause.
 
 CRON has 5 fields: minute, hour, day of month, month, day of week (0 is Sunday); or 6, with the seconds before
 them; or is one of @hourly @daily @weekly @monthly @yearly. Daylight saving: see docs/functions.md.
+
+Exit codes: 0 done, 1 it failed, 2 wrong use, or no schedule.
 
 Examples:
 
@@ -89,7 +90,5 @@ func printTicks(out io.Writer, expression, zone string, ticks []time.Time) error
 	for i, at := range ticks {
 		list[i] = tick{at.Format(time.RFC3339), at.UTC().Format(time.RFC3339)}
 	}
-	encoder := json.NewEncoder(out)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(map[string]any{"cron": expression, "tz": zone, "ticks": list})
+	return printJSON(out, map[string]any{"cron": expression, "tz": zone, "ticks": list}, false)
 }

@@ -37,6 +37,8 @@ and after ` + "`logline migrate` and `logline bootstrap`" + `, make the login:
 
     logline login --name app            (with LOGLINE_SOURCE=poll --no-replication)
 
+Exit codes: 0 it was stopped, 1 it failed, 2 wrong use.
+
 Example:
 
     DATABASE_URL=postgres://app:…@db.example:5432/postgres logline serve
@@ -89,6 +91,8 @@ own the database (on Supabase: postgres).
                      guard_check names, and takes over a ledger that the history does not know; rows stay
     --json           print {applied: [names]}
     --database URL   default: DATABASE_URL
+
+Exit codes: 0 done, 1 it failed, 2 wrong use.
 
 Examples:
 
@@ -169,6 +173,8 @@ production.
     --quiet          print nothing but errors and the ready line
 
 PG=15, 16, 17 or 18 forces a version of Postgres.
+
+Exit codes: 0 it was stopped, 1 it failed, 2 wrong use, or another one runs there.
 
 Example:
 

@@ -1,10 +1,13 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"strings"
+	"unicode/utf8"
 )
 
 // isTerminal reports whether w is one: only there is anything colored, and only there is told what a script
@@ -51,14 +54,67 @@ func (p paint) status(text string) string {
 	return text
 }
 
-// printJSON writes a value in JSON: on lines of their own for people, on one line where it is one of many.
+// isHidden reports whether a letter does something to a terminal, or to the order of a line, and shows
+// nothing. Lines and tabs count, too.
+func isHidden(letter rune) bool {
+	return letter < ' ' || letter >= 0x7f && letter < 0xa0 || letter >= 0x202a && letter <= 0x202e ||
+		letter >= 0x2066 && letter <= 0x2069
+}
+
+// plainText is text on one line of a terminal, of at most n letters: it is a stranger's.
+func plainText(text string, n int) string {
+	letters := []rune(strings.Map(func(letter rune) rune {
+		if isHidden(letter) {
+			return ' '
+		}
+		return letter
+	}, text))
+	if len(letters) > n {
+		letters = append(letters[:n-1], '…')
+	}
+	return string(letters)
+}
+
+// plainLines is plainText of a text that has lines of its own.
+func plainLines(text string) string {
+	return strings.Map(func(letter rune) rune {
+		if isHidden(letter) && letter != '\n' && letter != '\t' {
+			return ' '
+		}
+		return letter
+	}, text)
+}
+
+// printJSON writes a value in JSON: on lines of their own for people, on one line where it is one of many. A
+// terminal gets nothing to act on: what encoding/json leaves as it is stands escaped, which says the same.
 func printJSON(w io.Writer, value any, isOneOfMany bool) error {
-	encoder := json.NewEncoder(w)
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)
 	if !isOneOfMany {
 		encoder.SetIndent("", "  ")
 	}
-	return encoder.Encode(value)
+	if err := encoder.Encode(value); err != nil {
+		return fmt.Errorf("encode what is to be printed: %w", err)
+	}
+	_, err := w.Write(escapeHidden(text.Bytes()))
+	return err
+}
+
+// escapeHidden escapes letters of strings in JSON; outside of strings only lines and spaces are hidden.
+func escapeHidden(text []byte) []byte {
+	if bytes.IndexFunc(text, func(letter rune) bool { return isHidden(letter) && letter != '\n' }) < 0 {
+		return text
+	}
+	var escaped []byte
+	for _, letter := range string(text) {
+		if isHidden(letter) && letter != '\n' {
+			escaped = fmt.Appendf(escaped, "\\u%04x", letter)
+			continue
+		}
+		escaped = utf8.AppendRune(escaped, letter)
+	}
+	return escaped
 }
 
 // table aligns columns of plain text, and colors the cells of one that says how something stands. The last

@@ -17,6 +17,8 @@ why, and what to do; strict_mode in the manifest demands landlock and seccomp.
 
     --json   one object: version, release, commit, go, platform, walls
 
+Exit codes: 0 done, 1 it failed, 2 wrong use.
+
 Examples:
 
     logline version

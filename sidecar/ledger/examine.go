@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -17,6 +18,14 @@ type Examination struct{ conn *pgx.Conn }
 
 // errURL does not quote the string: it holds a password.
 var errURL = errors.New("read the connection string: it is none that Postgres takes")
+
+// urlFault is err without a password: pgx quotes the string, and knows how to hide that of a URL alone.
+func urlFault(databaseURL string, err error) error {
+	if strings.HasPrefix(databaseURL, "postgres://") || strings.HasPrefix(databaseURL, "postgresql://") {
+		return err
+	}
+	return errURL
+}
 
 // Target is where a connection string leads, without its password.
 type Target struct {

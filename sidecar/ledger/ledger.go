@@ -65,7 +65,7 @@ func OpenAs(ctx context.Context, databaseURL string, connectionsMax int32,
 	incarnation string) (*Ledger, error) {
 	config, err := pgxpool.ParseConfig(databaseURL)
 	if err != nil {
-		return nil, fmt.Errorf("parse DATABASE_URL: %w", err)
+		return nil, fmt.Errorf("parse DATABASE_URL: %w", urlFault(databaseURL, err))
 	}
 	config.MaxConns = connectionsMax
 	config.MinConns = 2

@@ -25,7 +25,7 @@ var ErrMalformedURL = errors.New("want postgres://user:password@host:5432/databa
 func OpenOwner(ctx context.Context, databaseURL string) (*Owner, error) {
 	config, err := pgx.ParseConfig(databaseURL)
 	if err != nil {
-		return nil, fmt.Errorf("parse DATABASE_URL: %w; %w", err, ErrMalformedURL)
+		return nil, fmt.Errorf("parse DATABASE_URL: %w; %w", urlFault(databaseURL, err), ErrMalformedURL)
 	}
 	config.RuntimeParams["application_name"] = "logline"
 	config.RuntimeParams["timezone"], config.RuntimeParams["datestyle"] = "UTC", "ISO"

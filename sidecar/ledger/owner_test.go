@@ -386,12 +386,16 @@ func TestOpenNamesCauseAndMend(t *testing.T) {
 		{"stranger", withUser(t, db.URL, db.Name, "x"), "may not become loglineos_sidecar"},
 		{"nobody there", "postgres://u:secret@127.0.0.1:1/x", "connect to DATABASE_URL"},
 		{"malformed", "postgres://%zz", "parse DATABASE_URL"},
+		{"malformed words", "host=127.0.0.1 password = 'a secret' port=no", "parse DATABASE_URL"},
 	} {
 		l, err := Open(t.Context(), c.url, 2)
 		if err == nil {
 			l.Close()
 			t.Errorf("%s: opens", c.name)
 			continue
+		}
+		if _, err := OpenOwner(t.Context(), c.url); err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: as the owner: %q", c.name, err)
 		}
 		if !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: got %q, want %q", c.name, err, c.want)

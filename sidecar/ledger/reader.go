@@ -13,7 +13,7 @@ import (
 func OpenReader(ctx context.Context, databaseURL string) (*Ledger, error) {
 	config, err := pgxpool.ParseConfig(databaseURL)
 	if err != nil {
-		return nil, fmt.Errorf("parse DATABASE_URL: %w", err)
+		return nil, fmt.Errorf("parse DATABASE_URL: %w", urlFault(databaseURL, err))
 	}
 	config.MaxConns = 2
 	Session(config.ConnConfig, "loglineos reader")

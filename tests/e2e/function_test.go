@@ -246,15 +246,19 @@ func TestDevSeesASaveBehindALink(t *testing.T) {
 	t.Parallel()
 	dir, other := t.TempDir(), t.TempDir()
 	file, link := filepath.Join(other, "real.js"), filepath.Join(dir, "link.js")
-	if err := errors.Join(os.WriteFile(file, []byte("return 'one'"), 0o600), os.Symlink(file, link)); err != nil {
+	err := errors.Join(os.WriteFile(file, []byte("return 'one'"), 0o600), os.Symlink(file, link))
+	if err != nil {
 		t.Fatal(err)
 	}
 	p := program.Start(t, nil, "function", "dev", link)
-	program.Eventually(t, "the first run", func() bool { return strings.Contains(p.Out.String(), `"one"`) })
+	says := func(text string) func() bool {
+		return func() bool { return strings.Contains(p.Out.String(), text) }
+	}
+	program.Eventually(t, "the first run", says(`"one"`))
 	if err := os.WriteFile(file, []byte("return 'two'"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	program.Eventually(t, "the run after the save", func() bool { return strings.Contains(p.Out.String(), `"two"`) })
+	program.Eventually(t, "the run after the save", says(`"two"`))
 }
 
 // What is no file is refused at once: a pipe that nobody writes to has no end, a device no bound.
