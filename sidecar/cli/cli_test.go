@@ -198,7 +198,8 @@ func TestATerminalGetsNothingToActOn(t *testing.T) {
 		t.Errorf("it exits with %d and says %q", code, said.String())
 	}
 	for _, printed := range []string{b.String(), said.String(), plainText(hostile, 100)} {
-		if i := strings.IndexFunc(printed, func(r rune) bool { return isHidden(r) && r != '\n' && r != '\t' }); i >= 0 {
+		acts := func(r rune) bool { return isHidden(r) && r != '\n' && r != '\t' }
+		if i := strings.IndexFunc(printed, acts); i >= 0 {
 			t.Errorf("%q has %q", printed, printed[i:])
 		}
 	}
