@@ -146,8 +146,8 @@ func NewFunction(folder, name string) ([]string, error) {
 	return written, nil
 }
 
-// staleTypes names the types that another version of this program has written into folder. What is not of this
-// program, or leads elsewhere, is an error.
+// staleTypes names the types that another version of this program has written into folder. What is not of
+// this program, or leads elsewhere, is an error.
 func staleTypes(folder string, types map[string][]byte) (stale []string, err error) {
 	for name, text := range types {
 		path := filepath.Join(folder, name)
