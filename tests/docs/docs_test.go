@@ -1,9 +1,8 @@
 // Package docs_test runs the commands of the pages, so that what a page says is what happens.
 //
-// Each block ```sh, ```bash or ```sql of README.md, CONTRIBUTING.md and docs is one of three:
+// Each block ```sh, ```bash or ```sql of README.md, CONTRIBUTING.md and docs is one of two:
 //
-//	marked, by a second word after the language: why it can not run here, or which test runs it
-//	of a page that another test reads (readers); how many blocks that test takes is counted
+//	marked, by a second word after the language: why it can not run here, or which test runs it (tests/pages)
 //	run here: all such blocks of a page one after another, in one folder, beside one `logline up`
 //
 // So a new block that nobody has thought of runs, and is red where it fails. Links and the list of pages are
@@ -20,6 +19,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/loglineos/loglineos/tests/pages"
 	"github.com/loglineos/loglineos/tests/program"
 )
 
@@ -35,54 +35,26 @@ var marks = map[string]string{
 	"template":  "a form, not a command: it has places to fill in",
 }
 
-// block is a fenced block of commands.
-type block struct {
-	page, language, mark, text string
-	line                       int
-}
-
-func (b block) String() string { return fmt.Sprintf("%s:%d", b.page, b.line) }
-
-// reader is a test elsewhere that takes the unmarked blocks of a page in one language and runs them.
-type reader struct {
-	page, language, test string
-	blocks               int
-}
-
-var readers = []reader{
-	{"README.md", "sql", "TestTheFirstPagesDoWhatTheyPrint", 2},
-	{"docs/quickstart.md", "sql", "TestTheFirstPagesDoWhatTheyPrint", 11},
-	{"docs/clients.md", "sh", "TestClients", 5},
-	{"docs/clients.md", "sql", "TestClients", 3},
-	{"docs/kernels.md", "sh", "TestFilesArePublishedAsThePagesSay", 4},
-	{"docs/functions.md", "sh", "TestFilesArePublishedAsThePagesSay", 2},
-	{"docs/functions.md", "sh", "TestFunctionsRunLaterAsThePageSays", 3},
-	{"docs/functions.md", "sh", "TestAFunctionIsWrittenAndCalledAsThePageSays", 1},
-	{"docs/providers.md", "sql", "TestThePageOnProvidersIsTrue", 3},
-}
-
-var (
-	fence     = regexp.MustCompile("(?ms)^( *)```([^\n]*)\n(.*?)^ *```$")
-	testNames = regexp.MustCompile(`(?m)^func (Test\w+)\(`)
-)
+// body is the text of each test of a file, by its name.
+var body = regexp.MustCompile(`(?ms)^func (Test\w+)\(.*?^}$`)
 
 // generated pages hold signatures and plans, which nobody types.
 var generated = []string{"docs/reference/ledger.md", "docs/plans.md"}
 
 // commands are the blocks of all pages that somebody would type.
-func commands(t *testing.T) (all []block) {
+func commands(t *testing.T) (all []pages.Block) {
 	t.Helper()
-	pages := []string{"README.md", "CONTRIBUTING.md"}
+	names := []string{"README.md", "CONTRIBUTING.md"}
 	err := fs.WalkDir(os.DirFS(root), "docs", func(path string, _ fs.DirEntry, err error) error {
 		if filepath.Ext(path) == ".md" {
-			pages = append(pages, path)
+			names = append(names, path)
 		}
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, page := range pages {
+	for _, page := range names {
 		if !slices.Contains(generated, page) {
 			all = append(all, blocksOf(t, page)...)
 		}
@@ -93,69 +65,65 @@ func commands(t *testing.T) (all []block) {
 	return all
 }
 
-func blocksOf(t *testing.T, page string) (all []block) {
+func blocksOf(t *testing.T, page string) (all []pages.Block) {
 	t.Helper()
-	content, err := os.ReadFile(filepath.Join(root, page))
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := string(content)
-	for _, at := range fence.FindAllStringSubmatchIndex(text, -1) {
-		language, mark, _ := strings.Cut(text[at[4]:at[5]], " ")
-		b := block{page, language, mark, text[at[6]:at[7]], 1 + strings.Count(text[:at[0]], "\n")}
-		switch language {
+	for _, b := range pages.Blocks(t, filepath.ToSlash(page)) {
+		switch b.Language {
 		case "sh", "bash", "sql":
 			all = append(all, b)
 		case "", "console", "shell", "shell-session", "zsh":
-			t.Errorf("%s: a block of language %q hides commands: say sh, sql, or text", b, language)
+			t.Errorf("%s: a block of language %q hides commands: say sh, sql, or text", b, b.Language)
 		}
 	}
 	return all
 }
 
-// isRead reports whether a test elsewhere takes a block.
-func isRead(b block) bool {
-	return b.mark == "" && slices.ContainsFunc(readers, func(r reader) bool {
-		return r.page == b.page && r.language == b.language
-	})
-}
-
-// Each mark is a known one, each test that is named is there, and readers take as many blocks as they say.
+// Each mark is a known one, and each test that is named runs the blocks of that page which name it: it takes
+// them by pages.Marked, which tells of one that is left.
 func TestEveryMarkIsTrue(t *testing.T) {
 	t.Parallel()
 	tests := allTests(t)
-	seen := map[string]int{}
 	for _, b := range commands(t) {
-		name, isTested := strings.CutPrefix(b.mark, "tested:")
-		_, isKnown := marks[b.mark]
-		switch {
-		case isTested && !tests[name]:
-			t.Errorf("%s: there is no test %s", b, name)
-		case b.mark != "" && !isTested && !isKnown:
-			t.Errorf("%s: %q is no mark; write hosted, elsewhere, long, template or tested:TestName", b, b.mark)
-		}
-		if isRead(b) {
-			seen[b.page+" "+b.language]++
-		}
-	}
-	for _, r := range readers {
-		if !tests[r.test] {
-			t.Errorf("%s is to be run by %s, which is not there", r.page, r.test)
-		}
-		seen[r.page+" "+r.language] -= r.blocks
-	}
-	for what, unread := range seen {
-		if unread != 0 {
-			t.Errorf("%s: %+d unmarked blocks that the tests of readers do not run: mark them, or have one run them",
-				what, unread)
+		if fault := untrue(b, tests); fault != "" {
+			t.Errorf("%s: %s", b, fault)
 		}
 	}
 }
 
-// allTests are the names of the tests of the repository.
-func allTests(t *testing.T) map[string]bool {
+// untrue says what is wrong with the mark of a block.
+func untrue(b pages.Block, tests map[string]string) string {
+	name, isTested := strings.CutPrefix(b.Mark, "tested:")
+	_, isKnown := marks[b.Mark]
+	call := fmt.Sprintf("pages.Marked(t, %q)", b.Page)
+	switch {
+	case isTested && tests[name] == "":
+		return "there is no test " + name
+	case isTested && !strings.Contains(tests[name], call):
+		return fmt.Sprintf("%s does not read the page: its body has no %s", name, call)
+	case b.Mark != "" && !isTested && !isKnown:
+		return fmt.Sprintf("%q is no mark; write hosted, elsewhere, long, template or tested:TestName", b.Mark)
+	}
+	return ""
+}
+
+func TestAnUntrueMarkIsFound(t *testing.T) {
+	t.Parallel()
+	tests := map[string]string{"TestReads": `pages.Marked(t, "docs/a.md").All()`}
+	for mark, isTrue := range map[string]bool{"": true, "hosted": true, "tested:TestReads": true,
+		"tested:TestGone": false, "untested": false} {
+		if fault := untrue(pages.Block{Page: "docs/a.md", Mark: mark}, tests); (fault == "") != isTrue {
+			t.Errorf("of the mark %q it says %q", mark, fault)
+		}
+	}
+	if untrue(pages.Block{Page: "docs/b.md", Mark: "tested:TestReads"}, tests) == "" {
+		t.Error("a test that reads another page passes")
+	}
+}
+
+// allTests are the tests of the repository: their bodies, by name.
+func allTests(t *testing.T) map[string]string {
 	t.Helper()
-	names := map[string]bool{}
+	bodies := map[string]string{}
 	for _, dir := range []string{"tests", "sidecar", "scripts", "kernels"} {
 		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, entry os.DirEntry, err error) error {
 			switch {
@@ -167,8 +135,8 @@ func allTests(t *testing.T) map[string]bool {
 				return nil
 			}
 			text, err := os.ReadFile(path)
-			for _, match := range testNames.FindAllStringSubmatch(string(text), -1) {
-				names[match[1]] = true
+			for _, match := range body.FindAllStringSubmatch(string(text), -1) {
+				bodies[match[1]] = match[0]
 			}
 			return err
 		})
@@ -176,5 +144,5 @@ func allTests(t *testing.T) map[string]bool {
 			t.Fatal(err)
 		}
 	}
-	return names
+	return bodies
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/loglineos/loglineos/tests/pages"
 	"github.com/loglineos/loglineos/tests/pgtest"
 	"github.com/loglineos/loglineos/tests/program"
 )
@@ -22,13 +23,13 @@ const patience = 2 * time.Minute
 func TestThePagesCommandsRun(t *testing.T) {
 	t.Parallel()
 	program.Need(t, "bash", "psql", "jq", "curl")
-	pages := map[string][]block{}
+	byPage := map[string][]pages.Block{}
 	for _, b := range commands(t) {
-		if b.mark == "" && !isRead(b) {
-			pages[b.page] = append(pages[b.page], b)
+		if b.Mark == "" {
+			byPage[b.Page] = append(byPage[b.Page], b)
 		}
 	}
-	for page, blocks := range pages {
+	for page, blocks := range byPage {
 		t.Run(page, func(t *testing.T) {
 			t.Parallel()
 			ran := clone(t).paste(page, blocks)
@@ -42,17 +43,17 @@ func TestThePagesCommandsRun(t *testing.T) {
 // A block that fails is named, and what follows it does not run.
 func TestAFailingBlockIsNamed(t *testing.T) {
 	t.Parallel()
-	for _, failing := range []block{
-		{page: "planted.md", language: "sh", text: "false\n", line: 4},
-		{page: "planted.md", language: "sql", text: "select no_such_column;\n", line: 4},
+	for _, failing := range []pages.Block{
+		{Page: "planted.md", Language: "sh", Text: "false\n", Line: 4},
+		{Page: "planted.md", Language: "sql", Text: "select no_such_column;\n", Line: 4},
 	} {
-		ran := clone(t).paste("planted.md", []block{
-			{page: "planted.md", language: "sh", text: "echo first\n", line: 1}, failing,
-			{page: "planted.md", language: "sh", text: "echo behind it\n", line: 8},
+		ran := clone(t).paste("planted.md", []pages.Block{
+			{Page: "planted.md", Language: "sh", Text: "echo first\n", Line: 1}, failing,
+			{Page: "planted.md", Language: "sh", Text: "echo behind it\n", Line: 8},
 		})
 		if ran.err == nil || !strings.Contains(ran.said, "planted.md:4 fails") ||
 			!strings.Contains(ran.said, "first\n") || strings.Contains(ran.said, "behind it") {
-			t.Errorf("%s: %v\n%s", failing.language, ran.err, ran.said)
+			t.Errorf("%s: %v\n%s", failing.Language, ran.err, ran.said)
 		}
 	}
 }
@@ -122,15 +123,15 @@ type outcome struct {
 }
 
 // paste runs blocks one after another in one shell, as a reader would who has sourced up.env.
-func (f *folder) paste(page string, blocks []block) outcome {
+func (f *folder) paste(page string, blocks []pages.Block) outcome {
 	f.t.Helper()
 	var script strings.Builder
 	script.WriteString("set -Eeuo pipefail\ntrap 'echo \"$at fails\" >&2' ERR\nat=start\n. .logline/up.env\n" +
 		"export PATH=$PWD/bin:$PATH\n")
 	for _, b := range blocks {
 		fmt.Fprintf(&script, "\nat='%s'\n", b)
-		text := strings.ReplaceAll(b.text, "127.0.0.1:8787", f.address)
-		if b.language == "sql" {
+		text := strings.ReplaceAll(b.Text, "127.0.0.1:8787", f.address)
+		if b.Language == "sql" {
 			text = "psql -X -q -v ON_ERROR_STOP=1 \"$DATABASE_URL\" <<'END OF BLOCK'\n" + text + "END OF BLOCK\n"
 		}
 		script.WriteString(text)

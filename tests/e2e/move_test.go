@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/loglineos/loglineos/tests/pages"
 	"github.com/loglineos/loglineos/tests/pgtest"
 	"github.com/loglineos/loglineos/tests/program"
 )
@@ -46,6 +47,8 @@ func emptyLedger(t *testing.T) (s *system, owner string) {
 func TestALedgerMovesBetweenProvidersAndBack(t *testing.T) {
 	t.Parallel()
 	program.Need(t, "bash", "psql")
+	set := pages.Marked(t, "docs/migration.md")
+	migrate, again, finish := set.Take("logline migrate"), set.Take("move.sh copy"), set.Take("move.sh finish")
 	first := setup(t)
 	sidecar := first.serve()
 	shared := first.insert(alice, function("return input", columns{"status": "active"})).ID
@@ -62,9 +65,15 @@ func TestALedgerMovesBetweenProvidersAndBack(t *testing.T) {
 	call(first, 20, "before")
 	second, owner := emptyLedger(t)
 	dir := t.TempDir()
-	move(t, dir, first.db.URL, owner, 0, "copy") // the sidecar works on
+	types := func(b pages.Block) string {
+		t.Helper()
+		return pages.Paste(t, pages.Root(), []string{program.OnPath(), "FROM_URL=" + first.db.URL,
+			"TO_URL=" + owner, "MOVE_DIR=" + dir}, b.Text)
+	}
+	types(migrate)
+	types(again) // the sidecar works on
 	call(first, 20, "meanwhile")
-	move(t, dir, first.db.URL, owner, 0, "copy")
+	types(again)
 	call(first, 5, "last")
 	if said := move(t, dir, first.db.URL, owner, 1, "finish"); !strings.Contains(said, "a sidecar still works") {
 		t.Errorf("beside a sidecar it says %q", said)
@@ -83,7 +92,7 @@ func TestALedgerMovesBetweenProvidersAndBack(t *testing.T) {
 	sidecar.Stop(syscall.SIGTERM)
 	first.awaitDetached()
 
-	said := move(t, dir, first.db.URL, owner, 0, "finish")
+	said := types(finish)
 	rows := one[int](first, "select count(*)::int from ledger.universal_registry")
 	if !regexp.MustCompile(fmt.Sprintf(`ms +compared +%d rows, sum \d+ on both sides`, rows)).MatchString(said) {
 		t.Errorf("it says %q, want %d rows compared", said, rows)

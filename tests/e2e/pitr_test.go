@@ -3,12 +3,12 @@ package e2e_test
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/loglineos/loglineos/tests/pages"
 	"github.com/loglineos/loglineos/tests/pgtest"
 	"github.com/loglineos/loglineos/tests/program"
 )
@@ -23,14 +23,7 @@ type archived struct {
 // types runs a block of the page.
 func (a *archived) types(block string) string {
 	a.t.Helper()
-	command := exec.CommandContext(a.t.Context(), "bash", "-euo", "pipefail", "-c",
-		strings.ReplaceAll(block, "/backup", a.backup))
-	command.Env = append(os.Environ(), a.env...)
-	said, err := command.CombinedOutput()
-	if err != nil {
-		a.t.Fatalf("%s: %v\n%s", block, err, said)
-	}
-	return string(said)
+	return pages.Paste(a.t, ".", a.env, strings.ReplaceAll(block, "/backup", a.backup))
 }
 
 func (a *archived) restart(before func()) {
@@ -57,10 +50,7 @@ func (a *archived) restart(before func()) {
 // What was done by then is not done again, what was open then runs once, what came later is gone.
 func TestARestoreToAPointInTimeGoesOnExactly(t *testing.T) {
 	t.Parallel()
-	blocks := section(t, "operations.md", "Restore to a point in time", "sh")
-	if len(blocks) != 3 {
-		t.Fatalf("the page has %d steps, want 3", len(blocks))
-	}
+	blocks := pages.Marked(t, "docs/operations.md").Under("Restore to a point in time", 3)
 	s := setup(t)
 	bin := filepath.Dir(s.postgresTool("pg_basebackup"))
 	s.postgresTool("psql")

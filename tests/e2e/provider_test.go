@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/pages"
 	"github.com/loglineos/loglineos/tests/program"
 )
 
@@ -359,30 +359,23 @@ func TestKill9DuringAProvidersCallIsOneCall(t *testing.T) {
 func TestThePageOnProvidersIsTrue(t *testing.T) {
 	t.Parallel()
 	s, v := setup(t), newVendor(t, nil)
-	page, err := os.ReadFile("../../docs/providers.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	s.granting(v.host)
 	s.serve(append(outward(v.host), "LOGLINE_SECRETS=OPENAI_API_KEY@"+v.host+",API_KEY@"+v.host,
 		"OPENAI_API_KEY="+apiKey)...)
 	s.manifest(0, "--give", "provider_exec=secret:OPENAI_API_KEY")
 	vendors := strings.NewReplacer("https://api.openai.com", v.URL, "https://api.anthropic.com", v.URL,
 		"http://127.0.0.1:11434", v.URL)
-	blocks := regexp.MustCompile("(?s)```sql\n(.*?)```").FindAllStringSubmatch(string(page), -1)
-	if len(blocks) != 3 {
-		t.Fatalf("the page has %d blocks of SQL", len(blocks))
-	}
-	s.exec(vendors.Replace(blocks[0][1]))
+	blocks := pages.Marked(t, "docs/providers.md").All()
+	s.exec(vendors.Replace(blocks[0].Text))
 	if err := s.as(alice, func(ctx context.Context, tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, blocks[1][1])
+		_, err := tx.Exec(ctx, blocks[1].Text)
 		return err
 	}); err != nil {
 		t.Fatal(err)
 	}
 	s.called("my first call")
 	if err := s.as(alice, func(ctx context.Context, tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, blocks[2][1])
+		rows, err := tx.Query(ctx, blocks[2].Text)
 		if err != nil {
 			return err
 		}

@@ -2,46 +2,20 @@ package e2e_test
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/loglineos/loglineos/tests/pages"
 	"github.com/loglineos/loglineos/tests/program"
 )
-
-// section returns the blocks of a language below a heading of a page, up to the next one.
-func section(t *testing.T, page, heading, language string) (blocks []string) {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "..", "docs", page))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, isThere := strings.Cut(string(text), "\n## "+heading+"\n")
-	if !isThere {
-		t.Fatalf("%s has no heading %q", page, heading)
-	}
-	rest, _, _ = strings.Cut(rest, "\n## ")
-	for _, block := range fences.FindAllStringSubmatch(rest, -1) {
-		if block[1] == language {
-			blocks = append(blocks, block[2])
-		}
-	}
-	return blocks
-}
 
 // paste runs a block of shell in the folder of the keys, as the owner.
 func (s *signedSystem) paste(block string) string {
 	s.t.Helper()
-	command := exec.CommandContext(s.t.Context(), "bash", "-euo", "pipefail", "-c", block)
-	command.Dir = s.dir
-	command.Env = append(os.Environ(), program.OnPath(), "DATABASE_URL="+s.db.URL, "LOGLINE_TRUST_ROOT="+s.root)
-	said, err := command.CombinedOutput()
-	if err != nil {
-		s.t.Fatalf("%s\n%v: %s", block, err, said)
-	}
-	return strings.TrimSpace(string(said))
+	return strings.TrimSpace(pages.Paste(s.t, s.dir, []string{program.OnPath(), "DATABASE_URL=" + s.db.URL,
+		"LOGLINE_TRUST_ROOT=" + s.root}, block))
 }
 
 func (s *signedSystem) save(name, text string) {
@@ -61,12 +35,9 @@ func TestFilesArePublishedAsThePagesSay(t *testing.T) {
 logline manifest --file required.json --key root.key`)
 	s.serveSigned("sidecar")
 	const heading = "Publish it, from a file"
-	source := section(t, "kernels.md", "The least kernel", "js")[0]
+	source := pages.Section(t, "docs/kernels.md", "The least kernel", "js")[0]
 	s.save("receipts.js", source)
-	blocks := section(t, "kernels.md", heading, "sh")
-	if len(blocks) != 4 {
-		t.Fatalf("%d blocks publish a kernel, want 4", len(blocks))
-	}
+	blocks := pages.Marked(t, "docs/kernels.md").Under(heading, 4)
 	receipt := func(name string) {
 		t.Helper()
 		o := order()
@@ -99,10 +70,7 @@ jq -r '.signature, .curr_hash' row.json`
 		t.Errorf("a row of visible_timeline is signed as %v", said)
 	}
 
-	blocks = section(t, "functions.md", heading, "sh")
-	if len(blocks) != 2 {
-		t.Fatalf("%d blocks publish a function, want 2", len(blocks))
-	}
+	blocks = pages.Marked(t, "docs/functions.md").Under(heading, 2)
 	if said := s.paste(blocks[0]) + s.paste(blocks[1]); said != "01" {
 		t.Errorf("the versions of a function are %s", said)
 	}
@@ -118,12 +86,11 @@ func TestAFunctionIsWrittenAndCalledAsThePageSays(t *testing.T) {
 	program.Need(t, "bash")
 	s := setupSigned(t)
 	s.serveSigned("sidecar")
-	const heading = "From the first line to the log"
 	plain := func(text string) string {
 		return changing.ReplaceAllString(strings.TrimSpace(text), "#")
 	}
-	got := s.paste(section(t, "functions.md", heading, "sh")[0])
-	want := section(t, "functions.md", heading, "text")[0]
+	block := pages.Marked(t, "docs/functions.md").Take("function new")
+	got, want := s.paste(block.Text), block.Shows
 	if plain(got) != plain(want) {
 		t.Errorf("the page's commands print\n%s\nwant\n%s", plain(got), plain(want))
 	}
@@ -140,12 +107,9 @@ func TestFunctionsRunLaterAsThePageSays(t *testing.T) {
 	s := setupSigned(t)
 	s.serveSigned("sidecar")
 	s.save("greet.js", "return `Hello, ${input.name}`;")
-	s.paste(section(t, "functions.md", "Publish it, from a file", "sh")[0])
-	recurring := section(t, "functions.md", "Run it again and again", "sh")
-	later := section(t, "functions.md", "Run it later, once", "sh")
-	if len(recurring) != 2 || len(later) != 1 {
-		t.Fatalf("%d and %d blocks, want 2 and 1", len(recurring), len(later))
-	}
+	s.paste(pages.Section(t, "docs/functions.md", "Publish it, from a file", "sh")[0])
+	set := pages.Marked(t, "docs/functions.md")
+	recurring, later := set.Under("Run it again and again", 2), set.Under("Run it later, once", 1)
 	s.paste(recurring[0])
 	s.paste(later[0])
 	program.Eventually(t, "both delayed ones", func() bool {

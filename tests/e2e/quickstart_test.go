@@ -3,13 +3,12 @@ package e2e_test
 import (
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/loglineos/loglineos/tests/pages"
 	"github.com/loglineos/loglineos/tests/pgtest"
 	"github.com/loglineos/loglineos/tests/program"
 )
@@ -23,36 +22,17 @@ func TestTheFirstPagesDoWhatTheyPrint(t *testing.T) {
 	r := &reader{t: t, dir: pgtest.Dir(t)}
 	r.local = up(t, r.dir)
 	r.open(client)
-	for _, name := range []string{"README.md", "docs/quickstart.md"} {
-		text, err := os.ReadFile(filepath.Join("..", "..", filepath.FromSlash(name)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		page, _, _ := strings.Cut(string(text), "\n## 8.") // from there on it is about another database
-		found := fences.FindAllStringSubmatch(page, -1)
-		ran := 0
-		for i, block := range found {
-			var printed string
-			if i+1 < len(found) && found[i+1][1] == "text" {
-				printed = found[i+1][2]
-			}
-			switch {
-			case block[1] == "sql":
-				r.run(block[2], printed)
-				ran++
-			case strings.HasPrefix(block[2], "kill -9"):
-				r.kill(block[2])
-				ran++
-			}
-		}
-		if least := map[string]int{"README.md": 2, "docs/quickstart.md": 10}[name]; ran < least {
-			t.Errorf("%d blocks of %s ran, want at least %d", ran, name, least)
+	blocks := append(pages.Marked(t, "README.md").All(), pages.Marked(t, "docs/quickstart.md").All()...)
+	for _, block := range blocks {
+		if block.Language == "sql" {
+			r.run(block.Text, block.Shows)
+		} else {
+			r.kill(block.Text)
 		}
 	}
 }
 
 var (
-	fences = regexp.MustCompile("(?ms)^```([a-z]+)[^\n]*\n(.*?)^```$")
 	sleeps = regexp.MustCompile(`(?m)^select pg_sleep\(.*\n`)
 	writes = regexp.MustCompile(`(?m)^(insert|update) `)
 	frames = regexp.MustCompile(`^[-+ ]*$|^-\[ RECORD|^\(\d+ rows?\)$|^CONTEXT: |^(PL/pgSQL|SQL) `)

@@ -23,6 +23,24 @@ func (s *system) requests(code int, args ...string) string {
 	return p.Said()
 }
 
+// dies makes the first n requests of a trace dead, as three lost sidecars leave them. It returns all ids.
+func (s *system) dies(trace string, n int) (ids []string) {
+	s.t.Helper()
+	for _, row := range s.read("entity_type = 'request' and trace_id = $1", trace) {
+		ids = append(ids, row.ID.String())
+	}
+	for _, id := range ids[:n] {
+		for seq, status := range []string{"running", "dead"} {
+			s.asSidecar(`insert into ledger.universal_registry (id, seq, entity_type, who, did, owner_id, tenant_id,
+					visibility, parent_id, status, attempt, reason, error)
+				select id, $2, entity_type, 'sidecar:gone', 'claimed', owner_id, tenant_id, visibility, parent_id, $3,
+					1, 'lost 3', '{"code": "crash", "message": "it was lost"}'
+				from ledger.universal_registry where id = $1::text::uuid and seq = 0`, id, seq+1, status)
+		}
+	}
+	return ids
+}
+
 // asSidecar runs a statement as the sidecar's role.
 func (s *system) asSidecar(sql string, args ...any) {
 	s.t.Helper()
@@ -43,19 +61,7 @@ func TestLoglineRequestsListsShowsRedrivesAndCancels(t *testing.T) {
 	s := setup(t)
 	f := s.insert(alice, function(`return 1;`, columns{"status": "active"})).ID
 	trace := s.callMany(alice, f, 4)
-	var ids []string
-	for _, row := range s.read("entity_type = 'request' and trace_id = $1", trace) {
-		ids = append(ids, row.ID.String())
-	}
-	for _, id := range ids[:2] {
-		for n, status := range []string{"running", "dead"} {
-			s.asSidecar(`insert into ledger.universal_registry (id, seq, entity_type, who, did, owner_id, tenant_id,
-					visibility, parent_id, status, attempt, reason, error)
-				select id, $2, entity_type, 'sidecar:gone', 'claimed', owner_id, tenant_id, visibility, parent_id, $3,
-					1, 'lost 3', '{"code": "crash", "message": "it was lost"}'
-				from ledger.universal_registry where id = $1::text::uuid and seq = 0`, id, n+1, status)
-		}
-	}
+	ids := s.dies(trace, 2)
 	dead := s.requests(0, "list", "--dead", "--tenant", alice.tenant, "--function", f.String(), "--since", "1h")
 	if !strings.Contains(dead, ids[0]) || strings.Contains(dead, ids[2]) ||
 		!strings.Contains(dead, "lost 3; crash: it was lost") {

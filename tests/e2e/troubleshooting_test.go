@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/loglineos/loglineos/sidecar/span"
+	"github.com/loglineos/loglineos/tests/pages"
 	"github.com/loglineos/loglineos/tests/program"
 )
 
@@ -24,12 +25,12 @@ func (s *system) shows(heading string) string {
 		}
 		said.Write(out)
 	}
-	for _, block := range section(s.t, "troubleshooting.md", heading, "sql") {
+	for _, block := range pages.Section(s.t, "docs/troubleshooting.md", heading, "sql") {
 		command := exec.CommandContext(s.t.Context(), s.postgresTool("psql"), "-X", s.db.URL)
 		command.Stdin = strings.NewReader(block)
 		run(command)
 	}
-	for _, block := range section(s.t, "troubleshooting.md", heading, "sh") {
+	for _, block := range pages.Section(s.t, "docs/troubleshooting.md", heading, "sh") {
 		run(exec.CommandContext(s.t.Context(), "bash", "-euo", "pipefail", "-c", block))
 	}
 	return said.String()
@@ -62,7 +63,7 @@ func TestTroubleshootingShowsWhatIsWrong(t *testing.T) {
 		t.Errorf("of a manifest that forbids run_code (%s) they say\n%s", *failed.Status, said)
 	}
 
-	claims := section(t, "troubleshooting.md", "Rows can not be read or written", "sql")[0]
+	claims := pages.Section(t, "docs/troubleshooting.md", "Rows can not be read or written", "sql")[0]
 	for metadata, tenant := range map[string]string{"app_metadata": "acme", "user_metadata": ""} {
 		command := exec.CommandContext(t.Context(), s.postgresTool("psql"), "-qXAt", s.db.URL)
 		command.Stdin = strings.NewReader(strings.Replace(claims, "app_metadata", metadata, 1))

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/loglineos/loglineos/tests/pages"
 )
 
 const providerKey = "sk-examples-hunter2"
@@ -68,7 +70,7 @@ func TestComments(t *testing.T) {
 	s := setup(t, "LOGLINE_FETCH_ALLOW="+m.Listener.Addr().String(), "LOGLINE_SECRETS=OPENAI_API_KEY",
 		"OPENAI_API_KEY="+providerKey)
 	s.env = append(s.env, "PROVIDER_URL="+m.URL)
-	s.read("comments", map[int]func(){
+	s.read(pages.Marked(t, "docs/examples/comments/README.md"), map[int]func(){
 		2: func() { m.isDown.Store(true) },
 		3: func() { m.isDown.Store(false) },
 	})

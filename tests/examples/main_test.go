@@ -13,9 +13,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -26,6 +26,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/loglineos/loglineos/tests/pages"
 	"github.com/loglineos/loglineos/tests/pgtest"
 	"github.com/loglineos/loglineos/tests/program"
 )
@@ -93,62 +94,36 @@ func (s *system) await(what string, done func() bool) {
 	}
 }
 
-// block is a command of a page, and what the page shows below it.
-type block struct{ info, command, shows string }
-
-var fence = regexp.MustCompile("(?ms)^```([a-z]+[^\n]*)\n(.*?)^```$")
-
-// read runs every block of shell of an example's README.md, in order, and compares what they print. Each is
-// marked as tested by t, so that tests/docs leaves it to us. Of before, each runs ahead of the block of its
-// place.
-func (s *system) read(example string, before map[int]func()) {
+// read runs the blocks of an example's page that name this test, in order, and compares what they print. Of
+// before, each runs ahead of the block of its place.
+func (s *system) read(set *pages.Set, before map[int]func()) {
 	s.t.Helper()
-	folder := os.DirFS(filepath.Join(root, "docs", "examples", example))
-	files, err := fs.Glob(folder, "*")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	for _, name := range files { // so that go test runs again where one has changed: it sees what we read alone
-		if _, err := fs.ReadFile(folder, name); err != nil {
-			s.t.Fatal(err)
+	for i, b := range set.All() {
+		if i == 0 {
+			s.watch(path.Dir(b.Page))
 		}
-	}
-	page, err := fs.ReadFile(folder, "README.md")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	var blocks []block
-	for _, match := range fence.FindAllStringSubmatch(string(page), -1) {
-		switch info, _, _ := strings.Cut(match[1], " "); info {
-		case "sh":
-			blocks = append(blocks, block{info: match[1], command: match[2]})
-		case "text":
-			if len(blocks) > 0 && blocks[len(blocks)-1].shows == "" {
-				blocks[len(blocks)-1].shows = match[2]
-			}
-		}
-	}
-	ran := 0
-	for _, b := range blocks {
-		_, mark, _ := strings.Cut(b.info, " ")
-		if mark == "hosted" || mark == "elsewhere" {
-			continue
-		}
-		if mark != "tested:"+s.t.Name() {
-			s.t.Fatalf("%s: the block `%s` is marked %q, want tested:%s", example, b.command, b.info,
-				s.t.Name())
-		}
-		if first := before[ran]; first != nil {
+		if first := before[i]; first != nil {
 			first()
 		}
-		ran++
-		said := s.paste(b.command)
-		if missing := missingLine(b.shows, said); missing != "" {
-			s.t.Fatalf("%s: `%s` does not print\n%s\nbut\n%s", example, b.command, missing, said)
+		said := s.paste(b.Text)
+		if missing := missingLine(b.Shows, said); missing != "" {
+			s.t.Fatalf("%s:%d: `%s` does not print\n%s\nbut\n%s", b.Page, b.Line, b.Text, missing, said)
 		}
 	}
-	if ran == 0 {
-		s.t.Fatalf("%s has no block of shell", example)
+}
+
+// watch reads the files of an example, so that go test runs again where one has changed: it sees what we read
+// alone.
+func (s *system) watch(folder string) {
+	s.t.Helper()
+	files, err := filepath.Glob(filepath.Join(root, folder, "*"))
+	for _, name := range files {
+		if err == nil {
+			_, err = os.ReadFile(name)
+		}
+	}
+	if err != nil {
+		s.t.Fatal(err)
 	}
 }
 

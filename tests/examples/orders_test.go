@@ -1,12 +1,16 @@
 package examples_test
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/loglineos/loglineos/tests/pages"
+)
 
 // The page of the order pipeline does what it shows, and nobody moves an order on but its pipeline.
 func TestOrders(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
-	s.read("orders", nil)
+	s.read(pages.Marked(t, "docs/examples/orders/README.md"), nil)
 
 	const late = `select f.id from ledger.visible_timeline as f join ledger.visible_timeline as o on o.id = f.parent_id
 		where f.entity_type = 'fulfilment' and o.name like '% late'`

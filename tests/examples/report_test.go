@@ -3,6 +3,8 @@ package examples_test
 import (
 	"testing"
 	"time"
+
+	"github.com/loglineos/loglineos/tests/pages"
 )
 
 // The page of the nightly report does what it shows. With a schedule of seconds, through a time with no
@@ -10,7 +12,7 @@ import (
 func TestReport(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
-	s.read("report", nil)
+	s.read(pages.Marked(t, "docs/examples/report/README.md"), nil)
 
 	const reports = `from ledger.visible_timeline where entity_type = 'report' and owner_id = 'ops'`
 	const counted = `select sum((row ->> 'count')::int) from ledger.visible_timeline as r,

@@ -23,7 +23,9 @@ import (
 
 	engineledger "github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/supabase"
+	"github.com/loglineos/loglineos/tests/pages"
 	"github.com/loglineos/loglineos/tests/pgtest"
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // catalog describes everything that the ledger is made of, one line a thing, whoever its owner is.
@@ -216,7 +218,7 @@ func TestExtensionFormInstallsTheSame(t *testing.T) {
 	t.Parallel()
 	fresh, updated := empty(t), empty(t)
 	installExtensionFiles(t, fresh)
-	run(t, fresh.conn, "create extension loglineos")
+	asThePageSays(t, fresh, pages.Marked(t, "docs/install.md").Take("create extension").Text)
 	run(t, updated.conn, "create extension loglineos version '0.1.0'")
 	updated.given(alice, "id", id(1), "entity_type", "note")
 	rows := lines(updated, allRows)
@@ -238,6 +240,28 @@ func TestExtensionFormInstallsTheSame(t *testing.T) {
 	err := connect(t, fresh.db.URL).PgConn().Exec(t.Context(), string(text)).Close()
 	if err == nil || !strings.Contains(err.Error(), "is an extension") {
 		t.Errorf("pasted over an extension: got %v, want a refusal that says so", err)
+	}
+}
+
+// asThePageSays runs the commands of the page. What they copy lands in a folder of the test's own, whose
+// pg_config says that it is the server's; the server has its files by installExtensionFiles.
+func asThePageSays(t *testing.T, l *ledger, commands string) {
+	t.Helper()
+	share := t.TempDir()
+	err := os.Mkdir(filepath.Join(share, "extension"), 0o755)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(share, "pg_config"), []byte("#!/bin/sh\necho "+share+"\n"), 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	psql := filepath.Dir(program.Find(t, "psql"))
+	pages.Paste(t, pages.Root(), []string{"DATABASE_URL=" + l.db.URL,
+		"PATH=" + share + ":" + psql + ":" + os.Getenv("PATH")}, commands)
+	for _, name := range extensionFileNames {
+		if !bytes.Equal(read(t, filepath.Join(share, "extension", filepath.Base(name))), read(t, name)) {
+			t.Errorf("the page does not copy %s", name)
+		}
 	}
 }
 
@@ -417,6 +441,10 @@ func installExtensionFiles(t *testing.T, l *ledger) {
 	}
 }
 
+// extensionFileNames are the files of the extension.
+var extensionFileNames = []string{"../../sql/loglineos.control", "../../sql/dist/loglineos--0.1.0.sql",
+	"../../sql/dist/loglineos--0.1.0--0.2.0.sql", "../../sql/dist/loglineos--0.2.0.sql"}
+
 // putExtensionFiles returns why it could not.
 func putExtensionFiles(t *testing.T, l *ledger) string {
 	t.Helper()
@@ -431,8 +459,7 @@ func putExtensionFiles(t *testing.T, l *ledger) string {
 		return fmt.Sprintf("lock: %v", err)
 	}
 	share := ask[string](l, owner, "select setting from pg_config where name = 'SHAREDIR'")
-	for _, source := range []string{"../../sql/loglineos.control", "../../sql/dist/loglineos--0.1.0.sql",
-		"../../sql/dist/loglineos--0.1.0--0.2.0.sql", "../../sql/dist/loglineos--0.2.0.sql"} {
+	for _, source := range extensionFileNames {
 		text, target := read(t, source), filepath.Join(share, "extension", filepath.Base(source))
 		present, err := os.ReadFile(target)
 		if err == nil && bytes.Equal(present, text) {

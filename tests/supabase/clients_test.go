@@ -11,70 +11,44 @@ import (
 	"testing"
 
 	"github.com/loglineos/loglineos/tests/node"
+	"github.com/loglineos/loglineos/tests/pages"
 	"github.com/loglineos/loglineos/tests/platform"
 )
 
 const page = "docs/clients.md"
 
-// block is a fenced block of the page, and the output that the page shows below it.
-type block struct {
-	language, text, output string
-	line                   int
-	shown                  bool
-}
-
-var fence = regexp.MustCompile("(?ms)^```([a-z]+)\n(.*?)^```$")
-
-// blocks reads the page.
-func blocks(t *testing.T) []block {
-	t.Helper()
-	text := read(t, filepath.Join(root, page))
-	var all []block
-	for _, match := range fence.FindAllStringSubmatchIndex(text, -1) {
-		b := block{language: text[match[2]:match[3]], text: text[match[4]:match[5]],
-			line: 1 + strings.Count(text[:match[0]], "\n")}
-		if b.language == "text" {
-			last := &all[len(all)-1]
-			last.output, last.shown = b.text, true
-			continue
-		}
-		all = append(all, b)
-	}
-	return all
-}
-
 var uuid = regexp.MustCompile(`\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`)
 
 // check compares what the blocks of a language printed, one part for each, with what the page shows.
-func check(t *testing.T, all []block, language, printed string) {
+func check(t *testing.T, all []pages.Block, language, printed string) {
 	t.Helper()
 	parts := strings.Split(printed, "\x1e\n")[1:]
 	place := 0
 	for _, b := range all {
-		if b.language != language {
+		if b.Language != language {
 			continue
 		}
 		if place == len(parts) {
-			t.Errorf("%s:%d and what follows it did not run", page, b.line)
+			t.Errorf("%s:%d and what follows it did not run", page, b.Line)
 			return
 		}
 		got := parts[place]
 		place++
-		if !strings.Contains(b.output, aliceID) {
+		if !strings.Contains(b.Shows, aliceID) {
 			got = uuid.ReplaceAllString(got, "<id>")
 		}
-		if strings.TrimSpace(got) != strings.TrimSpace(b.output) {
-			t.Errorf("%s:%d prints\n%s\nthe page shows\n%s", page, b.line, got, b.output)
+		if strings.TrimSpace(got) != strings.TrimSpace(b.Shows) {
+			t.Errorf("%s:%d prints\n%s\nthe page shows\n%s", page, b.Line, got, b.Shows)
 		}
 	}
 }
 
 // script joins the blocks of a language, each behind a line that prints the separator.
-func script(all []block, language, separator string) string {
+func script(all []pages.Block, language, separator string) string {
 	var text strings.Builder
 	for _, b := range all {
-		if b.language == language {
-			text.WriteString(separator + "\n" + b.text + "\n")
+		if b.Language == language {
+			text.WriteString(separator + "\n" + b.Text + "\n")
 		}
 	}
 	return text.String()
@@ -85,7 +59,7 @@ func TestClients(t *testing.T) {
 	t.Parallel()
 	node.Tool(t, "supabase")
 	p := pushed(t)
-	all := blocks(t)
+	all := pages.Marked(t, "docs/clients.md").All()
 	platform.Run(t, platform.Connect(t, p.AdminURL), `insert into auth.users (id, email) values
 		('`+aliceID+`', 'alice@example.com'), ('`+carol["sub"].(string)+`', 'carol@example.com')`)
 	platform.Run(t, p.conn, script(all, "sql", ";"))

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/loglineos/loglineos/tests/node"
+	"github.com/loglineos/loglineos/tests/pages"
 	"github.com/loglineos/loglineos/tests/platform"
 	"github.com/loglineos/loglineos/tests/program"
 )
@@ -73,35 +74,19 @@ func (u *somebody) types(text string) string {
 	return r.stdout + r.stderr
 }
 
-// pageBlocks are the blocks of docs/supabase.md that say that this test runs them, by their first words.
-func pageBlocks(t *testing.T) map[string]string {
-	t.Helper()
-	marked := regexp.MustCompile("(?ms)^```sh tested:TestTheSupabasePage\n(.*?)^```$")
-	blocks, count := map[string]string{}, 0
-	for _, match := range marked.FindAllStringSubmatch(read(t, filepath.Join(root, "docs/supabase.md")), -1) {
-		count++
-		for name, words := range map[string]string{
-			"push": "loglineos/supabase/migrations", "advise": "db advisors", "hook": "optional/tenant_claim.sql",
-			"login": "logline login", "bootstrap": "logline bootstrap", "doctor": "logline doctor",
-			"poll": "LOGLINE_SOURCE=poll logline serve", "serve": "\"$OWNER_URL\" logline serve",
-			"first": "'double'", "checks": "logline verify",
-		} {
-			if strings.Contains(match[1], words) {
-				blocks[name] = match[1]
-			}
-		}
-	}
-	if len(blocks) != 10 || count != 10 {
-		t.Fatalf("the page has %d blocks for this test, and %d of its 10 steps", count, len(blocks))
-	}
-	return blocks
-}
-
 // The way of the page from a project to the first execution, with the CLI and the slot, and by pasting and
 // polling: each command as it stands there.
 func TestTheSupabasePage(t *testing.T) {
 	t.Parallel()
-	blocks := pageBlocks(t)
+	set, blocks := pages.Marked(t, "docs/supabase.md"), map[string]string{}
+	for name, words := range map[string]string{
+		"push": "loglineos/supabase/migrations", "advise": "db advisors", "hook": "optional/tenant_claim.sql",
+		"login": "logline login", "bootstrap": "logline bootstrap", "doctor": "logline doctor",
+		"poll": "LOGLINE_SOURCE=poll logline serve", "serve": "\"$OWNER_URL\" logline serve",
+		"first": "'double'", "checks": "logline verify",
+	} {
+		blocks[name] = set.Take(words).Text
+	}
 	push := func(u *somebody) { u.types(blocks["push"] + blocks["hook"]) }
 	for name, way := range map[string]struct {
 		install func(u *somebody)
