@@ -53,7 +53,8 @@ func TestABlockHasItsHeadingAndWhatItPrints(t *testing.T) {
 	if b.Heading != "First" || b.Text != "echo one\n" || b.Shows != "one\n" || b.Line != 5 {
 		t.Errorf("got %+v", b)
 	}
-	if got := pages.Section(t, page, "Second", "sh"); !slices.Equal(got, []string{"  echo two\n", "echo three\n"}) {
+	want := []string{"  echo two\n", "echo three\n"}
+	if got := pages.Section(t, page, "Second", "sh"); !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}
 	w := &witness{TB: t}
