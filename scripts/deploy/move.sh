@@ -47,9 +47,11 @@ copy() {
     before=$(cat "$snapshot" 2>/dev/null || true)
     [ -z "$before" ] || seen="where not pg_visible_in_snapshot(xact, '$before')"
     to -c 'select ledger.import_begin() where not ledger_private.is_importing()' >/dev/null
+    local file=$snapshot.new
+    file=${file//\\/\\\\} file=${file//\'/\'\'}
     from <<SQL |
 begin isolation level repeatable read read only;
-\\o $snapshot.new
+\\o '$file'
 select pg_current_snapshot();
 \\o
 copy (select $columns from ledger.universal_registry $seen order by accepted_at, id, seq) to stdout;
@@ -60,7 +62,9 @@ SQL
             -c "copy arrived ($columns) from stdin" \
             -c "insert into ledger.universal_registry ($columns) select $columns from arrived
                 on conflict (id, seq) do nothing" \
-            -c 'commit' || fail 'the copy has been undone: mend what is said above, and try again'
+            -c 'commit' ||
+        fail 'the copy is not whole: mend what is said above, and copy again; what has come is passed over then'
+    [ -s "$snapshot.new" ] || fail "$snapshot.new is not written: look at MOVE_DIR, and copy again"
     mv "$snapshot.new" "$snapshot"
     say copied "$(to -c 'select count(*) from ledger.universal_registry') rows are there"
 }

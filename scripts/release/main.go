@@ -17,6 +17,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -125,6 +126,9 @@ func release(ctx context.Context, o options) error {
 	if err := os.MkdirAll(o.out, 0o755); err != nil {
 		return fmt.Errorf("make the folder of archives: %w", err)
 	}
+	if err := removeArchives(o.out); err != nil {
+		return err
+	}
 	made := record{Version: app.Release, Commit: o.commit, Go: runtime.Version()}
 	var sums bytes.Buffer
 	for _, platform := range o.platforms {
@@ -150,6 +154,20 @@ func release(ctx context.Context, o options) error {
 	}
 	if err := os.WriteFile(filepath.Join(o.out, "build.json"), append(text, '\n'), 0o644); err != nil {
 		return fmt.Errorf("write build.json: %w", err)
+	}
+	return nil
+}
+
+// removeArchives takes away what a release before has left: of SHA256SUMS' folder all is to be published.
+func removeArchives(folder string) error {
+	for _, pattern := range []string{"logline_*.tar.gz", "logline_*.zip"} {
+		older, err := filepath.Glob(filepath.Join(folder, pattern))
+		for _, path := range older {
+			err = errors.Join(err, os.Remove(path))
+		}
+		if err != nil {
+			return fmt.Errorf("remove older archives: %w", err)
+		}
 	}
 	return nil
 }

@@ -35,6 +35,9 @@ func MigrateAgain(ctx context.Context, owner *ledger.Owner) (ledger.Migration, e
 	return owner.MigrateAgain(ctx, migrations)
 }
 
+// manifestName is what the manifest of the system is called.
+const manifestName = "kernel_manifest"
+
 // BootstrapOptions says what Bootstrap publishes, and how.
 type BootstrapOptions struct {
 	// DailyQuota, where it is not 0, is written into a manifest that does not exist yet.
@@ -48,6 +51,14 @@ type BootstrapOptions struct {
 	Over []string
 	// IsDraft changes nothing, and tells of the manifest, too, how it differs from the one that is shipped.
 	IsDraft bool
+	// Tell is called before each part of the work, with what it is; nil: nobody.
+	Tell func(part string)
+}
+
+func (o BootstrapOptions) tell(part string) {
+	if o.Tell != nil {
+		o.Tell(part)
+	}
 }
 
 func (o BootstrapOptions) isEverything() bool { return !o.Kernels && !o.Policies }
@@ -66,6 +77,7 @@ func Bootstrap(ctx context.Context, owner *ledger.Owner, options BootstrapOption
 	if err != nil {
 		return nil, err
 	}
+	options.tell("reading the manifest and the keys")
 	head, err := readHead(ctx, owner, options.TrustRoot, options.Signer)
 	if err != nil {
 		return nil, err
@@ -88,6 +100,7 @@ func Bootstrap(ctx context.Context, owner *ledger.Owner, options BootstrapOption
 		}
 		want = append(want, &first)
 	}
+	options.tell(fmt.Sprintf("comparing and publishing %d spans", len(want)))
 	published, err := owner.PublishSealed(ctx, want, ledger.Rules{Seal: sealing(head, options), Stands: stands,
 		Foreign: func(versions []*span.Span) error { return foreign(head, versions, options) },
 		Over:    func(id span.ID) bool { return slices.Contains(over, id) }, IsDraft: options.IsDraft})
@@ -286,7 +299,7 @@ func manifestSpan(options BootstrapOptions) (*span.Span, error) {
 	if _, err := span.ParseManifest(raw); err != nil {
 		return nil, fmt.Errorf("check the manifest: %w", err)
 	}
-	s := systemSpan(span.ManifestID, "manifest", "kernel_manifest")
+	s := systemSpan(span.ManifestID, "manifest", manifestName)
 	s.Metadata = raw
 	return s, nil
 }

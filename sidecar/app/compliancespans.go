@@ -220,7 +220,7 @@ func (a *auditor) governed(ctx context.Context, findings []Finding) error {
 		a.manifest.Throttle.PerUserDailyExecLimit, a.manifest.Policy.TimeoutMs,
 		requiredText(a.manifest.Features.SignaturesRequired)), "")
 	next := func(id span.ID) string { return strings.ReplaceAll(flat(nextVersionSQL), "ID", id.String()) }
-	user, governor := someone("alice", "logline-check-a"), someone("grace", "logline-check-a")
+	user, governor := ledger.Claims("alice", "logline-check-a"), ledger.Claims("grace", "logline-check-a")
 	governor["app_metadata"] = map[string]string{"tenant_id": "logline-check-a", "logline_role": "governor"}
 	refusals := []string{string(span.CodeWriter), string(span.CodeReservedID), string(span.CodeReservedWho),
 		string(span.CodeNotOwner), "42501"}

@@ -39,7 +39,7 @@ func (a *auditor) nothingChanges(ctx context.Context) error {
 	}
 	return a.attempts(ctx, []attempt{
 		{claim: "a version may not be left out",
-			Step: ledger.Step{Role: "authenticated", Claims: someone("alice", "logline-check-a"),
+			Step: ledger.Step{Role: "authenticated", Claims: ledger.Claims("alice", "logline-check-a"),
 				Statement: "insert into " + registry + " (id, seq, entity_type, this) values ('" +
 					newID(a.now).String() + "', 5, 'note', 'logline.check')"},
 			wants: []string{string(span.CodeNoPrevious)}, mend: againMend},
@@ -91,7 +91,7 @@ func (a *auditor) tenantsApart(ctx context.Context) error {
 	}
 	const x, y = "logline-check-a", "logline-check-b"
 	as := func(sub, tenant, statement string) ledger.Step {
-		return ledger.Step{Role: "authenticated", Claims: someone(sub, tenant), Statement: statement}
+		return ledger.Step{Role: "authenticated", Claims: ledger.Claims(sub, tenant), Statement: statement}
 	}
 	kept := func(step ledger.Step) ledger.Step {
 		step.Keep = true

@@ -140,6 +140,10 @@ func (d *doctor) environment(fault error) {
 	for _, v := range config.FormerSet() {
 		d.warn("environment", v.Name+", of the reference implementation, is set, and nothing reads it", v.Now)
 	}
+	if config.HasOwnerURL() {
+		d.warn("environment", "OWNER_URL is set: a sidecar needs no owner's login, and whoever takes the sidecar "+
+			"over would have it", "take it out of the sidecar's environment; give commands --database")
+	}
 	if len(config.Unknown()) == 0 && len(config.FormerSet()) == 0 {
 		d.fine("environment", "every variable is understood")
 	}

@@ -2,6 +2,7 @@ package app
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/loglineos/loglineos/kernels"
+	"github.com/loglineos/loglineos/sidecar/sandbox"
 )
 
 // FunctionFile is a function as it stands in a file.
@@ -71,6 +73,29 @@ func readSource(path string) ([]byte, error) {
 		return nil, fmt.Errorf("read the function: %w", err)
 	}
 	return source, nil
+}
+
+// Compile has the code compiled, in a sandbox of its own, and runs nothing of it. The error says where in the
+// file it cannot be read.
+func (f *FunctionFile) Compile(ctx context.Context) error {
+	pool, err := sandbox.New(sandbox.Options{Workers: 1})
+	if err != nil {
+		return fmt.Errorf("start the sandbox: %w", err)
+	}
+	defer pool.Close()
+	result := pool.RunCode(ctx, sandbox.Run{Entry: sandbox.EntryNone,
+		Program: sandbox.Program{Name: f.Path, Source: f.Source, Language: f.Language}})
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case result.Cause != nil:
+		return result.Cause
+	case result.Err != nil && result.Err.Line > 0:
+		return fmt.Errorf("compile %s:%d:%d: %w", f.Path, result.Err.Line, result.Err.Column, result.Err)
+	case result.Err != nil:
+		return fmt.Errorf("compile %s: %w", f.Path, result.Err)
+	}
+	return nil
 }
 
 const newFunction = `/// <reference path="./globals.d.ts" />

@@ -59,7 +59,7 @@ func ChangeManifest(ctx context.Context, owner *ledger.Owner, change ManifestCha
 	if err := knowsKernels(ctx, owner, head, wanted); err != nil {
 		return nil, err
 	}
-	next := systemSpan(span.ManifestID, "manifest", "kernel_manifest")
+	next := systemSpan(span.ManifestID, "manifest", manifestName)
 	next.Who, next.Did = "system:manifest", new("changed")
 	if head.base != nil {
 		next.Name, next.Description = head.base.Name, head.base.Description

@@ -86,7 +86,7 @@ type rollback struct {
 
 // rollbackID is the id of what the manifest in force, or this program, calls so.
 func rollbackID(head *manifestHead, name string) (span.ID, error) {
-	if name == "manifest" {
+	if name == "manifest" || name == manifestName {
 		return span.ManifestID, nil
 	}
 	if id, err := span.ParseID(name); err == nil {

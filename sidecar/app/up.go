@@ -362,12 +362,7 @@ var (
 )
 
 // claims are what a verified token says, in the form of Supabase Auth.
-func (d demoUser) claims() map[string]any {
-	return map[string]any{
-		"sub": d.sub, "role": "authenticated", "aud": "authenticated",
-		"app_metadata": map[string]string{"tenant_id": d.tenant},
-	}
-}
+func (d demoUser) claims() map[string]any { return ledger.Claims(d.sub, d.tenant) }
 
 func (d demoUser) token(secret string) (string, error) {
 	claims := d.claims()

@@ -21,6 +21,8 @@ type VerifyOptions struct {
 	TrustRoot         string // the pinned fingerprint; "" where none is
 	URL               string // of a sidecar, to ask /readyz
 	Slot, Publication string
+	// Tell is called before each part, with its name; nil: nobody.
+	Tell func(part string)
 }
 
 // Verification is what `logline verify` found.
@@ -76,9 +78,17 @@ func verify(ctx context.Context, owner *ledger.Owner, options VerifyOptions) (*V
 	}
 	v.database = result.Database
 	if v.schema(ctx) {
-		for _, check := range []func(context.Context) error{v.manifest, v.root, v.boots, v.rowSecurity,
-			v.appendOnly, v.walls, v.definers, v.publication, v.workers, v.loader, v.slot} {
-			if err := check(ctx); err != nil {
+		for _, part := range []struct {
+			name  string
+			check func(context.Context) error
+		}{{"the manifest", v.manifest}, {"the root", v.root}, {"the kernels", v.boots},
+			{"row level security", v.rowSecurity}, {"append-only, by trying", v.appendOnly}, {"the walls", v.walls},
+			{"definers", v.definers}, {"the publication", v.publication}, {"the workers", v.workers},
+			{"Stage-0", v.loader}, {"the slot", v.slot}} {
+			if options.Tell != nil {
+				options.Tell(part.name)
+			}
+			if err := part.check(ctx); err != nil {
 				return nil, err
 			}
 		}

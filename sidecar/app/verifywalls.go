@@ -124,13 +124,6 @@ func states(refused []trial) string {
 	return strings.Join(codes, ", ")
 }
 
-// someone are the claims of a user of verify's own, in a tenant of its own. Nothing of theirs is ever
-// committed.
-func someone(sub, tenant string) map[string]any {
-	return map[string]any{"sub": sub, "role": "authenticated", "aud": "authenticated",
-		"app_metadata": map[string]string{"tenant_id": tenant}}
-}
-
 // insertNote appends a span as a client does, visible as stated; its owner is who the claims name.
 func insertNote(visibility string) string {
 	return "insert into ledger.universal_registry (entity_type, this, visibility) values ('note', " +
@@ -161,14 +154,14 @@ func (v *verifier) rowSecurity(ctx context.Context) error {
 		ledger.Step
 		wants string
 	}{
-		{ledger.Step{Role: "authenticated", Claims: someone("alice", a), Statement: insertNote("private"),
+		{ledger.Step{Role: "authenticated", Claims: ledger.Claims("alice", a), Statement: insertNote("private"),
 			Keep: true}, ""},
-		{ledger.Step{Role: "authenticated", Claims: someone("alice", a), Statement: readNotes}, "1"},
-		{ledger.Step{Role: "authenticated", Claims: someone("carol", a), Statement: readNotes}, "0"},
-		{ledger.Step{Role: "authenticated", Claims: someone("alice", b), Statement: readNotes}, "0"},
+		{ledger.Step{Role: "authenticated", Claims: ledger.Claims("alice", a), Statement: readNotes}, "1"},
+		{ledger.Step{Role: "authenticated", Claims: ledger.Claims("carol", a), Statement: readNotes}, "0"},
+		{ledger.Step{Role: "authenticated", Claims: ledger.Claims("alice", b), Statement: readNotes}, "0"},
 		{ledger.Step{Role: "authenticated", Statement: readNotes}, "0"},
 		{ledger.Step{Role: "anon", Statement: readNotes}, "0"},
-		{ledger.Step{Role: "authenticated", Claims: someone("bob", b), Statement: "insert into " +
+		{ledger.Step{Role: "authenticated", Claims: ledger.Claims("bob", b), Statement: "insert into " +
 			"ledger.universal_registry (entity_type, this, owner_id, tenant_id) values ('note', 'logline.check', " +
 			"'alice', '" + a + "')"}, string(span.CodeNotOwner)},
 	}

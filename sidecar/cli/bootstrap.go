@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/loglineos/loglineos/sidecar/config"
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/sign"
+	"github.com/loglineos/loglineos/sidecar/span"
 )
 
 const bootstrapHelp = `Usage: logline bootstrap [--kernels] [--policies] [--diff | --check] [--key FILE]
@@ -109,7 +111,11 @@ func runBootstrap(s signals, args []string, out, errOut io.Writer) error {
 		return err
 	}
 	defer owner.Close(context.WithoutCancel(ctx))
+	at, stop := progressOn(errOut, "bootstrap")
+	defer stop()
+	c.options.Tell = at
 	changes, err := c.publish(ctx, owner)
+	stop()
 	if err != nil {
 		return explainRights(err)
 	}
@@ -182,7 +188,8 @@ func (c *bootstrapCall) tell(ctx context.Context, owner *ledger.Owner, changes [
 		}
 		fmt.Fprintf(out, "%-10s %s\n", note.What, plainText(note.Text, causeWidth))
 	}
-	if c.rollback == "manifest" && !c.options.IsDraft && !c.asJSON {
+	isManifest := slices.ContainsFunc(changes, func(one app.Change) bool { return one.ID == span.ManifestID })
+	if c.rollback != "" && isManifest && !c.options.IsDraft && !c.asJSON {
 		force, err := app.ReadForce(ctx, owner, c.options.TrustRoot, c.options.Signer)
 		if err != nil {
 			return err

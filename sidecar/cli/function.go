@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/loglineos/loglineos/sidecar/app"
+	"github.com/loglineos/loglineos/sidecar/config"
 	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/span"
 )
@@ -151,7 +152,8 @@ func runFunctionDev(s signals, args []string, out, errOut io.Writer) error {
 		}
 	}
 	if d.actor, err = who.actor(); err != nil {
-		if who.database != "" || who.user != "" || who.tenant != "" {
+		// Half of an identity is a slip, wherever it stands.
+		if user, tenant := config.ActAs(); who.database+who.user+who.tenant+user+tenant != "" {
 			return err
 		}
 		d.actor = ledger.Actor{User: "dev", Tenant: "dev"}

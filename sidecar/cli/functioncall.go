@@ -20,7 +20,9 @@ import (
 const functionPublishHelp = `Usage: logline function publish FILE [flags]
 
 Appends the file as the next version of your function of that name, stated whole, or as its first version. It
-shows what changes; where nothing does, it appends nothing. What no flag states stays as it is.
+shows what changes; where nothing does, it appends nothing. What no flag states stays as it is. The file is
+compiled first, in a sandbox on this machine, as dev does it; one that does not compile is refused, with the
+place.
 
     --name NAME        default: the file's name without its end
     --id ID            this function, where several have the name, or to give it another one
@@ -85,6 +87,12 @@ func runFunctionPublish(s signals, args []string, out, _ io.Writer) error {
 		if p.Signer, err = sign.ReadKeyFile(keyFile); err != nil {
 			return err
 		}
+	}
+	if _, err := who.actor(); err != nil {
+		return err
+	}
+	if err := p.File.Compile(s.stop); err != nil {
+		return err
 	}
 	actor, owner, err := who.open(s.stop)
 	if err != nil {

@@ -222,10 +222,20 @@ func why(reason *string, failure json.RawMessage) string {
 	}
 	var known span.RunError
 	if failure != nil && json.Unmarshal(failure, &known) == nil && known.Message != "" &&
-		(reason == nil || known.Message != *reason) {
+		(reason == nil || !saysAlready(*reason, known)) {
 		parts = append(parts, string(known.Code)+": "+known.Message)
 	}
 	return strings.Join(parts, "; ")
+}
+
+// saysAlready reports whether a reason quotes the error: the kernel's of a dead request ends with its code and
+// so much of its message as a reason has place for.
+func saysAlready(reason string, failure span.RunError) bool {
+	if reason == failure.Message {
+		return true
+	}
+	_, quoted, isQuoted := strings.Cut(reason, string(failure.Code)+": ")
+	return isQuoted && quoted != "" && strings.HasPrefix(failure.Message, quoted)
 }
 
 // age is a duration in its largest unit.

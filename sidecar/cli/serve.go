@@ -122,7 +122,7 @@ func openOwner(ctx context.Context, name, help string, args []string, out io.Wri
 	return openSession(ctx, url)
 }
 
-func runMigrate(s signals, args []string, out, _ io.Writer) error {
+func runMigrate(s signals, args []string, out, errOut io.Writer) error {
 	ctx := s.stop
 	var again, asJSON bool
 	owner, err := openOwner(ctx, "migrate", migrateHelp, args, out, func(flags *flag.FlagSet) {
@@ -134,6 +134,9 @@ func runMigrate(s signals, args []string, out, _ io.Writer) error {
 	}
 	defer owner.Close(context.WithoutCancel(ctx))
 	names, suffix := []string{}, ""
+	at, stop := progressOn(errOut, "migrate")
+	defer stop()
+	at("applying what is missing; it waits for transactions that use the ledger")
 	if again {
 		suffix = " again"
 		migration, fault := app.MigrateAgain(ctx, owner)
@@ -147,6 +150,7 @@ func runMigrate(s signals, args []string, out, _ io.Writer) error {
 			names = append(names, migration.Version+"_"+migration.Name)
 		}
 	}
+	stop()
 	if asJSON {
 		return errors.Join(err, printJSON(out, map[string]any{"applied": names}, true))
 	}

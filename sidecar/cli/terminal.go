@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 	"unicode/utf8"
+
+	"golang.org/x/term"
 )
 
 // isTerminal reports whether w is one: only there is anything colored, and only there is told what a script
@@ -17,8 +19,7 @@ func isTerminal(w io.Writer) bool {
 	if !isFile {
 		return false
 	}
-	info, err := file.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	return term.IsTerminal(int(file.Fd()))
 }
 
 // paint colors text for one writer. Its zero value leaves text as it is.

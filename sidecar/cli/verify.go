@@ -41,7 +41,7 @@ Examples:
     logline verify --strict --url http://10.0.0.5:8787
 `
 
-func runVerify(s signals, args []string, out, _ io.Writer) error {
+func runVerify(s signals, args []string, out, errOut io.Writer) error {
 	ctx := s.stop
 	var asJSON, isStrict bool
 	options := app.VerifyOptions{TrustRoot: config.TrustRoot(), Slot: config.Slot(),
@@ -55,7 +55,11 @@ func runVerify(s signals, args []string, out, _ io.Writer) error {
 		return err
 	}
 	defer owner.Close(context.WithoutCancel(ctx))
+	at, stop := progressOn(errOut, "verify")
+	defer stop()
+	options.Tell = at
 	v, err := app.Verify(ctx, owner, options)
+	stop()
 	if err != nil {
 		return err
 	}

@@ -87,6 +87,9 @@ func DatabaseURL() string { return os.Getenv("DATABASE_URL") }
 // ActAs returns APP_USER_ID and APP_TENANT_ID, "" where they are absent.
 func ActAs() (user, tenant string) { return os.Getenv("APP_USER_ID"), os.Getenv("APP_TENANT_ID") }
 
+// HasOwnerURL reports whether OWNER_URL is set, by which the pages give commands the owner's login.
+func HasOwnerURL() bool { return os.Getenv("OWNER_URL") != "" }
+
 // LoginPassword returns LOGLINE_PASSWORD, of the command that makes a login, and whether it is set.
 func LoginPassword() (password string, isSet bool) { return os.LookupEnv("LOGLINE_PASSWORD") }
 

@@ -60,10 +60,15 @@ func (o *Owner) act(ctx context.Context, actor Actor, options pgx.TxOptions, f f
 	})
 }
 
+// Claims are those of a user's token, as Supabase Auth makes it and PostgREST sets them.
+func Claims(user, tenant string) map[string]any {
+	return map[string]any{"sub": user, "role": "authenticated", "aud": "authenticated",
+		"app_metadata": map[string]string{"tenant_id": tenant}}
+}
+
 // become sets role and claims for the transaction.
 func become(ctx context.Context, tx pgx.Tx, actor Actor) error {
-	claims, err := json.Marshal(map[string]any{"sub": actor.User, "role": "authenticated",
-		"aud": "authenticated", "app_metadata": map[string]string{"tenant_id": actor.Tenant}})
+	claims, err := json.Marshal(Claims(actor.User, actor.Tenant))
 	if err != nil {
 		return fmt.Errorf("encode the claims: %w", err)
 	}

@@ -74,6 +74,8 @@ const (
 	EntryFunction Entry = iota
 	// EntryPolicy: on(span, ctx) in the same forms, called with (ctx.input.span, ctx).
 	EntryPolicy
+	// EntryNone: it is compiled, and nothing of it runs; the output is null.
+	EntryNone
 )
 
 // Options make a Pool.

@@ -134,6 +134,9 @@ func (t *task) run() ([]byte, *Error) {
 		failed := *failed
 		return nil, &failed
 	}
+	if t.start.entry == EntryNone {
+		return []byte("null"), nil
+	}
 	t.vm.SetMaxCallStackSize(t.start.limits.StackFrames)
 	t.vm.SetParserOptions(parser.WithDisableSourceMaps)
 	if err := t.build(program); err != nil {

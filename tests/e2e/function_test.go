@@ -119,6 +119,31 @@ func TestPublishNeverGuessesWhichFunctionIsMeant(t *testing.T) {
 	}
 }
 
+func TestPublishRefusesWhatDoesNotCompileWithThePlace(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	for name, source := range map[string]string{
+		"broken.js": "const a = 1;\nreturn a +;",
+		"broken.ts": "const a: number = 1;\nreturn a +;",
+	} {
+		file := filepath.Join(t.TempDir(), name)
+		must(t, os.WriteFile(file, []byte(source), 0o600))
+		for _, more := range [][]string{nil, {"--try"}} {
+			_, said := s.acts(1, alice, append([]string{"function", "publish", file}, more...)...)
+			if !strings.Contains(said, name+":2:11: syntax: ") {
+				t.Errorf("%s: it says %q", name, said)
+			}
+		}
+	}
+	if n := one[int](s, "select count(*)::int from ledger.universal_registry where name = 'broken'"); n != 0 {
+		t.Errorf("%d versions are published", n)
+	}
+	// It is compiled, and nothing of it runs.
+	file := filepath.Join(t.TempDir(), "endless.js")
+	must(t, os.WriteFile(file, []byte("while (true);"), 0o600))
+	s.acts(0, alice, "function", "publish", file)
+}
+
 func TestPublishesOfOneNameAtOnceMakeOneFunction(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
