@@ -98,7 +98,12 @@ func TestTheSameSourceMakesTheSameBytes(t *testing.T) {
 	if all {
 		t.Setenv("GOCACHE", t.TempDir())
 	}
+	older := filepath.Join(second.out, "logline_0.0.1_plan9_386.tar.gz")
+	must(t, os.WriteFile(older, nil, 0o600))
 	must(t, release(t.Context(), second))
+	if _, err := os.Stat(older); err == nil {
+		t.Error("an archive of a release before lies beside the new ones")
+	}
 	names, err := filepath.Glob(filepath.Join(first.out, "*"))
 	must(t, err)
 	if want := len(made.platforms) + 2; len(names) != want {

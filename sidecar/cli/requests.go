@@ -228,8 +228,8 @@ func why(reason *string, failure json.RawMessage) string {
 	return strings.Join(parts, "; ")
 }
 
-// saysAlready reports whether a reason quotes the error: the kernel's of a dead request ends with its code and
-// so much of its message as a reason has place for.
+// saysAlready reports whether a reason quotes the error: the kernel's of a dead request ends with its code
+// and so much of its message as a reason has place for.
 func saysAlready(reason string, failure span.RunError) bool {
 	if reason == failure.Message {
 		return true

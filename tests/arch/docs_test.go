@@ -2,9 +2,11 @@ package arch_test
 
 import (
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -43,6 +45,52 @@ func TestLinksOfPagesLeadSomewhere(t *testing.T) {
 	if seen < 50 {
 		t.Errorf("%d links are looked at, want at least 50", seen)
 	}
+}
+
+// linkedHosts are the hosts that pages may send a reader to. That they answer is not tried: tests work
+// without a network.
+var linkedHosts = []string{"docs.postgrest.org", "github.com", "keepachangelog.com", "supabase.com",
+	"www.postgresql.org"}
+
+// Others' names in examples, and addresses of this machine, are no links.
+func TestExternalLinksAreSoundAndOfKnownHosts(t *testing.T) {
+	t.Parallel()
+	for _, page := range pages(t) {
+		for _, fault := range linkFaults(contents(t, page)) {
+			t.Errorf("%s: %s", page, fault)
+		}
+	}
+	for text, want := range map[string]int{"[a](https://docs.postgrest.org/en)": 0,
+		"[a](http://github.com/x)": 1,
+		"[a](https://example.org)": 1, "[a](https://docs.postgrest.org/%zz)": 1, "[a](ftp://github.com)": 1,
+		"[a](other.md)": 0, "```\n[a](http://x)\n```\n": 0, "<http://x.org>": 1} {
+		if got := linkFaults(text); len(got) != want {
+			t.Errorf("%q has the faults %q, want %d", text, got, want)
+		}
+	}
+}
+
+// autoLinks are addresses between < and >.
+var autoLinks = regexp.MustCompile(`<([a-z]+://[^>]*)>`)
+
+// linkFaults says what is wrong with the external links of a page.
+func linkFaults(text string) (faults []string) {
+	text = fenced.ReplaceAllString(text, "")
+	found := append(links.FindAllStringSubmatch(text, -1), autoLinks.FindAllStringSubmatch(text, -1)...)
+	for _, link := range found {
+		if !strings.Contains(link[1], "://") {
+			continue
+		}
+		switch address, err := url.Parse(link[1]); {
+		case err != nil:
+			faults = append(faults, err.Error())
+		case address.Scheme != "https":
+			faults = append(faults, link[1]+" is not https")
+		case !slices.Contains(linkedHosts, address.Host):
+			faults = append(faults, link[1]+" is of a host that linkedHosts does not name")
+		}
+	}
+	return faults
 }
 
 // docs/README.md lists every page of docs.

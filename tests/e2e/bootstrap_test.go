@@ -136,6 +136,18 @@ func TestBootstrapPublishesKernelsAndPoliciesApart(t *testing.T) {
 	s.logline(2, "bootstrap", "--rollback", "run_code", "--kernels")
 }
 
+// Whatever it is called by, the manifest's rollback says when it takes force.
+func TestTheManifestIsRolledBackByEachOfItsNames(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.logline(0, "manifest", "--give", "run_code=fetch:api.example.com:443")
+	for _, name := range []string{"kernel_manifest@0", span.ManifestID.String() + "@1", "manifest@0"} {
+		if out, _ := s.logline(0, "bootstrap", "--rollback", name); !strings.Contains(out, "in force now") {
+			t.Errorf("--rollback %s prints %q", name, out)
+		}
+	}
+}
+
 // A rollback appends; it is signed where the version before is, and bootstrap does not undo it.
 func TestARollbackAppendsWhatAFormerVersionSaid(t *testing.T) {
 	t.Parallel()

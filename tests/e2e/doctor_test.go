@@ -115,6 +115,8 @@ func TestTheDoctorNamesWhatIsWrongAndTheMend(t *testing.T) {
 	tells(t, at(base+"?sslmode=require"), "connection", app.Fault, "encryption")
 	tells(t, at("postgres://x:secret-word@no.such.host.invalid/x"), "host", app.Fault, "not known")
 	tells(t, at("postgres://x:secret-word@h:notaport/x"), "environment", app.Fault, "DATABASE_URL")
+	tells(t, s.doctor("OWNER_URL=postgres://x"), "environment", app.Warning, "OWNER_URL")
+	tells(t, at(s.db.URL), "role", app.Warning, "logline login")
 	tells(t, s.doctor("LOGLINE_WORKERS=many"), "environment", app.Fault, "LOGLINE_WORKERS")
 	tells(t, s.doctor("LOGLINE_WORKERS=many"), "ledger", app.Fine) // and it looks at the rest
 	tells(t, s.doctor("LOGLINE_PUBLICATION=other"), "publication", app.Fault, `"other"`, "logline migrate")

@@ -363,6 +363,19 @@ func TestANewFunctionLeavesTheFilesOfOthers(t *testing.T) {
 	}
 }
 
+// Who names a user, and no tenant, has made a slip: his code would see another identity.
+func TestDevTakesNoHalfIdentityFromTheEnvironment(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "who.js")
+	must(t, os.WriteFile(file, []byte("return ctx.env.APP_USER_ID"), 0o600))
+	for name, want := range map[string]int{"APP_USER_ID": 2, "APP_TENANT_ID": 2, "NOTHING": 0} {
+		p := program.Start(t, []string{name + "=alice"}, "function", "dev", file, "--once")
+		if p.Wait() != want || want == 2 && !strings.Contains(p.Said(), "say who you are") {
+			t.Errorf("with %s alone it exits with %d: %s", name, p.Code(), p.Said())
+		}
+	}
+}
+
 func TestDevNeedsNoDatabaseAndSaysWhatDoes(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -2,6 +2,8 @@ package e2e_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
@@ -64,13 +66,18 @@ func TestALedgerMovesBetweenProvidersAndBack(t *testing.T) {
 	}
 	call(first, 20, "before")
 	second, owner := emptyLedger(t)
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), `a folder's \name`)
 	types := func(b pages.Block) string {
 		t.Helper()
 		return pages.Paste(t, pages.Root(), []string{program.OnPath(), "FROM_URL=" + first.db.URL,
 			"TO_URL=" + owner, "MOVE_DIR=" + dir}, b.Text)
 	}
 	types(migrate)
+	said := move(t, dir, first.db.URL, owner, 1, "copy") // the folder is not there, so nothing is done
+	if strings.Contains(said, "undone") || !strings.Contains(said, "the copy is not whole") {
+		t.Errorf("without its folder it says %q", said)
+	}
+	must(t, os.Mkdir(dir, 0o700))
 	types(again) // the sidecar works on
 	call(first, 20, "meanwhile")
 	types(again)
@@ -92,7 +99,7 @@ func TestALedgerMovesBetweenProvidersAndBack(t *testing.T) {
 	sidecar.Stop(syscall.SIGTERM)
 	first.awaitDetached()
 
-	said := types(finish)
+	said = types(finish)
 	rows := one[int](first, "select count(*)::int from ledger.universal_registry")
 	if !regexp.MustCompile(fmt.Sprintf(`ms +compared +%d rows, sum \d+ on both sides`, rows)).MatchString(said) {
 		t.Errorf("it says %q, want %d rows compared", said, rows)
