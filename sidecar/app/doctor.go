@@ -199,7 +199,10 @@ func (d *doctor) role(ctx context.Context) bool {
 		return false
 	}
 	d.fine("role", fmt.Sprintf("%q works as %s", d.target.User, ledger.Role))
-	// Where there is no ledger, that is told next.
+	// Of who names another database himself, it is not the sidecar's. Where there is no ledger, that is told next.
+	if d.database != config.DatabaseURL() {
+		return true
+	}
 	if login, err := d.session.Owner().Protection(ctx); err == nil && (login.IsOwner || login.IsBypassed) {
 		d.warn("role", fmt.Sprintf("%q owns the ledger, or row level security does not bind it: for commands "+
 			"that is right, for a sidecar too much", d.target.User), "make a login of its own: logline login")

@@ -16,32 +16,39 @@ import (
 	"github.com/loglineos/loglineos/sidecar/stage0"
 )
 
-// PolicyTry is a policy that is to be shown past spans, without anything being written.
+// PolicyTry is a policy that is to be shown past spans, or, where it goes by time, the ticks that were due,
+// without anything being written.
 type PolicyTry struct {
 	File      *FunctionFile
 	When      json.RawMessage // nil: that of the policy of this name, else every span
+	Metadata  json.RawMessage // nil: that of the policy of this name, with When
 	Since     time.Duration
-	Judged    int // how many spans it is shown at most
+	Judged    int // how many spans, or ticks of one subject, it is shown at most
 	Errors    int // after how many failures it ends
 	TrustRoot string
 	Signer    *sign.Key // nil: it is not signed
-	// Tell is called after each page of spans, with how many were read and how many it was shown.
+	// Tell is called after each page of spans, and each tick, with how many were read and how many it was
+	// shown.
 	Tell func(read, shown int)
 }
 
-// PolicyTried is what it did with one span.
+// PolicyTried is what it did with one span, or one tick of one subject, which Span stands for then.
 type PolicyTried struct {
 	Span  *span.Span
+	Tick  json.RawMessage // its ctx.input.tick; nil where it is a span
 	Emits []*span.Span
 	Err   *span.RunError
+	Again bool // it asks for one more turn, which is not made: nothing of this one is there for it
 }
 
 // PolicySummary is how a try went.
 type PolicySummary struct {
-	Read    int    `json:"read"`   // spans of the time that could concern it
-	Shown   int    `json:"shown"`  // that it was shown
-	Emitted int    `json:"emits"`  // spans that it would append
-	Errors  int    `json:"errors"` // spans for which it failed
+	IsTimed bool   `json:"-"`               // the policy goes by time
+	Ticks   int    `json:"ticks,omitempty"` // boundaries of the time, of a policy that goes by time
+	Read    int    `json:"read"`            // spans of the time that could concern it, or subjects of the ticks
+	Shown   int    `json:"shown"`           // that it was shown
+	Emitted int    `json:"emits"`           // spans that it would append
+	Errors  int    `json:"errors"`          // spans for which it failed
 	Stopped string `json:"stopped,omitempty"`
 }
 
@@ -77,6 +84,9 @@ func TryPolicy(ctx context.Context, databaseURL string, owner *ledger.Owner, act
 		return nil, fmt.Errorf("read the manifest: %w", err)
 	}
 	run := &policyRun{try: try, judge: judge, policy: policy, stage0: s, each: each}
+	if run.sum.IsTimed = judge.IsTimed(); run.sum.IsTimed {
+		return &run.sum, run.ticks(ctx, reader)
+	}
 	filter := ledger.RowFilter{Types: judge.Types(), Statuses: judge.Statuses(), Since: try.Since}
 	if !actor.IsOwner {
 		filter.Tenant = actor.Tenant
@@ -122,6 +132,9 @@ func (try *PolicyTry) draft(ctx context.Context, owner *ledger.Owner, actor ledg
 	})
 	if err != nil {
 		return nil, err
+	}
+	if try.Metadata != nil {
+		policy.Metadata = try.Metadata
 	}
 	if policy.Metadata != nil {
 		if policy.Metadata, err = withoutEngine(policy.Metadata); err != nil {
@@ -186,18 +199,72 @@ func (r *policyRun) show(ctx context.Context, batch []*span.Span) error {
 	}
 	for _, s := range batch {
 		result := done[s.Key()]
-		r.sum.Shown++
-		r.sum.Emitted += len(result.Rows)
-		if result.Err != nil {
-			r.sum.Errors++
-		}
-		if err := r.each(PolicyTried{s, result.Rows, result.Err}); err != nil {
+		err := r.tried(PolicyTried{Span: s, Emits: result.Rows, Err: result.Err})
+		if err != nil || r.hasFailed() {
 			return err
 		}
-		if r.sum.Errors >= r.try.Errors {
-			r.sum.Stopped = fmt.Sprintf("after %d errors (--errors)", r.try.Errors)
-			return nil
+	}
+	return nil
+}
+
+// tried counts one and hands it on.
+func (r *policyRun) tried(one PolicyTried) error {
+	r.sum.Shown++
+	r.sum.Emitted += len(one.Emits)
+	if one.Err != nil {
+		r.sum.Errors++
+	}
+	if r.hasFailed() {
+		r.sum.Stopped = fmt.Sprintf("after %d errors (--errors)", r.try.Errors)
+	}
+	return r.each(one)
+}
+
+// hasFailed reports whether it has failed so often that it ends.
+func (r *policyRun) hasFailed() bool { return r.sum.Errors >= r.try.Errors }
+
+// ticks shows the policy the ticks that were due, the oldest first, each for those whom it was about. What it
+// finds in the ledger is what stands there now.
+func (r *policyRun) ticks(ctx context.Context, reader *ledger.Ledger) error {
+	now, err := reader.Now(ctx)
+	if err != nil {
+		return err
+	}
+	limit := 0
+	if manifest := r.stage0.Manifest(); manifest != nil {
+		limit = manifest.Limits.Spans
+	}
+	ticks, areMore := r.judge.Ticks(now.Add(-r.try.Since), now, r.try.Judged)
+	for _, tick := range ticks {
+		subjects, err := tick.Subjects(func(search ledger.SubjectSearch) ([]ledger.Subject, error) {
+			return reader.Subjects(ctx, search)
+		})
+		if err != nil {
+			return err
 		}
+		r.sum.Ticks++
+		r.sum.Read += len(subjects)
+		for _, subject := range subjects {
+			if r.sum.Shown == r.try.Judged {
+				r.sum.Stopped = fmt.Sprintf("after %d ticks (--limit)", r.try.Judged)
+				return nil
+			}
+			s, told := tick.For(subject, limit)
+			done, err := r.stage0.RehearseTick(ctx, r.policy, s, told)
+			if err != nil {
+				return err
+			}
+			err = r.tried(PolicyTried{Span: s, Tick: told, Emits: done.Rows, Err: done.Err, Again: done.Again})
+			if err != nil || r.hasFailed() {
+				return err
+			}
+		}
+		if r.try.Tell != nil {
+			r.try.Tell(r.sum.Read, r.sum.Shown)
+		}
+	}
+	if areMore {
+		r.sum.Stopped = fmt.Sprintf("after %d ticks (--limit)", len(ticks))
 	}
 	return nil
 }

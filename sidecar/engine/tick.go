@@ -234,14 +234,8 @@ func (e *Engine) askSubjects() {
 
 // searchSubjects asks the ledger for the subjects of a policy of the system.
 func (e *Engine) searchSubjects(due dueTick) {
-	search := ledger.SubjectSearch{Types: due.policy.when.Names("entity_type"),
-		Statuses: due.policy.when.Names("status"), PerOwner: due.policy.timing.per == "owner",
-		Window: due.policy.timing.window, From: due.from, To: due.to, Limit: subjectsMax,
-		TenantLimit: subjectsPer}
-	// What came due while nobody looked, or was written when it was due already, is found once an hour.
-	search.IsOpenEnded = due.isFill || due.to.Equal(due.to.Truncate(time.Hour))
 	e.start(func(ctx context.Context) {
-		subjects, err := e.config.Ledger.Subjects(ctx, search)
+		subjects, err := e.config.Ledger.Subjects(ctx, due.search())
 		e.do(func() {
 			e.ticks.isBusy = false
 			e.subjectsFound(due, subjects, err)
@@ -292,21 +286,36 @@ func (e *Engine) addTick(due dueTick, subject ledger.Subject, round int) {
 	if manifest := e.config.Manifest(); manifest != nil {
 		limit = manifest.Limits.Spans
 	}
-	told := map[string]any{"every": p.timing.name, "from": span.NewTime(due.from), "to": span.NewTime(due.to),
-		"round": round, "limit": limit}
-	if due.missed > 0 {
-		told["missed"] = due.missed
-	}
-	tick, err := json.Marshal(told)
-	if err != nil {
-		panic(err) // of texts and numbers: never
-	}
+	tick := due.told(round, limit)
 	p.open++
 	row := &span.Published{ID: s.ID, Seq: s.Seq, EntityType: s.EntityType, OwnerID: s.OwnerID,
 		TenantID: s.TenantID, Visibility: s.Visibility, At: s.At, AcceptedAt: s.At}
 	e.queue(e.policyLane(tickLane, subject.TenantID, p), &item{row: row, span: s, matches: []*policy{p},
 		tick: tick, round: round, left: newCount(1),
 		again: func(next int) { e.addTick(due, subject, next) }, done: func() { e.tickEnded(p) }})
+}
+
+// told is what the policy's code sees of its tick, as ctx.input.tick.
+func (d dueTick) told(round, limit int) json.RawMessage {
+	told := map[string]any{"every": d.policy.timing.name, "from": span.NewTime(d.from), "to": span.NewTime(d.to),
+		"round": round, "limit": limit}
+	if d.missed > 0 {
+		told["missed"] = d.missed
+	}
+	tick, err := json.Marshal(told)
+	if err != nil {
+		panic(err) // of texts and numbers: never
+	}
+	return tick
+}
+
+// search asks for the subjects of a policy of the system.
+func (d dueTick) search() ledger.SubjectSearch {
+	return ledger.SubjectSearch{Types: d.policy.when.Names("entity_type"),
+		Statuses: d.policy.when.Names("status"), PerOwner: d.policy.timing.per == "owner",
+		Window: d.policy.timing.window, From: d.from, To: d.to, Limit: subjectsMax, TenantLimit: subjectsPer,
+		// What came due while nobody looked, or was written when it was due already, is found once an hour.
+		IsOpenEnded: d.isFill || d.to.Equal(d.to.Truncate(time.Hour))}
 }
 
 // tickSpan is what p is shown when its time has come: no span of the ledger. Its id is derived, so what p

@@ -13,8 +13,9 @@ import (
 
 // Rehearsed is what a policy did with one span: what it would have appended, or why nothing.
 type Rehearsed struct {
-	Rows []*span.Span
-	Err  *span.RunError
+	Rows  []*span.Span
+	Err   *span.RunError
+	Again bool // of a tick: it asks for one more turn
 }
 
 // Rehearse shows spans to a version of a policy that need not be in the ledger, by the kernel that is in
@@ -24,27 +25,37 @@ func (s *Stage0) Rehearse(ctx context.Context, policy *span.Span, spans []*span.
 	map[span.Key]Rehearsed, error) {
 	s.versions.keep(policy)
 	found := map[span.Key]Rehearsed{}
-	err := s.rehearse(ctx, policy, spans, found)
+	err := s.rehearse(ctx, policy, spans, nil, found)
 	if err == nil || len(spans) == 1 || ctx.Err() != nil {
 		return found, err
 	}
 	for _, one := range spans { // what fails in company may do well alone
-		if err := s.rehearse(ctx, policy, []*span.Span{one}, found); err != nil {
+		if err := s.rehearse(ctx, policy, []*span.Span{one}, nil, found); err != nil {
 			return found, err
 		}
 	}
 	return found, nil
 }
 
-func (s *Stage0) rehearse(ctx context.Context, policy *span.Span, spans []*span.Span,
+// RehearseTick is Rehearse of one tick of a policy that goes by time; told is its ctx.input.tick.
+func (s *Stage0) RehearseTick(ctx context.Context, policy, tick *span.Span, told json.RawMessage) (
+	Rehearsed, error) {
+	s.versions.keep(policy)
+	found := map[span.Key]Rehearsed{}
+	err := s.rehearse(ctx, policy, []*span.Span{tick}, told, found)
+	return found[tick.Key()], err
+}
+
+func (s *Stage0) rehearse(ctx context.Context, policy *span.Span, spans []*span.Span, tick json.RawMessage,
 	found map[span.Key]Rehearsed) error {
 	type match struct {
-		Span   span.Key       `json:"span"`
-		Policy map[string]any `json:"policy"`
+		Span   span.Key        `json:"span"`
+		Policy map[string]any  `json:"policy"`
+		Tick   json.RawMessage `json:"tick,omitempty"`
 	}
 	var matches []match
 	for _, one := range spans {
-		matches = append(matches, match{one.Key(), map[string]any{"id": policy.ID, "seq": policy.Seq}})
+		matches = append(matches, match{one.Key(), map[string]any{"id": policy.ID, "seq": policy.Seq}, tick})
 	}
 	input, err := json.Marshal(map[string]any{"matches": matches})
 	if err != nil {
@@ -69,7 +80,7 @@ func (s *Stage0) rehearse(ctx context.Context, policy *span.Span, spans []*span.
 // rehearsed takes a group apart: the fence of a judgment that appends later versions alone is the engine's
 // own note, and a policy_error says why there is nothing else.
 func rehearsed(group ledger.Group, fault *span.RunError) Rehearsed {
-	result := Rehearsed{Err: fault}
+	result := Rehearsed{Err: fault, Again: group.Again}
 	rows := group.Rows
 	for _, part := range group.Parts {
 		if part.Fence != nil && part.Fence.EntityType != "policy_cursor" {

@@ -23,9 +23,9 @@ func (s *system) doctor(more ...string) []app.Finding {
 	return examine(s.t, s.environment(more...))
 }
 
-func examine(t *testing.T, env []string) []app.Finding {
+func examine(t *testing.T, env []string, more ...string) []app.Finding {
 	t.Helper()
-	p := program.Start(t, env, "doctor", "--json")
+	p := program.Start(t, env, append([]string{"doctor", "--json"}, more...)...)
 	code := p.Wait()
 	var found []app.Finding
 	decoder := json.NewDecoder(strings.NewReader(p.Out.String()))
@@ -79,7 +79,7 @@ func TestTheDoctorFindsNothingWrongWithAWorkingSystem(t *testing.T) {
 	tells(t, s.doctor(), "leader", app.Warning, "nobody has led", "logline serve")
 	s.serve()
 	tells(t, s.doctor(), "transactions", app.Warning, "can not be looked into", "pg_read_all_stats")
-	found := s.doctor("DATABASE_URL=" + s.db.URL)
+	found := examine(t, s.environment(), "--database", s.db.URL)
 	for _, f := range found {
 		if f.Level != app.Fine {
 			t.Errorf("%s %s: %s", f.Level, f.Check, f.Cause)

@@ -208,3 +208,67 @@ func TestPolicyTryGoesByTheSignaturesThatAreRequired(t *testing.T) {
 		t.Errorf("signed it prints\n%s", said)
 	}
 }
+
+// A policy on time is shown each tick that was due, of a user for himself, of the system for each whom the
+// window names, and what it says is what it does when its time comes.
+func TestPolicyTryShowsTheTicksThatWereDue(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	for _, u := range []user{alice, bob} {
+		s.insert(u, columns{"entity_type": "task", "status": "open", "at": ago(s, "30 minutes")})
+	}
+	const count = `export async function on(span, ctx) {
+  const { from, to, every, round, limit } = ctx.input.tick;
+  const [all] = await ctx.summarize({ entity_type: "task", status: "open" });
+  return [{ emit_span: { id: ctx.bucket("open"), entity_type: "count", name: all.count + " open",
+    metadata: { from, to, every, round, limit, of: span.policy_id } } }, { again: true }];
+}`
+	file := policyFile(t, "open_tasks", count)
+	before := one[int](s, "select count(*)::int from ledger.universal_registry")
+	out, _ := s.acts(0, alice, "policy", "try", file, "--since", "3h", "--metadata", `{"every": "hour"}`, "--json")
+	lines := triedLines(t, out)
+	if len(lines) != 4 || lines[3].Summary.Shown != 3 || lines[3].Summary.Emits != 3 {
+		t.Fatalf("three hours have the lines\n%s", out)
+	}
+	for _, line := range lines[:3] {
+		if line.Span.EntityType != "tick" || line.Span.OwnerID != alice.sub || len(line.Emits) != 1 ||
+			*line.Emits[0].Name != "1 open" || !strings.Contains(string(line.Emits[0].Metadata), `"every":"hour"`) {
+			t.Errorf("a tick gives %+v", line)
+		}
+	}
+	out, _ = s.acts(0, alice, "policy", "try", file, "--since", "3h", "--metadata", `{"every": "minute"}`,
+		"--limit", "2")
+	if strings.Count(out, "emits    count  1 open") != 2 || strings.Count(out, "asks for one more turn") != 2 ||
+		!strings.HasSuffix(out, "stopped after 2 ticks (--limit)\n") {
+		t.Errorf("--limit 2 prints\n%s", out)
+	}
+	out, _ = s.logline(0, "policy", "try", file, "--since", "1h", "--as-owner", "--json", "--metadata",
+		`{"every": "hour", "per": "owner", "window": "none", "when": {"entity_type": "task"}}`)
+	seen := map[string]bool{}
+	for _, line := range triedLines(t, out) {
+		seen[line.Span.OwnerID] = seen[line.Span.OwnerID] || len(line.Emits) == 1
+	}
+	if !seen[alice.sub] || !seen[bob.sub] {
+		t.Errorf("of the system it is shown for %v:\n%s", seen, out)
+	}
+	broken := policyFile(t, "broken", "export function on() {\n  throw new Error('no');\n}")
+	out, _ = s.acts(1, alice, "policy", "try", broken, "--since", "2h", "--metadata", `{"every": "hour"}`)
+	if !strings.Contains(out, "broken.js:2:") ||
+		!strings.Contains(out, "2 ticks of the last 2h, shown for 2: 0 ") {
+		t.Errorf("one that fails prints\n%s", out)
+	}
+	out, _ = s.acts(0, alice, "policy", "try", file, "--since", "1ms", "--metadata", `{"every": "hour"}`)
+	if !strings.HasPrefix(out, "0 ticks of the last 1ms") && !strings.HasPrefix(out, "tick") {
+		t.Errorf("without a boundary it prints %q", out)
+	}
+	s.acts(2, alice, "policy", "try", file, "--since", "1h", "--metadata", "{}", "--when", "{}")
+	if after := one[int](s, "select count(*)::int from ledger.universal_registry"); after != before {
+		t.Errorf("%d rows before, %d after", before, after)
+	}
+}
+
+// ago is a time before the database's now.
+func ago(s *system, interval string) string {
+	return one[string](s, "select to_char((now() - '"+interval+"'::interval) at time zone 'UTC', "+
+		`'YYYY-MM-DD"T"HH24:MI:SS"Z"')`)
+}
