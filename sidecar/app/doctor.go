@@ -199,7 +199,7 @@ func (d *doctor) role(ctx context.Context) bool {
 		return false
 	}
 	d.fine("role", fmt.Sprintf("%q works as %s", d.target.User, ledger.Role))
-	// Of who names another database himself, it is not the sidecar's. Where there is no ledger, that is told next.
+	// Who names another database himself means no sidecar. Where there is no ledger, that is told next.
 	if d.database != config.DatabaseURL() {
 		return true
 	}

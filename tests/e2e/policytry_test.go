@@ -225,7 +225,8 @@ func TestPolicyTryShowsTheTicksThatWereDue(t *testing.T) {
 }`
 	file := policyFile(t, "open_tasks", count)
 	before := one[int](s, "select count(*)::int from ledger.universal_registry")
-	out, _ := s.acts(0, alice, "policy", "try", file, "--since", "3h", "--metadata", `{"every": "hour"}`, "--json")
+	out, _ := s.acts(0, alice, "policy", "try", file, "--since", "3h", "--json",
+		"--metadata", `{"every": "hour"}`)
 	lines := triedLines(t, out)
 	if len(lines) != 4 || lines[3].Summary.Shown != 3 || lines[3].Summary.Emits != 3 {
 		t.Fatalf("three hours have the lines\n%s", out)
