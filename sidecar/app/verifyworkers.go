@@ -85,7 +85,7 @@ func (v *verifier) loader(ctx context.Context) error {
 			"mend what is told above")
 	default:
 		v.add(check, Fault, fmt.Sprintf("%s answers: not ready (%s), %s", where, status.Phase, status.Reason),
-			"`logline doctor`")
+			"`logline doctor`; if it was mended just now: a sidecar looks at the walls each LOGLINE_WALLS_MS")
 	}
 	return nil
 }
