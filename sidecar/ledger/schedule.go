@@ -34,9 +34,14 @@ type Schedule struct {
 // inForceSQL says whether a version of a function may be in force; the index of schedules has the rest.
 const inForceSQL = `%[1]s.status in ('active', 'scheduled') and not %[1]s.is_deleted`
 
-var schedulesSQL = `select r.id::text, r.seq, r.owner_id, r.tenant_id, r.visibility, r.accepted_at,
+// isRecurring is the condition of the index of schedules.
+const isRecurring = "%[1]s.entity_type = 'function' and %[1]s.metadata ? 'schedule'"
+
+// schedulesOf reads the newest versions from source r, which has those that isRecurring says, and others.
+func schedulesOf(source string) string {
+	return `select r.id::text, r.seq, r.owner_id, r.tenant_id, r.visibility, r.accepted_at,
 		greatest(s.since, ` + acceptedUntil + `), r.metadata -> 'schedule'
-	from ledger.universal_registry r
+	from ` + source + `
 	cross join lateral (
 		select min(p.accepted_at) as since
 		from ledger.universal_registry p
@@ -48,23 +53,34 @@ var schedulesSQL = `select r.id::text, r.seq, r.owner_id, r.tenant_id, r.visibil
 				and q.metadata -> 'schedule' -> 'tz' is not distinct from r.metadata -> 'schedule' -> 'tz', false)
 		), -1)
 	) s
-	where r.entity_type = 'function' and r.metadata ? 'schedule' and ` + fmt.Sprintf(inForceSQL, "r") + `
+	where ` + fmt.Sprintf(isRecurring, "r") + ` and ` + fmt.Sprintf(inForceSQL, "r") + `
 		and r.metadata -> 'schedule' <> 'null'
-		and not exists (
-			select 1 from ledger.universal_registry n where n.id = r.id and n.seq = r.seq + 1
-		)`
+		and (select n.seq from ledger.universal_registry n where n.id = r.id and n.seq = r.seq + 1) is null`
+}
+
+var (
+	allSchedulesSQL = schedulesOf("ledger.universal_registry r") + " and r.id > $1::text::uuid order by r.id limit $2"
+	// The order keeps a plan that was made while the ledger was small from reading every function, as the
+	// comparison with null keeps it from reading every key.
+	someSchedulesSQL = schedulesOf(`unnest($1::uuid[]) as k(id)
+		cross join lateral (
+			select * from ledger.universal_registry v
+			where v.id = k.id and ` + fmt.Sprintf(isRecurring, "v") + `
+			order by v.seq desc
+			limit 1
+		) r`)
+)
 
 // Schedules returns up to limit functions with a schedule, in id order, after the id given (the nil UUID for
 // the first page). It is read when a sidecar takes over, never in steady state.
 func (l *Ledger) Schedules(ctx context.Context, after span.ID, limit int) ([]Schedule, error) {
-	return l.schedules(ctx, schedulesSQL+" and r.id > $1::text::uuid order by r.id limit $2", after.String(),
-		limit)
+	return l.schedules(ctx, allSchedulesSQL, after.String(), limit)
 }
 
 // SchedulesOf returns those of these functions that have a schedule in force. Of one that states none it
 // reads nothing: it is not in the index.
 func (l *Ledger) SchedulesOf(ctx context.Context, ids []span.ID) ([]Schedule, error) {
-	return l.schedules(ctx, schedulesSQL+" and r.id = any ($1::uuid[])", uuids(ids))
+	return l.schedules(ctx, someSchedulesSQL, uuids(ids))
 }
 
 func (l *Ledger) schedules(ctx context.Context, sql string, args ...any) ([]Schedule, error) {
