@@ -69,13 +69,13 @@ func (p *proxy) accept() {
 
 func (p *proxy) serve(client *net.TCPConn) {
 	p.mutex.Lock()
-	refuse := p.state.refuse || p.closed
+	refuse, target := p.state.refuse || p.closed, p.target
 	p.mutex.Unlock()
 	if refuse {
 		_ = client.Close()
 		return
 	}
-	conn, err := net.DialTimeout("tcp", p.target, 5*time.Second)
+	conn, err := net.DialTimeout("tcp", target, 5*time.Second)
 	if err != nil {
 		_ = client.Close() // Postgres is down
 		return
@@ -132,6 +132,14 @@ func (p *proxy) set(w weather) {
 	p.state = w
 	p.mutex.Unlock()
 	p.changed.Broadcast()
+}
+
+// retarget sends everybody to another server, and cuts who is with the old one.
+func (p *proxy) retarget(target string) {
+	p.mutex.Lock()
+	p.target = target
+	p.mutex.Unlock()
+	p.reset()
 }
 
 // reset cuts every connection by RST, at both ends. What is held back is lost.

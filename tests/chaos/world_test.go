@@ -34,6 +34,7 @@ type world struct {
 	db        *pgtest.Database
 	owner     *pgxpool.Pool // the superuser
 	api       *pgxpool.Pool // PostgREST's login
+	front     *proxy        // before the server, where options say so
 	key       string        // signs what the sidecars append
 	more      []string      // environment of every sidecar
 	sidecars  []*sidecar
@@ -71,6 +72,7 @@ type options struct {
 	tenantLimit int
 	more        []string
 	seed        uint64 // 0: from the environment, or a random one
+	hasFront    bool   // everybody comes through one address, as behind a DNS name
 }
 
 // newWorld makes a ledger with kernels, manifest and the suite's policies, and no sidecar yet.
@@ -88,6 +90,10 @@ func newWorld(t *testing.T, o options) *world {
 	w.key = key.Secret()
 	w.cluster = pgtest.NewCluster(t, o.settings)
 	w.db = w.cluster.New(t)
+	if o.hasFront {
+		w.front = newProxy(t, w.host())
+		w.db.URL, w.db.SidecarURL = via(w.db.URL, w.front), via(w.db.SidecarURL, w.front)
+	}
 	w.owner = w.open(w.db.URL)
 	w.exec("create role authenticator login noinherit password 'postgrest'")
 	w.exec("grant anon, authenticated, service_role to authenticator")
@@ -107,6 +113,16 @@ func newWorld(t *testing.T, o options) *world {
 	w.setLimit(o.tenantLimit)
 	w.furnish()
 	return w
+}
+
+// host is where the ledger answers.
+func (w *world) host() string {
+	w.t.Helper()
+	parsed, err := url.Parse(w.db.SidecarURL)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return parsed.Host
 }
 
 func (w *world) open(databaseURL string) *pgxpool.Pool {
@@ -238,12 +254,8 @@ func (w *world) insert(u user, rows ...columns) {
 // add makes a sidecar with proxies of its own and starts it.
 func (w *world) add(name string, more ...string) *sidecar {
 	w.t.Helper()
-	parsed, err := url.Parse(w.db.SidecarURL)
-	if err != nil {
-		w.t.Fatal(err)
-	}
 	s := &sidecar{world: w, name: name, binary: logline(), more: more,
-		sql: newProxy(w.t, parsed.Host), replication: newProxy(w.t, parsed.Host)}
+		sql: newProxy(w.t, w.host()), replication: newProxy(w.t, w.host())}
 	w.sidecars = append(w.sidecars, s)
 	s.start()
 	return s
