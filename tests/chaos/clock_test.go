@@ -11,8 +11,8 @@ import (
 	"github.com/loglineos/loglineos/tests/program"
 )
 
-// The clock of the database's machine goes two hours ahead and then back, while timers and schedules are
-// pending: what falls due runs once, nothing comes early, and nothing comes a second time.
+// The clock of the database's machine goes two hours ahead, back, and ahead again, while timers and schedules
+// are pending: what falls due runs once, nothing comes early, and nothing comes a second time.
 func TestNothingIsLostOrDoubledByAClockThatJumps(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})
@@ -48,8 +48,12 @@ func TestNothingIsLostOrDoubledByAClockThatJumps(t *testing.T) {
 	dead := w.leader()
 	dead.Kill() // whose beats are of a time that is still to come
 	program.Eventually(t, "the other one leads", func() bool { return w.isLedWithout(dead) })
-	now := in("1 second")
+	now, again := in("1 second"), in("1 hour")
 	program.Eventually(t, "what falls due now runs", func() bool { return w.runsOf(now) == 1 })
+
+	setClock("+2h") // over the same ticks once more
+	w.awaitProbe()
+	program.Eventually(t, "what falls due has run", func() bool { return w.runsOf(again) == 1 })
 
 	recurring["seq"], recurring["status"] = 1, "archived"
 	w.insert(alice, recurring)
@@ -64,7 +68,8 @@ func TestNothingIsLostOrDoubledByAClockThatJumps(t *testing.T) {
 	}
 }
 
-// ticksOf counts the five minutes between two times, and those of them that have not one request of a function.
+// ticksOf counts the five minutes between two times, and those of them that have not one request of a
+// function.
 func (w *world) ticksOf(function, from, to string) (ticks, wrong int) {
 	w.t.Helper()
 	if err := w.owner.QueryRow(w.t.Context(), `select count(*), count(*) filter (where r.requests <> 1) from (
@@ -110,9 +115,9 @@ func (w *world) fakeClock() (set func(offset string)) {
 		}
 	}
 	set("+0")
-	write(filepath.Join(dir, "postgres"), fmt.Sprintf("#!/bin/sh\nexport LD_PRELOAD=%s FAKETIME_TIMESTAMP_FILE=%s "+
-		"FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1\nexec %s/postgres \"$@\"\n", libraries[0], offset,
-		server.Bin), 0o755)
+	write(filepath.Join(dir, "postgres"), fmt.Sprintf("#!/bin/sh\nexport LD_PRELOAD=%s "+
+		"FAKETIME_TIMESTAMP_FILE=%s FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1\n"+
+		"exec %s/postgres \"$@\"\n", libraries[0], offset, server.Bin), 0o755)
 	w.stopPostgres(syscall.SIGINT)
 	server.Bin = dir
 	w.restartPostgres()

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/loglineos/loglineos/tests/program"
 )
 
 // Transactions that are prepared and committed later, whatever happens meanwhile, have their effects once;
@@ -36,6 +38,19 @@ func TestPreparedTransactionsAreSeenOnce(t *testing.T) {
 			w.dropSlot()
 			w.leader()
 			w.pass(time.Second) // of the load
+		}),
+		prepared("all sidecars and the slot are gone", func() { // until the end: the cursor alone knows
+			w.leader()
+			w.insert(alice, w.functions(5)...)
+			program.Eventually(t, "the cursor has passed what is prepared", func() bool {
+				passed, err := ask[bool](w, `select bool_and(exists (
+						select from engine.cursor where pg_snapshot_xmax(snapshot) > transaction::text::xid8
+					)) from pg_prepared_xacts`)
+				return err == nil && passed
+			})
+			w.killAll()
+			w.awaitSlotFree()
+			w.dropSlot()
 		}),
 	})
 	w.conclude()
