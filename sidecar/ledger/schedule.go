@@ -59,7 +59,10 @@ func schedulesOf(source string) string {
 }
 
 var (
-	allSchedulesSQL = schedulesOf("ledger.universal_registry r") + " and r.id > $1::text::uuid order by r.id limit $2"
+	allSchedulesSQL = schedulesOf("ledger.universal_registry r") + `
+		and r.id > $1::text::uuid
+		order by r.id
+		limit $2`
 	// The order keeps a plan that was made while the ledger was small from reading every function, as the
 	// comparison with null keeps it from reading every key.
 	someSchedulesSQL = schedulesOf(`unnest($1::uuid[]) as k(id)
