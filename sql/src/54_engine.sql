@@ -2,7 +2,7 @@
 -- its tables again and reads the ledger.
 
 -- Definer: the sidecar may not create schemas, and one of its own making would be no wall of the ledger's
--- (85_guard_check asks who owns it).
+-- (85_guard_check asks who owns it). And only the owner may hand over what is his.
 create or replace function ledger_private.make_engine()
 returns void
 language plpgsql
@@ -12,6 +12,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_owner text;
+    v_table record;
 begin
     -- Every sidecar that misses its tables calls this at once; of two that grant, one would fail.
     perform pg_advisory_xact_lock(hashtextextended('ledger_private.make_engine', 0));
@@ -38,12 +39,24 @@ begin
     ) then
         grant usage, create on schema engine to loglineos_sidecar;
     end if;
+    -- pg_restore --no-owner makes the sidecar's tables the owner's, and no sidecar could use them.
+    for v_table in
+        select c.oid::regclass::text as name
+        from pg_catalog.pg_class as c
+        join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+        where n.nspname = 'engine'
+            and c.relkind = 'r'
+            and c.relowner = quote_ident(current_user)::regrole
+    loop
+        execute 'alter table ' || v_table.name || ' owner to loglineos_sidecar';
+    end loop;
 end
 $$;
 
 comment on function ledger_private.make_engine() is
-    'Makes the schema engine and its grants, whichever is gone. For the sidecar, which calls it where one of '
-    'its tables is missing. It refuses a schema of another owner.';
+    'Makes the schema engine and its grants, whichever is gone, and gives its tables to the sidecar where a '
+    'restore made them the owner''s. For the sidecar, which calls it where one of its tables is missing. It '
+    'refuses a schema of another owner.';
 
 revoke all on function ledger_private.make_engine()
     from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;

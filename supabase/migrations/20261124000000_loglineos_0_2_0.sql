@@ -2310,7 +2310,7 @@ grant execute on function ledger_private.may_call(uuid, text, text)
 -- its tables again and reads the ledger.
 
 -- Definer: the sidecar may not create schemas, and one of its own making would be no wall of the ledger's
--- (85_guard_check asks who owns it).
+-- (85_guard_check asks who owns it). And only the owner may hand over what is his.
 create or replace function ledger_private.make_engine()
 returns void
 language plpgsql
@@ -2320,6 +2320,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_owner text;
+    v_table record;
 begin
     -- Every sidecar that misses its tables calls this at once; of two that grant, one would fail.
     perform pg_advisory_xact_lock(hashtextextended('ledger_private.make_engine', 0));
@@ -2346,12 +2347,24 @@ begin
     ) then
         grant usage, create on schema engine to loglineos_sidecar;
     end if;
+    -- pg_restore --no-owner makes the sidecar's tables the owner's, and no sidecar could use them.
+    for v_table in
+        select c.oid::regclass::text as name
+        from pg_catalog.pg_class as c
+        join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+        where n.nspname = 'engine'
+            and c.relkind = 'r'
+            and c.relowner = quote_ident(current_user)::regrole
+    loop
+        execute 'alter table ' || v_table.name || ' owner to loglineos_sidecar';
+    end loop;
 end
 $$;
 
 comment on function ledger_private.make_engine() is
-    'Makes the schema engine and its grants, whichever is gone. For the sidecar, which calls it where one of '
-    'its tables is missing. It refuses a schema of another owner.';
+    'Makes the schema engine and its grants, whichever is gone, and gives its tables to the sidecar where a '
+    'restore made them the owner''s. For the sidecar, which calls it where one of its tables is missing. It '
+    'refuses a schema of another owner.';
 
 revoke all on function ledger_private.make_engine()
     from public, anon, authenticated, service_role, loglineos_sidecar, loglineos_kernel;
@@ -4601,6 +4614,7 @@ grant execute on function ledger_private.standing_walls()
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
 -- Sources: ff30e41d191c66e711937ff2da87ca9c861e991f3702694ad0481ec9bbc871f0
+-- Sources: 1f3d0afb422e61aab550668385b7bddfdc2754272c498a1d1aaa38d46d4fd530
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)
@@ -4965,7 +4979,7 @@ begin
         ('ledger_private.is_odd_json', 'b06773e0680a7afda7f964db97674daf9915077560f73e1e88bfd7a69fcfd32e'),
         ('ledger_private.is_superseded', '93f394567cea42f58200d0a813ae67278a07b7597d66bad55b6aa0fc6b72ee1c'),
         ('ledger_private.lock_extension', 'bcc6c125887a30775bb1d277467a79f1790259488cbf1cee83b98331f0eb6179'),
-        ('ledger_private.make_engine', '8cb6bb5ea71e709f7b1ea94e221659221aa5190df29a1bc2b49394a6eeccc206'),
+        ('ledger_private.make_engine', 'cd5e5d9a345bd04e1689811233cfdb853ba87832cab7b94460ff611311dcdd6b'),
         ('ledger_private.manifest_in_force', '6731cc554a99be2b3b4c12eed4a0bc93722197b993da33d13eb3638c1d5e7b96'),
         ('ledger_private.manifest_seq_in_force', 'b26a9b44d697529d2f2b796eab3a12a13babdb5e665d37ded7710e9b8efa060b'),
         ('ledger_private.manifest_standing', '251176d8bddd494ac1ce76d4a294002f8ac0e44369607f4fd6ef39cd9081e86e'),

@@ -40,6 +40,20 @@ func TestMakeEngineMakesTheSchemaAgain(t *testing.T) {
 	}
 }
 
+// What pg_restore --no-owner leaves: the sidecar's tables, with its cursor, as the owner's.
+func TestMakeEngineGivesTheSidecarItsTablesBack(t *testing.T) {
+	t.Parallel()
+	l := setup(t)
+	run(t, l.conn, "create table engine.thing (n int); insert into engine.thing values (7)")
+	wantCode(t, l.do(engine, "select n from engine.thing"), "42501")
+	wantCode(t, l.do(engine, "select ledger_private.make_engine()"), "")
+	if n := ask[int](l, engine, "select n from engine.thing"); n != 7 {
+		t.Errorf("the table has %d, want the 7 that it had", n)
+	}
+	wantCode(t, l.do(engine, "drop table engine.thing"), "")
+	wantWallsStand(t, l.conn)
+}
+
 // A stranger's schema of that name is none that the sidecar may work in: its owner replaces what is in it.
 func TestMakeEngineRefusesAStrangersSchema(t *testing.T) {
 	t.Parallel()

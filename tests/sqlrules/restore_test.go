@@ -189,6 +189,24 @@ func TestDumpAndRestoreOfTheMigratedForm(t *testing.T) {
 	}
 }
 
+// The sidecar's tables are the owner's after pg_restore --no-owner, and the sidecar's again at its start.
+func TestARestoreWithoutOwnersLetsTheSidecarWork(t *testing.T) {
+	t.Parallel()
+	from := source(t, byMigrations)
+	wantCode(t, from.do(engine, "create table engine.cursor (slot text)"), "")
+	custom := filepath.Join(t.TempDir(), "custom")
+	invoke(t, tool(t, from, "pg_dump"), "-Fc", "-f", custom, from.db.URL)
+
+	to := owned(t, "")
+	invoke(t, tool(t, from, "pg_restore"), "--exit-on-error", "--no-owner", "--role="+to.user(), "-d", to.db.URL, custom)
+	run(t, to.conn, importBegin)
+	run(t, to.conn, importEnd)
+	wantCode(t, to.do(engine, "select from engine.cursor"), "42501")
+	wantCode(t, to.do(engine, "select ledger_private.make_engine()"), "")
+	wantCode(t, to.do(engine, "select from engine.cursor"), "")
+	wantLines(t, lines(to, "select wall || ' ' || problem from ledger.guard_check()"))
+}
+
 // user is who the ledger's session is.
 func (l *ledger) user() string {
 	l.t.Helper()

@@ -131,7 +131,10 @@ case ${1:-both}.$# in
     decide "$2" "$3" "$4"
     ;;
   function.1) function_id ;;
-  both.0) install && show ;;
+  both.0)
+    install
+    show
+    ;;
   *)
     echo 'usage: run.sh [install | write TEXT | wait | feed | review | decide ID approved|rejected REASON | function]' >&2
     exit 2

@@ -105,6 +105,9 @@ case ${1:-both} in
   install) install ;;
   show) show ;;
   restock) restock ;;
-  both) install && show ;;
+  both)
+    install
+    show
+    ;;
   *) echo 'usage: run.sh [install | show | restock]' >&2; exit 2 ;;
 esac

@@ -80,6 +80,11 @@ SQL
 
 case ${1:-all} in
   install | sell | now | reports | ticks) "$1" ;;
-  all) install && sell && now && reports ;;
+  all)
+    install
+    sell
+    now
+    reports
+    ;;
   *) echo 'usage: run.sh [install | sell | now | reports | ticks]' >&2; exit 2 ;;
 esac
