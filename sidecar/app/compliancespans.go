@@ -32,15 +32,19 @@ func (a *auditor) ledgerFirst(ctx context.Context) error {
 			return fmt.Errorf("read the policy %s: %w", *p.Name, err)
 		case len(versions) == 0:
 			faults = append(faults, *p.Name+" is not there")
+		case versions[0].Status != nil && *versions[0].Status != "active":
+			kept = append(kept, fmt.Sprintf("%s switched off by version %d (%s, %s)", *p.Name, versions[0].Seq,
+				*versions[0].Status, versions[0].Who))
 		case versions[0].Code == nil || versions[0].VerifyHash() != nil:
 			faults = append(faults, fmt.Sprintf("%s version %d is not what was hashed", *p.Name, versions[0].Seq))
 		default:
 			kept = append(kept, fmt.Sprintf("%s version %d", *p.Name, versions[0].Seq))
 		}
 	}
-	const claim = "the policies of the system are spans with code that is what was hashed"
+	const claim = "the policies of the system that are in force are spans with code that is what was hashed"
 	if len(faults) > 0 {
-		a.note(Fault, claim, strings.Join(faults, "; "), "run `logline bootstrap --policies`")
+		a.note(Fault, claim, strings.Join(faults, "; "), "run `logline bootstrap --policies`, with `--over NAME` "+
+			"for one that somebody else wrote")
 	} else {
 		a.note(Fine, claim, strings.Join(kept, ", "), "")
 	}

@@ -41,7 +41,8 @@ func (d *doctor) reach(ctx context.Context) bool {
 	defer cancel()
 	var err error
 	if d.target, err = ledger.TargetOf(d.database); err != nil {
-		d.fault("host", "DATABASE_URL is malformed", "write postgres://user:password@host:5432/database")
+		d.fault("host", "DATABASE_URL is malformed", "write postgres://user:password@host:5432/database, with "+
+			"@ : / # % of a password as %40 %3A %2F %23 %25")
 		return false
 	}
 	host := d.target.Host

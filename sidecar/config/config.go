@@ -197,7 +197,8 @@ func (c *Config) check() []error {
 			continue // by default, and told above
 		}
 		if cause := urlFault(v.value); cause != "" {
-			refuse(v.name, cause, "write postgres://user:password@host:5432/database")
+			refuse(v.name, cause, "write postgres://user:password@host:5432/database, with @ : / # % of a "+
+				"password as %40 %3A %2F %23 %25")
 		}
 	}
 	if _, port, err := net.SplitHostPort(c.Listen); err != nil || !isPort(port, 0) {

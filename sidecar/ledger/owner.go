@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,11 +20,15 @@ type Owner struct {
 }
 
 // ErrMalformedURL says that the URL itself is wrong: no server was asked.
-var ErrMalformedURL = errors.New("want postgres://user:password@host:5432/database")
+var ErrMalformedURL = errors.New("want postgres://user:password@host:5432/database, with @ : / # % of a " +
+	"password as %40 %3A %2F %23 %25")
 
 // OpenOwner connects to databaseURL.
 func OpenOwner(ctx context.Context, databaseURL string) (*Owner, error) {
 	config, err := pgx.ParseConfig(databaseURL)
+	if _, fault := url.Parse(databaseURL); fault != nil { // pgx would quote what follows a / of the password
+		return nil, fmt.Errorf("parse DATABASE_URL: it is no URL; %w", ErrMalformedURL)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("parse DATABASE_URL: %w; %w", urlFault(databaseURL, err), ErrMalformedURL)
 	}

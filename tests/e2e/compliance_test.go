@@ -158,6 +158,15 @@ func TestComplianceNamesTheBrokenPrinciple(t *testing.T) {
 	if !strings.Contains(proofs.Answer, "1 spans that clients") {
 		t.Errorf("a client's own hash: %+v", proofs)
 	}
+	s.exec(`insert into ledger.universal_registry
+			(id, seq, entity_type, who, did, owner_id, tenant_id, visibility, status, name)
+		select id, seq + 1, entity_type, 'system:governor', 'switched off', owner_id, tenant_id, visibility, 'draft', name
+		from ledger.visible_timeline where name = 'throttle'`)
+	if off := s.comply(0, nil).Principles[0].Evidence; !slices.ContainsFunc(off, func(e app.Evidence) bool {
+		return strings.Contains(e.Answer, "throttle switched off by version 1 (draft, system:governor)")
+	}) {
+		t.Errorf("a policy that its governor has switched off: %+v", off)
+	}
 	s.forge("code = code || ' ' where name = 'request_worker'")
 	if got := broken(s.comply(1, nil)); !slices.Equal(got, []int{1, 7}) {
 		t.Errorf("with a forged kernel broken is %v", got)

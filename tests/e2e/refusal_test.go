@@ -105,6 +105,21 @@ func TestASidecarThatCannotWorkSaysWhyAtOnce(t *testing.T) {
 	})
 }
 
+// Who has not encoded his password is told how, and reads none of it.
+func TestAMalformedURLIsExplainedWithoutItsPassword(t *testing.T) {
+	t.Parallel()
+	for _, password := range []string{"p:q@ss/half%d", "half#secret", "a/half"} {
+		env := []string{"DATABASE_URL=postgres://root:" + password + "@127.0.0.1:1/x"}
+		for _, command := range []string{"serve", "migrate", "verify", "manifest"} {
+			p := launch(t, env, command)
+			code, said := p.wait(), p.err.String()
+			if code != 2 || !strings.Contains(said, "%40") || strings.Contains(said, "half") {
+				t.Errorf("%s with the password %s exits with %d: %s", command, password, code, said)
+			}
+		}
+	}
+}
+
 func TestAServerWithoutLogicalWALIsRefused(t *testing.T) {
 	t.Parallel()
 	s := migrated(t, pgtest.NewCluster(t, map[string]string{"wal_level": "replica"}))

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,11 +18,13 @@ import (
 	"github.com/loglineos/loglineos/tests/pages"
 )
 
-const providerKey = "sk-examples-hunter2"
+// pageKey is the key that the page starts the sidecar with: it must be one that the sidecar takes.
+var pageKey = regexp.MustCompile(`\nOPENAI_API_KEY=(\S+) `)
 
 // moderator is a provider on loopback, in the form of OpenAI's moderation.
 type moderator struct {
 	*httptest.Server
+	key    string
 	isDown atomic.Bool
 	mutex  sync.Mutex
 	keys   map[string][]string // Idempotency-Keys, by text
@@ -29,7 +33,12 @@ type moderator struct {
 
 func newModerator(t *testing.T) *moderator {
 	t.Helper()
-	m := &moderator{keys: map[string][]string{}}
+	page, err := os.ReadFile(filepath.Join(root, "docs/examples/comments/README.md"))
+	key := pageKey.FindStringSubmatch(string(page))
+	if err != nil || key == nil {
+		t.Fatalf("find the provider's key on the page: %v", err)
+	}
+	m := &moderator{key: key[1], keys: map[string][]string{}}
 	m.Server = httptest.NewServer(m)
 	t.Cleanup(m.Close)
 	return m
@@ -44,7 +53,7 @@ func (m *moderator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	m.mutex.Lock()
 	m.keys[asked.Input] = append(m.keys[asked.Input], r.Header.Get("Idempotency-Key"))
-	if key := r.Header.Get("Authorization"); key != "Bearer "+providerKey {
+	if key := r.Header.Get("Authorization"); key != "Bearer "+m.key {
 		m.wrong = append(m.wrong, key)
 	}
 	m.mutex.Unlock()
@@ -68,7 +77,7 @@ func TestComments(t *testing.T) {
 	t.Parallel()
 	m := newModerator(t)
 	s := setup(t, "LOGLINE_FETCH_ALLOW="+m.Listener.Addr().String(), "LOGLINE_SECRETS=OPENAI_API_KEY",
-		"OPENAI_API_KEY="+providerKey)
+		"OPENAI_API_KEY="+m.key)
 	s.env = append(s.env, "PROVIDER_URL="+m.URL)
 	s.read(pages.Marked(t, "docs/examples/comments/README.md"), map[int]func(){
 		2: func() { m.isDown.Store(true) },
@@ -85,7 +94,7 @@ func TestComments(t *testing.T) {
 	if len(wrong) > 0 {
 		t.Errorf("the provider is asked with %v in the place of the key", wrong)
 	}
-	if held := s.text(ops, `select count(*) from ledger.history as r where r::text like '%hunter2%'`); held != "0" {
+	if held := s.text(ops, `select count(*) from ledger.history as r where r::text like '%' || $1 || '%'`, m.key); held != "0" {
 		t.Errorf("%s spans hold the key", held)
 	}
 	if errors := s.text(ops, `select string_agg(error ->> 'message', '; ') from ledger.visible_timeline

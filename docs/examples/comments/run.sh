@@ -58,8 +58,10 @@ SQL
 }
 
 settled() { # until no comment waits for its verdict, and no redrive for its end
-  local deadline=$((SECONDS + 60))
-  until [ "$(as "$ops" -At <<'SQL'
+  local answer='' deadline=$((SECONDS + 60))
+  while [ "$answer" != t ]; do
+    ((SECONDS < deadline)) || { echo 'a comment waits for over 60 s. Does a sidecar run? logline doctor' >&2; exit 1; }
+    answer=$(as "$ops" -At <<'SQL'
 select not exists (
     select from ledger.visible_timeline as c
     left join ledger.visible_timeline as m
@@ -73,9 +75,8 @@ select not exists (
     where owner_id = :'ops'
 );
 SQL
-  )" = t ]; do
-    ((SECONDS < deadline)) || { echo 'a comment waits for over 60 s. Does a sidecar run? logline doctor' >&2; exit 1; }
-    sleep 0.2
+    )
+    [ "$answer" = t ] || sleep 0.2
   done
 }
 

@@ -26,12 +26,13 @@ as() { # as USER, with more flags of psql: the statements of the standard input,
 }
 
 await() { # await SECONDS WHAT: until the query of the standard input answers t
-  local query deadline=$((SECONDS + $1))
+  local query answer='' deadline=$((SECONDS + $1))
   query=$(cat)
   echo "waiting for $2" >&2
-  until [ "$(as "$ops" -At -v shown="$shown" <<<"$query")" = t ]; do
+  while [ "$answer" != t ]; do
     ((SECONDS < deadline)) || { echo "not there after $1 s: $2. Does a sidecar run? logline doctor" >&2; exit 1; }
-    sleep 0.2
+    answer=$(as "$ops" -At -v shown="$shown" <<<"$query")
+    [ "$answer" = t ] || sleep 0.2
   done
 }
 

@@ -41,7 +41,7 @@ SQL
 }
 
 now() { # does not wait for the night: a call, which may state an input of its own
-  local request deadline=$((SECONDS + 30))
+  local request answer='' deadline=$((SECONDS + 30))
   request=$(as "$ops" -At <<'SQL'
 insert into ledger.universal_registry (entity_type, status, visibility, parent_id, input)
 select 'request', 'scheduled', 'tenant', id, '{"grace_s": 0}' from ledger.visible_timeline
@@ -49,9 +49,10 @@ where entity_type = 'function' and name = 'report.sales' and owner_id = :'ops'
 returning id;
 SQL
   )
-  until [ "$(as "$ops" -At -v request="$request" <<<"select is_done from ledger.result(:'request');")" = t ]; do
+  while [ "$answer" != t ]; do
     ((SECONDS < deadline)) || { echo 'no report after 30 s. Does a sidecar run? logline doctor' >&2; exit 1; }
-    sleep 0.2
+    answer=$(as "$ops" -At -v request="$request" <<<"select is_done from ledger.result(:'request');")
+    [ "$answer" = t ] || sleep 0.2
   done
 }
 
