@@ -59,7 +59,7 @@ func Listen(addr string) (net.Listener, error) {
 	listener, err := net.Listen("tcp", addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("the address %s is taken by another program: stop it, or choose another one "+
-			"(--listen, LOGLINE_LISTEN): %w", addr, err)
+			"(LOGLINE_LISTEN; --listen of `logline up`): %w", addr, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", addr, err)

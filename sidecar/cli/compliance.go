@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -69,10 +70,16 @@ func runCompliance(s signals, args []string, out, errOut io.Writer) error {
 		return err
 	}
 	defer owner.Close(context.WithoutCancel(ctx))
+	said := out
+	if file != "" && !isTerminal(out) { // whoever reads may leave early, and the page is to be written first
+		var held bytes.Buffer
+		said = &held
+		defer func() { _, _ = held.WriteTo(out) }()
+	}
 	report, err := app.Comply(ctx, owner, options, func(p app.Principle) {
 		switch {
 		case !asJSON:
-			tellPrinciple(out, p, isBrief)
+			tellPrinciple(said, p, isBrief)
 		case isTerminal(errOut):
 			fmt.Fprintf(errOut, "logline: %d of 7: %s\n", p.Number, p.Level)
 		}
@@ -84,9 +91,9 @@ func runCompliance(s signals, args []string, out, errOut io.Writer) error {
 		report.OK = false
 	}
 	if asJSON {
-		err = printJSON(out, report, false)
+		err = printJSON(said, report, false)
 	} else {
-		_, err = fmt.Fprintf(out, "%s (Postgres %s) as %s: %d failed, %d could not be tested\n", report.Database,
+		_, err = fmt.Fprintf(said, "%s (Postgres %s) as %s: %d failed, %d could not be tested\n", report.Database,
 			report.Server, report.Login, report.Failed, report.Unchecked)
 	}
 	if err == nil && file != "" {

@@ -96,14 +96,14 @@ func runFunctionNew(_ signals, args []string, out, _ io.Writer) error {
 	return nil
 }
 
-const functionDevHelp = `Usage: logline function dev FILE [--input JSON|@FILE] [--once] [flags]
+const functionDevHelp = `Usage: logline function dev FILE [--input JSON|@FILE|-] [--once] [flags]
 
 Runs the function of a file (.ts or .js) in the sandbox, as a sidecar would, with the limits of the manifest,
 and again at each save. It prints output, log, what the function would append, the time, and errors with file,
 line and column. Nothing is written, and no database is needed.
 
-    --input JSON     ctx.input; @FILE reads a file, at each run; default: the comment "// input: JSON" of
-                     the file, else null
+    --input JSON     ctx.input; @FILE reads a file, at each run, - standard input, once; default: the comment
+                     "// input: JSON" of the file, else null
     --once           run once, and exit with 1 where the run fails
     --fetch HOST     a host:port that ctx.fetch may reach (several times); default: none
     --json           one object a run: {file, ok, output, error, logs, spans, duration_ms}
@@ -158,10 +158,8 @@ func runFunctionDev(s signals, args []string, out, errOut io.Writer) error {
 		}
 		d.actor = ledger.Actor{User: "dev", Tenant: "dev"}
 	}
-	if _, _, err := d.read(s.stop); errors.Is(err, errStopped) {
+	if err := d.check(s.stop); err != nil {
 		return err
-	} else if err != nil {
-		return wrongUse("function dev", "%s", err)
 	}
 	if d.bench, err = app.NewWorkbench(s.stop, who.database, hosts); err != nil {
 		return namedAsGiven(err, who.database)
@@ -186,6 +184,23 @@ func runFunctionDev(s signals, args []string, out, errOut io.Writer) error {
 			fmt.Fprintln(errOut, paintFor(errOut).dim("waiting for the next save of "+path))
 		}
 	})
+}
+
+// check reads what the first run needs, standard input for all of them, before a sandbox is made.
+func (d *devCall) check(ctx context.Context) error {
+	if d.input == "-" {
+		raw, err := readJSON(ctx, "function dev", d.input)
+		if err != nil {
+			return err
+		}
+		d.input = string(raw)
+	}
+	_, _, err := d.read(ctx)
+	var wrong *usageError
+	if err == nil || errors.Is(err, errStopped) || errors.As(err, &wrong) {
+		return err
+	}
+	return wrongUse("function dev", "%s", err)
 }
 
 // texts is a flag that may be given several times.

@@ -331,12 +331,12 @@ func printExecutions(out io.Writer, spans []*span.Span, asJSON bool) error {
 			}
 			continue
 		}
-		said, took := string(s.Output), time.Duration(0)
+		said, took := string(s.Output), "-"
 		if s.Error != nil {
 			said = failureText(&ledger.CallResult{Reason: s.Reason, Error: s.Error})
 		}
 		if s.DurationMs != nil {
-			took = time.Duration(*s.DurationMs) * time.Millisecond
+			took = tookText(*s.DurationMs)
 		}
 		_, err := fmt.Fprintf(out, "%s  %s %8s  %-12s %s  %s\n", color.dim(momentText(*s.AcceptedAt)),
 			color.status(fmt.Sprintf("%-8s", plainText(s.StatusText(), 8))), took, plainText(s.OwnerID, 12), s.ID,

@@ -147,8 +147,10 @@ func (k *keysCall) parse(help string, args []string) error {
 		wanted = 1
 	}
 	if len(arguments) != wanted {
-		return &usageError{fmt.Sprintf("%s takes %d arguments, not %d; see `logline %s --help`", k.name, wanted,
-			len(arguments), k.name)}
+		if wanted == 1 {
+			return wrongUse(k.name, "%s takes one argument, %s", k.name, argumentOf(k.name, help))
+		}
+		return wrongUse(k.name, "%s takes no argument %q", k.name, arguments[0])
 	}
 	if wanted == 1 {
 		k.argument = arguments[0]

@@ -191,6 +191,14 @@ func printPolicySummary(out io.Writer, sum *app.PolicySummary, since time.Durati
 	return err
 }
 
+// tookText is how long a run took; the ledger keeps whole milliseconds.
+func tookText(ms int) string {
+	if ms == 0 {
+		return "<1ms"
+	}
+	return (time.Duration(ms) * time.Millisecond).String()
+}
+
 // durationText is a duration without its zeros: 24h, 90m.
 func durationText(d time.Duration) string {
 	text := d.String()

@@ -86,11 +86,19 @@ func runReplay(s signals, args []string, out, _ io.Writer) error {
 	return err
 }
 
+// argumentOf is how the usage of a command names its argument, such as NAME|ID.
+func argumentOf(name, help string) string {
+	_, rest, _ := strings.Cut(help, "Usage: logline "+name+" ")
+	word, _, _ := strings.Cut(rest, " ")
+	word, _, _ = strings.Cut(word, "\n")
+	return word
+}
+
 // parseOne is parse for a command of one argument.
 func parseOne(name, help string, args []string, out io.Writer, define func(*flag.FlagSet)) (string, error) {
 	words, err := parseWords(name, help, args, out, define)
 	if err == nil && len(words) != 1 {
-		err = wrongUse(name, "%s takes one argument", name)
+		err = wrongUse(name, "%s takes one argument, %s", name, argumentOf(name, help))
 	}
 	if err != nil {
 		return "", err

@@ -142,6 +142,7 @@ func (t *table) print(w io.Writer) error {
 	color := paintFor(w)
 	var text strings.Builder
 	for n, row := range t.rows {
+		var line strings.Builder
 		for i, cell := range row {
 			padding := ""
 			if i < len(row)-1 {
@@ -153,9 +154,9 @@ func (t *table) print(w io.Writer) error {
 			case i == t.status:
 				cell = color.status(cell)
 			}
-			text.WriteString(cell + padding)
+			line.WriteString(cell + padding)
 		}
-		text.WriteByte('\n')
+		text.WriteString(strings.TrimRight(line.String(), " ") + "\n")
 	}
 	_, err := io.WriteString(w, text.String())
 	return err

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"github.com/loglineos/loglineos/sidecar/app"
 	"github.com/loglineos/loglineos/sidecar/ledger"
@@ -156,7 +155,7 @@ func gist(s *span.Span) string {
 		parts = append(parts, string(s.Output))
 	}
 	if s.DurationMs != nil {
-		parts = append(parts, fmt.Sprint(time.Duration(*s.DurationMs)*time.Millisecond))
+		parts = append(parts, tookText(*s.DurationMs))
 	}
 	return strings.Join(parts, "  ")
 }

@@ -88,13 +88,16 @@ func (o *Owner) judge(ctx context.Context, current, wanted *span.Span, rules Rul
 	switch {
 	case SameContent(current, wanted) && (rules.Stands == nil || rules.Stands(current)):
 		return &Publication{Span: current}, nil
+	case wanted.EntityType == "policy" && isOver(current):
+		return &Publication{Span: current, Kept: true, Why: fmt.Errorf("it is %s, and nothing follows that "+
+			"(docs/policies.md): append a policy of another id in its place", current.StatusText())}, nil
+	case wanted.EntityType != "manifest" && isOver(current):
+		return &Publication{Span: current, Kept: true, Why: fmt.Errorf("it is %s, and nothing follows that "+
+			"(docs/kernels.md): give the manifest's kernels another id in its place", current.StatusText())}, nil
 	case rules.Over != nil && rules.Over(wanted.ID):
 		return nil, nil
 	case current.Who != wanted.Who:
 		return &Publication{Span: current, Kept: true}, nil
-	case wanted.EntityType != "manifest" && isOver(current):
-		return &Publication{Span: current, Kept: true, Why: fmt.Errorf("it is %s, and nothing follows that "+
-			"(docs/kernels.md): give the manifest's kernels another id in its place", current.StatusText())}, nil
 	case rules.Foreign == nil:
 		return nil, nil
 	}
@@ -111,7 +114,7 @@ func (o *Owner) judge(ctx context.Context, current, wanted *span.Span, rules Rul
 func publish(ctx context.Context, q querier, rows []*span.Span) error {
 	outcomes, err := appendOn(ctx, q, []Group{{Rows: rows}})
 	if err != nil {
-		return fmt.Errorf("publish %d spans: %w", len(rows), err)
+		return fmt.Errorf("publish: %w", err)
 	}
 	if existing := outcomes[0].Existing; len(existing) > 0 {
 		return fmt.Errorf("publish %s: somebody else appended version %d at the same time; run it again",

@@ -129,7 +129,7 @@ func TestExplainsPoolersAndNoSecrets(t *testing.T) {
 		"too many":    {&pgconn.PgError{Code: "53300", Message: "full"}, "max_wal_senders"},
 		"other":       {&pgconn.PgError{Code: "57P03", Message: "starting up"}, "connect to REPLICATION_URL"},
 		"nobody":      {errors.New("connection refused"), "connect to REPLICATION_URL"},
-		"not allowed": {&pgconn.PgError{Code: "42501"}, `the login "me" of REPLICATION_URL may not replicate`},
+		"not allowed": {&pgconn.PgError{Code: "42501"}, `the login "me" may not replicate`},
 	} {
 		if err := explainReplication("me", c.err); !strings.Contains(err.Error(), c.want) || !errors.Is(err,
 			c.err) {

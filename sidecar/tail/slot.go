@@ -162,9 +162,9 @@ func explainReplication(user string, err error) error {
 	if errors.As(err, &refusal) {
 		switch {
 		case refusal.Code == "42501" || strings.Contains(refusal.Message, "replication role"):
-			return &SetupError{fmt.Sprintf("the login %q of REPLICATION_URL may not replicate", user),
-				fmt.Sprintf("run `alter role %q replication` as a superuser, or set REPLICATION_URL to a login that "+
-					"may (on Supabase with Postgres 15 or 16: postgres)", user), err}
+			return &SetupError{fmt.Sprintf("the login %q may not replicate", user),
+				fmt.Sprintf("run `alter role %q replication` as a superuser (on Supabase with Postgres 17 as postgres), "+
+					"or set REPLICATION_URL to a login that may (on Supabase postgres), or LOGLINE_SOURCE=poll", user), err}
 		case refusal.Code == "28P01" || refusal.Code == "28000":
 			return &SetupError{fmt.Sprintf("the server refuses the login %q of REPLICATION_URL", user),
 				"correct its password, or let pg_hba.conf accept it for this database", err}

@@ -18,7 +18,7 @@ func snippet(t *testing.T, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, block := range regexp.MustCompile("(?s)```js\n(.*?)```").FindAllStringSubmatch(string(page), -1) {
+	for _, block := range regexp.MustCompile("(?s)(?:```js|<<'EOF')\n(.*?)(?:```|EOF\n)").FindAllStringSubmatch(string(page), -1) {
 		if strings.HasPrefix(block[1], "// "+name+":") {
 			return block[1]
 		}
@@ -98,7 +98,7 @@ func TestBootstrapKeepsAPolicySwitchedOff(t *testing.T) {
 	s.bootstrap()
 	const metrics = "id = '00000000-0000-4000-8000-000000000402'"
 	versions := s.read(metrics)
-	if len(versions) != 2 || versions[1].StatusText() != "archived" {
+	if len(versions) != 2 || versions[1].StatusText() != "draft" {
 		t.Errorf("got %d versions, the last one %s", len(versions), versions[len(versions)-1].StatusText())
 	}
 	if active := one[int](s, `select count(*) from ledger.visible_timeline
