@@ -228,11 +228,6 @@ func (v *verifier) manifest(ctx context.Context) (err error) {
 	if v.now, err = v.owner.Now(ctx); err != nil {
 		return err
 	}
-	if root := v.options.TrustRoot; root != "" && !v.head.trust.HasRoot() {
-		v.add("trust root", Fault, fmt.Sprintf("LOGLINE_TRUST_ROOT is %.12s…, which is no root of this ledger: "+
-			"no signature counts by it", root), "set it to the root that you know and `logline keys list` shows; "+
-			"or publish that key: docs/keys.md")
-	}
 	v.inForce = stage0.ManifestInForce(v.head.trust, v.head.versions, v.now)
 	const mend = "append one that counts: docs/manifest.md, or `logline bootstrap --rollback manifest`"
 	switch {

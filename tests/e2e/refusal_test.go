@@ -111,8 +111,8 @@ func TestAMalformedURLIsExplainedWithoutItsPassword(t *testing.T) {
 	for _, password := range []string{"p:q@ss/half%d", "half#secret", "a/half"} {
 		env := []string{"DATABASE_URL=postgres://root:" + password + "@127.0.0.1:1/x"}
 		for _, command := range []string{"serve", "migrate", "verify", "manifest"} {
-			p := launch(t, env, command)
-			code, said := p.wait(), p.err.String()
+			p := program.Start(t, env, command)
+			code, said := p.Wait(), p.Err.String()
 			if code != 2 || !strings.Contains(said, "%40") || strings.Contains(said, "half") {
 				t.Errorf("%s with the password %s exits with %d: %s", command, password, code, said)
 			}
