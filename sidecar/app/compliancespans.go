@@ -299,8 +299,8 @@ func (a *auditor) proofs(ctx context.Context) error {
 	a.evidence = append(a.evidence, Evidence{Level: map[bool]Level{true: Fine, false: Fault}[len(faults) == 0],
 		Claim: "hashes and signatures, computed anew, are those that the spans carry", As: "this program",
 		Statement: fmt.Sprintf("BLAKE3 and Ed25519 of the system's spans and the newest, %d in all", len(rows)),
-		Answer:    answer, Mend: "where it is not what was hashed: compare the ledger with a backup; where a key was revoked before: " +
-			"who signs with it still? docs/keys.md"})
+		Answer:    answer, Mend: "where it is not what was hashed: compare the ledger with a backup; where a key " +
+			"was revoked before: who signs with it still? docs/keys.md"})
 	if len(changed) > 0 {
 		a.note(Warning, "what a user has signed by a key that counts is what he signed",
 			listedFaults(changed), "compare them with a backup: either they were changed past the walls, or their "+

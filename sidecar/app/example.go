@@ -118,8 +118,9 @@ func (u *up) printTimeline(spans []*span.Span, total time.Duration) {
 		} else if s.Reason != nil {
 			detail = *s.Reason
 		}
-		u.say("%s", strings.TrimRight(fmt.Sprintf("           %7.2f ms  %-10s %-10s seq %-3d %s",
-			float64(s.AcceptedAt.Sub(start.Time).Microseconds())/1000, s.EntityType, s.StatusText(), s.Seq, detail), " "))
+		line := fmt.Sprintf("           %7.2f ms  %-10s %-10s seq %-3d %s",
+			float64(s.AcceptedAt.Sub(start.Time).Microseconds())/1000, s.EntityType, s.StatusText(), s.Seq, detail)
+		u.say("%s", strings.TrimRight(line, " "))
 	}
 	u.say("           seen %.1f ms after alice's commit returned", float64(total.Microseconds())/1000)
 }

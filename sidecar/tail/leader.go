@@ -59,7 +59,8 @@ func (s *session) withTables(ctx context.Context, conn *pgx.Conn, do func() erro
 	if !errors.As(err, &refusal) || !slices.Contains([]string{"42P01", "3F000", "42501"}, refusal.Code) {
 		return err
 	}
-	s.config.Log.Warn("a table of the schema engine is gone, or is not the sidecar's: making it anew", "error", err)
+	s.config.Log.Warn("a table of the schema engine is gone, or is not the sidecar's: making it anew",
+		"error", err)
 	if err := makeTables(ctx, conn); err != nil {
 		return err
 	}

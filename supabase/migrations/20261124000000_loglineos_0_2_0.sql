@@ -4613,8 +4613,7 @@ grant execute on function ledger_private.standing_walls()
 
 -- 84 walls: what guard_check expects to stand, as a new ledger says it.
 -- Generated from the other files by scripts/sqlbuild. Do not edit.
--- Sources: ff30e41d191c66e711937ff2da87ca9c861e991f3702694ad0481ec9bbc871f0
--- Sources: 1f3d0afb422e61aab550668385b7bddfdc2754272c498a1d1aaa38d46d4fd530
+-- Sources: af0d04047f93be074f007bcbe53f0dca4bc965f65867c0dc7687f044864b13be
 
 create or replace function ledger_private.built_walls()
 returns table (kind text, name text, stands text)

@@ -148,14 +148,15 @@ func TestTheManifestIsRolledBackByEachOfItsNames(t *testing.T) {
 	}
 }
 
-// What docs/policies.md says of switching a policy of the system off: a draft comes back, archived is for good.
+// What docs/policies.md says of switching a policy of the system off: a draft comes back, archived ends.
 func TestAPolicyIsSwitchedOffAndOn(t *testing.T) {
 	t.Parallel()
 	s := setupSigned(t)
 	off := func(status, name string) {
 		s.exec(`insert into ledger.universal_registry
 				(id, seq, entity_type, who, did, owner_id, tenant_id, visibility, status, name)
-			select id, seq + 1, entity_type, 'system:governor', 'switched off', owner_id, tenant_id, visibility, $1, name
+			select id, seq + 1, entity_type, 'system:governor', 'switched off', owner_id, tenant_id, visibility,
+				$1, name
 			from ledger.visible_timeline where name = $2`, status, name)
 	}
 	key := s.file("root")
@@ -163,7 +164,8 @@ func TestAPolicyIsSwitchedOffAndOn(t *testing.T) {
 	if kept := s.bootstrapped(0, "--key", key)["throttle"]; kept.State != app.KeptAsIs {
 		t.Errorf("bootstrap switches on what a governor has switched off: %+v", kept)
 	}
-	if back := s.bootstrapped(0, "--rollback", "throttle", "--key", key)["throttle"]; back.State != app.Published {
+	back := s.bootstrapped(0, "--rollback", "throttle", "--key", key)["throttle"]
+	if back.State != app.Published {
 		t.Errorf("a rollback of a draft: %+v", back)
 	}
 	off("archived", "slow_exec")

@@ -160,7 +160,8 @@ func TestComplianceNamesTheBrokenPrinciple(t *testing.T) {
 	}
 	s.exec(`insert into ledger.universal_registry
 			(id, seq, entity_type, who, did, owner_id, tenant_id, visibility, status, name)
-		select id, seq + 1, entity_type, 'system:governor', 'switched off', owner_id, tenant_id, visibility, 'draft', name
+		select id, seq + 1, entity_type, 'system:governor', 'switched off', owner_id, tenant_id, visibility,
+			'draft', name
 		from ledger.visible_timeline where name = 'throttle'`)
 	if off := s.comply(0, nil).Principles[0].Evidence; !slices.ContainsFunc(off, func(e app.Evidence) bool {
 		return strings.Contains(e.Answer, "throttle switched off by version 1 (draft, system:governor)")

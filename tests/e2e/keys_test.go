@@ -329,7 +329,7 @@ func TestCommandsOfKeys(t *testing.T) {
 		{0, "it counts for nothing yet", []string{"generate", "--purpose", "span"}},
 		{2, "--key FILE", []string{"rotate", s.file("sidecar")}},
 		{1, "is pinned outside the ledger", []string{"rotate", s.file("root"), "--key", s.file("root")}},
-		{2, "takes 1 arguments", []string{"revoke"}},
+		{2, "takes one argument, FILE|FINGERPRINT", []string{"revoke"}},
 		{1, "8 characters", []string{"revoke", "abc"}},
 		{1, "the ledger has none", []string{"revoke", strings.Repeat("0", 64)}},
 		{2, "loud", []string{"revoke", "x", "--loud"}},

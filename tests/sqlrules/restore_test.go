@@ -197,8 +197,8 @@ func TestARestoreWithoutOwnersLetsTheSidecarWork(t *testing.T) {
 	custom := filepath.Join(t.TempDir(), "custom")
 	invoke(t, tool(t, from, "pg_dump"), "-Fc", "-f", custom, from.db.URL)
 
-	to := owned(t, "")
-	invoke(t, tool(t, from, "pg_restore"), "--exit-on-error", "--no-owner", "--role="+to.user(), "-d", to.db.URL, custom)
+	to, restore := owned(t, ""), tool(t, from, "pg_restore")
+	invoke(t, restore, "--exit-on-error", "--no-owner", "--role="+to.user(), "-d", to.db.URL, custom)
 	run(t, to.conn, importBegin)
 	run(t, to.conn, importEnd)
 	wantCode(t, to.do(engine, "select from engine.cursor"), "42501")
