@@ -184,8 +184,8 @@ func checkLedger(ctx context.Context, conn *pgx.Conn) error {
 		Scan(&table, &canInsert)
 	switch {
 	case hasCode(err, "42501"):
-		return fmt.Errorf("%s may not use the schema ledger, as behind a restore that stopped on its way: run `logline "+
-			"migrate --again` as the owner, or restore anew: %w", Role, err)
+		return fmt.Errorf("%s may not use the schema ledger, as behind a restore that stopped on its way: "+
+			"run `logline migrate --again` as the owner, or restore anew: %w", Role, err)
 	case err != nil:
 		return fmt.Errorf("look for the ledger: %w", err)
 	case !table:

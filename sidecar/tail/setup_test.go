@@ -48,7 +48,7 @@ func TestSetupErrorsNameCauseAndMend(t *testing.T) {
 		cause, mend string
 	}{
 		"publication": {func(c *Config) { c.Publication = "other" }, `the publication "other"`, "logline migrate"},
-		"no right": {func(c *Config) { c.ReplicationURL = plain.String() }, `the login "plain" of REPLICATION_URL`,
+		"no right": {func(c *Config) { c.ReplicationURL = plain.String() }, `the login "plain" may not replicate`,
 			`alter role "plain" replication`},
 		"no login": {func(c *Config) { c.ReplicationURL = wrong.String() }, `refuses the login "nobody"`,
 			"correct its password"},

@@ -18,7 +18,8 @@ func snippet(t *testing.T, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, block := range regexp.MustCompile("(?s)(?:```js|<<'EOF')\n(.*?)(?:```|EOF\n)").FindAllStringSubmatch(string(page), -1) {
+	blocks := regexp.MustCompile("(?s)(?:```js|<<'EOF')\n(.*?)(?:```|EOF\n)")
+	for _, block := range blocks.FindAllStringSubmatch(string(page), -1) {
 		if strings.HasPrefix(block[1], "// "+name+":") {
 			return block[1]
 		}
