@@ -195,9 +195,9 @@ func TestARestoreWithoutOwnersLetsTheSidecarWork(t *testing.T) {
 	from := source(t, byMigrations)
 	wantCode(t, from.do(engine, "create table engine.cursor (slot text)"), "")
 	custom := filepath.Join(t.TempDir(), "custom")
-	invoke(t, tool(t, from, "pg_dump"), "-Fc", "-f", custom, from.db.URL)
+	invoke(t, from.tool("pg_dump"), "-Fc", "-f", custom, from.db.URL)
 
-	to, restore := owned(t, ""), tool(t, from, "pg_restore")
+	to, restore := owned(t, ""), from.tool("pg_restore")
 	invoke(t, restore, "--exit-on-error", "--no-owner", "--role="+to.user(), "-d", to.db.URL, custom)
 	run(t, to.conn, importBegin)
 	run(t, to.conn, importEnd)
