@@ -52,7 +52,7 @@ func (a about) lacking(t testing.TB, what, debianPackage string) {
 	if strings.HasPrefix(a.folder, debian) && os.Getenv("TEST_DATABASE_URL") == "" {
 		program.Lacking(t, what, debianPackage)
 	}
-	t.Skipf("%s is missing: this Postgres is not this machine's of Debian, whose package %s has it", what, debianPackage)
+	t.Skipf("%s is missing: this Postgres is not Debian's of this machine, whose %s has it", what, debianPackage)
 }
 
 // Tool is a program of the server's own version, such as pg_dump, which refuses a newer server.

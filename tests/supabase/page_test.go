@@ -3,7 +3,6 @@ package supabase_test
 import (
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -32,10 +31,11 @@ func newSomebody(t *testing.T) *somebody {
 	t.Helper()
 	cli := node.Tool(t, "supabase")
 	u := &somebody{project: newProject(t), folder: t.TempDir()}
-	page := read(t, filepath.Join(root, "docs/supabase.md"))
 	configuration := "project_id = \"somebody\"\n"
-	for _, match := range regexp.MustCompile("(?ms)^```toml\n(.*?)^```$").FindAllStringSubmatch(page, -1) {
-		configuration += match[1] // the CLI reads it with each command
+	for _, b := range pages.Blocks(t, "docs/supabase.md") {
+		if b.Language == "toml" {
+			configuration += b.Text // the CLI reads it with each command
+		}
 	}
 	for name, text := range map[string]string{
 		"supabase/config.toml": configuration,
@@ -87,6 +87,7 @@ func TestTheSupabasePage(t *testing.T) {
 	} {
 		blocks[name] = set.Take(words).Text
 	}
+	want := set.Take("'double'").Shows
 	push := func(u *somebody) { u.types(blocks["push"] + blocks["hook"]) }
 	for name, way := range map[string]struct {
 		install func(u *somebody)
@@ -112,7 +113,6 @@ func TestTheSupabasePage(t *testing.T) {
 			command.Dir, command.Env = u.folder, append(command.Env, u.env...)
 			program.Launch(t, command)
 			program.Eventually(t, "a sidecar leads", u.isLed)
-			want := u.shown()
 			if got := u.types(blocks["first"]); !strings.HasSuffix(got, want) {
 				t.Errorf("the first function prints\n%s\nthe page shows\n%s", got, want)
 			}
@@ -171,16 +171,4 @@ func (u *somebody) isLed() bool {
 	u.t.Helper()
 	return len(u.lines("select 'made' where to_regclass('engine.leader') is not null")) > 0 &&
 		len(u.lines("select node from engine.leader")) > 0
-}
-
-// shown is what the page prints below its first function.
-func (u *somebody) shown() string {
-	u.t.Helper()
-	_, below, _ := strings.Cut(read(u.t, filepath.Join(root, "docs/supabase.md")), "## 6. A first function")
-	_, below, _ = strings.Cut(below, "```text\n")
-	text, _, found := strings.Cut(below, "```")
-	if !found {
-		u.t.Fatal("the page does not show what the first function prints")
-	}
-	return text
 }
