@@ -24,7 +24,8 @@ stands in no log and in no statistics of the server.
 
     --name NAME       the login: logline_app
     --no-replication  for LOGLINE_SOURCE=poll, or a REPLICATION_URL of another login
-    --print           print the statements, to paste where you can not connect from here; change nothing
+    --print           print the statements, to paste where you can not connect from here; change nothing. A
+                      password that is made goes to standard error
     --json            print {name, replicates, database_url} or {name, statements, password}: what was made
     --database URL    a superuser; on RDS the master user, on Supabase postgres; default: DATABASE_URL
 
@@ -46,7 +47,7 @@ type loginMade struct {
 	URL        string   `json:"database_url,omitempty"` // with the password that was made
 }
 
-func runLogin(s signals, args []string, out, _ io.Writer) error {
+func runLogin(s signals, args []string, out, errOut io.Writer) error {
 	name, isPrinted, cannotReplicate, asJSON := "logline_app", false, false, false
 	database, err := parseOwner("login", loginHelp, args, out, func(flags *flag.FlagSet) {
 		stated(flags, &name, "name")
@@ -77,7 +78,7 @@ func runLogin(s signals, args []string, out, _ io.Writer) error {
 		if made.Statements = login.Statements(); !isGiven {
 			made.Password = password
 		}
-		return printLogin(out, made, asJSON)
+		return printLogin(out, errOut, made, asJSON)
 	}
 	if database, err = databaseURL(database); err != nil {
 		return err
@@ -96,11 +97,12 @@ func runLogin(s signals, args []string, out, _ io.Writer) error {
 			made.URL, made.Password = parsed.String(), ""
 		}
 	}
-	return printLogin(out, made, asJSON)
+	return printLogin(out, errOut, made, asJSON)
 }
 
-// printLogin prints what was made, the password of nobody who knows it.
-func printLogin(out io.Writer, made loginMade, asJSON bool) error {
+// printLogin prints what was made, a password where nobody knows it: beside statements on errOut, for they are
+// pasted as they come.
+func printLogin(out, errOut io.Writer, made loginMade, asJSON bool) error {
 	if asJSON {
 		return printJSON(out, made, false)
 	}
@@ -109,7 +111,7 @@ func printLogin(out io.Writer, made loginMade, asJSON bool) error {
 	case made.Statements != nil:
 		text.WriteString(strings.Join(made.Statements, ";\n") + ";\n")
 		if made.Password != "" {
-			text.WriteString("-- its password, kept nowhere else: " + made.Password + "\n")
+			fmt.Fprintln(errOut, "logline: its password, kept nowhere else:", made.Password)
 		}
 	case made.Replicates:
 		fmt.Fprintf(&text, "%s may log in and replicate\n", made.Name)

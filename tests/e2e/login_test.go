@@ -57,6 +57,12 @@ func TestLoglineLoginMakesALoginOnceAndPrintsItsOwnPasswordAlone(t *testing.T) {
 	if p.Wait() != 0 || p.Out.String() != "logline_app may log in and replicate\n" {
 		t.Errorf("a given password: %d, %q, %q", p.Code(), p.Out.String(), p.Err.String())
 	}
+	// What is pasted holds no password, also none that was made.
+	statements, said := s.logline(0, "login", "--print")
+	password := strings.TrimSpace(said[strings.LastIndex(said, ": ")+2:])
+	if len(password) != 48 || strings.Contains(statements, password) || !strings.Contains(statements, "SCRAM-SHA-256") {
+		t.Errorf("--print prints %q, and says %q", statements, said)
+	}
 	for _, wrong := range []string{"--name A", "--name a;b", "--name=", "x"} {
 		s.logline(2, append([]string{"login"}, strings.Fields(wrong)...)...)
 	}
