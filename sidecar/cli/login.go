@@ -100,8 +100,8 @@ func runLogin(s signals, args []string, out, errOut io.Writer) error {
 	return printLogin(out, errOut, made, asJSON)
 }
 
-// printLogin prints what was made, a password where nobody knows it: beside statements on errOut, for they are
-// pasted as they come.
+// printLogin prints what was made, a password where nobody knows it: beside statements on errOut, for they
+// are pasted as they come.
 func printLogin(out, errOut io.Writer, made loginMade, asJSON bool) error {
 	if asJSON {
 		return printJSON(out, made, false)

@@ -60,7 +60,8 @@ func TestLoglineLoginMakesALoginOnceAndPrintsItsOwnPasswordAlone(t *testing.T) {
 	// What is pasted holds no password, also none that was made.
 	statements, said := s.logline(0, "login", "--print")
 	password := strings.TrimSpace(said[strings.LastIndex(said, ": ")+2:])
-	if len(password) != 48 || strings.Contains(statements, password) || !strings.Contains(statements, "SCRAM-SHA-256") {
+	if len(password) != 48 || strings.Contains(statements, password) ||
+		!strings.Contains(statements, "SCRAM-SHA-256") {
 		t.Errorf("--print prints %q, and says %q", statements, said)
 	}
 	for _, wrong := range []string{"--name A", "--name a;b", "--name=", "x"} {
