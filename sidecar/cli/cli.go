@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -212,6 +213,25 @@ func parseWords(name, help string, args []string, out io.Writer, define func(*fl
 		}
 		words, args = append(words, flags.Arg(0)), flags.Args()[1:]
 	}
+}
+
+// since defines --since, which takes days, too: an operator looks back over them.
+func since(flags *flag.FlagSet, target *time.Duration) {
+	flags.Func("since", "", func(text string) error {
+		if days, isDays := strings.CutSuffix(text, "d"); isDays {
+			n, err := strconv.ParseUint(days, 10, 16)
+			*target = time.Duration(n) * 24 * time.Hour
+			if err == nil {
+				return nil
+			}
+		}
+		duration, err := time.ParseDuration(text)
+		if err != nil {
+			return errors.New("want a time such as 90s, 15m, 24h or 7d")
+		}
+		*target = duration
+		return nil
+	})
 }
 
 // stated defines a flag that is no flag without a value: `--tenant "$TENANT"` of a variable that is not set

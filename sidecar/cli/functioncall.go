@@ -263,7 +263,7 @@ Lists the executions of a function that you may read, the newest last: when, sta
 output or the error, and below each what it logged.
 
     --limit N        the newest so many (20), at most 1000
-    --since D        of the last 15m, 24h …
+    --since D        of the last 15m, 24h, 7d …
     --status S       complete or error
     --follow         go on with new ones, until Ctrl-C (as logline timeline --follow)
     --json           one execution a line, whole
@@ -287,7 +287,7 @@ func runFunctionLogs(s signals, args []string, out, _ io.Writer) error {
 	name, err := parseOne(who.name, functionLogsHelp, args, out, func(flags *flag.FlagSet) {
 		who.define(flags)
 		flags.IntVar(&limit, "limit", 20, "")
-		flags.DurationVar(&filter.Since, "since", 0, "")
+		since(flags, &filter.Since)
 		flags.StringVar(&statuses, "status", "", "")
 		flags.BoolVar(&isFollowed, "follow", false, "")
 		flags.BoolVar(&asJSON, "json", false, "")

@@ -35,7 +35,7 @@ func runPolicy(s signals, args []string, out, errOut io.Writer) error {
 
 const policyTryHelp = `Usage: logline policy try FILE --since D [flags]
 
-Shows the spans of the last 24h, 7h, 30m … to the policy of a file (.js or .ts), as if it had been in force:
+Shows the spans of the last 7d, 24h, 30m … to the policy of a file (.js or .ts), as if it had been in force:
 the same matching, kernel, rights and limits. It prints which spans match, what each would have led to (a
 span that is emitted or moved on, a function that runs), and errors. Nothing is written: the sessions
 cannot. What one span would lead to is not there for the next. A policy that goes by time (metadata.every) is
@@ -70,7 +70,7 @@ func runPolicyTry(s signals, args []string, out, errOut io.Writer) error {
 	var isQuiet, asJSON bool
 	path, err := parseOne(who.name, policyTryHelp, args, out, func(flags *flag.FlagSet) {
 		who.define(flags)
-		flags.DurationVar(&try.Since, "since", 0, "")
+		since(flags, &try.Since)
 		flags.StringVar(&when, "when", "", "")
 		flags.StringVar(&metadata, "metadata", "", "")
 		flags.IntVar(&try.Judged, "limit", 1000, "")

@@ -34,7 +34,7 @@ Filters, of list, redrive and cancel:
     --dead             --status dead
     --tenant T         of this tenant
     --function ID      of this function
-    --since D          changed within 90s, 15m, 24h …
+    --since D          changed within 90s, 15m, 24h, 7d …
     --reason-like T    with this text in the reason or the error, of the newest version or of an execution
 
     --limit N          list so many (50)
@@ -101,7 +101,7 @@ func (c *requestsCall) parse(args []string) error {
 		flags.BoolVar(&isDead, "dead", false, "")
 		stated(flags, &c.filter.Tenant, "tenant")
 		stated(flags, &function, "function")
-		flags.DurationVar(&c.filter.Since, "since", 0, "")
+		since(flags, &c.filter.Since)
 		stated(flags, &c.filter.ReasonLike, "reason-like")
 		flags.IntVar(&c.limit, "limit", 50, "")
 		flags.BoolVar(&c.isSure, "yes", false, "")

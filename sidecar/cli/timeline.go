@@ -20,7 +20,7 @@ Prints versions of spans, one a line, the newest last: when, type, status, seq, 
     --status LIST    in these states, with commas
     --trace ID       of this trace
     --in TENANT      of this tenant
-    --since D        whose time is at most 90s, 15m, 24h … ago
+    --since D        whose time is at most 90s, 15m, 24h, 7d … ago
     --limit N        the newest so many (20; with --follow 10), at most 1000
     --follow         go on with what is committed, until Ctrl-C
     --json           one span a line, whole
@@ -53,7 +53,7 @@ func runTimeline(s signals, args []string, out, _ io.Writer) error {
 		flags.StringVar(&statuses, "status", "", "")
 		flags.StringVar(&filter.Trace, "trace", "", "")
 		stated(flags, &filter.Tenant, "in")
-		flags.DurationVar(&filter.Since, "since", 0, "")
+		since(flags, &filter.Since)
 		flags.IntVar(&limit, "limit", 0, "")
 		flags.BoolVar(&isFollowed, "follow", false, "")
 		flags.BoolVar(&asJSON, "json", false, "")
