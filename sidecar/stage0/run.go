@@ -186,11 +186,11 @@ func (inv *invocation) load(ctx context.Context, target runTarget) (row, newest 
 		row, err = inv.current(ctx, target.ID)
 		return row, row, err
 	}
-	spans, err := inv.stage0.versions.load(ctx, []span.Key{{ID: target.ID, Seq: *target.Seq}}, false)
+	row, err = inv.stage0.versions.pinned(ctx, span.Key{ID: target.ID, Seq: *target.Seq})
 	if err != nil {
 		return nil, nil, err
 	}
-	if row = spans[0]; row != nil && row.EntityType == "policy" {
+	if row != nil && row.EntityType == "policy" {
 		return row, row, nil // which version is in force, the router knows
 	}
 	newest, err = inv.current(ctx, target.ID)

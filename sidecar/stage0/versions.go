@@ -216,6 +216,19 @@ func (v *versions) current(ctx context.Context, id span.ID) (*span.Span, error) 
 	return spans[0], nil
 }
 
+// pinned returns a version that a request names, nil where there is none. One that the WAL has named may not
+// be visible yet, and is waited for: its request may be run before others see either.
+func (v *versions) pinned(ctx context.Context, key span.Key) (*span.Span, error) {
+	v.mu.Lock()
+	seq, known := v.latest[key.ID]
+	v.mu.Unlock()
+	spans, err := v.load(ctx, []span.Key{key}, known && key.Seq <= seq)
+	if err != nil {
+		return nil, err
+	}
+	return spans[0], nil
+}
+
 // forgetLatest drops what is known of latest versions; the versions themselves never change.
 func (v *versions) forgetLatest() {
 	v.mu.Lock()

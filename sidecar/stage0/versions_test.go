@@ -95,3 +95,42 @@ func TestWhatIsUsedAgainOutlivesWhatIsReadOnce(t *testing.T) {
 	}
 	b.wantCounted(v)
 }
+
+// A request may be run before others see the function that the WAL has named; what nobody has named is not
+// there.
+func TestAPinnedVersionIsWaitedForWhenTheWalHasNamedIt(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil, nil)
+	v := b.versions
+	key := span.Key{ID: idOf(7)}
+	if found, err := v.pinned(t.Context(), key); err != nil || found != nil {
+		t.Fatalf("before: %v, %v", found, err)
+	}
+	tx, err := b.connect().Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `insert into ledger.universal_registry (id, entity_type, who, at, owner_id,
+			tenant_id, visibility, status, code)
+		values ($1::text::uuid, 'function', 'user:alice', now(), 'alice', 't1', 'private', 'scheduled',
+			'return 1')`, key.ID.String()); err != nil {
+		t.Fatal(err)
+	}
+	v.observe(key)
+	loaded := make(chan *span.Span, 1)
+	entry := v.request(t.Context(), []span.Key{{ID: idOf(8)}}, false)[0] // another read, that ends before
+	go func() {
+		found, err := v.pinned(t.Context(), key)
+		if err != nil {
+			t.Error(err)
+		}
+		loaded <- found
+	}()
+	<-entry.loaded
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if found := <-loaded; found == nil {
+		t.Error("it is not there")
+	}
+}
