@@ -70,7 +70,7 @@ func TestPollingDropsTheSlotThatNobodyReads(t *testing.T) {
 	again := f.follow(t).streams(t)
 	last := insert(t, f.conn, "last")
 	eventually(t, "the last row comes", func() bool { return slices.Contains(again.ids(), last) })
-	f.wantExactly(t, again, good)
+	f.wantExactly(t, again, good, nil)
 }
 
 // The row and the table that a sidecar of before has left do, and a sidecar of before reads ours: the columns
@@ -93,7 +93,7 @@ func TestTheCursorOfAnOlderSidecarIsGoodAndOursForIt(t *testing.T) {
 	again := f.follow(t).streams(t)
 	last := insert(t, f.conn, "last")
 	eventually(t, "the last row comes", func() bool { return slices.Contains(again.ids(), last) })
-	f.wantExactly(t, again, good)
+	f.wantExactly(t, again, good, nil)
 	again.end()
 	execute(t, f.conn, "drop table engine.cursor")
 	f.follow(t).streams(t)
