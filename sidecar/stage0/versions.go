@@ -45,6 +45,8 @@ type version struct {
 	bytes  int
 	born   int // what had come before it
 	isKept bool
+
+	isExpected bool // its query waits for it
 }
 
 func newVersions(l *ledger.Ledger) *versions {
@@ -60,20 +62,35 @@ func newVersions(l *ledger.Ledger) *versions {
 // load returns one span per key, nil where there is none. expected says that the WAL has named the
 // keys: then they exist, and what is not visible yet is waited for.
 func (v *versions) load(ctx context.Context, keys []span.Key, expected bool) ([]*span.Span, error) {
-	entries := v.request(ctx, keys, expected)
+	return v.await(ctx, keys, v.request(ctx, keys, expected), expected)
+}
+
+// await waits for the entries of keys.
+func (v *versions) await(ctx context.Context, keys []span.Key, entries []*version, expected bool) (
+	[]*span.Span, error) {
 	spans := make([]*span.Span, len(keys))
 	for i, entry := range entries {
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-entry.loaded:
+		if err := entry.await(ctx); err != nil {
+			return nil, err
 		}
-		if entry.err != nil {
-			return nil, entry.err
+		if entry.span == nil && expected && !entry.isExpected { // it joined a query that did not wait
+			entry = v.request(ctx, keys[i:i+1], true)[0]
+			if err := entry.await(ctx); err != nil {
+				return nil, err
+			}
 		}
 		spans[i] = entry.span
 	}
 	return spans, nil
+}
+
+func (e *version) await(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-e.loaded:
+		return e.err
+	}
 }
 
 func (v *versions) prefetch(ctx context.Context, keys []span.Key) { v.request(ctx, keys, true) }
@@ -89,6 +106,7 @@ func (v *versions) request(ctx context.Context, keys []span.Key, expected bool) 
 			continue
 		}
 		entry := v.add(key)
+		entry.isExpected = expected
 		entries[i], missing[key] = entry, entry
 	}
 	v.mu.Unlock()

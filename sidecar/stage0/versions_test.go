@@ -134,3 +134,32 @@ func TestAPinnedVersionIsWaitedForWhenTheWalHasNamedIt(t *testing.T) {
 		t.Error("it is not there")
 	}
 }
+
+// A version that the WAL has named is waited for, also where somebody who does not wait was first to ask.
+func TestAnExpectedVersionIsReadAgainWhereTheFirstReaderDidNotWait(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil, nil)
+	v := b.versions
+	key := span.Key{ID: idOf(7)}
+	v.mu.Lock()
+	first := v.add(key) // its query finds nothing
+	v.mu.Unlock()
+	joined := v.request(t.Context(), []span.Key{key}, true)
+	if joined[0] != first {
+		t.Fatal("it did not join")
+	}
+	if _, err := b.connect().Exec(t.Context(), `insert into ledger.universal_registry (id, entity_type, who, at,
+			owner_id, tenant_id, visibility, status, code)
+		values ($1::text::uuid, 'function', 'user:alice', now(), 'alice', 't1', 'private', 'scheduled',
+			'return 1')`, key.ID.String()); err != nil {
+		t.Fatal(err)
+	}
+	v.mu.Lock()
+	v.drop(key)
+	v.mu.Unlock()
+	close(first.loaded)
+	spans, err := v.await(t.Context(), []span.Key{key}, joined, true)
+	if err != nil || spans[0] == nil {
+		t.Errorf("it is not there: %v", err)
+	}
+}
