@@ -15,6 +15,7 @@ type RequestDetail struct {
 	Versions   []*span.Span     `json:"versions"` // the first one first
 	Executions []*span.Span     `json:"executions"`
 	Cause      *span.EngineMeta `json:"cause,omitempty"` // nil: a client asked for it
+	Function   string           `json:"function_name,omitempty"`
 }
 
 // ReadRequest reads a request; nil where nothing has this id. Where it is of something else, the error says
@@ -33,6 +34,15 @@ func ReadRequest(ctx context.Context, owner *ledger.Owner, id span.ID) (*Request
 	}
 	if meta, isDerived := detail.Versions[0].Engine(); isDerived {
 		detail.Cause = meta
+	}
+	if function := detail.Versions[0].ParentID; function != nil {
+		known, err := owner.Latest(ctx, []span.ID{*function})
+		if err != nil {
+			return nil, err
+		}
+		if newest := known[*function]; newest != nil && newest.Name != nil {
+			detail.Function = *newest.Name
+		}
 	}
 	executions, err := owner.Executions(ctx, id)
 	detail.Executions = append(detail.Executions, executions...)

@@ -146,11 +146,11 @@ func printTried(out io.Writer, path string, t app.PolicyTried, asJSON bool) erro
 			plainText(t.Span.OwnerID, 60), plainText(t.Span.TenantID, 60))
 	} else {
 		fmt.Fprintf(out, "%s  %s version %d  %s\n", plainText(t.Span.EntityType, 30), t.Span.ID, t.Span.Seq,
-			plainText(gist(t.Span), 100))
+			plainText(gist(t.Span, ""), 100))
 	}
 	for _, row := range t.Emits {
 		fmt.Fprintf(out, "    %s %s  %s  %s\n", color.green(fmt.Sprintf("%-8s", app.ActionOf(row))),
-			plainText(row.EntityType, 30), plainText(gist(row), 100),
+			plainText(row.EntityType, 30), plainText(gist(row, ""), 100),
 			plainText(string(app.StatedMetadata(row)), 300))
 	}
 	if t.Err != nil {

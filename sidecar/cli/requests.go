@@ -266,7 +266,8 @@ func (c *requestsCall) show(ctx context.Context, owner *ledger.Owner) error {
 	fmt.Fprintf(c.out, "request   %s  of %s in %s\n", first.ID, plainText(first.OwnerID, 100),
 		plainText(first.TenantID, 100))
 	if first.ParentID != nil {
-		fmt.Fprintf(c.out, "function  %s\n", first.ParentID)
+		function := strings.TrimSpace(plainText(detail.Function, 100) + "  " + first.ParentID.String())
+		fmt.Fprintf(c.out, "function  %s\n", function)
 	}
 	if detail.Cause != nil {
 		fmt.Fprintf(c.out, "cause     %s version %d\n", detail.Cause.Cause.ID, detail.Cause.Cause.Seq)

@@ -14,7 +14,8 @@ import (
 
 const timelineHelp = `Usage: logline timeline [--follow] [filters] [flags]
 
-Prints versions of spans, one a line, the newest last: when, type, status, seq, who, id, and what it says.
+Prints versions of spans, one a line, the newest last: when, type, status, seq, who, id, and what it says;
+of a request or an execution first the name of its function.
 
     --type LIST      of these types, with commas: request,execution
     --status LIST    in these states, with commas
@@ -23,7 +24,7 @@ Prints versions of spans, one a line, the newest last: when, type, status, seq, 
     --since D        whose time is at most 90s, 15m, 24h, 7d … ago
     --limit N        the newest so many (20; with --follow 10), at most 1000
     --follow         go on with what is committed, until Ctrl-C
-    --json           one span a line, whole
+    --json           one span a line, whole; of requests and executions with function_name
 
 --follow asks again and again, at least three times a second, for what a new snapshot of the database sees and
 the last one did not: a transaction that began early and commits late is not missed, and nothing comes twice.
@@ -78,7 +79,17 @@ func runTimeline(s signals, args []string, out, _ io.Writer) error {
 		return err
 	}
 	defer owner.Close(context.WithoutCancel(s.stop))
-	each := func(spans []*span.Span) error { return printTimeline(out, spans, asJSON) }
+	var names app.FunctionNames
+	each := func(spans []*span.Span) error {
+		err := names.Learn(s.stop, owner, actor, spans)
+		if s.stop.Err() != nil { // Ctrl-C ends it, and is no fault
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return printTimeline(out, spans, &names, asJSON)
+	}
 	if isFollowed {
 		return explainRights(app.Follow(s.stop, owner, actor, filter, limit, each))
 	}
@@ -111,11 +122,11 @@ func listOf(text string) []string {
 func momentText(at span.Time) string { return at.UTC().Format("2006-01-02T15:04:05.000Z07:00") }
 
 // printTimeline prints a line for each span, in columns of a fixed width: more may follow.
-func printTimeline(out io.Writer, spans []*span.Span, asJSON bool) error {
+func printTimeline(out io.Writer, spans []*span.Span, names *app.FunctionNames, asJSON bool) error {
 	color := paintFor(out)
 	for _, s := range spans {
 		if asJSON {
-			if err := printJSON(out, s, true); err != nil {
+			if err := printJSON(out, namedSpan{s, names.Of(s)}, true); err != nil {
 				return fmt.Errorf("print a span: %w", err)
 			}
 			continue
@@ -131,7 +142,7 @@ func printTimeline(out io.Writer, spans []*span.Span, asJSON bool) error {
 		_, err := fmt.Fprintln(out, strings.TrimRight(fmt.Sprintf("%s  %-14s %s %3d  %-22s %s  %s",
 			color.dim(momentText(at)), plainText(s.EntityType, 14),
 			color.status(fmt.Sprintf("%-10s", plainText(status, 10))), s.Seq, plainText(s.Who, 22), s.ID,
-			plainText(gist(s), 120)), " "))
+			plainText(gist(s, names.Label(s)), 120)), " "))
 		if err != nil {
 			return fmt.Errorf("print a span: %w", err)
 		}
@@ -139,11 +150,17 @@ func printTimeline(out io.Writer, spans []*span.Span, asJSON bool) error {
 	return nil
 }
 
-// gist is what a span says in a few words: its name or topic, and what came of it.
-func gist(s *span.Span) string {
+// namedSpan is a span with the name of the function whose request or execution it is.
+type namedSpan struct {
+	*span.Span
+	Function string `json:"function_name,omitempty"`
+}
+
+// gist is what a span says in a few words: its function, name or topic, and what came of it.
+func gist(s *span.Span, function string) string {
 	var parts []string
-	for _, text := range []*string{s.Name, s.This} {
-		if text != nil {
+	for _, text := range []*string{&function, s.Name, s.This} {
+		if text != nil && *text != "" {
 			parts = append(parts, *text)
 			break
 		}

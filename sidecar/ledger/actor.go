@@ -138,6 +138,30 @@ func (u *User) Named(ctx context.Context, entityType, name string) ([]*span.Span
 		limit 10`, entityType, name)
 }
 
+// Names returns the names that the newest versions of these ids have, of those that the actor may read.
+func (u *User) Names(ctx context.Context, ids []span.ID) (map[span.ID]string, error) {
+	rows, err := u.tx.Query(ctx, `select k.id, r.name
+		from unnest($1::text[]::uuid[]) as k(id)
+		cross join lateral (
+			select n.name from ledger.universal_registry n where n.id = k.id order by n.seq desc limit 1
+		) r
+		where r.name is not null`, texts(ids))
+	if err != nil {
+		return nil, fmt.Errorf("read names: %w", err)
+	}
+	names := map[span.ID]string{}
+	var id span.ID
+	var name string
+	_, err = pgx.ForEachRow(rows, []any{(*[16]byte)(&id), &name}, func() error {
+		names[id] = name
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read names: %w", err)
+	}
+	return names, nil
+}
+
 // CallResult is what ledger.result says of a request.
 type CallResult struct {
 	Request    span.ID         `json:"request_id"`

@@ -59,7 +59,7 @@ func (s *system) asSidecar(sql string, args ...any) {
 func TestLoglineRequestsListsShowsRedrivesAndCancels(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
-	f := s.insert(alice, function(`return 1;`, columns{"status": "active"})).ID
+	f := s.insert(alice, function(`return 1;`, columns{"status": "active", "name": "one\x1b[2J"})).ID
 	trace := s.callMany(alice, f, 4)
 	ids := s.dies(trace, 2)
 	dead := s.requests(0, "list", "--dead", "--tenant", alice.tenant, "--function", f.String(), "--since", "1h")
@@ -80,7 +80,7 @@ func TestLoglineRequestsListsShowsRedrivesAndCancels(t *testing.T) {
 		t.Errorf("an empty list prints %q", none)
 	}
 	shown := s.requests(0, "show", ids[0])
-	for _, want := range []string{ids[0], f.String(), "sidecar:gone", "scheduled", "dead"} {
+	for _, want := range []string{ids[0], "function  one [2J  " + f.String(), "sidecar:gone", "scheduled", "dead"} {
 		if !strings.Contains(shown, want) {
 			t.Errorf("show prints no %s:\n%s", want, shown)
 		}

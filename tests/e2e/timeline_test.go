@@ -145,3 +145,43 @@ func TestLoglineTimelineFollowsWhatCommitsLate(t *testing.T) {
 		s.acts(2, alice, strings.Fields(wrong)...)
 	}
 }
+
+func TestLoglineTimelineNamesTheFunctionOfEachRequestAndExecution(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	f := s.insert(alice, function(`return 1;`, columns{"status": "active", "name": "greet\x1b[2J"})).ID
+	nameless := s.insert(alice, function(`return 1;`, columns{"status": "active", "name": nil})).ID
+	p := program.Start(t, []string{"DATABASE_URL=" + s.db.URL},
+		actingAs(alice, "timeline", "--follow", "--type", "request,execution")...)
+	s.serve()
+	for _, id := range []span.ID{f, nameless} {
+		s.stands(s.callMany(alice, id, 1), "complete 1, complete 1")
+	}
+	// Each has a request in two versions at least, and an execution.
+	program.Eventually(t, "all of them", func() bool {
+		text := p.Out.String()
+		return strings.Count(text, "  greet [2J") >= 3 && strings.Count(text, "  "+nameless.String()) >= 3 &&
+			!strings.Contains(text, "\x1b")
+	})
+	out, _ := s.acts(0, alice, "timeline", "--type", "execution,note", "--json")
+	for line := range strings.Lines(out) {
+		var row struct {
+			EntityType string   `json:"entity_type"`
+			Parent     *span.ID `json:"parent_id"`
+			Function   string   `json:"function_name"`
+		}
+		if err := json.Unmarshal([]byte(line), &row); err != nil {
+			t.Fatal(err)
+		}
+		want := ""
+		if row.EntityType == "execution" && *row.Parent == f {
+			want = "greet\x1b[2J"
+		}
+		if row.Function != want {
+			t.Errorf("function_name is %q, want %q, in %s", row.Function, want, line)
+		}
+	}
+	if strings.Count(out, "\n") != 2 {
+		t.Errorf("timeline --json prints\n%s", out)
+	}
+}
