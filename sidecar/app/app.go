@@ -235,6 +235,7 @@ func (a *App) Close() {
 // look) and the kernels that run requests verify. Of others that do not, it says so.
 func (a *App) Status(ctx context.Context) httpapi.Status {
 	phase, fault := a.tail.State()
+	fault = ledger.ConnectText(fault)
 	status := httpapi.Status{Phase: string(phase), Reason: fault, Version: Version(), Sandbox: a.sandboxWalls()}
 	if key, isSigned, ok := a.stage0.InForce(); ok {
 		status.Manifest = &httpapi.Manifest{Seq: key.Seq, Signed: isSigned}

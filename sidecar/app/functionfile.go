@@ -62,7 +62,7 @@ func readSource(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("read the function: %w", err)
+		return nil, fmt.Errorf("read the file: %w", err)
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("read %s: it is no file", path)
 	case info.Size() > sourceFileMax:
@@ -70,7 +70,7 @@ func readSource(path string) ([]byte, error) {
 	}
 	source, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("read the function: %w", err)
+		return nil, fmt.Errorf("read the file: %w", err)
 	}
 	return source, nil
 }

@@ -40,20 +40,30 @@ type PublishedFunction struct {
 	Changed []string `json:"changed"` // columns; none: nothing was appended
 	Diff    string   `json:"diff,omitempty"`
 	IsNew   bool     `json:"is_new"` // seq 0
+
+	Warnings []string `json:"warnings,omitempty"` // of its metadata
 }
 
 // Publish appends the next version of actor's function of that name, or its first one. Where nothing would
 // change, it appends nothing.
 func Publish(ctx context.Context, owner *ledger.Owner, actor ledger.Actor, p PublishFunction) (
 	published *PublishedFunction, err error) {
+	warnings, err := checkFunctionMetadata(p.Metadata)
+	if err != nil {
+		return nil, err
+	}
 	err = owner.Act(ctx, actor, func(user *ledger.User) error {
 		current, err := p.find(ctx, user, actor)
 		if err != nil {
 			return err
 		}
 		next := p.next(current)
-		if published, err = p.compare(current, next); err != nil || len(published.Changed) == 0 || p.IsTry {
+		if published, err = p.compare(current, next); err != nil {
 			return err
+		}
+		published.Warnings = warnings
+		if len(published.Changed) == 0 || p.IsTry {
+			return nil
 		}
 		document, err := p.document(next, actor)
 		if err != nil {

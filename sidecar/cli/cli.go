@@ -91,7 +91,27 @@ func runSub(name, help string, s signals, args []string, out, errOut io.Writer) 
 			return sub.run(s, args[1:], out, errOut)
 		}
 	}
-	return wrongUse(name, "there is no command %q", name+" "+args[0])
+	return wrongUse(name, "there is no command %q%s", name+" "+args[0], didYouMean(name, args[0]))
+}
+
+// didYouMean asks for the word that may come after name ("": after logline), where text looks like one.
+func didYouMean(name, text string) string {
+	var known []string
+	for _, p := range pages() {
+		switch {
+		case name == p.words:
+			known = append(known, p.subs...)
+		case name == "" && !strings.Contains(p.words, " "):
+			known = append(known, p.words)
+		}
+	}
+	if len(text) > 40 { // nobody mistypes so much
+		return ""
+	}
+	if word := app.Nearest(text, known); word != "" {
+		return ": did you mean `logline " + strings.TrimSpace(name+" "+word) + "`?"
+	}
+	return ""
 }
 
 // errSaid ends a command with exit code 1 whose output has said what failed.
@@ -121,7 +141,8 @@ func Main(args []string, out, errOut io.Writer) int {
 		}
 		return exitCode(c.run(listen(), args[1:], out, errOut), errOut)
 	}
-	fmt.Fprintf(errOut, "logline: there is no command %q; `logline help` lists them\n", args[0])
+	fmt.Fprintf(errOut, "logline: there is no command %q%s; `logline help` lists them\n", args[0],
+		didYouMean("", args[0]))
 	return 2
 }
 

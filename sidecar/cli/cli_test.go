@@ -105,6 +105,23 @@ func TestUnknownCommandsAreWrongUse(t *testing.T) {
 	}
 }
 
+func TestASlipIsAnsweredWithTheCommandThatIsMeant(t *testing.T) {
+	t.Parallel()
+	for words, want := range map[string]string{
+		"fuction": "function", "functoin": "function", "Verfy": "verify", "help timelin": "timeline",
+		"function pubish": "function publish", "span histroy x": "span history",
+		"requests redirve": "requests redrive",
+		"lsit":             "", "up2date": "", "function x": "",
+	} {
+		asks := ": did you mean `logline " + want + "`?"
+		code, _, said := call(strings.Fields(words)...)
+		if code != 2 || strings.Contains(said, "did you mean") != (want != "") ||
+			want != "" && !strings.Contains(said, asks) {
+			t.Errorf("logline %s exits with %d and says %q, want %q in it", words, code, said, asks)
+		}
+	}
+}
+
 // A variable that is not set leaves an empty value behind: no command takes that for a flag left out.
 func TestAFlagWithoutAValueIsWrongUse(t *testing.T) {
 	t.Setenv("APP_USER_ID", "somebody")
@@ -249,6 +266,9 @@ func TestBashCompletesCommandsAndFlags(t *testing.T) {
 		"logline keys rotate --k":               "--key",
 		"logline completion ":                   "bash zsh fish",
 		"logline help sp":                       "span",
+		"logline help function ":                "new dev publish call logs",
+		"logline help function pu":              "publish",
+		"logline help doctor ":                  "",
 		"logline function dev gr":               "",
 		"logline nix --":                        "",
 	} {
@@ -286,6 +306,7 @@ func TestFishCompletesCommandsAndFlags(t *testing.T) {
 	program.Need(t, "fish")
 	_, script, _ := call("completion", "fish")
 	for line, want := range map[string]string{"logline func": "function", "logline function pu": "publish",
+		"logline help fun": "function", "logline help function pu": "publish",
 		"logline function dev --onc": "--once"} {
 		ask := exec.CommandContext(t.Context(), "fish", "--no-config", "-c", script+"\ncomplete -C '"+line+"'")
 		if out, err := ask.CombinedOutput(); err != nil || !strings.HasPrefix(string(out), want) {

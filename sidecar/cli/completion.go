@@ -81,7 +81,12 @@ func cases(list []page) string {
 				strings.Join(p.flags(), " "))
 		}
 	}
-	fmt.Fprintf(&b, "    help|'help '*) subs=%q ;;\n", namesOf(commandsOf(list)))
+	for _, p := range commandsOf(list) {
+		if subcommands(p.words) != nil {
+			fmt.Fprintf(&b, "    'help %s') subs=%q ;;\n", p.words, strings.Join(p.subs, " "))
+		}
+	}
+	fmt.Fprintf(&b, "    help) subs=%q ;;\n", namesOf(commandsOf(list)))
 	return b.String()
 }
 
@@ -98,7 +103,7 @@ _logline() {
 %s    esac
     if [[ $current == -* ]]; then
         COMPREPLY=($(compgen -W "$flags" -- "$current"))
-    elif ((COMP_CWORD == 2)); then
+    elif ((COMP_CWORD == 2)) || [[ ${COMP_WORDS[1]} == help ]]; then
         COMPREPLY=($(compgen -W "$subs" -- "$current"))
     fi
 }
@@ -126,7 +131,7 @@ _logline() {
 %s    esac
     if [[ ${words[CURRENT]} == -* ]]; then
         compadd -- ${=flags}
-    elif ((CURRENT == 3)) && [[ -n $subs ]]; then
+    elif [[ -n $subs ]] && { ((CURRENT == 3)) || [[ ${words[2]} == help ]]; }; then
         compadd -- ${=subs}
     else
         _files
@@ -143,6 +148,9 @@ fi
 func completeFish(out io.Writer, list []page) {
 	quoted := func(text string) string { return "'" + strings.ReplaceAll(text, "'", `\'`) + "'" }
 	fmt.Fprintln(out, "# Completion of logline for fish, written by: logline completion fish")
+	fmt.Fprintf(out, "complete -c logline -n __fish_use_subcommand -f -a help\n")
+	fmt.Fprintf(out, "complete -c logline -n '__fish_seen_subcommand_from help; and "+
+		"not __fish_seen_subcommand_from %[1]s' -f -a '%[1]s'\n", namesOf(commandsOf(list)))
 	for _, p := range list {
 		first, second, isLong := strings.Cut(p.words, " ")
 		seen := "__fish_seen_subcommand_from " + first

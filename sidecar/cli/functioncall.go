@@ -22,7 +22,7 @@ const functionPublishHelp = `Usage: logline function publish FILE [flags]
 Appends the file as the next version of your function of that name, stated whole, or as its first version. It
 shows what changes; where nothing does, it appends nothing. What no flag states stays as it is. The file is
 compiled first, in a sandbox on this machine, as dev does it; one that does not compile is refused, with the
-place.
+place. So is a metadata.schedule that can not tick; of a slip such as "schedul" it warns.
 
     --name NAME        default: the file's name without its end
     --id ID            this function, where several have the name, or to give it another one
@@ -35,7 +35,7 @@ place.
     --default-input JSON   its input where a request states none; or @FILE
     --sign FILE        hash it and sign it with this private key
     --try              show what would change, and append nothing
-    --json             print {id, seq, name, status, changed, diff, is_new}
+    --json             print {id, seq, name, status, changed, diff, is_new, warnings}
 
 ` + actorHelp + `
 Exit codes: 0 done, 1 it was refused, 2 wrong use.
@@ -47,7 +47,7 @@ Examples:
     logline function publish report.ts --metadata '{"schedule": {"cron": "0 2 * * *"}}' --sign alice.key
 `
 
-func runFunctionPublish(s signals, args []string, out, _ io.Writer) error {
+func runFunctionPublish(s signals, args []string, out, errOut io.Writer) error {
 	who := actorFlags{name: "function publish"}
 	var p app.PublishFunction
 	var id, metadata, input, keyFile string
@@ -105,6 +105,9 @@ func runFunctionPublish(s signals, args []string, out, _ io.Writer) error {
 		return err
 	case asJSON:
 		return printJSON(out, published, true)
+	}
+	for _, warning := range published.Warnings {
+		fmt.Fprintln(errOut, "logline:", plainText(warning, causeWidth))
 	}
 	return printPublished(out, published, p.IsTry)
 }

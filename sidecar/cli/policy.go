@@ -96,7 +96,7 @@ func runPolicyTry(s signals, args []string, out, errOut io.Writer) error {
 		return err
 	}
 	if try.File, err = app.ReadFunctionFile(path); err != nil {
-		return wrongUse(who.name, "%s", err)
+		return wrongUse(who.name, "the policy: %s", err)
 	}
 	if keyFile != "" {
 		if try.Signer, err = sign.ReadKeyFile(keyFile); err != nil {

@@ -161,7 +161,7 @@ func (c *requestsCall) check(status string) error {
 	isWish := c.command == "redrive" || c.command == "cancel"
 	switch {
 	case !isWish && c.command != "list" && c.command != "show":
-		return wrongRequests("there is no command %q", "requests "+c.command)
+		return wrongRequests("there is no command %q%s", "requests "+c.command, didYouMean("requests", c.command))
 	case c.command == "show" && len(c.ids) != 1:
 		return wrongRequests("show takes one id")
 	case c.command == "list" && len(c.ids) > 0:

@@ -203,7 +203,7 @@ func explainConnect(err error) error {
 		return fmt.Errorf("DATABASE_URL points to a transaction pooler, which drops session state: "+
 			"use the direct connection (port 5432 of the database host): %w", err)
 	}
-	return fmt.Errorf("connect to DATABASE_URL: %w", err)
+	return connectFault(err)
 }
 
 // RefusePooler returns an error when conn runs through a pooler in transaction mode: session

@@ -226,6 +226,10 @@ func (o *Owner) explain(err error) error {
 		err = fmt.Errorf("the login %q lacks a right that the migration needs: run it as the database owner "+
 			"(on Supabase: postgres): %w", o.conn.Config().User, err)
 	}
+	if refusal.Code == "25006" {
+		err = fmt.Errorf("the database takes no writes: it is a standby (connect to the primary), or read-only "+
+			"(`alter database … set default_transaction_read_only = off`, or Supabase's disk is full): %w", err)
+	}
 	if refusal.Detail != "" {
 		err = fmt.Errorf("%w\nDETAIL: %s", err, refusal.Detail)
 	}

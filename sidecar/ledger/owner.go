@@ -36,7 +36,7 @@ func OpenOwner(ctx context.Context, databaseURL string) (*Owner, error) {
 	config.RuntimeParams["timezone"], config.RuntimeParams["datestyle"] = "UTC", "ISO"
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return nil, fmt.Errorf("connect to DATABASE_URL: %w", err)
+		return nil, connectFault(err)
 	}
 	return NewOwner(conn), nil
 }

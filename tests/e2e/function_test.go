@@ -144,6 +144,45 @@ func TestPublishRefusesWhatDoesNotCompileWithThePlace(t *testing.T) {
 	s.acts(0, alice, "function", "publish", file)
 }
 
+func TestPublishRefusesAScheduleThatNeverTicksAndWarnsOfASlip(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	file := filepath.Join(t.TempDir(), "nightly.js")
+	must(t, os.WriteFile(file, []byte("return 1;"), 0o600))
+	publish := func(code int, metadata string, more ...string) (out, said string) {
+		return s.acts(code, alice, append([]string{"function", "publish", file, "--metadata", metadata}, more...)...)
+	}
+	for metadata, want := range map[string]string{
+		`{"schedule": {"cron": "61 * * * *"}}`:                      "61",
+		`{"schedule": {"cron": "0 9 * * *", "tz": "Mars/Olympus"}}`: "Mars/Olympus",
+		`{"schedule": "0 9 * * *"}`:                                 "want {",
+		`{"schedule": {}}`:                                          "cron",
+	} {
+		if _, said := publish(1, metadata); !strings.Contains(said, "metadata.schedule") ||
+			!strings.Contains(said, want) {
+			t.Errorf("%s: it says %q", metadata, said)
+		}
+	}
+	if rows := s.read("name = 'nightly'"); len(rows) != 0 {
+		t.Errorf("%d versions are published", len(rows))
+	}
+	const slip = `{"schedul": {"cron": "0 9 * * *"}, "Retry": {}, "color": 1}`
+	_, said := publish(0, slip, "--try")
+	for _, want := range []string{"metadata.schedul is not read; is metadata.schedule meant?",
+		"metadata.Retry is not read"} {
+		if !strings.Contains(said, want) || strings.Contains(said, "color") {
+			t.Errorf("a slip: it says %q", said)
+		}
+	}
+	if out, said := publish(0, slip, "--json"); !strings.Contains(out, `"warnings":["metadata.Retry`) || said != "" {
+		t.Errorf("--json prints %q, says %q", out, said)
+	}
+	if out, said := publish(0, `{"schedule": {"cron": "0 9 * * *"}}`); said != "" ||
+		!strings.HasPrefix(out, "published") {
+		t.Errorf("a good one prints %q, says %q", out, said)
+	}
+}
+
 func TestPublishesOfOneNameAtOnceMakeOneFunction(t *testing.T) {
 	t.Parallel()
 	s := setup(t)

@@ -144,6 +144,10 @@ func TestPolicyTryWritesNothing(t *testing.T) {
 func TestPolicyTrySaysWhatThePolicyDoes(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
+	if _, said := s.acts(2, alice, "policy", "try", "nope.js", "--since", "1h"); !strings.Contains(said,
+		"the policy: read the file: ") || strings.Contains(said, "function") {
+		t.Errorf("of a file that is not there it says %q", said)
+	}
 	s.serve()
 	const code = `export function on(span, ctx) {
   if (span.name === "fails") throw new RangeError("no " + span.name);

@@ -80,7 +80,7 @@ func TestASidecarThatCannotWorkSaysWhyAtOnce(t *testing.T) {
 		{"a database that does not exist", []string{"DATABASE_URL=" + strings.Replace(s.db.SidecarURL, s.db.Name,
 			"elsewhere", 1)}, 1, []string{"connect to DATABASE_URL", "elsewhere"}},
 		{"nobody at that port", []string{"DATABASE_URL=postgres://a:secret-word@127.0.0.1:1/x"}, 1,
-			[]string{"connect to DATABASE_URL", "refused"}},
+			[]string{": 127.0.0.1:1: connection refused; `logline doctor`"}},
 		{"a taken port", s.environment("LOGLINE_LISTEN=" + taken.Addr().String()), 1,
 			[]string{taken.Addr().String(), "taken", "LOGLINE_LISTEN"}},
 		{"no DATABASE_URL", nil, 2, []string{"DATABASE_URL", "empty", "postgres://"}},

@@ -339,6 +339,13 @@ func TestVerifySaysWhatItCouldNotCheck(t *testing.T) {
 		t.Errorf("in read-only transactions red is %v", got)
 	}
 
+	for _, words := range [][]string{{"migrate"}, {"migrate", "--again"}} {
+		if _, said := s.logline(1, append(words, "--database", frozen)...); !strings.Contains(said, "25006") ||
+			!strings.Contains(said, "takes no writes: it is a standby (connect to the primary)") {
+			t.Errorf("%v in read-only transactions says %q", words, said)
+		}
+	}
+
 	empty := s.cluster.Empty(t)
 	tells(t, s.verify(1, "--database", empty.URL).Checks, "ledger", app.Fault, "no ledger", "logline migrate")
 }

@@ -1,0 +1,45 @@
+package app
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/loglineos/loglineos/sidecar/cron"
+)
+
+// functionKeys are the keys of a function's metadata that the engine reads; others are the author's own.
+var functionKeys = []string{"schedule", "retry"}
+
+// checkFunctionMetadata refuses a schedule that would never tick: of a published one only an incident would
+// tell. It warns of a key that looks like a slip of one that is read, and is read by nobody.
+func checkFunctionMetadata(raw json.RawMessage) (warnings []string, err error) {
+	if raw == nil || string(raw) == "null" {
+		return nil, nil
+	}
+	var metadata map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &metadata); err != nil {
+		return nil, fmt.Errorf("read metadata: it is no object: %.60q", raw)
+	}
+	for _, key := range slices.Sorted(maps.Keys(metadata)) {
+		for _, known := range functionKeys {
+			if slips(strings.ToLower(key), known) == 1 || key != known && strings.ToLower(key) == known {
+				warnings = append(warnings, fmt.Sprintf("metadata.%.40s is not read; is metadata.%s meant?", key, known))
+			}
+		}
+	}
+	schedule := metadata["schedule"]
+	if schedule == nil || string(schedule) == "null" {
+		return warnings, nil
+	}
+	var stated struct{ Cron, TZ string }
+	if err := json.Unmarshal(schedule, &stated); err != nil {
+		return nil, fmt.Errorf(`read metadata.schedule: it is %.80s: want {"cron": "0 9 * * *"}`, schedule)
+	}
+	if _, err := cron.Parse(stated.Cron, stated.TZ); err != nil {
+		return nil, fmt.Errorf("read metadata.schedule: %w; `logline schedule check` prints when one ticks", err)
+	}
+	return warnings, nil
+}
