@@ -150,7 +150,8 @@ func TestPublishRefusesAScheduleThatNeverTicksAndWarnsOfASlip(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "nightly.js")
 	must(t, os.WriteFile(file, []byte("return 1;"), 0o600))
 	publish := func(code int, metadata string, more ...string) (out, said string) {
-		return s.acts(code, alice, append([]string{"function", "publish", file, "--metadata", metadata}, more...)...)
+		words := []string{"function", "publish", file, "--metadata", metadata}
+		return s.acts(code, alice, append(words, more...)...)
 	}
 	for metadata, want := range map[string]string{
 		`{"schedule": {"cron": "61 * * * *"}}`:                      "61",
@@ -174,7 +175,8 @@ func TestPublishRefusesAScheduleThatNeverTicksAndWarnsOfASlip(t *testing.T) {
 			t.Errorf("a slip: it says %q", said)
 		}
 	}
-	if out, said := publish(0, slip, "--json"); !strings.Contains(out, `"warnings":["metadata.Retry`) || said != "" {
+	if out, said := publish(0, slip, "--json"); said != "" ||
+		!strings.Contains(out, `"warnings":["metadata.Retry`) {
 		t.Errorf("--json prints %q, says %q", out, said)
 	}
 	if out, said := publish(0, `{"schedule": {"cron": "0 9 * * *"}}`); said != "" ||

@@ -80,7 +80,8 @@ func TestLoglineRequestsListsShowsRedrivesAndCancels(t *testing.T) {
 		t.Errorf("an empty list prints %q", none)
 	}
 	shown := s.requests(0, "show", ids[0])
-	for _, want := range []string{ids[0], "function  one [2J  " + f.String(), "sidecar:gone", "scheduled", "dead"} {
+	named := "function  one [2J  " + f.String()
+	for _, want := range []string{ids[0], named, "sidecar:gone", "scheduled", "dead"} {
 		if !strings.Contains(shown, want) {
 			t.Errorf("show prints no %s:\n%s", want, shown)
 		}
