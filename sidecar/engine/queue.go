@@ -4,11 +4,14 @@ import (
 	"slices"
 	"sort"
 	"time"
+
+	"github.com/loglineos/loglineos/sidecar/span"
 )
 
-// fair is the queue of requests that may run: tenants take turns by what their runs cost, and each tenant's
-// requests come in the order in which they were queued. Who has been served pays for it: his next turn is as
-// much later as his runs last. So each gets the same share of the time, not of the starts.
+// fair is the queue of requests that may run: tenants take turns by what their runs cost, in each tenant its
+// functions take turns, and the requests of a function come in the order in which they were queued. Who has been
+// served pays for it: his next turn is as much later as his runs last. So each gets the same share of the time,
+// not of the starts.
 type fair struct {
 	first   []*request // whose turn has come already
 	tenants map[string]*queuedOf
@@ -21,9 +24,42 @@ type fair struct {
 
 // queuedOf is what one tenant has in the queue.
 type queuedOf struct {
-	tenant   string
+	tenant    string
+	functions []*queuedFunction // in the order of their turns; none is empty
+	paid      float64
+}
+
+// queuedFunction is what one tenant has of one function in the queue.
+type queuedFunction struct {
+	id       span.ID
 	requests []*request
-	paid     float64
+}
+
+// functionOf is the function of a request, in its tenant.
+type functionOf struct {
+	tenant string
+	id     span.ID
+}
+
+func functionOfRequest(r *request) functionOf {
+	of := functionOf{tenant: r.span.TenantID}
+	if r.span.ParentID != nil {
+		of.id = *r.span.ParentID
+	}
+	return of
+}
+
+// taken is how many places of a queue tenants have, and their functions.
+type taken struct {
+	tenants   map[string]int
+	functions map[functionOf]int
+}
+
+func newTaken() taken { return taken{map[string]int{}, map[functionOf]int{}} }
+
+func (h taken) add(r *request) {
+	h.tenants[r.span.TenantID]++
+	h.functions[functionOfRequest(r)]++
 }
 
 const (
@@ -33,6 +69,8 @@ const (
 	placesKept = 8 // one place in so many is for those that have none
 	leavesFree = 3 // places for each that a tenant has while others come
 	quickFree  = 7 // those, where its runs are short
+
+	functionLeast = 3 // places that one function may have, be they all that its tenant may
 )
 
 func newFair(p *paces) *fair {
@@ -49,7 +87,30 @@ func (f *fair) push(r *request) {
 		f.tenants[name] = t
 		f.lineUp(t)
 	}
-	t.requests = append(t.requests, r)
+	t.push(r)
+}
+
+func (t *queuedOf) push(r *request) {
+	id := functionOfRequest(r).id
+	for _, q := range t.functions {
+		if q.id == id {
+			q.requests = append(q.requests, r)
+			return
+		}
+	}
+	t.functions = append(t.functions, &queuedFunction{id, []*request{r}})
+}
+
+// take takes the next request of a function. The function's next turn is behind the others.
+func (t *queuedOf) take(q *queuedFunction) *request {
+	r := q.requests[0]
+	q.requests[0] = nil
+	q.requests = q.requests[1:]
+	t.functions = slices.DeleteFunc(t.functions, func(other *queuedFunction) bool { return other == q })
+	if len(q.requests) > 0 {
+		t.functions = append(t.functions, q)
+	}
+	return r
 }
 
 // lineUp gives t its turn, behind those that have paid as much.
@@ -101,52 +162,70 @@ func (f *fair) each(see func(*request)) {
 		see(r)
 	}
 	for _, t := range f.tenants {
-		for _, r := range t.requests {
-			see(r)
+		for _, q := range t.functions {
+			for _, r := range q.requests {
+				see(r)
+			}
 		}
 	}
 }
 
-// pop takes up to n requests that have the same kernel, one a tenant and turn. held says how many places each
-// tenant has now. One without room keeps its turn.
-func (f *fair) pop(n, free int, held map[string]int) []*request {
+// pop takes up to n requests that have the same kernel, one a tenant and turn, and adds them to what is held.
+// A tenant without room keeps its turn.
+func (f *fair) pop(n, free int, h taken) []*request {
 	var batch []*request
-	taken := map[string]int{}
 	places := free
-	for _, n := range held {
+	for _, n := range h.tenants {
 		places += n
 	}
 	n = min(n, free)
 	now := time.Now()
+	take := func(r *request) {
+		f.letGo(r)
+		h.add(r)
+		batch = append(batch, r)
+	}
 	for len(batch) < n && len(f.first) > 0 && (len(batch) == 0 || f.first[0].kernel == batch[0].kernel) {
-		f.letGo(f.first[0])
-		taken[f.first[0].span.TenantID]++
-		batch, f.first = append(batch, f.first[0]), f.first[1:]
+		take(f.first[0])
+		f.first = f.first[1:]
 	}
 	for next := 0; len(batch) < n && next < len(f.turn); {
 		t := f.turn[next]
-		mine, left := held[t.tenant]+taken[t.tenant], free-len(batch)
-		if !hasPlace(mine, left, places, f.paces.isAlone(t.tenant, now), f.paces.isQuick(t.tenant)) {
+		q := f.next(t, h, free-len(batch), places, now)
+		if q == nil {
 			next++
 			continue
 		}
-		if len(batch) > 0 && t.requests[0].kernel != batch[0].kernel {
+		if len(batch) > 0 && q.requests[0].kernel != batch[0].kernel {
 			break
 		}
-		f.letGo(t.requests[0])
-		batch = append(batch, t.requests[0])
-		taken[t.tenant]++
-		t.requests[0] = nil
-		t.requests = t.requests[1:]
+		take(t.take(q))
 		f.turn = slices.Delete(f.turn, next, next+1)
 		f.paid = max(f.paid, t.paid)
-		if t.paid += f.paces.cost(t.tenant); len(t.requests) == 0 {
+		if t.paid += f.paces.cost(t.tenant); len(t.functions) == 0 {
 			f.leave(t)
 			continue
 		}
 		f.lineUp(t)
 	}
 	return batch
+}
+
+// next returns the function of a tenant whose turn it is, nil where the tenant may have no place. The last one
+// of a tenant whose runs are long is for a function of his that has few: the runs of another may last for hours.
+func (f *fair) next(t *queuedOf, h taken, free, places int, now time.Time) *queuedFunction {
+	isAlone, isQuick := f.paces.isAlone(t.tenant, now), f.paces.isQuick(t.tenant)
+	mine := h.tenants[t.tenant]
+	if !hasPlace(mine, free, places, isAlone, isQuick) {
+		return nil
+	}
+	isLast := !isQuick && !hasPlace(mine+1, free-1, places, isAlone, isQuick)
+	for _, q := range t.functions {
+		if !isLast || h.functions[functionOf{t.tenant, q.id}] < functionLeast {
+			return q
+		}
+	}
+	return nil
 }
 
 // hasPlace reports whether a tenant that has mine places may take one of those that are free. It leaves
@@ -202,7 +281,11 @@ func (f *fair) remove(r *request) {
 	if t == nil {
 		return
 	}
-	if t.requests = slices.DeleteFunc(t.requests, isIt); len(t.requests) == 0 {
+	for _, q := range t.functions {
+		q.requests = slices.DeleteFunc(q.requests, isIt)
+	}
+	isEmpty := func(q *queuedFunction) bool { return len(q.requests) == 0 }
+	if t.functions = slices.DeleteFunc(t.functions, isEmpty); len(t.functions) == 0 {
 		f.turn = slices.DeleteFunc(f.turn, func(other *queuedOf) bool { return other == t })
 		f.leave(t)
 	}

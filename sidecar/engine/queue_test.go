@@ -28,7 +28,7 @@ const anyRoom = 1 << 20
 
 func popped(f *fair, n int) string {
 	var names []string
-	for _, r := range f.pop(n, anyRoom, nil) {
+	for _, r := range f.pop(n, anyRoom, newTaken()) {
 		names = append(names, *r.span.Name)
 	}
 	return strings.Join(names, " ")
@@ -94,7 +94,7 @@ func TestNobodyIsForgotten(t *testing.T) {
 		want[name] = true
 	}
 	last := map[byte]string{}
-	for batch := f.pop(5, anyRoom, nil); len(batch) > 0; batch = f.pop(5, anyRoom, nil) {
+	for batch := f.pop(5, anyRoom, newTaken()); len(batch) > 0; batch = f.pop(5, anyRoom, newTaken()) {
 		for _, r := range batch {
 			name := *r.span.Name
 			if !want[name] || name <= last[name[0]] {
@@ -114,7 +114,7 @@ func TestATenantWithoutRoomKeepsItsTurn(t *testing.T) {
 	f := newFair(newPaces())
 	queue(f, "a1", "a2", "a3", "b1", "c1")
 	var names []string
-	for _, r := range f.pop(9, 3, map[string]int{"a": 2, "b": 9}) { // of 14 places
+	for _, r := range f.pop(9, 3, taken{map[string]int{"a": 2, "b": 9}, map[functionOf]int{}}) { // of 14 places
 		names = append(names, *r.span.Name)
 	}
 	if got := strings.Join(names, " "); got != "a1 c1" {
@@ -122,6 +122,37 @@ func TestATenantWithoutRoomKeepsItsTurn(t *testing.T) {
 	}
 	if got := popped(f, 9); got != "b1 a2 a3" {
 		t.Errorf("with room for all: got %q", got)
+	}
+}
+
+// A function with slow runs leaves the last place of its tenant to the others, which take turns with it.
+func TestFunctionsOfATenantTakeTurnsAndLeavePlaces(t *testing.T) {
+	t.Parallel()
+	request := func(n, function int) *request {
+		return &request{id: idOf(n), kernel: "k", phase: queued,
+			span: &span.Span{TenantID: "a", ParentID: new(idOf(function))}}
+	}
+	f, held := newFair(newPaces()), newTaken()
+	for i := range 100 {
+		f.push(request(i, 1))
+	}
+	for len(f.pop(16, 64-held.tenants["a"], held)) > 0 {
+	}
+	if got := held.tenants["a"]; got != 31 {
+		t.Errorf("one function has %d places, want all of its tenant's but one", got)
+	}
+	for i := range 3 {
+		f.push(request(200+i, 2))
+	}
+	if got := f.pop(16, 64-held.tenants["a"], held); len(got) != 1 || *got[0].span.ParentID != idOf(2) {
+		t.Errorf("%d requests start, want one of the other function", len(got))
+	}
+	var turns []bool
+	for _, r := range f.pop(6, anyRoom, newTaken()) {
+		turns = append(turns, *r.span.ParentID == idOf(2))
+	}
+	if !slices.Equal(turns, []bool{false, true, false, true, false, false}) {
+		t.Errorf("turns of functions: %v", turns)
 	}
 }
 
@@ -138,14 +169,11 @@ func TestSomePlacesAreFreeBesideAnyFlood(t *testing.T) {
 					span: &span.Span{TenantID: fmt.Sprint(tenant)}})
 			}
 		}
-		held, used := map[string]int{}, 0
+		held, used := newTaken(), 0
 		for batch := f.pop(16, c.places, held); len(batch) > 0; batch = f.pop(16, c.places-used, held) {
-			for _, r := range batch {
-				held[r.span.TenantID]++
-				used++
-			}
+			used += len(batch)
 		}
-		most := slices.Max(slices.Collect(maps.Values(held)))
+		most := slices.Max(slices.Collect(maps.Values(held.tenants)))
 		if most > c.each || used < c.each*c.tenants/2 || c.places > 1 && used >= c.places {
 			t.Errorf("of %d places %d tenants have %d, one of them %d, want %d", c.places, c.tenants, used, most,
 				c.each)

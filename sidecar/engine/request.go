@@ -88,9 +88,9 @@ func (e *Engine) dispatchFrom(queue *fair, isOutward bool) {
 			}
 		}
 	}
-	held := e.held(isOutward)
+	h := e.held(isOutward)
 	for free > 0 {
-		batch := queue.pop(requestBatch, free, held)
+		batch := queue.pop(requestBatch, free, h)
 		// Those that start together share a run of their kernel. Where others are about to end, more of them can
 		// soon start, and while nothing starts here, those become more. Who comes rarely waits for no others.
 		isWaiting := len(batch) < requestBatch && ending > 0 && !queue.empty()
@@ -100,10 +100,7 @@ func (e *Engine) dispatchFrom(queue *fair, isOutward bool) {
 		if len(batch) == 0 {
 			return
 		}
-		for _, r := range batch {
-			held[r.span.TenantID]++
-			free--
-		}
+		free -= len(batch)
 		batch = e.readBodies(slices.DeleteFunc(batch, e.readWish))
 		if batch = slices.DeleteFunc(slices.DeleteFunc(batch, e.claim), e.bootAlone); len(batch) > 0 {
 			e.bootRequests(batch)
@@ -114,15 +111,15 @@ func (e *Engine) dispatchFrom(queue *fair, isOutward bool) {
 	}
 }
 
-// held counts the places of one queue that each tenant has.
-func (e *Engine) held(isOutward bool) map[string]int {
-	held := map[string]int{}
+// held counts the places of one queue that are taken.
+func (e *Engine) held(isOutward bool) taken {
+	h := newTaken()
 	for _, r := range e.inFlight {
 		if r.isOutward == isOutward {
-			held[r.span.TenantID]++
+			h.add(r)
 		}
 	}
-	return held
+	return h
 }
 
 // bootAlone runs a request on its own whose run has failed before: if that was its fault, it costs no other.
