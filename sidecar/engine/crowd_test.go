@@ -126,8 +126,8 @@ func TestTurnsGoByWhatRunsCost(t *testing.T) {
 	}
 }
 
-// A function of a tenant has half the places but one when that is alone, and more where its runs have been short;
-// beside others it has an eighth.
+// A function of a tenant has half the places but one when that is alone, and more where its runs have been
+// short; beside others it has an eighth.
 func TestATenantLeavesPlacesFree(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -9,9 +9,9 @@ import (
 )
 
 // fair is the queue of requests that may run: tenants take turns by what their runs cost, in each tenant its
-// functions take turns, and the requests of a function come in the order in which they were queued. Who has been
-// served pays for it: his next turn is as much later as his runs last. So each gets the same share of the time,
-// not of the starts.
+// functions take turns, and the requests of a function come in the order in which they were queued. Who has
+// been served pays for it: his next turn is as much later as his runs last. So each gets the same share of the
+// time, not of the starts.
 type fair struct {
 	first   []*request // whose turn has come already
 	tenants map[string]*queuedOf
@@ -211,8 +211,8 @@ func (f *fair) pop(n, free int, h taken) []*request {
 	return batch
 }
 
-// next returns the function of a tenant whose turn it is, nil where the tenant may have no place. The last one
-// of a tenant whose runs are long is for a function of his that has few: the runs of another may last for hours.
+// next returns the function of a tenant whose turn it is, nil where the tenant may have no place. The last
+// one of a tenant whose runs are long is for a function of his that has few: another's may last for hours.
 func (f *fair) next(t *queuedOf, h taken, free, places int, now time.Time) *queuedFunction {
 	isAlone, isQuick := f.paces.isAlone(t.tenant, now), f.paces.isQuick(t.tenant)
 	mine := h.tenants[t.tenant]
