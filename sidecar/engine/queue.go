@@ -10,8 +10,8 @@ import (
 
 // fair is the queue of requests that may run: tenants take turns by what their runs cost, in each tenant its
 // functions take turns, and the requests of a function come in the order in which they were queued. Who has
-// been served pays for it: his next turn is as much later as his runs last. So each gets the same share of the
-// time, not of the starts.
+// been served pays for it: his next turn is as much later as his runs last. So each gets the same share of
+// the time, not of the starts.
 type fair struct {
 	first   []*request // whose turn has come already
 	tenants map[string]*queuedOf
