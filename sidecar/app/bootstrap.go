@@ -112,6 +112,8 @@ func Bootstrap(ctx context.Context, owner *ledger.Owner, options BootstrapOption
 	case options.IsDraft && !isFirst:
 		published = append(published, ledger.Publication{Span: head.base, Before: head.base, Wanted: manifest,
 			Kept: !ledger.SameContent(head.base, manifest), Why: errGoverned})
+	case !isFirst:
+		published = append(published, ledger.Publication{Span: head.base, Before: head.base})
 	}
 	return published, err
 }

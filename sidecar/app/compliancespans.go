@@ -35,7 +35,11 @@ func (a *auditor) ledgerFirst(ctx context.Context) error {
 		case versions[0].Status != nil && *versions[0].Status != "active":
 			kept = append(kept, fmt.Sprintf("%s switched off by version %d (%s, %s)", *p.Name, versions[0].Seq,
 				*versions[0].Status, versions[0].Who))
-		case versions[0].Code == nil || versions[0].VerifyHash() != nil:
+		case versions[0].Code == nil, versions[0].CurrHash == nil:
+			lacks := map[bool]string{true: "code", false: "hash"}[versions[0].Code == nil]
+			faults = append(faults, fmt.Sprintf("%s version %d has no %s (%s wrote it)", *p.Name, versions[0].Seq,
+				lacks, versions[0].Who))
+		case versions[0].VerifyHash() != nil:
 			faults = append(faults, fmt.Sprintf("%s version %d is not what was hashed", *p.Name, versions[0].Seq))
 		default:
 			kept = append(kept, fmt.Sprintf("%s version %d", *p.Name, versions[0].Seq))
@@ -317,6 +321,9 @@ func (a *auditor) proofs(ctx context.Context) error {
 // sealFault says what does not hold of the hash and the signature of row; "" where both do, or none is there.
 func (a *auditor) sealFault(row *span.Span) string {
 	name := fmt.Sprintf("%s %s version %d", row.EntityType, row.ID, row.Seq)
+	if row.CurrHash == nil {
+		return name + " has no hash"
+	}
 	if row.VerifyHash() != nil {
 		return name + " is not what was hashed"
 	}

@@ -232,9 +232,7 @@ func (u *up) serve(ctx context.Context, ownerURL string, listener net.Listener) 
 		}
 		return errors.Join(err, <-ended)
 	}
-	if !isReady {
-		watch.Go(func() { u.awaitMended(runCtx, sidecar) })
-	}
+	watch.Go(func() { u.watchReady(runCtx, sidecar, isReady) })
 	select {
 	case <-ctx.Done():
 		u.say("\nstopping   what runs may finish, at most %d s; Ctrl-C again stops at once", c.DrainMs/1000)

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +10,9 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/loglineos/loglineos/sidecar/httpapi"
 	"github.com/loglineos/loglineos/sidecar/ledger"
@@ -123,8 +126,10 @@ func (u *up) ready() {
 	u.say("           Ctrl-C stops everything; the data stays.")
 }
 
-// awaitMended looks again and again whether the sidecar has become ready, and says so once.
-func (u *up) awaitMended(ctx context.Context, sidecar *App) {
+// watchReady looks again and again whether the sidecar is ready, and says in a line of its own when it no
+// longer is, why, and when it is again. wasReady is what has been said last.
+func (u *up) watchReady(ctx context.Context, sidecar *App, wasReady bool) {
+	isFirst := !wasReady
 	ticker := time.NewTicker(upRetry)
 	defer ticker.Stop()
 	for {
@@ -133,11 +138,30 @@ func (u *up) awaitMended(ctx context.Context, sidecar *App) {
 			return
 		case <-ticker.C:
 		}
-		if sidecar.Status(ctx).Ready {
+		status := sidecar.Status(ctx)
+		switch {
+		case ctx.Err() != nil || status.Ready == wasReady:
+			continue
+		case status.Ready && isFirst:
 			u.ready()
-			return
+		case status.Ready:
+			fmt.Fprintf(u.Out, "ready      %s  again\n", u.env["LOGLINE_URL"])
+		default:
+			fmt.Fprintf(u.Out, "not ready  %s  %s (`logline doctor` says more)\n", u.env["LOGLINE_URL"],
+				onOneLine(cmp.Or(status.Reason, status.Phase)))
 		}
+		wasReady, isFirst = status.Ready, isFirst && !status.Ready
 	}
+}
+
+// onOneLine takes out what a terminal would act on: a reason may quote a stranger.
+func onOneLine(text string) string {
+	return strings.Map(func(letter rune) rune {
+		if !unicode.IsPrint(letter) {
+			return ' '
+		}
+		return letter
+	}, text)
 }
 
 // waitReady returns when the sidecar is ready, or is not and will not be unless somebody mends something.

@@ -26,7 +26,7 @@ The login should own the database (on Supabase: postgres); any other sees a part
 the fingerprint of the root key that you know.
 
     --html FILE      write one page for an auditor, too: readable when printed, with nothing from outside
-    --json           one object: database, version, at, ok, failed, unchecked, trust_root, keys and the
+    --json           one object: database, host, version, at, ok, failed, unchecked, trust_root, keys and the
                      principles, each with its evidence
     --brief          a line for each principle, and what is not ok
     --strict         what could not be tested counts as failed
@@ -93,14 +93,20 @@ func runCompliance(s signals, args []string, out, errOut io.Writer) error {
 	if asJSON {
 		err = printJSON(said, report, false)
 	} else {
-		_, err = fmt.Fprintf(said, "%s (Postgres %s) as %s: %d failed, %d could not be tested\n", report.Database,
-			report.Server, report.Login, report.Failed, report.Unchecked)
+		_, err = fmt.Fprintf(said, "%s at %s (Postgres %s) as %s: %d failed, %d could not be tested\n",
+			report.Database, report.Host, report.Server, report.Login, report.Failed, report.Unchecked)
 	}
 	if err == nil && file != "" {
 		err = writePage(page, file, report)
 	}
 	if err == nil && !report.OK {
-		return errUnsound(report.Failed, report.Unchecked)
+		var failed []string
+		for _, p := range report.Principles {
+			if p.Level == app.Fault {
+				failed = append(failed, fmt.Sprintf("%d. %s", p.Number, p.Name))
+			}
+		}
+		return errUnsound(failed, report.Unchecked)
 	}
 	return err
 }

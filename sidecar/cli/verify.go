@@ -5,6 +5,8 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"github.com/loglineos/loglineos/sidecar/app"
 	"github.com/loglineos/loglineos/sidecar/config"
@@ -25,7 +27,7 @@ most, others behind it, and is skipped. ` + "`logline doctor`" + ` looks at the 
 server; this at what is in it.
 
     --strict         what could not be checked counts as a fault
-    --json           one object: database, server, login, ledger, version, at, ok, failed, unchecked, checks
+    --json           one object: database, host, server, login, ledger, version, at, ok, failed, unchecked, checks
     --url URL        of the sidecar that leads; default LOGLINE_URL, else LOGLINE_LISTEN on this machine
     --database URL   default: DATABASE_URL
 
@@ -72,15 +74,21 @@ func runVerify(s signals, args []string, out, errOut io.Writer) error {
 		err = tellVerification(out, v)
 	}
 	if err == nil && !v.OK {
-		return errUnsound(v.Failed, v.Unchecked)
+		var failed []string
+		for _, f := range v.Checks {
+			if f.Level == app.Fault {
+				failed = append(failed, f.Check)
+			}
+		}
+		return errUnsound(failed, v.Unchecked)
 	}
 	return err
 }
 
-// errUnsound says why a check ends with 1.
-func errUnsound(failed, unchecked int) error {
-	if failed > 0 {
-		return fmt.Errorf("failed: %d", failed)
+// errUnsound says why a check ends with 1: by the names of what has failed, once each.
+func errUnsound(failed []string, unchecked int) error {
+	if len(failed) > 0 {
+		return fmt.Errorf("failed: %s", strings.Join(slices.Compact(failed), ", "))
 	}
 	return fmt.Errorf("not checked, and --strict wants all of it: %d", unchecked)
 }

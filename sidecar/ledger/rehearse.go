@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"strconv"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -192,6 +194,7 @@ func (o *Owner) Definers(ctx context.Context, roles []string) ([]string, error) 
 // Whereabouts is which database a session is in.
 type Whereabouts struct {
 	Database string `json:"database"`
+	Host     string `json:"host"`   // and port, or the folder of its socket: as this machine calls it
 	Server   string `json:"server"` // its version
 	Login    string `json:"login"`
 	Ledger   string `json:"ledger"` // the version of its schema; "" where the login may not ask
@@ -204,6 +207,13 @@ func (o *Owner) Whereabouts(ctx context.Context) (Whereabouts, error) {
 		Scan(&p.Database, &p.Server, &p.Login)
 	if err != nil {
 		return p, fmt.Errorf("read where this is: %w", err)
+	}
+	config := o.conn.Config()
+	p.Host = net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port)))
+	for _, other := range config.Fallbacks {
+		if other.Host != config.Host || other.Port != config.Port { // of several, the one that took the session
+			p.Host = o.conn.PgConn().Conn().RemoteAddr().String()
+		}
 	}
 	// Without the right, or without a ledger, it stays unknown: others say why.
 	_ = o.conn.QueryRow(ctx, "select ledger_private.version()").Scan(&p.Ledger)

@@ -55,6 +55,9 @@ func TestBootstrapShowsWhatWouldChangeAndChangesNothing(t *testing.T) {
 	const old = "export default async function main(ctx) { return 'old'; }\n"
 	s.edit(span.ProviderExecID, "system:bootstrap", old)
 	s.edit(span.PolicyAgentID, "client:me", old)
+	if again := s.bootstrapped(0); again["kernel_manifest"].State != app.Unchanged {
+		t.Errorf("of the manifest that is there a second bootstrap says %+v", again["kernel_manifest"])
+	}
 	before := s.rows()
 	said := s.bootstrapped(0, "--diff", "--key", s.file("root"))
 	changed, kept := said["provider_exec"], said["policy_agent"]

@@ -91,7 +91,7 @@ func TestComplianceShowsEvidenceForSevenPrinciples(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(raw)
-	for _, words := range []string{s.db.Name, s.root, report.Version, report.At.Format("2006-01-02 " +
+	for _, words := range []string{s.db.Name + " at 127.0.0.1:", s.root, report.Version, report.At.Format("2006-01-02 " +
 		"15:04:05"), "LL001",
 		"truncate ledger.universal_registry", "&lt;script&gt;alert(&#34;&amp;&#34;)&lt;/script&gt;",
 		"Not proved by this version", "default-src &#39;none&#39;"} {
@@ -168,6 +168,22 @@ func TestComplianceNamesTheBrokenPrinciple(t *testing.T) {
 	}) {
 		t.Errorf("a policy that its governor has switched off: %+v", off)
 	}
+	s.exec(`insert into ledger.universal_registry
+			(id, seq, entity_type, who, did, owner_id, tenant_id, visibility, status, name, code)
+		select id, seq + 1, entity_type, 'system:governor', 'replaced', owner_id, tenant_id, visibility,
+			'active', name, 'return null;'
+		from ledger.visible_timeline where name = 'throttle'`)
+	if got := s.comply(1, nil).Principles[0].Evidence; !slices.ContainsFunc(got, func(e app.Evidence) bool {
+		return e.Level == app.Fault && strings.Contains(e.Answer, "throttle version 2 has no hash") &&
+			!strings.Contains(e.Answer, "not what was hashed") && strings.Contains(e.Mend, "--over NAME")
+	}) {
+		t.Errorf("a policy that was replaced without a hash: %+v", got)
+	}
+	p := program.Start(t, nil, "compliance", "--brief", "--database", s.db.URL)
+	if p.Wait(); !strings.Contains(p.Err.String(), "failed: 1. Ledger first") {
+		t.Errorf("its last line is %q", p.Err.String())
+	}
+	s.logline(0, "bootstrap", "--policies", "--over", "throttle")
 	s.forge("code = code || ' ' where name = 'request_worker'")
 	if got := broken(s.comply(1, nil)); !slices.Equal(got, []int{1, 7}) {
 		t.Errorf("with a forged kernel broken is %v", got)

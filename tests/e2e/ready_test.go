@@ -138,3 +138,33 @@ func TestUpStaysUpWhereTheLedgerLetsNothingRun(t *testing.T) {
 		})
 	}
 }
+
+// Whoever looks at the terminal of up alone sees that nothing runs any more, and why.
+func TestUpSaysWhenItIsNoLongerReadyAndWhenItIsAgain(t *testing.T) {
+	t.Parallel()
+	s := migrated(t, pgtest.NewCluster(t, nil))
+	if p := program.Start(t, nil, "migrate", "--again", "--database", s.db.URL); p.Wait() != 0 {
+		t.Fatalf("migrate --again: %s", p.Err.String())
+	}
+	dir := pgtest.Dir(t)
+	p := s.upOn(dir, "ready      http://")
+	file := filepath.Join(dir, "good.json")
+	if err := os.WriteFile(file, []byte(s.manifest(0)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.govern(func(m map[string]any) { m["pins"] = map[string]int{"run_code": 77} })
+	p.AwaitSaid("\nnot ready  http://")
+	for line := range strings.Lines(p.Out.String()) {
+		if strings.HasPrefix(line, "not ready") && !strings.Contains(line, "kernel run_code") {
+			t.Errorf("up does not say why: %q", line)
+		}
+	}
+	s.manifest(0, "--file", file)
+	p.AwaitSaid("  again\n")
+	if n := strings.Count(p.Out.String(), "not ready"); n != 1 {
+		t.Errorf("it says %d times that it is not ready:\n%s", n, p.Out.String())
+	}
+	if code := p.Stop(syscall.SIGINT); code != 0 {
+		t.Errorf("Ctrl-C ends it with %d: %s", code, p.Err.String())
+	}
+}

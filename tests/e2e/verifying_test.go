@@ -335,6 +335,9 @@ func TestVerifySaysWhatItCouldNotCheck(t *testing.T) {
 	frozen := s.db.URL + "&default_transaction_read_only=on"
 	v = s.verify(1, "--database", frozen)
 	tells(t, v.Checks, "ledger", app.Fault, "read-only", "connect to the primary")
+	if _, said := s.logline(1, "verify", "--database", frozen); !strings.Contains(said, "failed: ledger\n") {
+		t.Errorf("its last line is %q", said)
+	}
 	if got := at(v.Checks, app.Fault); !slices.Equal(got, []string{"ledger"}) {
 		t.Errorf("in read-only transactions red is %v", got)
 	}
