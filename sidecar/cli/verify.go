@@ -27,7 +27,8 @@ most, others behind it, and is skipped. ` + "`logline doctor`" + ` looks at the 
 server; this at what is in it.
 
     --strict         what could not be checked counts as a fault
-    --json           one object: database, host, server, login, ledger, version, at, ok, failed, unchecked, checks
+    --json           one object: database, host, server, login, ledger, version, at, ok, failed,
+                     unchecked, checks
     --url URL        of the sidecar that leads; default LOGLINE_URL, else LOGLINE_LISTEN on this machine
     --database URL   default: DATABASE_URL
 
