@@ -65,10 +65,22 @@ func verifierOf(password string, salt []byte) (string, error) {
 		encode(sum("Server Key"))), nil
 }
 
-// Statements make the login where it is missing, and change its password where it is there.
+// Statements make the login where it is missing, and change its password where it is there. One that may do
+// more than the sidecar's is somebody's own: its password stays, and the first statement says so.
 func (l Login) Statements() []string {
 	statements := []string{
-		fmt.Sprintf("do $$ begin if to_regrole('%[1]s') is null then create role %[1]s; end if; end $$", l.Name),
+		fmt.Sprintf(`do $$ begin
+			if to_regrole('%[1]s') is null then
+				create role %[1]s;
+			elsif exists (
+				select from pg_roles
+				where rolname = '%[1]s' and (rolsuper or rolcreaterole or rolcreatedb or rolbypassrls)
+			) or exists (
+				select from pg_namespace where nspname = 'ledger' and pg_has_role('%[1]s', nspowner, 'member')
+			) then
+				raise exception '%[1]s is the login of an administrator: take another name for the sidecar''s';
+			end if;
+		end $$`, l.Name),
 		fmt.Sprintf("alter role %s login password '%s'", l.Name, l.Verifier),
 		fmt.Sprintf("grant %s to %s", Role, l.Name),
 	}

@@ -80,3 +80,27 @@ func TestALoginOfOtherLettersIsRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestTheLoginOfAnAdministratorKeepsItsPassword(t *testing.T) {
+	t.Parallel()
+	cluster := pgtest.NewCluster(t, nil)
+	db := cluster.New(t)
+	o, conn := owner(t, db.URL), connect(t, db.URL)
+	var ledgers, me string
+	if err := conn.QueryRow(t.Context(), "select nspowner::regrole::text, current_user from pg_namespace where "+
+		"nspname = 'ledger'").Scan(&ledgers, &me); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, conn, "create role maker createrole login")
+	exec(t, conn, "create role member login")
+	exec(t, conn, "grant "+ledgers+" to member")
+	for _, name := range []string{"maker", "member", me} {
+		login, err := NewLogin(name, "password", true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := o.MakeLogin(t.Context(), login); err == nil || !strings.Contains(err.Error(), "administrator") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
