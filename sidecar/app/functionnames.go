@@ -14,7 +14,8 @@ const namesMost = 10_000
 type FunctionNames struct{ known map[span.ID]string }
 
 // Learn reads the names that spans need and are not known yet, as actor may read them, in one question at
-// most; of those he may not read the id is asked for anew with each call. A function that is among spans is known by its newest name from then on.
+// most; what he may not read is asked for anew each time. A function that is among spans is known by its
+// newest name from then on.
 func (n *FunctionNames) Learn(ctx context.Context, owner *ledger.Owner, actor ledger.Actor,
 	spans []*span.Span) error {
 	if n.known == nil || len(n.known) > namesMost {
