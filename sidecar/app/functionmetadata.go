@@ -13,8 +13,8 @@ import (
 // functionKeys are the keys of a function's metadata that the engine reads; others are the author's own.
 var functionKeys = []string{"schedule", "retry"}
 
-// checkFunctionMetadata refuses a schedule whose expression or zone can not be read: of a published one only
-// an incident would tell. It warns of a key that looks like a slip of one that is read, and is read by nobody.
+// checkFunctionMetadata refuses a schedule that can not be parsed: of a published one only
+// an incident would tell. It warns of a key that nobody reads and that looks like a slip of one that is read.
 func checkFunctionMetadata(raw json.RawMessage) (warnings []string, err error) {
 	if raw == nil || string(raw) == "null" {
 		return nil, nil
