@@ -127,7 +127,7 @@ func TestTurnsGoByWhatRunsCost(t *testing.T) {
 }
 
 // A function of a tenant has half the places but one when that is alone, and more where its runs have been
-// short; beside others it has an eighth.
+// short; beside others it has an eighth, or as many as there are processors.
 func TestATenantLeavesPlacesFree(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -136,8 +136,10 @@ func TestATenantLeavesPlacesFree(t *testing.T) {
 		other time.Duration // ago another one had a run
 		want  int
 	}{{"nobody knows yet", 0, time.Hour, 31}, {"long", quickRun, time.Hour, 31},
-		{"short", quickRun / 2, time.Hour, 56}, {"short beside others", quickRun / 2, 0, 8}} {
+		{"short", quickRun / 2, time.Hour, 56}, {"short beside others", quickRun / 2, 0, 5},
+		{"long beside others", quickRun, 0, 15}} {
 		f := newFair(newPaces())
+		f.cores = 5
 		f.paces.started("b", time.Now().Add(-c.other))
 		f.paces.started("a", time.Now())
 		if c.took > 0 {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"runtime"
 	"slices"
 	"sort"
 	"time"
@@ -20,6 +21,7 @@ type fair struct {
 	owing   map[string]float64 // of those that have nothing queued, and have paid more than that
 	bytes   int                // of the bodies that are queued
 	paces   *paces
+	cores   int
 }
 
 // queuedOf is what one tenant has in the queue.
@@ -69,12 +71,14 @@ const (
 	placesKept = 8 // one place in so many is for those that have none
 	leavesFree = 3 // places for each that a tenant has while others come
 	quickFree  = 7 // those, where its runs are short
+	quickLeast = 2 // and it may have so many, or as many as there are processors
 
 	functionLeast = 3 // places that one function may have, be they all that its tenant may
 )
 
 func newFair(p *paces) *fair {
-	return &fair{tenants: map[string]*queuedOf{}, owing: map[string]float64{}, paces: p}
+	return &fair{tenants: map[string]*queuedOf{}, owing: map[string]float64{}, paces: p,
+		cores: runtime.GOMAXPROCS(0)}
 }
 
 func (f *fair) push(r *request) {
@@ -216,7 +220,9 @@ func (f *fair) pop(n, free int, h taken) []*request {
 func (f *fair) next(t *queuedOf, h taken, free, places int, now time.Time) *queuedFunction {
 	isAlone, isQuick := f.paces.isAlone(t.tenant, now), f.paces.isQuick(t.tenant)
 	mine := h.tenants[t.tenant]
-	if !hasPlace(mine, free, places, isAlone, isQuick) {
+	switch {
+	case !hasPlace(mine, free, places, isAlone, isQuick),
+		isQuick && !isAlone && mine >= max(f.cores, quickLeast):
 		return nil
 	}
 	isLast := !isQuick && !hasPlace(mine+1, free-1, places, isAlone, isQuick)
@@ -230,9 +236,10 @@ func (f *fair) next(t *queuedOf, h taken, free, places int, now time.Time) *queu
 
 // hasPlace reports whether a tenant that has mine places may take one of those that are free. It leaves
 // three free for each: so one that comes finds a place, however long the runs of others last, and runs beside
-// few, since all share the processors. Of short runs fewer are as many a second, and whoever comes waits for
-// fewer: they leave more. While nobody else comes it leaves one for each; and where its runs are short then,
-// so that places soon come free, it may have all but a few. Of one place only, the first that comes has it.
+// few, since all share the processors. Short runs wait for those and for nothing else: they leave more, and
+// next gives them no more than there are processors. While nobody else comes it leaves one for each; where
+// its runs are short then, so that places soon come free, it may have all but a few. Of one place only, the
+// first that comes has it.
 func hasPlace(mine, free, places int, isAlone, isQuick bool) bool {
 	switch {
 	case mine == 0:
