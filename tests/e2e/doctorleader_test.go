@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/loglineos/loglineos/sidecar/app"
+	"github.com/loglineos/loglineos/tests/pgtest"
 	"github.com/loglineos/loglineos/tests/program"
 )
 
@@ -124,7 +125,7 @@ func TestAForgottenKeyAndAMisspeltVariableAreTold(t *testing.T) {
 // up.env is enough to start a second sidecar that signs.
 func TestUpEnvNamesTheSidecarsKey(t *testing.T) {
 	t.Parallel()
-	l := up(t, t.TempDir(), "--quiet")
+	l := up(t, pgtest.Dir(t), "--quiet")
 	if _, err := os.Stat(l.env["LOGLINE_SIGNING_KEY_FILE"]); err != nil {
 		t.Fatal(err)
 	}

@@ -33,12 +33,18 @@ type local struct {
 func up(t *testing.T, dir string, more ...string) *local {
 	t.Helper()
 	p := program.Start(t, nil, append([]string{"up", "--data-dir", dir, "--listen", "127.0.0.1:0"}, more...)...)
-	t.Cleanup(func() { stopPostgres(t, dir) })
+	t.Cleanup(func() { // one that runs would start its Postgres anew
+		p.Kill()
+		stopPostgres(t, dir)
+	})
 	program.Eventually(t, "the ready line is there", func() bool {
 		return strings.Contains(p.Out.String(), "ready      http://") || p.HasEnded()
 	})
 	if p.HasEnded() {
 		t.Fatalf("up has ended with %d:\n%s", p.Code(), p.Err.String())
+	}
+	if postmaster(t, dir) == 0 { // it would outlive the test
+		t.Errorf("the Postgres of %s is elsewhere: make the folder by pgtest.Dir", dir)
 	}
 	l := &local{Process: p, t: t, dir: dir, env: readEnv(t, filepath.Join(dir, "up.env"))}
 	return l
