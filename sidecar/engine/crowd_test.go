@@ -157,6 +157,39 @@ func TestATenantLeavesPlacesFree(t *testing.T) {
 	}
 }
 
+// Short runs that wait for the network are not as few as the processors.
+func TestShortRunsThatReachTheNetworkHaveMorePlaces(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.lead()
+	if err := b.engine.tell(t.Context(), func() {
+		places := func(f *fair) int {
+			f.paces.started("b", time.Now())
+			f.paces.started("a", time.Now())
+			f.paces.note("a", quickRun/2)
+			for i := range 100 {
+				f.push(&request{id: idOf(i), kernel: "k", phase: queued, span: &span.Span{TenantID: "a"}})
+			}
+			h := newTaken()
+			for len(f.pop(16, 64-h.tenants["a"], h)) > 0 {
+			}
+			return h.tenants["a"]
+		}
+		near := newFair(newPaces())
+		near.cores = 2
+		outward := newFair(newPaces())
+		outward.cores = b.engine.outward.cores
+		if got := places(near); got != 2 {
+			t.Errorf("%d places, want 2", got)
+		}
+		if got := places(outward); got != 8 {
+			t.Errorf("of those that reach the network %d places, want 8", got)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A group waits for the commits that are under way, and not for what a flood has ready.
 func TestCommitsTakeTurns(t *testing.T) {
 	t.Parallel()
