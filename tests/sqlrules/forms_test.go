@@ -495,14 +495,8 @@ func TestMigratesForAnOwnerWithoutSuperuser(t *testing.T) {
 				run(t, conn, "drop owned by "+role+" cascade")
 				run(t, conn, "alter database "+db.Name+" owner to session_user; drop role "+role)
 			})
-			for _, statement := range []string{
-				"create role " + role + " createrole createdb " + attributes,
-				"alter database " + db.Name + " owner to " + role,
-				"grant loglineos_sidecar, loglineos_kernel to " + role,
-				"set role " + role,
-			} {
-				run(t, l.conn, statement)
-			}
+			ownedBy(l, role, attributes, "loglineos_sidecar, loglineos_kernel")
+			run(t, l.conn, "set role "+role)
 			execute(t, l.conn, migration(t, "0_1_0"))
 			execute(t, l.conn, read(t, "../../sql/dist/loglineos.sql"))
 			run(t, l.conn, "reset role")

@@ -329,13 +329,16 @@ func owned(t *testing.T, attributes string) *ledger {
 		// At once: guard_check in another database names a member of the sidecar's role that owns none.
 		run(t, conn, "alter database "+db.Name+" owner to session_user; drop role "+role)
 	})
-	for _, statement := range []string{
-		fmt.Sprintf("create role %s createrole createdb %s", role, attributes),
-		fmt.Sprintf("alter database %s owner to %s", db.Name, role),
-		"grant loglineos_sidecar, loglineos_kernel, authenticated to " + role,
-		"set role " + role,
-	} {
-		run(t, l.conn, statement)
-	}
+	ownedBy(l, role, attributes, "loglineos_sidecar, loglineos_kernel, authenticated")
+	run(t, l.conn, "set role "+role)
 	return l
+}
+
+// ownedBy makes the role, and the ledger's database its own, at once: guard_check in another database names
+// a role past row level security that owns none. It reads memberships as they are now and all else as of its
+// snapshot, so that a snapshot between two of these statements would show such a role.
+func ownedBy(l *ledger, role, attributes, memberships string) {
+	l.t.Helper()
+	run(l.t, l.conn, fmt.Sprintf("create role %s createrole createdb %s; alter database %s owner to %s; grant %s to %s",
+		role, attributes, l.db.Name, role, memberships, role))
 }
