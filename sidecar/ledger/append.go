@@ -195,10 +195,11 @@ func outcomesOf(groups []Group, inserted map[span.Key]string) ([]Outcome, error)
 	return outcomes, nil
 }
 
-// batch is the rows of some groups: the fences, and the others.
+// batch is the rows of some groups: first what depends on nothing, fences and the rows of groups without one,
+// and then what a fence decides. So a key has one place, whether it is a fence here and a lone row elsewhere.
 type batch struct {
-	fences, rows part
-	isRelaxed    bool // new requests alone
+	first, rest part
+	isRelaxed   bool // new requests alone
 }
 
 // part is rows in key order, with the columns that one of them states, and the usual ones: the fewer sets of
@@ -210,7 +211,7 @@ type part struct {
 
 type batchRow struct {
 	span  *span.Span
-	fence *span.Span // the fence of a row that has one
+	fence *span.Span // that decides about it; none in first
 }
 
 const usualColumns = " id seq entity_type who did this at parent_id trace_id owner_id tenant_id visibility " +
@@ -219,21 +220,23 @@ const usualColumns = " id seq entity_type who did this at parent_id trace_id own
 func newBatch(groups []Group) *batch {
 	b := &batch{isRelaxed: true}
 	for _, group := range groups {
+		into := &b.first
 		if group.Fence != nil {
 			b.isRelaxed = false
-			b.fences.rows = append(b.fences.rows, batchRow{span: group.Fence})
+			b.first.rows = append(b.first.rows, batchRow{span: group.Fence})
+			into = &b.rest
 		}
 		for _, row := range group.Rows {
-			b.rows.rows = append(b.rows.rows, batchRow{row, group.Fence})
+			into.rows = append(into.rows, batchRow{row, group.Fence})
 			b.isRelaxed = b.isRelaxed && row.EntityType == "request"
 		}
 	}
-	b.fences.prepare()
-	b.rows.prepare()
+	b.first.prepare()
+	b.rest.prepare()
 	return b
 }
 
-func (b *batch) len() int { return len(b.fences.rows) + len(b.rows.rows) }
+func (b *batch) len() int { return len(b.first.rows) + len(b.rest.rows) }
 
 func (p *part) prepare() {
 	slices.SortStableFunc(p.rows, func(x, y batchRow) int {
@@ -299,42 +302,34 @@ func (p *part) insert(from int, fenceIDs, where string) string {
 	returning id, seq, accepted_at`
 }
 
-// statement returns the one statement and its arguments: fences first, then the rows whose fence was won. It
-// depends only on the sets of columns, so the driver's statement cache serves it.
+// statement returns the one statement and its arguments. It depends only on the sets of columns, so the
+// driver's statement cache serves it.
 func (b *batch) statement() (string, []any) {
 	const read = "select id::text, seq, accepted_at::text from "
-	var with, reads []string
-	var args []any
-	last, fenceIDs, where := "", "", ""
 	if b.isRelaxed { // read at the commit, so it may be set by the statement that is committed
-		with = append(with, `relaxed as materialized (
+		return `with relaxed as materialized (
 	select set_config('synchronous_commit', 'off', true) as is_set
-)`)
-		last = " where (select r.is_set from relaxed r) = 'off'"
+), first as (
+	` + b.first.insert(1, "", "") + `
+)
+` + read + "first where (select r.is_set from relaxed r) = 'off'", b.first.arguments()
 	}
-	if len(b.fences.rows) > 0 {
-		with = append(with, "won as (\n\t"+b.fences.insert(1, "", "")+"\n)")
-		reads, args = append(reads, read+"won"), b.fences.arguments()
+	args := b.first.arguments()
+	statement := "with first as (\n\t" + b.first.insert(1, "", "") + "\n)"
+	if len(b.rest.rows) == 0 {
+		return statement + "\n" + read + "first", args
 	}
-	if len(b.rows.rows) > 0 {
-		from := len(args) + 1
-		args = append(args, b.rows.arguments()...)
-		if len(b.fences.rows) > 0 {
-			ids := make([]pgtype.UUID, len(b.rows.rows))
-			for i, row := range b.rows.rows {
-				if row.fence != nil {
-					ids[i] = pgtype.UUID{Bytes: row.fence.ID, Valid: true}
-				}
-			}
-			args = append(args, ids)
-			fenceIDs = fmt.Sprintf("$%d::uuid[]", len(args))
-			where = "\n\twhere i.fence_id is null or i.fence_id in (select w.id from won w)"
-			if failpoint.Disabled(failpoint.Fence) {
-				where = ""
-			}
-		}
-		with = append(with, "rest as (\n\t"+b.rows.insert(from, fenceIDs, where)+"\n)")
-		reads = append(reads, read+"rest"+last)
+	from := len(args) + 1
+	args = append(args, b.rest.arguments()...)
+	fences := make([]pgtype.UUID, len(b.rest.rows))
+	for i, row := range b.rest.rows {
+		fences[i] = pgtype.UUID{Bytes: row.fence.ID, Valid: true}
 	}
-	return "with " + strings.Join(with, ", ") + "\n" + strings.Join(reads, "\nunion all\n"), args
+	args = append(args, fences)
+	where := "\n\twhere i.fence_id in (select f.id from first f)"
+	if failpoint.Disabled(failpoint.Fence) {
+		where = ""
+	}
+	statement += ", rest as (\n\t" + b.rest.insert(from, fmt.Sprintf("$%d::uuid[]", len(args)), where) + "\n)"
+	return statement + "\n" + read + "first\nunion all\n" + read + "rest", args
 }

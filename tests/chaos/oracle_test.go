@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -115,7 +116,33 @@ func (w *world) judge() map[string][]string {
 // mustHold fails the test where an invariant is broken.
 func (w *world) mustHold(when string) {
 	w.t.Helper()
-	report(w.t, w.seed, when, w.judge())
+	found := w.judge()
+	report(w.t, w.seed, when, found)
+	if len(found["I13 batches never deadlock"]) > 0 {
+		w.t.Logf("what the server says of it:\n%s", w.deadlocks())
+	}
+}
+
+// deadlocks is what the server's log says of them: who waited for whom, with which statement.
+func (w *world) deadlocks() string {
+	w.t.Helper()
+	said, err := os.ReadFile(w.cluster.Server.LogFile())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	const most = 400 // of a line: statements are long
+	var lines []string
+	about := 0
+	for line := range strings.Lines(string(said)) {
+		if strings.Contains(line, "deadlock detected") {
+			about = 60
+		}
+		if about > 0 {
+			about--
+			lines = append(lines, strings.TrimRight(line[:min(most, len(line))], "\n"))
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 func report(t *testing.T, seed uint64, when string, found map[string][]string) {
