@@ -15,6 +15,7 @@ import (
 // What follows the ledger from outside asks as the tail does where it polls (tail/poll.go): a place is a
 // snapshot, and what comes after it is what a later snapshot sees and this one did not. So a transaction that
 // began early and committed late is not missed, whatever its times and numbers say, and no row comes twice.
+// Rows of the import door are behind every place, also those whose transactions are still to come here.
 //
 // No index has the rows of one transaction, or of one moment, in an order that a page could go on from
 // (delta.go): so keys are read first, many at once, and then their rows, a page at a time.
@@ -64,6 +65,10 @@ func (f RowFilter) where(args ...any) (string, []any) {
 	return strings.Join(conditions, " and "), args
 }
 
+// isToCome is whether the transaction of the row r comes after that of who wrote it here: it is another
+// server's. Writers are counted around 2^32. What tells more (epoch.go) a user may not read.
+const isToCome = `(r.xact::text::bigint - r.xmin::text::bigint) & 4294967295 between 1 and 2147483647`
+
 const (
 	keysMost     = 1 << 20 // keys of one transaction that one question reads, of 24 bytes each
 	pageRows     = 500     // versions of one page
@@ -99,7 +104,7 @@ func (u *User) Recent(ctx context.Context, f RowFilter, limit int) (Place, error
 		from (
 			select r.id, r.seq, r.at, r.accepted_at
 			from ledger.universal_registry r
-			where pg_visible_in_snapshot(r.xact, $1::text::pg_snapshot) and %s
+			where (pg_visible_in_snapshot(r.xact, $1::text::pg_snapshot) or `+isToCome+`) and %s
 			order by r.at desc, r.id desc, r.seq desc
 			limit %d
 		) as n
@@ -117,7 +122,7 @@ const afterSQL = `select r.id, r.seq, r.xact::text
 			where r.xact = any (array(select pg_snapshot_xip($1::text::pg_snapshot))) and r.xact > $3::text::xid8
 				and r.xact >= pg_snapshot_xmin($1::text::pg_snapshot)
 				and r.xact < pg_snapshot_xmax($1::text::pg_snapshot)
-				and pg_visible_in_snapshot(r.xact, $2::text::pg_snapshot) and %[1]s
+				and pg_visible_in_snapshot(r.xact, $2::text::pg_snapshot) and not ` + isToCome + ` and %[1]s
 			order by r.xact, r.id, r.seq
 			limit %[2]d
 		)
@@ -126,7 +131,7 @@ const afterSQL = `select r.id, r.seq, r.xact::text
 			select r.id, r.seq, r.xact from ledger.universal_registry r
 			where r.xact >= pg_snapshot_xmax($1::text::pg_snapshot) and r.xact > $3::text::xid8
 				and r.xact < pg_snapshot_xmax($2::text::pg_snapshot)
-				and pg_visible_in_snapshot(r.xact, $2::text::pg_snapshot) and %[1]s
+				and pg_visible_in_snapshot(r.xact, $2::text::pg_snapshot) and not ` + isToCome + ` and %[1]s
 			order by r.xact, r.id, r.seq
 			limit %[2]d
 		)
@@ -136,7 +141,7 @@ const afterSQL = `select r.id, r.seq, r.xact::text
 
 // restSQL reads the keys of the transaction $1 behind the version ($2, $3).
 const restSQL = `select r.id, r.seq, '' from ledger.universal_registry r
-	where r.xact = $1::text::xid8 and (r.id, r.seq) > ($2::text::uuid, $3) and %s
+	where r.xact = $1::text::xid8 and (r.id, r.seq) > ($2::text::uuid, $3) and not ` + isToCome + ` and %s
 	order by r.id, r.seq
 	limit %d`
 

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -239,6 +240,43 @@ func TestFollowingGoesByTheIndex(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// What came from another server has its transactions, which may be still to come here: it is in the timeline
+// from the beginning, and is no news when the counter comes to them.
+func TestRowsOfAnotherServerAreRecentAndAreNotFollowed(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	o, conn := owner(t, db.URL), connect(t, db.URL)
+	exec(t, conn, "select ledger.import_begin()")
+	ahead := ask[int](t, conn, "select (pg_snapshot_xmax(pg_current_snapshot())::text::bigint)::int")
+	for name, xact := range map[string]int{"soon": ahead + 10, "far": ahead + 5_000_000} {
+		exec(t, conn, `insert into ledger.universal_registry (id, seq, entity_type, name, who, at, xact, accepted_at,
+				owner_id, tenant_id, visibility, is_deleted)
+			select ledger.uuid7(), 0, 'note', $1, 'user:alice', now(), $2::text::xid8, now(), 'alice', 't1', 'private',
+				false`, name, fmt.Sprint(xact))
+	}
+	exec(t, conn, "select ledger.import_end()")
+	mine := RowFilter{Types: []string{"note"}}
+	var place Place
+	err := o.Look(t.Context(), aliceActs(), func(user *User) (err error) {
+		place, err = user.Recent(t.Context(), mine, 10)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := follow(t, o, aliceActs(), mine, &place)
+	if slices.Sort(got); strings.Join(got, " ") != "far soon" {
+		t.Errorf("the newest are %q", got)
+	}
+	for range 20 {
+		exec(t, conn, "select pg_current_xact_id()")
+	}
+	exec(t, conn, insertNote, "new", "alice")
+	if got := follow(t, o, aliceActs(), mine, &place); strings.Join(got, " ") != "new" {
+		t.Errorf("what comes is %q", got)
 	}
 }
 
