@@ -18,7 +18,8 @@ import (
 const loginHelp = `Usage: logline login [--name NAME] [--no-replication] [--print] [--json] [--database URL]
 
 Makes the login by which the sidecar connects: a member of loglineos_sidecar and of nothing else, which may
-replicate. Where it is there, it changes its password. The password is LOGLINE_PASSWORD; where that is not
+replicate. Where it is there, it changes its password; one that is a member of something else besides, or what
+clients are (anon …), is refused. The password is LOGLINE_PASSWORD; where that is not
 set, one is made, and printed once. What the database is sent is a verifier (SCRAM-SHA-256): the password
 stands in no log and in no statistics of the server.
 
@@ -93,11 +94,22 @@ func runLogin(s signals, args []string, out, errOut io.Writer) error {
 	}
 	if parsed, err := url.Parse(database); !isGiven {
 		if made.Password = password; err == nil && parsed.Host != "" {
-			parsed.User = url.UserPassword(name, password)
-			made.URL, made.Password = parsed.String(), ""
+			made.URL, made.Password = urlOf(parsed, name, password), ""
 		}
 	}
 	return printLogin(out, errOut, made, asJSON)
+}
+
+// urlOf is where a URL leads, for another login. What it says behind the question mark of who comes would go
+// before what stands in front.
+func urlOf(owners *url.URL, name, password string) string {
+	of, query := *owners, owners.Query()
+	for _, key := range []string{"user", "password", "passfile", "service", "servicefile", "sslcert", "sslkey",
+		"sslpassword"} {
+		query.Del(key)
+	}
+	of.User, of.RawQuery = url.UserPassword(name, password), query.Encode()
+	return of.String()
 }
 
 // printLogin prints what was made, a password where nobody knows it: beside statements on errOut, for they

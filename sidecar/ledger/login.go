@@ -65,31 +65,36 @@ func verifierOf(password string, salt []byte) (string, error) {
 		encode(sum("Server Key"))), nil
 }
 
-// Statements make the login where it is missing, and change its password where it is there. One that may do
-// more than the sidecar's is somebody's own: its password stays, and the first statement says so.
+// Statements make the login where it is missing, and change its password where it is there. One that is
+// something else besides, or what clients are, is somebody's own: its password stays, and the first statement
+// says so.
 func (l Login) Statements() []string {
 	statements := []string{
 		fmt.Sprintf(`do $$ begin
-			if to_regrole('%[1]s') is null then
-				create role %[1]s;
-			elsif exists (
+			if to_regrole('"%[1]s"') is null then
+				create role "%[1]s";
+			elsif '%[1]s' in ('anon', 'authenticated', 'service_role', '%[3]s') or exists (
 				select from pg_roles
 				where rolname = '%[1]s' and (rolsuper or rolcreaterole or rolcreatedb or rolbypassrls)
 			) or exists (
 				select from pg_namespace where nspname = 'ledger' and pg_has_role('%[1]s', nspowner, 'member')
+			) or exists (
+				select from pg_auth_members as m join pg_roles as g on g.oid = m.roleid
+				where m.member = to_regrole('"%[1]s"')
+					and g.rolname <> '%[2]s' and g.rolname !~ '^(pg|rds)_'
 			) then
-				raise exception '%[1]s is the login of an administrator: take another name for the sidecar''s';
+				raise exception '%[1]s is not the sidecar''s alone: take another name for its login';
 			end if;
-		end $$`, l.Name),
-		fmt.Sprintf("alter role %s login password '%s'", l.Name, l.Verifier),
-		fmt.Sprintf("grant %s to %s", Role, l.Name),
+		end $$`, l.Name, Role, KernelRole),
+		fmt.Sprintf(`alter role "%s" login password '%s'`, l.Name, l.Verifier),
+		fmt.Sprintf(`grant %s to "%s"`, Role, l.Name),
 	}
 	if l.Name == Role {
 		statements = statements[1:2]
 	}
 	if l.Replicates { // RDS has a role in the place of the attribute, and refuses that
-		statements = append(statements, fmt.Sprintf("do $$ begin if to_regrole('rds_replication') is null then "+
-			"alter role %[1]s replication; else grant rds_replication to %[1]s; end if; end $$", l.Name))
+		statements = append(statements, fmt.Sprintf(`do $$ begin if to_regrole('rds_replication') is null then
+			alter role "%[1]s" replication; else grant rds_replication to "%[1]s"; end if; end $$`, l.Name))
 	}
 	return statements
 }

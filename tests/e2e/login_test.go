@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"encoding/json"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -30,8 +31,8 @@ func TestLoglineLoginMakesALoginOnceAndPrintsItsOwnPasswordAlone(t *testing.T) {
 		}
 		return m
 	}
-	connects := func(url string) bool {
-		conn, err := pgx.Connect(t.Context(), url)
+	connects := func(with string) bool {
+		conn, err := pgx.Connect(t.Context(), with)
 		if err == nil {
 			err = conn.Close(t.Context())
 		}
@@ -40,6 +41,17 @@ func TestLoglineLoginMakesALoginOnceAndPrintsItsOwnPasswordAlone(t *testing.T) {
 	first := logs()
 	if !connects(first.URL) {
 		t.Fatalf("%+v does not connect", first)
+	}
+	// What the URL says of the owner behind the question mark goes before what it says in front.
+	u, err := url.Parse(s.db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	password, _ := u.User.Password()
+	u.RawQuery = url.Values{"user": {u.User.Username()}, "password": {password}}.Encode() + "&connect_timeout=9"
+	if other := logs("--name", "asked", "--database", u.String()); !connects(other.URL) ||
+		!strings.HasSuffix(other.URL, "?connect_timeout=9") || !strings.Contains(other.URL, "//asked:") {
+		t.Errorf("of the login asked it prints %s", other.URL)
 	}
 	pasted := logs("--print", "--no-replication", "--name", "other")
 	s.exec(strings.Join(pasted.Statements, ";"))
@@ -59,7 +71,7 @@ func TestLoglineLoginMakesALoginOnceAndPrintsItsOwnPasswordAlone(t *testing.T) {
 	}
 	// What is pasted holds no password, also none that was made.
 	statements, said := s.logline(0, "login", "--print")
-	password := strings.TrimSpace(said[strings.LastIndex(said, ": ")+2:])
+	password = strings.TrimSpace(said[strings.LastIndex(said, ": ")+2:])
 	if len(password) != 48 || strings.Contains(statements, password) ||
 		!strings.Contains(statements, "SCRAM-SHA-256") {
 		t.Errorf("--print prints %q, and says %q", statements, said)
