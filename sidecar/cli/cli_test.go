@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/loglineos/loglineos/tests/program"
 )
@@ -201,7 +202,7 @@ func TestReadingEndsWithTheWishToStopAndWithABound(t *testing.T) {
 // What a stranger has written moves no cursor and turns no line around: JSON says the same, escaped.
 func TestATerminalGetsNothingToActOn(t *testing.T) {
 	t.Parallel()
-	const hostile = "a\x1b]0;x\a\u009b31m\u202eb\tc\nd\u2066"
+	const hostile = "a\x1b]0;x\a\u009b31m\u202eb\tc\nd\u2066\u200f\u061c\u2028"
 	var b bytes.Buffer
 	if err := printJSON(&b, map[string]string{hostile: hostile}, false); err != nil {
 		t.Fatal(err)
@@ -215,7 +216,9 @@ func TestATerminalGetsNothingToActOn(t *testing.T) {
 		t.Errorf("it exits with %d and says %q", code, said.String())
 	}
 	for _, printed := range []string{b.String(), said.String(), plainText(hostile, 100)} {
-		acts := func(r rune) bool { return isHidden(r) && r != '\n' && r != '\t' }
+		acts := func(r rune) bool {
+			return unicode.In(r, unicode.Cc, unicode.Bidi_Control, unicode.Zl, unicode.Zp) && r != '\n' && r != '\t'
+		}
 		if i := strings.IndexFunc(printed, acts); i >= 0 {
 			t.Errorf("%q has %q", printed, printed[i:])
 		}

@@ -78,7 +78,7 @@ func runE2E(s signals, args []string, out, errOut io.Writer) error {
 		fmt.Fprintf(progress, "%s %-10s %9.1f ms  %s\n", color.status(fmt.Sprintf("%-6s", step.Level)), step.Step,
 			step.Ms, plainText(step.Found, causeWidth))
 		if step.Mend != "" {
-			fmt.Fprintf(progress, "%31s mend: %s\n", "", step.Mend)
+			fmt.Fprintf(progress, "%31s mend: %s\n", "", plainText(step.Mend, causeWidth))
 		}
 	}
 	report, err := app.E2E(ctx, owner, options)

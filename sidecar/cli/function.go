@@ -264,7 +264,7 @@ func (d *devCall) print(input json.RawMessage, tried *app.Tried) error {
 		if s.Name != nil {
 			name = " " + *s.Name
 		}
-		fmt.Fprintf(&text, "%s %s%s %s\n", color.dim("span  "), s.EntityType, plainText(name, 100),
+		fmt.Fprintf(&text, "%s %s%s %s\n", color.dim("span  "), plainText(s.EntityType, 30), plainText(name, 100),
 			strings.TrimPrefix(oneLine(app.StatedMetadata(s), 500), "null"))
 	}
 	if tried.Err == nil {

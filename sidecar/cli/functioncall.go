@@ -138,7 +138,8 @@ func printPublished(out io.Writer, p *app.PublishedFunction, isTry bool) error {
 	if len(p.Changed) > 0 && !p.IsNew {
 		where += "  changes " + strings.Join(p.Changed, ", ")
 	}
-	_, err := fmt.Fprintf(out, "%s  %s version %d, %s  %s\n", color.green(state), p.Name, p.Seq, p.Status, where)
+	_, err := fmt.Fprintf(out, "%s  %s version %d, %s  %s\n", color.green(state), plainText(p.Name, 100),
+		p.Seq, p.Status, where)
 	return err
 }
 

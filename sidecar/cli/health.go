@@ -55,7 +55,7 @@ func runHealth(s signals, args []string, out, _ io.Writer) error {
 	case h.Well:
 		_, err = fmt.Fprintln(out, "alive")
 	default:
-		_, err = fmt.Fprintf(out, "unwell     %s\n", h.Reason)
+		_, err = fmt.Fprintf(out, "unwell     %s\n", plainText(h.Reason, causeWidth))
 	}
 	if err == nil && !h.Well {
 		err = errUnwell

@@ -354,7 +354,8 @@ func (k *keysCall) reportPublished(ctx context.Context, owner *ledger.Owner, row
 	}
 	for _, entry := range entries {
 		if entry.ID == row.ID && entry.Counts != sign.CountsRoot && entry.Counts != sign.CountsYes {
-			fmt.Fprintf(k.errOut, "logline: it does not count yet: %s\n", entry.Reason)
+			fmt.Fprintf(k.errOut, "logline: it does not count yet: %s\n",
+				plainText(entry.Reason, causeWidth))
 		}
 	}
 	return nil
@@ -498,8 +499,8 @@ func runList(ctx context.Context, k *keysCall) error {
 		if e.Reason != "" {
 			counts += ": " + e.Reason
 		}
-		fmt.Fprintf(table, "%.16s\t%q\t%s\t%s\t%q\t%q\t%.16s\t%s\n", e.Fingerprint, e.Name, e.Status,
-			strings.Join(purposes, ","), e.Tenant, e.Owner, e.SignedBy, counts)
+		fmt.Fprintf(table, "%.16s\t%q\t%s\t%s\t%q\t%q\t%.16s\t%s\n", e.Fingerprint, e.Name, plainText(e.Status, 20),
+			strings.Join(purposes, ","), e.Tenant, e.Owner, e.SignedBy, plainText(counts, causeWidth))
 	}
 	return table.Flush()
 }

@@ -19,9 +19,9 @@ const loginHelp = `Usage: logline login [--name NAME] [--no-replication] [--prin
 
 Makes the login by which the sidecar connects: a member of loglineos_sidecar and of nothing else, which may
 replicate. Where it is there, it changes its password; one that is a member of something else besides, or what
-clients are (anon …), is refused. The password is LOGLINE_PASSWORD; where that is not
-set, one is made, and printed once. What the database is sent is a verifier (SCRAM-SHA-256): the password
-stands in no log and in no statistics of the server.
+clients are (anon …), is refused. The password is LOGLINE_PASSWORD; where that is not set, one is made, and
+printed once. What the database is sent is a verifier (SCRAM-SHA-256): the password stands in no log and in
+no statistics of the server.
 
     --name NAME       the login: logline_app
     --no-replication  for LOGLINE_SOURCE=poll, or a REPLICATION_URL of another login

@@ -359,7 +359,7 @@ func (c *requestsCall) wouldDo(ctx context.Context, owner *ledger.Owner, wish ap
 	table := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "REQUESTS\tTENANT\tFUNCTION\tOLDEST")
 	for _, count := range counts[:min(len(counts), 20)] {
-		fmt.Fprintf(table, "%d\t%s\t%s\t%s\n", count.Count, count.Tenant, count.Function,
+		fmt.Fprintf(table, "%d\t%s\t%s\t%s\n", count.Count, plainText(count.Tenant, 60), count.Function,
 			count.Oldest.UTC().Format(time.RFC3339))
 	}
 	return table.Flush()

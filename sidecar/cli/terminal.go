@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/term"
@@ -58,8 +59,7 @@ func (p paint) status(text string) string {
 // isHidden reports whether a letter does something to a terminal, or to the order of a line, and shows
 // nothing. Lines and tabs count, too.
 func isHidden(letter rune) bool {
-	return letter < ' ' || letter >= 0x7f && letter < 0xa0 || letter >= 0x202a && letter <= 0x202e ||
-		letter >= 0x2066 && letter <= 0x2069
+	return unicode.In(letter, unicode.Cc, unicode.Bidi_Control, unicode.Zl, unicode.Zp)
 }
 
 // plainText is text on one line of a terminal, of at most n letters: it is a stranger's.
