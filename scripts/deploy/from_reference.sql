@@ -15,7 +15,8 @@
 --   * policies of all owners come as `draft`: who has read his puts it in force by its next version;
 --   * `public` becomes `tenant`: to show something to everybody is a governor's right now;
 --   * what the engine writes (execution, incident …) is history: its metadata stand in metadata.reference.metadata,
---     where nothing looks. Of everything else the keys that the engine reads go there: engine, run, schedule.
+--     where nothing looks. Of everything else they do where the engine reads a key of theirs (engine, run,
+--     schedule), which is left out, or where they have a key reference.
 --
 -- The rest is taken with its id and its time. Versions are counted from 0 without gaps; owner, tenant and type are
 -- those of the first version; who had no owner or tenant gets `unknown`. Hashes and signatures are of another form
@@ -109,7 +110,7 @@ select
             'visibility', case when j.next_visibility <> j.visibility then j.visibility end,
             'status', case when j.next_status is distinct from j.status then j.status end
         )) || case
-            when j.is_of_engine or j.stated <> j.metadata or j.stated ?| '{engine,run,schedule}'
+            when j.is_of_engine or j.stated <> j.metadata or j.stated ?| '{engine,run,schedule,reference}'
                 then jsonb_build_object('metadata', j.metadata)
             else '{}'
         end

@@ -44,6 +44,7 @@ func TestTheRowsOfTheReferenceImplementationComeAlong(t *testing.T) {
 		imported.At.Format("2006-01-02T15:04:05.000000") != "2025-03-04T05:06:07.123456" {
 		t.Errorf("the function came along as %+v", imported)
 	}
+	sameJSON(t, imported.Metadata, `{"reference": {"seq": 0, "curr_hash": "bb", "metadata": {"reference": "RFC 1"}}}`)
 	if gone := s.seen(bob, "ledger.visible_timeline", "name = 'gone'"); len(gone) != 0 {
 		t.Error("a tombstone does not hide what it ended")
 	}
