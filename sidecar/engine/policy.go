@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/loglineos/loglineos/sidecar/ledger"
@@ -15,7 +16,13 @@ import (
 // policyKernel is the kernel that is told which policies match, so that code runs only on matches.
 const policyKernel = "policy_agent"
 
-const policiesMax = 1000 // of one tenant: each row of its is compared with them
+// Bounds of policies. Each row of a tenant is compared with all of its, by the loop, which is one for all.
+const (
+	policiesMax   = 1000     // of one tenant
+	whenValuesMax = 256      // that metadata.when of one names, in all its lists
+	whenBytesMax  = 16 << 10 // of it: it is kept in memory
+	faultMax      = 4000     // letters of what is wrong with one
+)
 
 // policy is a version of a policy.
 type policy struct {
@@ -110,9 +117,17 @@ func readPolicy(row *span.Span) (*policy, error) {
 			return nil, fmt.Errorf("decode metadata: %w", err)
 		}
 	}
+	if len(metadata.When) > whenBytesMax {
+		return nil, fmt.Errorf("when has %d bytes, the limit is %d", len(metadata.When), whenBytesMax)
+	}
 	when, err := span.ParseWhen(metadata.When)
 	if err != nil {
-		return nil, err
+		text := err.Error()
+		return nil, fmt.Errorf("%s", strings.ToValidUTF8(text[:min(len(text), faultMax)], ""))
+	}
+	if n := when.Values(); n > whenValuesMax {
+		return nil, fmt.Errorf("when names %d values, the limit is %d: make several policies, or name less and look "+
+			"at the rest in on()", n, whenValuesMax)
 	}
 	p := placed(row)
 	p.when = when

@@ -168,8 +168,10 @@ func (p *policy) places() []rulePlace {
 	if p.isOfSystem() {
 		tenant = ""
 	}
-	statuses := p.when.Names("status")
-	if statuses == nil || p.when.TakesNull("status") {
+	statuses, types := p.when.Names("status"), p.when.Names("entity_type")
+	// Types times statuses may be many: then the type alone finds it.
+	isMany := len(statuses)*max(len(types), 1) > whenValuesMax
+	if statuses == nil || isMany || p.when.TakesNull("status") {
 		return []rulePlace{{tenant: tenant}}
 	}
 	var places []rulePlace

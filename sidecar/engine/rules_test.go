@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,6 +23,54 @@ func whenOf(t testing.TB, text string) span.When {
 func rowOf(entityType, status string, xact uint64) *span.Published {
 	return &span.Published{ID: idOf(0xfff), EntityType: entityType, Status: &status, OwnerID: "alice",
 		TenantID: "t1", Visibility: "tenant", Xact: xact}
+}
+
+// named is a list of n words in JSON.
+func named(word string, n int) string {
+	words := make([]string, n)
+	for i := range words {
+		words[i] = fmt.Sprintf("%q", fmt.Sprint(word, i))
+	}
+	return "[" + strings.Join(words, ",") + "]"
+}
+
+// What one policy takes of memory, and of the time of each row of its tenant, is bounded: types times statuses
+// of 100,000 letters would be a billion places.
+func TestAPolicyTakesFewPlaces(t *testing.T) {
+	t.Parallel()
+	half := whenValuesMax / 2
+	row := &span.Span{ID: idOf(1), EntityType: "policy", OwnerID: "alice", TenantID: "t1", Status: new("active"),
+		Metadata: json.RawMessage(`{"when":{"entity_type":` + named("a", half) + `,"status":` + named("b", half) + `}}`)}
+	p, err := readPolicy(row)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRules()
+	r.set(p)
+	places := 0
+	for _, set := range r.byType {
+		places += len(set.byPlace)
+	}
+	if places > whenValuesMax {
+		t.Errorf("it stands in %d places", places)
+	}
+	for status, want := range map[string]int{"b7": 1, "c": 0} {
+		if got := len(r.match(rowOf("a3", status, 9))); got != want {
+			t.Errorf("%s is for %d policies, want %d", status, got, want)
+		}
+	}
+	for what, when := range map[string]string{
+		"values":  `{"status":` + named("a", whenValuesMax+1) + `}`,
+		"columns": `{"not_status":` + named("a", half) + `,"status":` + named("b", half+1) + `}`,
+		"a word":  `{"status":"` + strings.Repeat("a", whenBytesMax) + `"}`,
+		"words":   `{"entity_type":[` + strings.Repeat(`"<engine-written types>",`, half) + `"a"]}`,
+		"unknown": `{` + strings.Join(strings.Split(strings.Trim(named("a", 1000), "[]"), ","), ":1,") + `:1}`,
+	} {
+		row.Metadata = json.RawMessage(`{"when":` + when + `}`)
+		if _, err := readPolicy(row); err == nil || len(err.Error()) > faultMax {
+			t.Errorf("too many %s: %.200v", what, err)
+		}
+	}
 }
 
 // A policy is found whatever of its condition the index goes by, and by no row that it does not match.

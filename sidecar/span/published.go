@@ -87,6 +87,18 @@ func ParseWhen(raw json.RawMessage) (When, error) {
 // IsZero reports whether w states no condition and so matches every row.
 func (w When) IsZero() bool { return len(w.conditions) == 0 }
 
+// Values returns how many values w names, in all.
+func (w When) Values() (n int) {
+	for i := range w.conditions {
+		c := &w.conditions[i]
+		n += len(c.texts) + len(c.ids) + len(c.times) + len(c.numbers) + len(c.flags)
+		if c.null {
+			n++
+		}
+	}
+	return n
+}
+
 // Names returns the texts that w demands of a column (entity_type, status, …); nil where it demands none.
 func (w When) Names(column string) []string {
 	for i := range w.conditions {
