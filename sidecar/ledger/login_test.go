@@ -102,7 +102,8 @@ func TestTheLoginOfSomebodyElseKeepsItsPassword(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := o.MakeLogin(t.Context(), login); err == nil || !strings.Contains(err.Error(), "take another name") {
+		err = o.MakeLogin(t.Context(), login)
+		if err == nil || !strings.Contains(err.Error(), "take another name") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
