@@ -29,7 +29,8 @@ func TestALoginLogsInAndItsPasswordIsInNoLog(t *testing.T) {
 		"log_min_duration_statement": "0", "log_min_error_statement": "debug5"})
 	db := cluster.New(t)
 	o, conn := owner(t, db.URL), connect(t, db.URL)
-	names := map[string]string{"logline_app": "first-pa55word", "user": "third-pa55word", Role: "second pa$$word'\"\\%"}
+	names := map[string]string{"logline_app": "first-pa55word", "user": "third-pa55word",
+		Role: "second pa$$word'\"\\%"}
 	for name, password := range names {
 		for range 2 { // made, and changed
 			login, err := NewLogin(name, password, true)
