@@ -39,8 +39,9 @@ func named(word string, n int) string {
 func TestAPolicyTakesFewPlaces(t *testing.T) {
 	t.Parallel()
 	half := whenValuesMax / 2
+	when := `{"entity_type":` + named("a", half) + `,"status":` + named("b", half) + `}`
 	row := &span.Span{ID: idOf(1), EntityType: "policy", OwnerID: "alice", TenantID: "t1", Status: new("active"),
-		Metadata: json.RawMessage(`{"when":{"entity_type":` + named("a", half) + `,"status":` + named("b", half) + `}}`)}
+		Metadata: json.RawMessage(`{"when":` + when + `}`)}
 	p, err := readPolicy(row)
 	if err != nil {
 		t.Fatal(err)
