@@ -126,8 +126,8 @@ func readPolicy(row *span.Span) (*policy, error) {
 		return nil, fmt.Errorf("%s", strings.ToValidUTF8(text[:min(len(text), faultMax)], ""))
 	}
 	if n := when.Values(); n > whenValuesMax {
-		return nil, fmt.Errorf("when names %d values, the limit is %d: make several policies, or name less and look "+
-			"at the rest in on()", n, whenValuesMax)
+		return nil, fmt.Errorf("when names %d values, the limit is %d: make several policies, or name less and "+
+			"look at the rest in on()", n, whenValuesMax)
 	}
 	p := placed(row)
 	p.when = when

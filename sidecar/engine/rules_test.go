@@ -34,8 +34,8 @@ func named(word string, n int) string {
 	return "[" + strings.Join(words, ",") + "]"
 }
 
-// What one policy takes of memory, and of the time of each row of its tenant, is bounded: types times statuses
-// of 100,000 letters would be a billion places.
+// What one policy takes of memory, and of the time of each row of its tenant, is bounded: types times
+// statuses of 100,000 letters would be a billion places.
 func TestAPolicyTakesFewPlaces(t *testing.T) {
 	t.Parallel()
 	half := whenValuesMax / 2
