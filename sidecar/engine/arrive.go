@@ -6,8 +6,8 @@ import (
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
-// policiesRead is how many versions of policies are read at once.
-const policiesRead = 500
+// policiesRead is how many versions of policies, of 256 KiB at most, are read at once.
+const policiesRead = 100
 
 // heldRow is a row that waits because a version of a policy is being read: the rows after that are judged
 // by it.

@@ -15,6 +15,9 @@ const (
 	missedMax   = 1000   // ticks of one schedule that are looked for
 	probesMax   = 10_000 // ids in one question
 	schedulesAt = 1000   // that are read at once
+
+	schedulesHeld = 4 * schedulesMax // of one tenant, while they are read
+	refusedMax    = 100              // schedules, or policies, of one tenant whose owners are told
 )
 
 // gap is a time in which a schedule may have ticked with nobody there, or with somebody whose ticks are in
@@ -59,9 +62,10 @@ func (e *Engine) leadSchedules(stated []ledger.Schedule, last map[span.ID]time.T
 	e.armSchedules()
 }
 
-// readSchedules reads what leadSchedules takes, and when each of them and of the policies has ticked last.
-func (e *Engine) readSchedules(ctx context.Context, policies []*span.Span) (stated []ledger.Schedule,
+// readSchedules reads what leadSchedules takes, and when each of them and of these policies has ticked last.
+func (e *Engine) readSchedules(ctx context.Context, policies []span.ID) (stated []ledger.Schedule,
 	last map[span.ID]time.Time, err error) {
+	tenants := map[string][]ledger.Schedule{}
 	for after := (span.ID{}); ; {
 		page, err := e.config.Ledger.Schedules(ctx, after, schedulesAt)
 		if err != nil {
@@ -70,17 +74,44 @@ func (e *Engine) readSchedules(ctx context.Context, policies []*span.Span) (stat
 		if len(page) == 0 {
 			break
 		}
-		stated, after = append(stated, page...), page[len(page)-1].ID
+		after = page[len(page)-1].ID
+		for _, s := range page {
+			all := append(tenants[s.TenantID], s)
+			if tenants[s.TenantID] = all; len(all) >= schedulesHeld && s.TenantID != "system" {
+				tenants[s.TenantID] = mayBeInForce(all)
+			}
+		}
+	}
+	for tenant, all := range tenants {
+		if tenant != "system" {
+			all = mayBeInForce(all)
+		}
+		stated = append(stated, all...)
 	}
 	ids := make([]span.ID, 0, len(stated)+len(policies))
 	for i := range stated {
 		ids = append(ids, stated[i].ID)
 	}
-	for _, policy := range policies {
-		ids = append(ids, policy.ID)
-	}
+	ids = append(ids, policies...)
 	last, err = e.config.Ledger.LastTicks(ctx, ids)
 	return stated, last, err
+}
+
+// mayBeInForce leaves of a tenant's schedules those that readStated takes, and some of the others, whose
+// owners it tells. What comes later can only be behind one of those that are left.
+func mayBeInForce(all []ledger.Schedule) []ledger.Schedule {
+	slices.SortFunc(all, func(a, b ledger.Schedule) int { return a.AcceptedAt.Compare(b.AcceptedAt) })
+	of, taken, refused := map[string]int{}, 0, 0
+	return slices.DeleteFunc(all, func(s ledger.Schedule) bool {
+		_, err := readSchedule(s.Form)
+		if err == nil && taken < schedulesMax && of[s.OwnerID] < schedulesPer {
+			taken++
+			of[s.OwnerID]++
+			return false
+		}
+		refused++
+		return refused > refusedMax
+	})
 }
 
 // makeUp finds which ticks of these schedules, up to now, the ledger has not, and hands over what is to be

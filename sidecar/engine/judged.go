@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -15,7 +17,7 @@ import (
 const (
 	policiesEvery = time.Second // between two looks at what policies have judged
 	cursorEvery   = time.Minute // between two policy_cursor spans, where rows came
-	policiesPage  = 1000        // versions of policies that a new leader reads at once
+	policiesPage  = 100         // versions of policies, of 256 KiB at most, that a new leader reads at once
 )
 
 // judging is what the engine knows about up to where policies have judged. All but stored belongs to the
@@ -81,20 +83,40 @@ func (e *Engine) readJudged(ctx context.Context, since string) (ledger.Judged, e
 	return before, err
 }
 
-// readVersions reads the policies that may judge a row from the transaction horizon on.
-func (e *Engine) readVersions(ctx context.Context, horizon uint64) (versions []*span.Span, err error) {
+// refusedPolicy is a version that is not in force, and why.
+type refusedPolicy struct {
+	row   *span.Span // without its metadata
+	fault error
+}
+
+// readVersions reads the policies that may judge a row from the transaction horizon on. Of those that are
+// refused it returns some of each tenant.
+func (e *Engine) readVersions(ctx context.Context, horizon uint64) (r *rules, refused []refusedPolicy,
+	err error) {
+	r = newRules()
+	of := map[string]int{}
 	for after := (span.Key{}); ; {
 		page, err := e.config.Ledger.PolicyVersions(ctx, horizon, after, policiesPage)
 		if err != nil || len(page) == 0 {
-			return versions, err
+			return r, refused, err
 		}
-		versions, after = append(versions, page...), page[len(page)-1].Key()
+		for _, row := range page {
+			fault := r.put(row)
+			if fault == nil {
+				continue
+			}
+			if of[row.TenantID]++; of[row.TenantID] <= refusedMax {
+				row.Metadata = nil
+				refused = append(refused, refusedPolicy{row, fault})
+			}
+		}
+		after = page[len(page)-1].Key()
 	}
 }
 
-// leadPolicies reads the policies, and from where on they are to judge. It returns their versions, and what
-// the loop has to do.
-func (e *Engine) leadPolicies(ctx context.Context, since string) (versions []*span.Span, start func(),
+// leadPolicies reads the policies, and from where on they are to judge. It returns those that go by time, and
+// what the loop has to do.
+func (e *Engine) leadPolicies(ctx context.Context, since string) (timed []span.ID, start func(),
 	err error) {
 	judged, err := e.readJudged(ctx, since)
 	if err != nil {
@@ -104,7 +126,8 @@ func (e *Engine) leadPolicies(ctx context.Context, since string) (versions []*sp
 	for _, snapshot := range judged.Behind {
 		horizon = min(horizon, snapshot.Min())
 	}
-	if versions, err = e.readVersions(ctx, horizon); err != nil {
+	policies, refused, err := e.readVersions(ctx, horizon)
+	if err != nil {
 		return nil, nil, err
 	}
 	var leader span.ID
@@ -112,15 +135,15 @@ func (e *Engine) leadPolicies(ctx context.Context, since string) (versions []*sp
 	if err := e.config.Ledger.StoreLanes(ctx, leader, judged.Behind, judged.Behind); err != nil {
 		return nil, nil, err
 	}
-	return versions, func() {
+	return slices.Collect(maps.Keys(policies.timed)), func() {
 		e.forgetArrivals()
 		e.forgetBehind()
 		e.judging.leader, e.judging.start = leader, judged.Snapshot
 		e.judging.stored.Store(&judged.Snapshot)
 		e.judging.isTouched, e.judging.told, e.judging.written = false, judged.Snapshot.String(), time.Now()
-		e.policies = newRules()
-		for _, row := range versions {
-			e.setPolicy(row)
+		e.policies = policies
+		for _, one := range refused {
+			e.policyFault(one.row, one.fault)
 		}
 		for key, snapshot := range judged.Behind {
 			e.resume(key, snapshot)

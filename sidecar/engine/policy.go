@@ -51,43 +51,53 @@ func (e *Engine) setPolicy(row *span.Span) {
 	if row == nil {
 		return
 	}
-	newest, known := e.policies.byID[row.ID], e.policies.inForce(row.ID)
-	if newest != nil && newest.seq >= row.Seq {
+	if fault := e.policies.put(row); fault != nil {
+		e.policyFault(row, fault)
 		return
+	}
+	e.armTicks()
+}
+
+// put puts a version of a policy in force, or takes the policy out, as it does where the version is refused:
+// the error says why.
+func (r *rules) put(row *span.Span) error {
+	newest, known := r.byID[row.ID], r.inForce(row.ID)
+	if newest != nil && newest.seq >= row.Seq {
+		return nil
 	}
 	if row.StatusText() != "active" || row.IsDeleted {
 		if newest != nil {
-			e.endPolicy(row)
+			r.end(row)
 		}
-		return
+		return nil
 	}
 	p, err := readPolicy(row)
 	isOneMore := known == nil || known.timing == nil
 	if err == nil && p.timing != nil && isOneMore && !p.isOfSystem() &&
-		e.policies.timers[timerKey{tenant: p.tenant}] >= timersMax {
+		r.timers[timerKey{tenant: p.tenant}] >= timersMax {
 		err = fmt.Errorf("the tenant has %d time-driven policies already: archive one", timersMax)
 	}
-	if err == nil && known == nil && !p.isOfSystem() && e.policies.counts[p.tenant] >= policiesMax {
+	if err == nil && known == nil && !p.isOfSystem() && r.counts[p.tenant] >= policiesMax {
 		err = fmt.Errorf("the tenant has %d policies already: archive one", policiesMax)
 	}
 	if err == nil && p.timing != nil && isOneMore && !p.isOfSystem() &&
-		e.policies.timers[timerKey{p.tenant, p.owner}] >= timersPer {
+		r.timers[timerKey{p.tenant, p.owner}] >= timersPer {
 		err = fmt.Errorf("you have %d time-driven policies already: archive one", timersPer)
 	}
-	if err != nil {
-		e.endPolicy(row)
-		e.policyFault(row, err)
-		return
+	switch {
+	case err == nil:
+		r.set(p)
+	case newest != nil:
+		r.end(row)
 	}
-	e.policies.set(p)
-	e.armTicks()
+	return err
 }
 
-// endPolicy takes a policy out of force, from this version on.
-func (e *Engine) endPolicy(row *span.Span) {
+// end takes a policy out of force, from this version on.
+func (r *rules) end(row *span.Span) {
 	p := placed(row)
 	p.isOut = true
-	e.policies.set(p)
+	r.set(p)
 }
 
 // placed is a version of a policy that is known by its place alone.

@@ -6,14 +6,14 @@ import (
 	"fmt"
 
 	"github.com/loglineos/loglineos/sidecar/cron"
+	"github.com/loglineos/loglineos/sidecar/ledger"
 )
 
 // Bounds of a schedule's form.
 const (
-	fillDefault   = 100     // ticks that all makes up for
-	fillMax       = 1000    // at most
-	tickInputMax  = 4 << 10 // bytes: schedules are kept in memory
-	scheduleBytes = 8 << 10
+	fillDefault  = 100     // ticks that all makes up for
+	fillMax      = 1000    // at most
+	tickInputMax = 4 << 10 // bytes: schedules are kept in memory
 )
 
 // What becomes of ticks that were missed.
@@ -60,8 +60,8 @@ type scheduleForm struct {
 
 // readSchedule reads metadata.schedule. A key that is not read is refused: nobody would notice the slip.
 func readSchedule(raw json.RawMessage) (*scheduleForm, error) {
-	if len(raw) > scheduleBytes {
-		return nil, fmt.Errorf("metadata.schedule has %d bytes, the limit is %d", len(raw), scheduleBytes)
+	if len(raw) > ledger.ScheduleMax { // as the ledger gives it, it may be cut off
+		return nil, fmt.Errorf("metadata.schedule has more than %d bytes", ledger.ScheduleMax)
 	}
 	var stated struct {
 		Cron    string          `json:"cron"`

@@ -16,16 +16,18 @@ import (
 // What policies need of the ledger beside the rows of the tail: their versions, up to where each lane of
 // theirs has judged, and the rows that a lane which is behind has still to judge.
 
-// policyList is selectList without what a policy's matching does not need; a transaction of another server,
-// before the epoch, counts as the first.
+// policyList is selectList of what a policy's matching needs; a transaction of another server, before the
+// epoch, counts as the first.
 var policyList = func() string {
 	names := strings.Split(selectList, ", ")
 	for i, column := range span.Columns {
 		switch column.Name {
-		case "code", "input", "output", "content", "links", "error":
-			names[i] = "null"
+		case "id", "seq", "entity_type", "who", "at", "accepted_at", "owner_id", "tenant_id", "visibility",
+			"status", "is_deleted", "trace_id", "metadata":
 		case "xact":
 			names[i] = "case when " + isNew + " then r.xact else '0'::xid8 end"
+		default:
+			names[i] = "null"
 		}
 	}
 	return strings.Join(names, ", ")
@@ -33,7 +35,7 @@ var policyList = func() string {
 
 // PolicyVersions returns up to limit versions of policies, after a key and in the order of keys, that may
 // judge a row of the transaction horizon or of a later one: of each policy the newest before that, where it
-// is active, and all later ones. They come without code.
+// is active, and all later ones. They come without code and the like.
 func (l *Ledger) PolicyVersions(ctx context.Context, horizon uint64, after span.Key, limit int) (
 	[]*span.Span, error) {
 	found, err := querySpans(ctx, l.pool, `with `+untilSQL+`
@@ -57,7 +59,7 @@ func (l *Ledger) PolicyVersions(ctx context.Context, horizon uint64, after span.
 	return found, nil
 }
 
-// LoadPolicies is LoadVisible for versions of policies, without their code.
+// LoadPolicies is LoadVisible for versions of policies, without code and the like.
 func (l *Ledger) LoadPolicies(ctx context.Context, keys []span.Key) (map[span.Key]*span.Span, error) {
 	return l.loadVisible(ctx, keys, func(ctx context.Context, keys []span.Key) (map[span.Key]*span.Span, error) {
 		return l.loadBy(ctx, "with "+untilSQL+" select "+policyList+loadSQL, keys)

@@ -28,8 +28,11 @@ type Schedule struct {
 	// Since is when the oldest version was accepted that has been followed by none with another expression or
 	// zone.
 	Since time.Time
-	Form  json.RawMessage // metadata.schedule
+	Form  json.RawMessage // metadata.schedule, of which more than ScheduleMax letters are cut off
 }
+
+// ScheduleMax is how many letters a schedule may have.
+const ScheduleMax = 8 << 10
 
 // inForceSQL says whether a version of a function may be in force; the index of schedules has the rest.
 const inForceSQL = `%[1]s.status in ('active', 'scheduled') and not %[1]s.is_deleted`
@@ -40,7 +43,8 @@ const isRecurring = "%[1]s.entity_type = 'function' and %[1]s.metadata ? 'schedu
 // schedulesOf reads the newest versions from source r, which has those that isRecurring says, and others.
 func schedulesOf(source string) string {
 	return `select r.id::text, r.seq, r.owner_id, r.tenant_id, r.visibility, r.accepted_at,
-		greatest(s.since, ` + acceptedUntil + `), r.metadata -> 'schedule'
+		greatest(s.since, ` + acceptedUntil + `), left((r.metadata -> 'schedule')::text, ` +
+		strconv.Itoa(ScheduleMax+1) + `)
 	from ` + source + `
 	cross join lateral (
 		select min(p.accepted_at) as since
