@@ -19,6 +19,7 @@ type heldRow struct {
 
 // arrive takes a row from the tail, in order.
 func (e *Engine) arrive(row *span.Published, done func()) {
+	e.config.Ledger.Grew(1)
 	isPolicy := row.EntityType == "policy" && !e.judging.start.Sees(row.Xact)
 	if !isPolicy && len(e.judging.arrivals) == 0 {
 		e.route(row, done)

@@ -36,6 +36,7 @@ const KernelRole = "loglineos_kernel"
 // Ledger is a pool of connections to the ledger. It is safe for concurrent use.
 type Ledger struct {
 	pool  *pgxpool.Pool
+	plans *plans
 	reads readPlaces
 	gate  atomic.Pointer[markGate]
 
@@ -44,8 +45,8 @@ type Ledger struct {
 	lastRuns gather[runsKey, failedRuns]
 }
 
-func over(pool *pgxpool.Pool, connectionsMax int) *Ledger {
-	l := &Ledger{pool: pool, reads: newReadPlaces(connectionsMax)}
+func over(pool *pgxpool.Pool, plans *plans, connectionsMax int) *Ledger {
+	l := &Ledger{pool: pool, plans: plans, reads: newReadPlaces(connectionsMax)}
 	l.versions.read, l.newest.read, l.lastRuns.read = l.load, l.latest, l.failedRuns
 	l.versions.copied, l.newest.copied = copySpan, copySpan
 	l.lastRuns.copied = func(f failedRuns) failedRuns { return f }
@@ -79,7 +80,7 @@ func OpenAs(ctx context.Context, databaseURL string, connectionsMax int32,
 	// them: 0.13 of 0.25 ms (docs/plans.md).
 	config.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
 	// Such a plan outlives the ledger for which it was made: while that was small, a scan of it looked cheap,
-	// and the next statistics may be a minute away.
+	// and the next statistics may be a minute away (plans.go).
 	config.ConnConfig.RuntimeParams["enable_seqscan"] = "off"
 	// What is scanned in spite of that seems to cost so much that it is compiled first: 250 ms.
 	config.ConnConfig.RuntimeParams["jit"] = "off"
@@ -90,11 +91,13 @@ func OpenAs(ctx context.Context, databaseURL string, connectionsMax int32,
 		keepNumbers(conn.TypeMap())
 		return AssumeRole(ctx, conn)
 	}
+	grown := &plans{}
+	config.PrepareConn = grown.prepare
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open the ledger: %w", err)
 	}
-	ledger := over(pool, int(connectionsMax))
+	ledger := over(pool, grown, int(connectionsMax))
 	if err := ledger.check(ctx); err != nil {
 		pool.Close()
 		return nil, err

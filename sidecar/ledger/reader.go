@@ -38,5 +38,5 @@ func OpenReader(ctx context.Context, databaseURL string) (*Ledger, error) {
 		pool.Close()
 		return nil, explainConnect(err)
 	}
-	return over(pool, int(config.MaxConns)), nil
+	return over(pool, &plans{}, int(config.MaxConns)), nil
 }
