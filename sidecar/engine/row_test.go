@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/loglineos/loglineos/kernels"
+	"github.com/loglineos/loglineos/sidecar/ledger"
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
@@ -24,7 +25,8 @@ func routing(t testing.TB) (*Engine, func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := New(Config{Manifest: func() *span.Manifest { return manifest }, Log: slog.New(slog.DiscardHandler)})
+	e := New(Config{Ledger: &ledger.Ledger{}, Manifest: func() *span.Manifest { return manifest },
+		Log: slog.New(slog.DiscardHandler)})
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { e.Run(ctx, time.Second) })
@@ -69,7 +71,8 @@ func TestRowsThatNothingWantsAreDisposedOf(t *testing.T) {
 func TestARowThatWasGivenUpHoldsNoPlace(t *testing.T) {
 	t.Parallel()
 	manifest := &span.Manifest{}
-	e := New(Config{Manifest: func() *span.Manifest { return manifest }, Log: slog.New(slog.DiscardHandler)})
+	e := New(Config{Ledger: &ledger.Ledger{}, Manifest: func() *span.Manifest { return manifest },
+		Log: slog.New(slog.DiscardHandler)})
 	for range cap(e.events) { // nobody runs the loop: there is no room to tell it
 		e.events <- func() {}
 	}

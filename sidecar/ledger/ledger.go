@@ -36,7 +36,7 @@ const KernelRole = "loglineos_kernel"
 // Ledger is a pool of connections to the ledger. It is safe for concurrent use.
 type Ledger struct {
 	pool  *pgxpool.Pool
-	plans *plans
+	plans plans
 	reads readPlaces
 	gate  atomic.Pointer[markGate]
 
@@ -45,8 +45,8 @@ type Ledger struct {
 	lastRuns gather[runsKey, failedRuns]
 }
 
-func over(pool *pgxpool.Pool, plans *plans, connectionsMax int) *Ledger {
-	l := &Ledger{pool: pool, plans: plans, reads: newReadPlaces(connectionsMax)}
+func newLedger(connectionsMax int) *Ledger {
+	l := &Ledger{reads: newReadPlaces(connectionsMax)}
 	l.versions.read, l.newest.read, l.lastRuns.read = l.load, l.latest, l.failedRuns
 	l.versions.copied, l.newest.copied = copySpan, copySpan
 	l.lastRuns.copied = func(f failedRuns) failedRuns { return f }
@@ -91,18 +91,16 @@ func OpenAs(ctx context.Context, databaseURL string, connectionsMax int32,
 		keepNumbers(conn.TypeMap())
 		return AssumeRole(ctx, conn)
 	}
-	grown := &plans{}
-	config.PrepareConn = grown.prepare
-	pool, err := pgxpool.NewWithConfig(ctx, config)
-	if err != nil {
+	l := newLedger(int(connectionsMax))
+	config.PrepareConn = l.plans.prepare
+	if l.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, fmt.Errorf("open the ledger: %w", err)
 	}
-	ledger := over(pool, grown, int(connectionsMax))
-	if err := ledger.check(ctx); err != nil {
-		pool.Close()
+	if err := l.check(ctx); err != nil {
+		l.Close()
 		return nil, err
 	}
-	return ledger, nil
+	return l, nil
 }
 
 // Close closes every connection.

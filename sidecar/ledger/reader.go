@@ -30,13 +30,13 @@ func OpenReader(ctx context.Context, databaseURL string) (*Ledger, error) {
 		}
 		return AssumeRole(ctx, conn)
 	}
-	pool, err := pgxpool.NewWithConfig(ctx, config)
-	if err != nil {
+	l := newLedger(int(config.MaxConns))
+	if l.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, fmt.Errorf("open the ledger: %w", err)
 	}
-	if err := pool.Ping(ctx); err != nil {
-		pool.Close()
+	if err := l.pool.Ping(ctx); err != nil {
+		l.Close()
 		return nil, explainConnect(err)
 	}
-	return over(pool, &plans{}, int(config.MaxConns)), nil
+	return l, nil
 }
