@@ -123,8 +123,18 @@ type usageError struct{ text string }
 // Error returns the text.
 func (e *usageError) Error() string { return e.text }
 
-// Main runs one command and returns the exit code.
+// Main runs one command and returns the exit code: that of a failure, too, where what it printed was not kept.
 func Main(args []string, out, errOut io.Writer) int {
+	to := &output{Writer: out}
+	code := dispatch(args, to, errOut)
+	if fault := to.fault.Load(); code == 0 && fault != nil {
+		complain(errOut, fmt.Errorf("print the result: %w", *fault))
+		return 1
+	}
+	return code
+}
+
+func dispatch(args []string, out, errOut io.Writer) int {
 	if len(args) == 0 || args[0] == "help" && len(args) == 1 || args[0] == "-h" || args[0] == "--help" {
 		usage(out)
 		return 0

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/loglineos/loglineos/sidecar/app"
@@ -176,12 +177,9 @@ func runSign(ctx context.Context, k *keysCall) error {
 	if err != nil {
 		return err
 	}
-	input := os.Stdin
+	var input io.Reader = os.Stdin
 	if k.argument != "-" {
-		if input, err = os.Open(k.argument); err != nil {
-			return fmt.Errorf("open the span: %w", err)
-		}
-		defer input.Close()
+		input = &lateFile{path: k.argument}
 	}
 	raw, err := readInput(ctx, input)
 	if err != nil {

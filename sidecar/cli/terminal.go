@@ -7,15 +7,35 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/term"
 )
 
+// output is where a command prints. It remembers that some of it could not be written. It is safe for
+// concurrent use where its Writer is.
+type output struct {
+	io.Writer
+	fault atomic.Pointer[error]
+}
+
+// Write implements io.Writer.
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.Writer.Write(p)
+	if err != nil {
+		o.fault.CompareAndSwap(nil, &err)
+	}
+	return n, err
+}
+
 // isTerminal reports whether w is one: only there is anything colored, and only there is told what a script
 // does not want to read (headings, progress, hints).
 func isTerminal(w io.Writer) bool {
+	if to, isOutput := w.(*output); isOutput {
+		w = to.Writer
+	}
 	file, isFile := w.(*os.File)
 	if !isFile {
 		return false

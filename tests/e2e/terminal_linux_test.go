@@ -3,11 +3,13 @@ package e2e_test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/loglineos/loglineos/sidecar/span"
 	"github.com/loglineos/loglineos/tests/pgtest"
 	"github.com/loglineos/loglineos/tests/program"
 )
@@ -60,5 +62,34 @@ func TestLongWorkTellsATerminalAndNobodyElse(t *testing.T) {
 	must(t, shown.Wait())
 	if piped.Wait() != 0 || piped.Said() != "nothing to apply: the schema is current\n" {
 		t.Errorf("to a pipe it says %q", piped.Said())
+	}
+}
+
+// A script that keeps what a command prints must learn that it was not kept: the disk may be full.
+func TestOutputThatCannotBeWrittenIsAFailure(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.serve()
+	function := span.MustID("b0000000-0000-4000-a000-000000000001")
+	s.insert(alice, columns{"id": function, "entity_type": "function", "status": "scheduled", "name": "once",
+		"code": "return 1", "trace_id": "once"})
+	request := s.settled("once", 1)[0].request()
+	page := filepath.Join(t.TempDir(), "page.html")
+	for _, words := range []string{"version", "help", "help keys", "schedule check @daily", "doctor", "verify",
+		"compliance", "compliance --brief --html " + page, "compliance --json --html " + page, "manifest", "bootstrap",
+		"bootstrap --diff", "migrate", "keys list", "requests list", "requests show " + request.ID.String(),
+		"requests cancel --status scheduled", "timeline --as-owner", "span get " + function.String() + " --as-owner",
+		"span history " + function.String() + " --as-owner", "function logs once --as-owner", "login --print",
+		"e2e", "completion bash"} {
+		command := program.Command(program.Logline(), strings.Fields(words)...)
+		command.Env = append(command.Env, "DATABASE_URL="+s.db.URL, "LOGLINE_TRUST_ROOT=")
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		must(t, err)
+		command.Stdout = full
+		err = command.Run()
+		must(t, full.Close())
+		if err == nil {
+			t.Errorf("logline %s exits with 0, and nothing of it was kept", words)
+		}
 	}
 }
