@@ -5,16 +5,14 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
-	"github.com/loglineos/loglineos/sidecar/cron"
+	"github.com/loglineos/loglineos/sidecar/engine"
 )
 
 // functionKeys are the keys of a function's metadata that the engine reads; others are the author's own.
 var functionKeys = []string{"schedule", "retry"}
 
-// checkFunctionMetadata refuses a schedule that can not be parsed: of a published one only
-// an incident would tell. It warns of a key that nobody reads and that looks like a slip of one that is read.
+// checkFunctionMetadata refuses a schedule that is malformed: of a published one only an incident would tell. It warns of a key that nobody reads and that looks like a slip of one that is read.
 func checkFunctionMetadata(raw json.RawMessage) (warnings []string, err error) {
 	if raw == nil || string(raw) == "null" {
 		return nil, nil
@@ -25,7 +23,7 @@ func checkFunctionMetadata(raw json.RawMessage) (warnings []string, err error) {
 	}
 	for _, key := range slices.Sorted(maps.Keys(metadata)) {
 		for _, known := range functionKeys {
-			if slips(strings.ToLower(key), known) == 1 || key != known && strings.ToLower(key) == known {
+			if engine.IsSlip(key, known) {
 				warnings = append(warnings, fmt.Sprintf("metadata.%.40s is not read; is metadata.%s meant?", key, known))
 			}
 		}
@@ -34,12 +32,8 @@ func checkFunctionMetadata(raw json.RawMessage) (warnings []string, err error) {
 	if schedule == nil || string(schedule) == "null" {
 		return warnings, nil
 	}
-	var stated struct{ Cron, TZ string }
-	if err := json.Unmarshal(schedule, &stated); err != nil {
-		return nil, fmt.Errorf(`read metadata.schedule: it is %.80s: want {"cron": "0 9 * * *"}`, schedule)
-	}
-	if _, err := cron.Parse(stated.Cron, stated.TZ); err != nil {
-		return nil, fmt.Errorf("read metadata.schedule: %w; `logline schedule check` prints when one ticks", err)
+	if err := engine.CheckSchedule(schedule); err != nil {
+		return nil, fmt.Errorf("%w; `logline schedule check` prints when one ticks", err)
 	}
 	return warnings, nil
 }

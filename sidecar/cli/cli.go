@@ -123,7 +123,7 @@ type usageError struct{ text string }
 // Error returns the text.
 func (e *usageError) Error() string { return e.text }
 
-// Main runs one command and returns the exit code: that of a failure, too, where what it printed was not kept.
+// Main runs one command and returns the exit code: that of a failure, too, where its output was not kept.
 func Main(args []string, out, errOut io.Writer) int {
 	to := &output{Writer: out}
 	code := dispatch(args, to, errOut)

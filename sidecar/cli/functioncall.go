@@ -22,7 +22,7 @@ const functionPublishHelp = `Usage: logline function publish FILE [flags]
 Appends the file as the next version of your function of that name, stated whole, or as its first version. It
 shows what changes; where nothing does, it appends nothing. What no flag states stays as it is. The file is
 compiled first, in a sandbox on this machine, as dev does it; one that does not compile is refused, with the
-place. So is a metadata.schedule whose cron or tz can not be read; of a slip such as "schedul" it warns.
+place. So is a metadata.schedule that would never tick; of a slip such as "schedul" it warns.
 
     --name NAME        default: the file's name without its end
     --id ID            this function, where several have the name, or to give it another one

@@ -24,7 +24,7 @@ func checkPolicyForm(raw json.RawMessage, isOfSystem bool) error {
 	}
 	for _, key := range slices.Sorted(maps.Keys(metadata)) {
 		for _, known := range policyKeys {
-			if key != known && isSlip(strings.ToLower(key), known) {
+			if IsSlip(key, known) {
 				return fmt.Errorf("metadata.%.40s is not read, and looks like %s: write that, or another name", key,
 					known)
 			}
@@ -52,9 +52,11 @@ func checkPolicyForm(raw json.RawMessage, isOfSystem bool) error {
 	return nil
 }
 
-// isSlip reports whether text is known but for its case, or, of words of four letters and more, for one
-// letter that is missing, too many, another, or in the place of its neighbor. The first letter counts for
-// more: then is no slip of when.
+// IsSlip reports whether key, of metadata, is another than known, and known was likely meant: it is but for
+// its case, or, of words of four letters and more, for one letter that is missing, too many, another, or in
+// the place of its neighbor. The first letter counts for more: then is no slip of when.
+func IsSlip(key, known string) bool { return key != known && isSlip(strings.ToLower(key), known) }
+
 func isSlip(text, known string) bool {
 	switch {
 	case text == known:

@@ -58,6 +58,13 @@ type scheduleForm struct {
 	input json.RawMessage // nil: the function's own
 }
 
+// CheckSchedule says what is malformed in metadata.schedule of a function: such a one never ticks, and only
+// an incident tells.
+func CheckSchedule(raw json.RawMessage) error {
+	_, err := readSchedule(raw)
+	return err
+}
+
 // readSchedule reads metadata.schedule. A key that is not read is refused: nobody would notice the slip.
 func readSchedule(raw json.RawMessage) (*scheduleForm, error) {
 	if len(raw) > ledger.ScheduleMax { // as the ledger gives it, it may be cut off

@@ -158,6 +158,10 @@ func TestPublishRefusesAScheduleThatNeverTicksAndWarnsOfASlip(t *testing.T) {
 		`{"schedule": {"cron": "0 9 * * *", "tz": "Mars/Olympus"}}`: "Mars/Olympus",
 		`{"schedule": "0 9 * * *"}`:                                 "want {",
 		`{"schedule": {}}`:                                          "cron",
+		// What the engine would refuse, and only an incident would tell.
+		`{"schedule": {"cron": "0 9 * * *", "timezone": "Europe/Rome"}}`:     "no other key",
+		`{"schedule": {"cron": "0 9 * * *", "fill": "some"}}`:                "fill",
+		`{"schedule": {"cron": "0 9 * * *", "fill": "last", "fill_max": 2}}`: "fill_max",
 	} {
 		if _, said := publish(1, metadata); !strings.Contains(said, "metadata.schedule") ||
 			!strings.Contains(said, want) {

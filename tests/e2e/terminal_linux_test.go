@@ -76,10 +76,11 @@ func TestOutputThatCannotBeWrittenIsAFailure(t *testing.T) {
 	request := s.settled("once", 1)[0].request()
 	page := filepath.Join(t.TempDir(), "page.html")
 	for _, words := range []string{"version", "help", "help keys", "schedule check @daily", "doctor", "verify",
-		"compliance", "compliance --brief --html " + page, "compliance --json --html " + page, "manifest", "bootstrap",
-		"bootstrap --diff", "migrate", "keys list", "requests list", "requests show " + request.ID.String(),
-		"requests cancel --status scheduled", "timeline --as-owner", "span get " + function.String() + " --as-owner",
-		"span history " + function.String() + " --as-owner", "function logs once --as-owner", "login --print",
+		"compliance", "compliance --brief --html " + page, "compliance --json --html " + page, "manifest",
+		"bootstrap", "bootstrap --diff", "migrate", "keys list", "requests list",
+		"requests show " + request.ID.String(), "requests cancel --status scheduled", "timeline --as-owner",
+		"span get " + function.String() + " --as-owner", "span history " + function.String() + " --as-owner",
+		"function logs once --as-owner", "login --print",
 		"e2e", "completion bash"} {
 		command := program.Command(program.Logline(), strings.Fields(words)...)
 		command.Env = append(command.Env, "DATABASE_URL="+s.db.URL, "LOGLINE_TRUST_ROOT=")
