@@ -12,7 +12,8 @@ import (
 // functionKeys are the keys of a function's metadata that the engine reads; others are the author's own.
 var functionKeys = []string{"schedule", "retry"}
 
-// checkFunctionMetadata refuses a schedule that is malformed: of a published one only an incident would tell. It warns of a key that nobody reads and that looks like a slip of one that is read.
+// checkFunctionMetadata refuses a schedule that is malformed: of a published one only an incident would tell.
+// It warns of a key that nobody reads and that looks like a slip of one that is read.
 func checkFunctionMetadata(raw json.RawMessage) (warnings []string, err error) {
 	if raw == nil || string(raw) == "null" {
 		return nil, nil
