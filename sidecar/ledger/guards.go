@@ -35,7 +35,8 @@ func (l *Ledger) FailuresInARow(ctx context.Context, function span.ID, tenant, c
 }
 
 // lastRunsSQL reads the index on (parent_id, owner_id, entity_type, accepted_at), also where the plan is made
-// in a ledger without executions, and those of a tenant look like the fewest: so that is no bare column.
+// in a ledger without executions, and those of a tenant look like the fewest: so that is no bare column. In a
+// new ledger all that the caller ever had looks as cheap, but comes in another order: hence byOrderSQL.
 const lastRunsSQL = `select k.place, n.is_failure, n.accepted_at
 		from unnest($1::uuid[], $2::text[], $3::text[], $4::int8[])
 			with ordinality as k(function, tenant, caller, most, place)
@@ -57,7 +58,14 @@ func (l *Ledger) failedRuns(ctx context.Context, keys []runsKey) (map[runsKey]fa
 		functions[i] = pgtype.UUID{Bytes: key.function, Valid: true}
 		tenants[i], callers[i], mosts[i] = key.tenant, key.caller, int64(key.most)
 	}
-	rows, err := l.pool.Query(ctx, lastRunsSQL, functions, tenants, callers, mosts)
+	batch := inOrder()
+	batch.Queue(lastRunsSQL, functions, tenants, callers, mosts)
+	results := l.pool.SendBatch(ctx, batch)
+	defer func() { _ = results.Close() }()
+	if _, err := results.Exec(); err != nil {
+		return nil, fmt.Errorf("read the last runs of %d functions: %w", len(keys), err)
+	}
+	rows, err := results.Query()
 	if err != nil {
 		return nil, fmt.Errorf("read the last runs of %d functions: %w", len(keys), err)
 	}
