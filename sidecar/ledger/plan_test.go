@@ -87,8 +87,8 @@ func TestOpenRequestsAreReadByTheirIndexAlone(t *testing.T) {
 	}
 }
 
-// A caller's first run of a function with a million open requests does not walk through those, nor through all
-// that the caller ever had: a plan that was made in a new ledger is kept while that grows.
+// A caller's first run of a function with a million open requests does not walk through those, nor through
+// all that the caller ever had: a plan that was made in a new ledger is kept while that grows.
 func TestTheLastRunsAreReadByTheirIndexAlone(t *testing.T) {
 	t.Parallel()
 	for name, rows := range map[string]int{"an empty ledger": 0, "a new ledger": 200, "some": 1000} {
