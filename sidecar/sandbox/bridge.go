@@ -30,26 +30,6 @@ func (t *task) build(p *program) error {
 	}); err != nil {
 		return fmt.Errorf("parse data: %w", err)
 	}
-	for _, name := range t.start.sync {
-		if err := t.ctx.Set(name, t.native(name, t.hostCall(name, t.callSync))); err != nil {
-			return err
-		}
-	}
-	for _, name := range t.start.async {
-		if err := t.ctx.Set(name, t.native(name, t.hostCall(name, t.callAsync))); err != nil {
-			return err
-		}
-	}
-	for _, name := range t.start.deferred {
-		if err := t.ctx.Set(name, t.native(name, t.hostCall(name, t.callDeferred))); err != nil {
-			return err
-		}
-	}
-	for i, name := range t.start.lazyNames {
-		if err := t.defineLazy(name, t.start.lazy[i]); err != nil {
-			return err
-		}
-	}
 	for i, name := range t.start.globalNames {
 		v, err := parseJSON(vm, string(t.start.globals[i]))
 		if err != nil {
@@ -67,6 +47,39 @@ func (t *task) build(p *program) error {
 	}
 	if err := t.defineStatics(p); err != nil {
 		return err
+	}
+	if p.namesContext {
+		return t.fillContext()
+	}
+	return nil
+}
+
+// fillContext gives ctx its functions, and what is parsed when it is read: before the script can look at it, so
+// that a script that never does is spared them. It runs no script, whatever the script has done so far.
+func (t *task) fillContext() error {
+	if t.isFilled {
+		return nil
+	}
+	t.isFilled = true
+	for _, name := range t.start.sync {
+		if err := define(t.ctx, name, t.native(name, t.hostCall(name, t.callSync))); err != nil {
+			return err
+		}
+	}
+	for _, name := range t.start.async {
+		if err := define(t.ctx, name, t.native(name, t.hostCall(name, t.callAsync))); err != nil {
+			return err
+		}
+	}
+	for _, name := range t.start.deferred {
+		if err := define(t.ctx, name, t.native(name, t.hostCall(name, t.callDeferred))); err != nil {
+			return err
+		}
+	}
+	for i, name := range t.start.lazyNames {
+		if err := t.defineLazy(name, t.start.lazy[i]); err != nil {
+			return err
+		}
 	}
 	return t.buildOwn()
 }

@@ -27,7 +27,7 @@ func (t *task) buildOwn() error {
 		{"now", t.now}, {"id", t.newID}, {"log", t.logger("log")},
 	}
 	for _, f := range own {
-		if err := t.ctx.Set(f.name, t.native(f.name, f.call)); err != nil {
+		if err := define(t.ctx, f.name, t.native(f.name, f.call)); err != nil {
 			return err
 		}
 	}

@@ -18,6 +18,7 @@ const (
 	exitTimeout  = 79       // a native function did not come back after the limit
 	gcPercent    = 400      // collect rarely while the heap is small; the memory limit takes over when it is not
 	maxGoStack   = 32 << 20 // bytes of one goroutine's stack; goja's parsers recurse in Go
+	hostShare    = 4        // one of so many processors is the kernel host's
 	wornHeap     = 64 << 20 // a code worker that grew beyond this asks to be replaced
 )
 
@@ -41,7 +42,8 @@ func Main() {
 		// for Go's preemption (10 ms); RLIMIT_DATA bounds what may happen until then.
 		runtime.GOMAXPROCS(1)
 	} else {
-		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0)) // stated, so that the runtime does not read cgroups again
+		// Kernels hand work over and wait: a second thread for them is woken more often than it is of use.
+		runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0)/hostShare, 1))
 	}
 	in, out, walls, err := enclose(kernel, memory)
 	if err != nil {

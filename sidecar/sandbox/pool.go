@@ -20,9 +20,9 @@ const (
 	startTries   = 3                // for one run
 	backoffFirst = 20 * time.Millisecond
 	backoffMost  = 5 * time.Second
-	maxRuns      = 1000 // of one code worker, then it is replaced
-	maxOwing     = 1000 // tenants that are remembered for the workers that they broke
-	freshSpares  = 2    // idle workers beyond Workers that no tenant has used, once a run asked to be Alone
+	maxRuns      = 10_000 // of one code worker, then it is replaced
+	maxOwing     = 1000   // tenants that are remembered for the workers that they broke
+	freshSpares  = 2      // idle workers beyond Workers that no tenant has used, once a run asked to be Alone
 )
 
 var errClosed = errors.New("the sandbox is closed")

@@ -40,6 +40,7 @@ type program struct {
 	patterns                     map[string]string
 	mendsPatterns, makesPatterns bool
 	namesStatics                 bool
+	namesContext                 bool // it may look at ctx before its entry is called
 }
 
 // recent is a set of keys bounded by number and bytes: the least recently used leave first. The parent keeps
@@ -124,6 +125,7 @@ func (c *compiled) get() (*program, *Error) {
 	c.once.Do(func() {
 		if c.program, c.failed = compileProgram(c.source, c.entry); c.program != nil {
 			c.program.globals = namesGlobals(c.source.Source)
+			c.program.namesContext = strings.Contains(c.source.Source, "ctx") || hidesNames.MatchString(c.source.Source)
 			c.program.namesStatics = namesStatics.MatchString(c.source.Source)
 			c.program.makesPatterns = namesRegExp.MatchString(c.source.Source)
 		}

@@ -54,6 +54,7 @@ type task struct {
 	entry        goja.Value // found by the trailer of the program
 	exports      *goja.Object
 	ctx          *goja.Object
+	isFilled     bool // ctx is complete
 	input        goja.Value
 	sawEntry     bool
 }
@@ -267,6 +268,11 @@ func (t *task) callEntry() (goja.Value, error) {
 		return nil, ex
 	}
 	call, ok := goja.AssertFunction(entry)
+	if ok {
+		if err := t.fillContext(); err != nil {
+			return nil, err
+		}
+	}
 	switch {
 	case ok && t.start.entry == EntryPolicy:
 		span := goja.Undefined()

@@ -413,6 +413,9 @@ func (s *system) cpu(b *testing.B) cpu {
 			used.postgres += took
 		case pid == s.sidecar:
 			used.sidecar += took
+			reapedUser, _ := strconv.Atoi(fields[13])
+			reapedSystem, _ := strconv.Atoi(fields[14])
+			used.children += time.Duration(reapedUser+reapedSystem) * 10 * time.Millisecond
 		case parent == s.sidecar:
 			used.children += took
 		}
