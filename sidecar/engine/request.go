@@ -88,6 +88,9 @@ func (e *Engine) dispatchFrom(queue *fair, isOutward bool) {
 			}
 		}
 	}
+	if free <= 0 {
+		return
+	}
 	h := e.held(isOutward)
 	for free > 0 {
 		batch := queue.pop(requestBatch, free, h)

@@ -20,21 +20,20 @@ const canonName = "ll-span/1"
 var hashedColumns = sortedHashedColumns()
 
 type hashedColumn struct {
-	name   string
+	*Column
 	prefix string // ,"name":
-	field  int
 }
 
 func sortedHashedColumns() []hashedColumn {
 	var hashed []hashedColumn
-	for _, column := range Columns {
-		switch column.Name {
+	for i := range Columns {
+		switch column := &Columns[i]; column.Name {
 		case "curr_hash", "signature", "accepted_at", "xact":
 		default:
-			hashed = append(hashed, hashedColumn{column.Name, `,"` + column.Name + `":`, column.field})
+			hashed = append(hashed, hashedColumn{column, `,"` + column.Name + `":`})
 		}
 	}
-	slices.SortFunc(hashed, func(a, b hashedColumn) int { return strings.Compare(a.name, b.name) })
+	slices.SortFunc(hashed, func(a, b hashedColumn) int { return strings.Compare(a.Name, b.Name) })
 	return hashed
 }
 
@@ -60,9 +59,13 @@ func (s *Span) Canonical() ([]byte, error) {
 	fields := reflect.ValueOf(s).Elem()
 	for i := range hashedColumns {
 		column := &hashedColumns[i]
+		target := column.target(fields)
+		if target == nil {
+			continue
+		}
 		mark := len(w.out)
 		w.out = append(w.out, column.prefix...)
-		present, refusal := w.column(column.name, fields.Field(column.field).Addr().Interface())
+		present, refusal := w.column(column.Name, target)
 		if refusal != nil {
 			return nil, refusal
 		}
@@ -161,9 +164,7 @@ func (w *jsonWriter) time(name string, at Time) *Refusal {
 	if refusal := checkYear(name, at); refusal != nil {
 		return refusal
 	}
-	w.out = append(w.out, '"')
-	w.out = at.UTC().AppendFormat(w.out, timeLayout)
-	w.out = append(w.out, '"')
+	w.moment(at)
 	return nil
 }
 

@@ -125,7 +125,9 @@ func namesOf(columns []Column) map[string]int {
 // Text returns the value of column c in s in the text form that Postgres reads for the column's
 // type, and false where the value is NULL. JSON null is NULL in a jsonb column, as for PostgREST.
 func (c Column) Text(s *Span) (string, bool) {
-	switch v := reflect.ValueOf(s).Elem().Field(c.field).Addr().Interface().(type) {
+	switch v := c.target(reflect.ValueOf(s).Elem()).(type) {
+	case nil:
+		return "", false
 	case *ID:
 		return v.String(), true
 	case **ID:

@@ -75,7 +75,11 @@ func (s *Span) Validate() error {
 	}
 	fields, total := reflect.ValueOf(s).Elem(), 0
 	for i := range Columns {
-		size, refusal := checkColumn(Columns[i].Name, fields.Field(Columns[i].field).Addr().Interface())
+		target := Columns[i].target(fields)
+		if target == nil {
+			continue
+		}
+		size, refusal := checkColumn(Columns[i].Name, target)
 		if refusal != nil {
 			return refusal
 		}

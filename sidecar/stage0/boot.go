@@ -95,11 +95,7 @@ func (s *Stage0) boot(ctx context.Context, manifest *governed, job Job,
 		}
 	}
 	inv := newInvocation(s, manifest, kernel, job, parent)
-	run, err := inv.kernelRun(job)
-	if err != nil {
-		return nil, err
-	}
-	result := s.config.Pool.RunKernel(ctx, run)
+	result := s.config.Pool.RunKernel(ctx, inv.kernelRun(job))
 	if err := outcome(ctx, "kernel "+kernel.name, result); err != nil {
 		return nil, err
 	}
@@ -107,12 +103,8 @@ func (s *Stage0) boot(ctx context.Context, manifest *governed, job Job,
 	return &result, nil
 }
 
-func (inv *invocation) kernelRun(job Job) (sandbox.Run, error) {
+func (inv *invocation) kernelRun(job Job) sandbox.Run {
 	manifest := inv.manifest
-	encoded, err := contextJSON(job.Input, job.Batch, job.Batch)
-	if err != nil {
-		return sandbox.Run{}, err
-	}
 	limits := sandbox.DefaultLimits()
 	limits.Timeout = time.Duration(manifest.Policy.TimeoutMs) * time.Millisecond
 	// A kernel waits for the runs that it starts, each with its own limits, and for the turn of each: behind
@@ -126,7 +118,7 @@ func (inv *invocation) kernelRun(job Job) (sandbox.Run, error) {
 	run := sandbox.Run{
 		Program: programOf(inv.kernel.span, "kernel "+inv.kernel.name),
 		Entry:   sandbox.EntryFunction,
-		Data:    encoded, Lazy: inv.manifest.lazy,
+		Data:    contextJSON(job.Input, job.Batch, job.Batch), Lazy: inv.manifest.lazy,
 		DeferredCalls: []string{"insertSpan", "version", "again"},
 		AsyncCalls:    []string{"find", "summarize", "sql", "run", "reserve", "fetch"}, ReadCalls: readCalls,
 		Now: time.Now(), Seed: seedOf(inv.kernel.name, job.Batch), Limits: limits,
@@ -137,34 +129,32 @@ func (inv *invocation) kernelRun(job Job) (sandbox.Run, error) {
 			"SPAN_ID": json.RawMessage(strconv.Quote(job.Batch[0].ID.String())),
 		}
 	}
-	return run, nil
+	return run
 }
 
 // contextJSON is what a run on behalf of causes finds in ctx: {"input": …, "env": …, "batch": [ … ]}.
 // The input is JSON already and is not read again.
-func contextJSON(input json.RawMessage, causes, batch []*span.Span) ([]byte, error) {
-	encoded := append(make([]byte, 0, len(input)+512), `{"input":`...)
+func contextJSON(input json.RawMessage, causes, batch []*span.Span) []byte {
+	size := len(input) + 512
+	for _, s := range batch {
+		size += 1024 + len(s.Input) + len(s.Output) + len(s.Content) + len(s.Metadata)
+	}
+	encoded := append(make([]byte, 0, size), `{"input":`...)
 	if input == nil {
 		input = json.RawMessage("null")
 	}
 	encoded = append(encoded, input...)
-	env, err := json.Marshal(environment(causes))
-	if err != nil {
-		return nil, fmt.Errorf("encode ctx.env: %w", err)
-	}
-	encoded = append(append(encoded, `,"env":`...), env...)
-	encoded = append(encoded, `,"batch":[`...)
+	env := environment(causes)
+	encoded = span.AppendText(append(encoded, `,"env":{"APP_TENANT_ID":`...), env["APP_TENANT_ID"])
+	encoded = span.AppendText(append(encoded, `,"APP_USER_ID":`...), env["APP_USER_ID"])
+	encoded = append(encoded, `},"batch":[`...)
 	for i, s := range batch {
 		if i > 0 {
 			encoded = append(encoded, ',')
 		}
-		row, err := json.Marshal(s)
-		if err != nil {
-			return nil, fmt.Errorf("encode the batch: %w", err)
-		}
-		encoded = append(encoded, row...)
+		encoded = s.AppendJSON(encoded)
 	}
-	return append(encoded, "]}"...), nil
+	return append(encoded, "]}"...)
 }
 
 // outcome turns the end of a run into Boot's errors.

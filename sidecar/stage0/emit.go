@@ -380,21 +380,12 @@ func readPartial(raw json.RawMessage) (*span.Span, error) {
 	if len(raw) == 0 || raw[0] != '{' {
 		return nil, denied("want a span: an object of columns")
 	}
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.DisallowUnknownFields()
-	var stated struct {
-		span.Span
-		When *span.Time `json:"when"` // at, as the views call it
-	}
-	if err := decoder.Decode(&stated); err != nil {
-		return nil, denied("this is no span: %s; what is no column belongs into metadata", err)
-	}
-	s := stated.Span
-	if stated.When != nil {
-		if !s.At.IsZero() && !s.At.Equal(stated.When.Time) {
-			return nil, denied("when and at are two names of one time: state one of them")
+	var s span.Span
+	if !s.ReadPlain(raw) {
+		var err error
+		if s, err = readAnyPartial(raw); err != nil {
+			return nil, err
 		}
-		s.At = *stated.When
 	}
 	s.Seq, s.AcceptedAt, s.Xact = 0, nil, nil
 	s.PrevHash, s.CurrHash, s.Signature, s.PublicKey, s.SigAlg, s.SigKeyID = nil, nil, nil, nil, nil, nil
@@ -402,6 +393,26 @@ func readPartial(raw json.RawMessage) (*span.Span, error) {
 		*value = present(*value)
 	}
 	return &s, nil
+}
+
+// readAnyPartial is readPartial for whatever encoding/json reads.
+func readAnyPartial(raw json.RawMessage) (span.Span, error) {
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.DisallowUnknownFields()
+	var stated struct {
+		span.Span
+		When *span.Time `json:"when"` // at, as the views call it
+	}
+	if err := decoder.Decode(&stated); err != nil {
+		return stated.Span, denied("this is no span: %s; what is no column belongs into metadata", err)
+	}
+	if stated.When != nil {
+		if !stated.At.IsZero() && !stated.At.Equal(stated.When.Time) {
+			return stated.Span, denied("when and at are two names of one time: state one of them")
+		}
+		stated.At = *stated.When
+	}
+	return stated.Span, nil
 }
 
 // originOf reads on whose behalf a call is, and returns that cause.
@@ -416,9 +427,10 @@ func (inv *invocation) originOf(raw json.RawMessage) (origin, *span.Span, error)
 
 func readOrigin(raw json.RawMessage) (origin, error) {
 	var from origin
-	if raw == nil {
+	if raw == nil || from.readPlain(raw) {
 		return from, nil
 	}
+	from = origin{}
 	if err := json.Unmarshal(raw, &from); err != nil {
 		return from, denied("the origin must be {cause: {id, seq}, policy: {id, seq}}")
 	}

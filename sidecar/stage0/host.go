@@ -205,8 +205,11 @@ func encodeAnswer(answer any, err error) (json.RawMessage, error) {
 	if err != nil {
 		return nil, explain(err)
 	}
-	if whole, isWhole := answer.(wholeAnswer); isWhole {
-		return json.RawMessage(whole), nil
+	switch known := answer.(type) {
+	case wholeAnswer:
+		return json.RawMessage(known), nil
+	case *RunResult:
+		return known.encode()
 	}
 	return json.Marshal(answer)
 }

@@ -362,6 +362,7 @@ func (s *Stage0) kernel(ctx context.Context, manifest *governed, name string) (*
 		if refusal == nil {
 			found.err = s.verifyKernel(manifest, id, row)
 		}
+		found.isForMany = found.err == nil && overMany.MatchString(*row.Code)
 		s.mu.Lock()
 		// What was read or judged before a change must not outlive it.
 		if s.drops == drops && s.manifest.Load() == manifest {

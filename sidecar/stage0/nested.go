@@ -116,7 +116,7 @@ func (inv *invocation) bootAlone(ctx context.Context, name string, target runTar
 	return nil
 }
 
-// overMany finds where a kernel goes over ctx.batch. One that does not is run for each cause alone.
+// overMany finds where a kernel goes over ctx.batch.
 var overMany = regexp.MustCompile(`\bof\s+ctx\.batch\b|\bctx\.batch\.(map|forEach)\(`)
 
 // runForMany boots a nested kernel once for several causes.
@@ -143,7 +143,7 @@ func (inv *invocation) runForMany(ctx context.Context, name string, target runTa
 		return answer, nil
 	}
 	kernel, err := inv.stage0.kernel(ctx, inv.manifest, name)
-	if err == nil && len(may) > 1 && overMany.MatchString(*kernel.span.Code) {
+	if err == nil && len(may) > 1 && kernel.isForMany {
 		if may, err = inv.bootMany(ctx, name, target, may); err != nil {
 			return nil, err
 		}

@@ -218,10 +218,7 @@ func (s *Stage0) repeat(ctx context.Context, r *recording, other *ReplayCode, re
 	record := &runRecord{StartedAt: r.run.StartedAt}
 	code := &codeRun{inv: inv, cause: r.cause, row: &row, record: record,
 		calls: fetch.NewRun(r.manifest.Limits.NetCalls)}
-	run, err := code.prepare(r.execution.Input, 0)
-	if err != nil {
-		return err
-	}
+	run := code.prepare(r.execution.Input, 0)
 	seed, err := hex.DecodeString(r.run.Seed)
 	if err != nil || len(seed) != len(run.Seed) {
 		return unrepeatable("its seed is not in this version's form")

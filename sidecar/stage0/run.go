@@ -50,13 +50,13 @@ func (inv *invocation) run(ctx context.Context, rawTarget, rawOptions json.RawMe
 	if !inv.manifest.Allows(inv.kernel.name, span.ActionRun, "") {
 		return nil, notGranted(inv.kernel.name, span.ActionRun, "")
 	}
-	var target runTarget
-	if err := json.Unmarshal(rawTarget, &target); err != nil {
-		return nil, denied("run: want {id, seq, input, cause}")
+	target, err := readTarget(rawTarget)
+	if err != nil {
+		return nil, err
 	}
-	var options runOptions
-	if rawOptions != nil && json.Unmarshal(rawOptions, &options) != nil {
-		return nil, denied("run: the options must be {timeout_ms, reserve}")
+	options, err := readOptions(rawOptions)
+	if err != nil {
+		return nil, err
 	}
 	causes, err := inv.causesOf(target)
 	if err != nil {
@@ -114,10 +114,7 @@ func (inv *invocation) runCode(ctx context.Context, target runTarget, cause *spa
 	}
 	code := &codeRun{inv: inv, cause: cause, row: row, record: record,
 		calls: fetch.NewRun(inv.manifest.Limits.NetCalls)}
-	run, err := code.prepare(answer.Input, options.TimeoutMs)
-	if err != nil {
-		return nil, err
-	}
+	run := code.prepare(answer.Input, options.TimeoutMs)
 	inv.stage0.quotas.note(cause.ID, *record)
 	runCtx, stop := inv.cancellable(ctx, cause.Key())
 	defer stop()
@@ -277,17 +274,13 @@ type codeRun struct {
 	buckets map[span.ID]bool // that this run has asked for
 }
 
-func (c *codeRun) prepare(input json.RawMessage, timeoutMs int) (sandbox.Run, error) {
+func (c *codeRun) prepare(input json.RawMessage, timeoutMs int) sandbox.Run {
 	manifest := c.inv.manifest
-	data, err := contextJSON(input, []*span.Span{c.cause}, nil)
-	if err != nil {
-		return sandbox.Run{}, err
-	}
 	seed := seedOf("run "+c.row.ID.String(), []*span.Span{c.cause})
 	c.record.Seed = seedText(seed)
 	run := sandbox.Run{
 		Program: programOf(c.row, c.row.EntityType+" "+c.row.ID.String()),
-		Data:    data, Lazy: manifest.lazy, SyncCalls: []string{"insertSpan", "bucket"},
+		Data:    contextJSON(input, []*span.Span{c.cause}, nil), Lazy: manifest.lazy, SyncCalls: []string{"insertSpan", "bucket"},
 		AsyncCalls: []string{"find", "summarize", "fetch"}, ReadCalls: readCalls,
 		Now: c.record.StartedAt.Time, Seed: seed, Host: c.host,
 		Tenant: c.cause.TenantID, Alone: manifest.Features.StrictMode,
@@ -300,7 +293,7 @@ func (c *codeRun) prepare(input json.RawMessage, timeoutMs int) (sandbox.Run, er
 		run.RecordBytes = 0 // nobody would keep it
 		boundPolicy(&run.Limits, c.row, c.cause)
 	}
-	return run, nil
+	return run
 }
 
 // readCalls are the calls that read the ledger.

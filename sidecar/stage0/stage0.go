@@ -80,6 +80,8 @@ type kernel struct {
 	name string
 	span *span.Span
 	err  *span.RunError
+	// isForMany: it goes over ctx.batch; one that does not is run for each cause alone.
+	isForMany bool
 }
 
 // New returns a Stage0 that has not read its manifest yet: call Reload.

@@ -88,9 +88,7 @@ func (s *Stage0) prepareTrial(trial Trial) (run sandbox.Run, code *codeRun, err 
 	if err := span.CheckJSON(trial.Input); trial.Input != nil && err != nil {
 		return run, nil, fmt.Errorf("read the input: %w", err)
 	}
-	if run, err = code.prepare(trial.Input, 0); err != nil {
-		return run, nil, err
-	}
+	run = code.prepare(trial.Input, 0)
 	run.Program.Name = trial.Name
 	run.Host = code.hostOfTrial
 	return run, code, nil
