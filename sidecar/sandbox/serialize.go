@@ -51,6 +51,8 @@ func (w *jsonWriter) value(v goja.Value, key string) (bool, error) {
 		return false, nil
 	case *goja.Object:
 		return w.object(x, key)
+	case goja.String: // of most values it is told without a copy
+		return true, w.text(x.String())
 	}
 	switch x := v.Export().(type) {
 	case nil:
@@ -64,8 +66,6 @@ func (w *jsonWriter) value(v goja.Value, key string) (bool, error) {
 		w.buf = strconv.AppendInt(w.buf, x, 10)
 	case float64:
 		w.buf = appendNumber(w.buf, x)
-	case string:
-		return true, w.text(x)
 	case *big.Int:
 		return false, w.refuse("holds a BigInt, which JSON does not know")
 	default:

@@ -242,8 +242,8 @@ func (inv *invocation) version(ctx context.Context, rawID, raw, rawOrigin json.R
 	if err != nil {
 		return nil, err
 	}
-	var id span.ID
-	if err := json.Unmarshal(rawID, &id); err != nil {
+	id, isPlain := span.PlainID(rawID)
+	if !isPlain && json.Unmarshal(rawID, &id) != nil {
 		return nil, denied("version: want the id of a span")
 	}
 	if from.Policy != nil {

@@ -36,7 +36,7 @@ func (inv *invocation) reserveCall(ctx context.Context,
 	return inv.reserve(ctx, raw, cause, nil)
 }
 
-// oneRun is the only reservation that there is.
+// oneRun is the only reservation that there is, as run_code says it.
 const oneRun = `{"name":"exec","n":1}`
 
 // reserve grants one execution of cause, a request, or says why not. function is what it runs, nil where
@@ -50,8 +50,7 @@ func (inv *invocation) reserve(ctx context.Context, raw json.RawMessage, cause,
 	switch {
 	case !inv.manifest.Allows(inv.kernel.name, span.ActionReserve, ""):
 		return nil, notGranted(inv.kernel.name, span.ActionReserve, "")
-	case string(raw) == oneRun: // as run_code says it
-	case json.Unmarshal(raw, &wanted) != nil || wanted.Name != "exec" || wanted.N != 1:
+	case string(raw) != oneRun && (json.Unmarshal(raw, &wanted) != nil || wanted.Name != "exec" || wanted.N != 1):
 		return nil, denied(`reserve: want {name: "exec", n: 1}`)
 	case cause.EntityType != "request" || cause.ParentID == nil:
 		return nil, denied("reserve: a %s runs nothing: the cause must be a request", cause.EntityType)

@@ -73,7 +73,7 @@ func (v *versions) await(ctx context.Context, keys []span.Key, entries []*versio
 		if err := entry.await(ctx); err != nil {
 			return nil, err
 		}
-		if entry.span == nil && expected && !entry.isExpected { // it joined a query that did not wait
+		for entry.span == nil && expected && !entry.isExpected { // it joined a query that did not wait
 			entry = v.request(ctx, keys[i:i+1], true)[0]
 			if err := entry.await(ctx); err != nil {
 				return nil, err
