@@ -404,7 +404,6 @@ func (s *session) called(c call) bool {
 
 // answer asks Host and sends what it says. crowded says that the script's open calls are too large together.
 func (s *session) answer(c call, crowded bool) {
-	defer s.closed(c)
 	if slices.Contains(s.run.ReadCalls, c.name) && !crowded {
 		select {
 		case s.reads <- struct{}{}:
@@ -414,6 +413,7 @@ func (s *session) answer(c call, crowded bool) {
 		}
 	}
 	value, at, err := s.ask(c, crowded)
+	s.closed(c) // before the script hears of it, and asks for more
 	if m, isAnswer := s.replyTo(c, value, at, err); isAnswer {
 		s.reply(c, m)
 	}
