@@ -54,8 +54,8 @@ func (t *task) build(p *program) error {
 	return nil
 }
 
-// fillContext gives ctx its functions, and what is parsed when it is read: before the script can look at it, so
-// that a script that never does is spared them. It runs no script, whatever the script has done so far.
+// fillContext gives ctx its functions, and what is parsed when it is read: before the script can look at it,
+// so that a script that never does is spared them. It runs no script, whatever the script has done so far.
 func (t *task) fillContext() error {
 	if t.isFilled {
 		return nil

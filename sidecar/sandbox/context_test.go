@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestContextIsCompleteForWhoeverLooks: a script that does not name ctx is spared its functions; none that can
-// reach it misses one, and none meets it half made.
+// A script that does not name ctx is spared its functions; none that can reach it misses one, and none meets
+// it half made.
 func TestContextIsCompleteForWhoeverLooks(t *testing.T) {
 	t.Parallel()
 	p := setup(t)

@@ -125,7 +125,8 @@ func (c *compiled) get() (*program, *Error) {
 	c.once.Do(func() {
 		if c.program, c.failed = compileProgram(c.source, c.entry); c.program != nil {
 			c.program.globals = namesGlobals(c.source.Source)
-			c.program.namesContext = strings.Contains(c.source.Source, "ctx") || hidesNames.MatchString(c.source.Source)
+			c.program.namesContext = strings.Contains(c.source.Source, "ctx") ||
+				hidesNames.MatchString(c.source.Source)
 			c.program.namesStatics = namesStatics.MatchString(c.source.Source)
 			c.program.makesPatterns = namesRegExp.MatchString(c.source.Source)
 		}

@@ -12,7 +12,7 @@ import (
 // What is said so plainly is read and written here, column by column; the rest is left to encoding/json, so
 // that there is one meaning and one list of faults.
 
-// target returns a pointer to the column's field, nil where the field is a nil pointer or slice: SQL NULL. Most
+// target returns a pointer to the column's field, nil where that is a nil pointer or slice: SQL NULL. Most
 // of 70 columns are; asking for the pointer costs more than to know that.
 func (c *Column) target(fields reflect.Value) any {
 	field := fields.Field(c.field)
@@ -126,8 +126,8 @@ func PlainID(raw json.RawMessage) (id ID, isPlain bool) {
 	return id, isPlain
 }
 
-// EachMember calls visit with each member of an object of JSON, none of which it checks, until one says false.
-// It reports false then, and where raw has another form than it reads.
+// EachMember calls visit with each member of an object of JSON, none of which it checks, until one says
+// false. It reports false then, and where raw has another form than it reads.
 func EachMember(raw json.RawMessage, visit func(key string, value json.RawMessage) bool) bool {
 	goesOn := true
 	isObject := eachMember(raw, func(key, value []byte) {
@@ -136,8 +136,8 @@ func EachMember(raw json.RawMessage, visit func(key string, value json.RawMessag
 	return isObject && goesOn
 }
 
-// AppendJSON appends what json.Marshal(s) says, but for the space within JSON columns, which stand as they are,
-// and for <, > and &, which need no escape. s must be one that the ledger would take.
+// AppendJSON appends what json.Marshal(s) says, but for the space within JSON columns, which stand as they
+// are, and for <, > and &, which need no escape. s must be one that the ledger would take.
 func (s *Span) AppendJSON(out []byte) []byte {
 	w := jsonWriter{out: append(out, '{')}
 	fields := reflect.ValueOf(s).Elem()
@@ -158,7 +158,7 @@ func (s *Span) AppendJSON(out []byte) []byte {
 	return w.out
 }
 
-// plain appends the value at target, a pointer to a field of Span. It returns false for one that JSON leaves out.
+// plain appends the value at target, a pointer to a field of Span. It returns false for what JSON leaves out.
 func (w *jsonWriter) plain(target any) bool {
 	switch v := target.(type) {
 	case *ID:

@@ -15,7 +15,8 @@ func TestAppendJSONIsWhatEncodingJSONSays(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	empty := Span{RelatedTo: []ID{}, Tags: []string{}, Metadata: json.RawMessage("null"), Links: json.RawMessage{}}
+	empty := Span{RelatedTo: []ID{}, Tags: []string{}, Metadata: json.RawMessage("null"),
+		Links: json.RawMessage{}}
 	for name, s := range map[string]*Span{"every column": &full, "no column": {}, "empty columns": &empty} {
 		want, err := json.Marshal(s)
 		if err != nil {
@@ -34,8 +35,9 @@ func FuzzReadPlainIsWhatEncodingJSONReads(f *testing.F) {
 		`{"entity_type":"execution","did":"executed","status":"complete","parent_id":"` + functionID +
 			`","related_to":["` + functionID + `"],"input":{"a": 41},"duration_ms":0,"trace_id":"é<&>"}`,
 		`{"Entity_Type":"note"}`, `{"did":null}`, `{"did":"a\n"}`, `{"did":"` + "\n" + `"}`, `{"seq":01}`,
-		`{"seq":-1}`, `{"seq":1.0}`, `{"seq":99999999999999999999}`, `{"input":{]}`, `{"input":tru}`, `{"related_to":null}`,
-		`{"related_to":[]}`, `{"parent_id":"x"}`, `{"did":"a","did":"b"}`, `{"nothing":1}`, `{"when":"2026-01-02T03:04:05Z"}`,
+		`{"seq":-1}`, `{"seq":1.0}`, `{"seq":99999999999999999999}`, `{"input":{]}`, `{"input":tru}`,
+		`{"related_to":null}`, `{"related_to":[]}`, `{"parent_id":"x"}`, `{"did":"a","did":"b"}`, `{"nothing":1}`,
+		`{"when":"2026-01-02T03:04:05Z"}`,
 		`{"did":"` + "\xff" + `"}`, `{"did":"a""b"}`, `{"did":"a"}x`, `{}`, `[]`, `{"is_deleted":true}`,
 	} {
 		f.Add(seed)
@@ -59,7 +61,7 @@ func FuzzReadPlainIsWhatEncodingJSONReads(f *testing.F) {
 func TestWhatKernelsSayIsPlain(t *testing.T) {
 	t.Parallel()
 	var s Span
-	if !s.ReadPlain(json.RawMessage(`{"entity_type":"execution","did":"executed","this":"run_code","status":"complete",` +
+	if !s.ReadPlain(json.RawMessage(`{"entity_type":"execution","did":"executed","status":"complete",` +
 		`"parent_id":"` + functionID + `","related_to":["` + functionID + `"],"input":{"a":41},"duration_ms":0}`)) {
 		t.Error("an execution is left to encoding/json")
 	}
@@ -76,8 +78,9 @@ func TestWhatKernelsSayIsPlain(t *testing.T) {
 }
 
 func BenchmarkAppendJSON(b *testing.B) {
-	s := Span{ID: MustID(functionID), EntityType: "request", Who: "user:alice", OwnerID: "alice", TenantID: "acme",
-		Visibility: "private", ParentID: new(MustID(functionID)), Status: new("scheduled"), TraceID: new("load"),
+	s := Span{ID: MustID(functionID), EntityType: "request", Who: "user:alice", OwnerID: "alice",
+		TenantID: "acme", Visibility: "private",
+		ParentID: new(MustID(functionID)), Status: new("scheduled"), TraceID: new("load"),
 		Input: json.RawMessage(`{"a": 41}`), CurrHash: new(functionID)}
 	b.Run("AppendJSON", func(b *testing.B) {
 		for b.Loop() {

@@ -7,8 +7,8 @@ import (
 	"github.com/loglineos/loglineos/sidecar/span"
 )
 
-// What the kernels say and hear with each request is read and written here, where it is said as plainly as they
-// say it; anything else is left to encoding/json.
+// What the kernels say and hear with each request is read and written here, where it is said as plainly as
+// they say it; anything else is left to encoding/json.
 
 // readPlain sets k from {"id": "…", "seq": 0}.
 func (k *keyText) readPlain(raw json.RawMessage) bool {

@@ -50,7 +50,8 @@ func (inv *invocation) reserve(ctx context.Context, raw json.RawMessage, cause,
 	switch {
 	case !inv.manifest.Allows(inv.kernel.name, span.ActionReserve, ""):
 		return nil, notGranted(inv.kernel.name, span.ActionReserve, "")
-	case string(raw) != oneRun && (json.Unmarshal(raw, &wanted) != nil || wanted.Name != "exec" || wanted.N != 1):
+	case string(raw) != oneRun &&
+		(json.Unmarshal(raw, &wanted) != nil || wanted.Name != "exec" || wanted.N != 1):
 		return nil, denied(`reserve: want {name: "exec", n: 1}`)
 	case cause.EntityType != "request" || cause.ParentID == nil:
 		return nil, denied("reserve: a %s runs nothing: the cause must be a request", cause.EntityType)

@@ -280,7 +280,8 @@ func (c *codeRun) prepare(input json.RawMessage, timeoutMs int) sandbox.Run {
 	c.record.Seed = seedText(seed)
 	run := sandbox.Run{
 		Program: programOf(c.row, c.row.EntityType+" "+c.row.ID.String()),
-		Data:    contextJSON(input, []*span.Span{c.cause}, nil), Lazy: manifest.lazy, SyncCalls: []string{"insertSpan", "bucket"},
+		Data:    contextJSON(input, []*span.Span{c.cause}, nil), Lazy: manifest.lazy,
+		SyncCalls:  []string{"insertSpan", "bucket"},
 		AsyncCalls: []string{"find", "summarize", "fetch"}, ReadCalls: readCalls,
 		Now: c.record.StartedAt.Time, Seed: seed, Host: c.host,
 		Tenant: c.cause.TenantID, Alone: manifest.Features.StrictMode,
