@@ -277,7 +277,7 @@ func (p *part) arguments() []any {
 // insert writes the insert of a part whose first argument has the number from. There is no order by: a
 // function is read in the order of its arrays, and to sort rows as wide as these costs as much as to read
 // them.
-func (p *part) insert(from int, fenceIDs, where string) string {
+func (p *part) insert(from int, fences, where string) string {
 	var names, casts, aliases, arrays strings.Builder
 	for i, column := range p.columns {
 		if i > 0 {
@@ -291,9 +291,9 @@ func (p *part) insert(from int, fenceIDs, where string) string {
 		fmt.Fprintf(&aliases, "c%d", i)
 		fmt.Fprintf(&arrays, "$%d::text[]", from+i)
 	}
-	if fenceIDs != "" {
-		arrays.WriteString(", " + fenceIDs)
-		aliases.WriteString(", fence_id")
+	if fences != "" {
+		arrays.WriteString(", " + fences)
+		aliases.WriteString(", fence_id, fence_seq")
 	}
 	return `insert into ledger.universal_registry (` + names.String() + `)
 	select ` + casts.String() + `
@@ -321,15 +321,16 @@ func (b *batch) statement() (string, []any) {
 	}
 	from := len(args) + 1
 	args = append(args, b.rest.arguments()...)
-	fences := make([]pgtype.UUID, len(b.rest.rows))
+	ids, seqs := make([]pgtype.UUID, len(b.rest.rows)), make([]int32, len(b.rest.rows))
 	for i, row := range b.rest.rows {
-		fences[i] = pgtype.UUID{Bytes: row.fence.ID, Valid: true}
+		ids[i], seqs[i] = pgtype.UUID{Bytes: row.fence.ID, Valid: true}, int32(row.fence.Seq)
 	}
-	args = append(args, fences)
-	where := "\n\twhere i.fence_id in (select f.id from first f)"
+	args = append(args, ids, seqs)
+	fences := fmt.Sprintf("$%d::uuid[], $%d::int4[]", len(args)-1, len(args))
+	where := "\n\twhere (i.fence_id, i.fence_seq) in (select f.id, f.seq from first f)"
 	if failpoint.Disabled(failpoint.Fence) {
 		where = ""
 	}
-	statement += ", rest as (\n\t" + b.rest.insert(from, fmt.Sprintf("$%d::uuid[]", len(args)), where) + "\n)"
+	statement += ", rest as (\n\t" + b.rest.insert(from, fences, where) + "\n)"
 	return statement + "\n" + read + "first\nunion all\n" + read + "rest", args
 }

@@ -51,6 +51,24 @@ func TestFenceDecidesForItsWholeGroup(t *testing.T) {
 	}
 }
 
+// A fence is a version: another version of the same span that is appended along with it lets nothing through.
+func TestAFenceIsWonByItsOwnVersionAlone(t *testing.T) {
+	t.Parallel()
+	l, _ := setup(t, 2)
+	asked := note(t, idOf(1), request)
+	theirs := next(t, asked, "running")
+	mustAppend(t, l, Group{Rows: []*span.Span{asked}}, Group{Fence: theirs})
+	late, after := next(t, asked, "complete"), next(t, theirs, "complete")
+	zombie := note(t, idOf(2))
+	outcomes, err := l.Append(t.Context(), []Group{{Fence: late, Rows: []*span.Span{zombie}}, {Fence: after}})
+	if err != nil || outcomes[0].Won || !outcomes[1].Won {
+		t.Fatalf("%+v, %v", outcomes, err)
+	}
+	if found, err := l.Load(t.Context(), []span.Key{zombie.Key()}); err != nil || len(found) > 0 {
+		t.Errorf("what lost its fence is there: %v, %v", found, err)
+	}
+}
+
 func TestExistingNamesTheRowsThatWereThere(t *testing.T) {
 	t.Parallel()
 	l, conn := setup(t, 4)
