@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/loglineos/loglineos/sidecar/span"
 )
 
 // scanOfRows is a line of a plan that reads the rows r, by which index.
@@ -107,5 +109,26 @@ func TestTheLastRunsAreReadByTheirIndexAlone(t *testing.T) {
 				t.Error(plan)
 			}
 		})
+	}
+}
+
+// Rows go in as they come from the arrays, sorted by their keys: nothing that may put them in another order
+// lies between, whatever the server believes of how many there are.
+func TestRowsAreWrittenInTheOrderOfTheirKeys(t *testing.T) {
+	t.Parallel()
+	l, _ := setup(t, 2)
+	first := note(t, idOf(1), request)
+	sql, args := newBatch([]Group{{Fence: first, Rows: []*span.Span{next(t, first, "complete")}}}).statement()
+	for _, before := range []string{"select", "set local enable_hashjoin = off", "set local enable_sort = off",
+		"set local work_mem = '64kB'"} {
+		plan := planOf(t, l, before, sql, "", strings.Repeat("'{}', ", len(args)-1)+"'{}'")
+		for _, step := range []string{"Join", "Nested Loop", "Sort", "Gather"} {
+			if strings.Contains(plan, step) {
+				t.Errorf("%s: a %s lies between: %s", before, step, plan)
+			}
+		}
+		if strings.Count(plan, "Function Scan on i") != 2 {
+			t.Errorf("%s: the arrays are not read twice: %s", before, plan)
+		}
 	}
 }
