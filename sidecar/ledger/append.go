@@ -327,7 +327,7 @@ func (b *batch) statement() (string, []any) {
 	}
 	args = append(args, ids, seqs)
 	fences := fmt.Sprintf("$%d::uuid[], $%d::int4[]", len(args)-1, len(args))
-	// Behind coalesce this is asked of row after row. Alone it would be a join, which may give them in any order.
+	// Behind coalesce this is asked of row after row. Alone it would be a join, which gives them in any order.
 	where := "\n\twhere coalesce((i.fence_id, i.fence_seq) in (select f.id, f.seq from first f), false)"
 	if failpoint.Disabled(failpoint.Fence) {
 		where = ""
