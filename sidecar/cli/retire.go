@@ -183,7 +183,7 @@ func runSign(ctx context.Context, k *keysCall) error {
 	}
 	raw, err := readInput(ctx, input)
 	if err != nil {
-		return fmt.Errorf("read the span: %w", err)
+		return err
 	}
 	signed, err := app.SignDocument(raw, key, k.owner, k.tenant, k.isNext)
 	if err != nil {

@@ -160,7 +160,7 @@ func (l *lateFile) Read(p []byte) (int, error) {
 	if l.file == nil {
 		file, err := os.Open(l.path)
 		if err != nil {
-			return 0, fmt.Errorf("open it: %w", err)
+			return 0, err // "open PATH: no such file or directory"
 		}
 		l.file = file
 	}
@@ -189,7 +189,7 @@ func readInput(ctx context.Context, r io.Reader) ([]byte, error) {
 	case read := <-done:
 		switch {
 		case read.err != nil:
-			return nil, fmt.Errorf("read the document: %w", read.err)
+			return nil, fmt.Errorf("read the span: %w", read.err)
 		case len(read.raw) > inputBytesMax:
 			return nil, fmt.Errorf("it has more than %d MiB; the ledger takes spans of 1 MiB", inputBytesMax>>20)
 		}

@@ -334,7 +334,7 @@ func TestCommandsOfKeys(t *testing.T) {
 		{1, "the ledger has none", []string{"revoke", strings.Repeat("0", 64)}},
 		{2, "loud", []string{"revoke", "x", "--loud"}},
 		{0, "root", []string{"list"}},
-		{1, "open the span", []string{"sign", s.file("none"), "--key", s.file("root")}},
+		{1, "read the span: open " + s.file("none"), []string{"sign", s.file("none"), "--key", s.file("root")}},
 		{1, "read the span", []string{"sign", s.file("root"), "--key", s.file("root")}},
 	} {
 		if said := s.keys(c.code, c.args...); !strings.Contains(said, c.want) {
