@@ -139,7 +139,7 @@ func TestATenantLeavesPlacesFree(t *testing.T) {
 		{"short", quickRun / 2, time.Hour, 56}, {"short beside others", quickRun / 2, 0, 5},
 		{"long beside others", quickRun, 0, 15}} {
 		f := newFair(newPaces())
-		f.cores = 5
+		f.quickMax = 5
 		f.paces.started("b", time.Now().Add(-c.other))
 		f.paces.started("a", time.Now())
 		if c.took > 0 {
@@ -176,9 +176,9 @@ func TestShortRunsThatReachTheNetworkHaveMorePlaces(t *testing.T) {
 			return h.tenants["a"]
 		}
 		near := newFair(newPaces())
-		near.cores = 2
+		near.quickMax = 2
 		outward := newFair(newPaces())
-		outward.cores = b.engine.outward.cores
+		outward.quickMax = b.engine.outward.quickMax
 		if got := places(near); got != 2 {
 			t.Errorf("%d places, want 2", got)
 		}

@@ -172,7 +172,7 @@ func New(config Config) *Engine {
 		clock: newClock(), memory: newMemory(), stats: newStats(),
 	}
 	e.ready, e.outward = newFair(e.paces), newFair(newPaces())
-	e.outward.cores = e.config.InFlightMax // they wait for the network, not for a processor
+	e.outward.quickMax = e.config.InFlightMax // they wait for the network, not for a processor
 	e.due = newAgenda(e.newAlarm(e.wake))
 	e.schedules = newSchedules(e.newAlarm(e.ringSchedules))
 	e.ticks.alarm = e.newAlarm(func() {

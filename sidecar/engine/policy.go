@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -133,7 +134,7 @@ func readPolicy(row *span.Span) (*policy, error) {
 	when, err := span.ParseWhen(metadata.When)
 	if err != nil {
 		text := err.Error()
-		return nil, fmt.Errorf("%s", strings.ToValidUTF8(text[:min(len(text), faultMax)], ""))
+		return nil, errors.New(strings.ToValidUTF8(text[:min(len(text), faultMax)], ""))
 	}
 	if n := when.Values(); n > whenValuesMax {
 		return nil, fmt.Errorf("when names %d values, the limit is %d: make several policies, or name less and "+

@@ -14,14 +14,14 @@ import (
 // been served pays for it: his next turn is as much later as his runs last. So each gets the same share of
 // the time, not of the starts.
 type fair struct {
-	first   []*request // whose turn has come already
-	tenants map[string]*queuedOf
-	turn    []*queuedOf        // those with something queued, by what they have paid
-	paid    float64            // of the one that was served last: whoever comes anew begins there
-	owing   map[string]float64 // of those that have nothing queued, and have paid more than that
-	bytes   int                // of the bodies that are queued
-	paces   *paces
-	cores   int
+	first    []*request // whose turn has come already
+	tenants  map[string]*queuedOf
+	turn     []*queuedOf        // those with something queued, by what they have paid
+	paid     float64            // of the one that was served last: whoever comes anew begins there
+	owing    map[string]float64 // of those that have nothing queued, and have paid more than that
+	bytes    int                // of the bodies that are queued
+	paces    *paces
+	quickMax int // places of one tenant whose runs are short, while others come
 }
 
 // queuedOf is what one tenant has in the queue.
@@ -78,7 +78,7 @@ const (
 
 func newFair(p *paces) *fair {
 	return &fair{tenants: map[string]*queuedOf{}, owing: map[string]float64{}, paces: p,
-		cores: runtime.GOMAXPROCS(0)}
+		quickMax: max(runtime.GOMAXPROCS(0), quickLeast)}
 }
 
 func (f *fair) push(r *request) {
@@ -222,7 +222,7 @@ func (f *fair) next(t *queuedOf, h taken, free, places int, now time.Time) *queu
 	mine := h.tenants[t.tenant]
 	switch {
 	case !hasPlace(mine, free, places, isAlone, isQuick),
-		isQuick && !isAlone && mine >= max(f.cores, quickLeast):
+		isQuick && !isAlone && mine >= f.quickMax:
 		return nil
 	}
 	isLast := !isQuick && !hasPlace(mine+1, free-1, places, isAlone, isQuick)

@@ -81,7 +81,7 @@ func (l Login) Statements() []string {
 			) or exists (
 				select from pg_auth_members as m join pg_roles as g on g.oid = m.roleid
 				where m.member = to_regrole('"%[1]s"')
-					and g.rolname <> '%[2]s' and g.rolname !~ '^(pg|rds)_'
+					and g.rolname not in ('%[2]s', 'rds_replication')
 			) then
 				raise exception '%[1]s is not the sidecar''s alone: take another name for its login';
 			end if;

@@ -98,7 +98,10 @@ func TestTheLoginOfSomebodyElseKeepsItsPassword(t *testing.T) {
 	// A login of PostgREST, or what its clients are: with the sidecar's rights all of them would be sidecars.
 	exec(t, conn, "create role gate login noinherit")
 	exec(t, conn, "grant authenticated to gate")
-	for _, name := range []string{"maker", "member", me, "gate", "anon", "authenticated", "service_role"} {
+	exec(t, conn, "create role writer login")
+	exec(t, conn, "grant pg_write_all_data to writer")
+	for _, name := range []string{"maker", "member", me, "gate", "writer",
+		"anon", "authenticated", "service_role"} {
 		login, err := NewLogin(name, "password", true)
 		if err != nil {
 			t.Fatal(err)

@@ -30,6 +30,12 @@ func planOf(t *testing.T, l *Ledger, before, sql, types, args string) string {
 		}
 	}
 	defer func() { _, _ = tx.Exec(context.Background(), "deallocate looked") }()
+	return explained(t, tx, args)
+}
+
+// explained returns the plan of the prepared statement looked.
+func explained(t *testing.T, tx pgx.Tx, args string) string {
+	t.Helper()
 	rows, err := tx.Query(t.Context(), "explain (costs off) execute looked ("+args+")")
 	if err != nil {
 		t.Fatal(err)

@@ -36,18 +36,7 @@ func TestPlansAreMadeAnewAsTheLedgerGrows(t *testing.T) {
 	}
 	const scan = "set local enable_seqscan = on; set local enable_indexscan = off; " +
 		"set local enable_indexonlyscan = off; set local enable_bitmapscan = off"
-	plan := func(tx pgx.Tx) string {
-		t.Helper()
-		rows, err := tx.Query(t.Context(), "explain (costs off) execute looked ('alice')")
-		if err != nil {
-			t.Fatal(err)
-		}
-		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		if err != nil {
-			t.Fatal(err)
-		}
-		return strings.Join(lines, "\n")
-	}
+	plan := func(tx pgx.Tx) string { return explained(t, tx, "'alice'") }
 	eachSession(func(tx pgx.Tx) {
 		run(tx, scan, `prepare looked(text) as
 			select from ledger.universal_registry r where r.owner_id = $1 order by r.at desc limit 1`)

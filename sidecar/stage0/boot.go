@@ -144,9 +144,9 @@ func contextJSON(input json.RawMessage, causes, batch []*span.Span) []byte {
 		input = json.RawMessage("null")
 	}
 	encoded = append(encoded, input...)
-	env := environment(causes)
-	encoded = span.AppendText(append(encoded, `,"env":{"APP_TENANT_ID":`...), env["APP_TENANT_ID"])
-	encoded = span.AppendText(append(encoded, `,"APP_USER_ID":`...), env["APP_USER_ID"])
+	owner, tenant := ownerOf(causes)
+	encoded = span.AppendText(append(encoded, `,"env":{"APP_TENANT_ID":`...), tenant)
+	encoded = span.AppendText(append(encoded, `,"APP_USER_ID":`...), owner)
 	encoded = append(encoded, `},"batch":[`...)
 	for i, s := range batch {
 		if i > 0 {
@@ -185,18 +185,17 @@ func programOf(row *span.Span, label string) sandbox.Program {
 	return sandbox.Program{Name: fmt.Sprintf("%s@%d", label, row.Seq), Source: *row.Code, Language: language}
 }
 
-// environment is ctx.env: on whose behalf the run is, where the batch has one owner.
-func environment(batch []*span.Span) map[string]string {
-	owner, tenant := "system", "system"
+// ownerOf says on whose behalf a run is: its causes' owner, or, where they have several, the system.
+func ownerOf(batch []*span.Span) (owner, tenant string) {
+	owner, tenant = "system", "system"
 	for i, s := range batch {
 		if i == 0 {
 			owner, tenant = s.OwnerID, s.TenantID
 		} else if s.OwnerID != owner || s.TenantID != tenant {
-			owner, tenant = "system", "system"
-			break
+			return "system", "system"
 		}
 	}
-	return map[string]string{"APP_USER_ID": owner, "APP_TENANT_ID": tenant}
+	return owner, tenant
 }
 
 // seedOf gives a run its randomness: the same for the same causes and attempts, so that it can be

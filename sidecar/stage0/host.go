@@ -286,8 +286,8 @@ func (inv *invocation) scope() ledger.Scope {
 	for _, key := range inv.order {
 		causes = append(causes, inv.causes[key])
 	}
-	env := environment(causes)
-	return ledger.Scope{UserID: env["APP_USER_ID"], TenantID: env["APP_TENANT_ID"]}
+	owner, tenant := ownerOf(causes)
+	return ledger.Scope{UserID: owner, TenantID: tenant}
 }
 
 func (inv *invocation) sql(ctx context.Context, raw json.RawMessage) (any, error) {

@@ -16,6 +16,11 @@ func TestARunsAnswerIsWhatEncodingJSONSays(t *testing.T) {
 		DurationMs: 7, Error: &span.RunError{Code: span.RunDenied, Message: "a\nb"},
 		Spans: []*span.Span{{}, {EntityType: "note"}}, Reserved: &Reservation{Reason: "rate", RetryAt: &at},
 		Settings: &settings{Quota: "drop", Retry: &retry{3, 5}}, RetryAt: &at, GivenUp: 2}
+	for i, fields := 0, reflect.ValueOf(full); i < fields.NumField(); i++ {
+		if fields.Field(i).IsZero() {
+			t.Fatalf("%s is not set here: encode may not know it", fields.Type().Field(i).Name)
+		}
+	}
 	usual := RunResult{Spans: []*span.Span{}, Reserved: &Reservation{Granted: 1}, Settings: &settings{}}
 	empty := RunResult{Spans: []*span.Span{}}
 	for name, result := range map[string]*RunResult{"full": &full, "usual": &usual, "empty": &empty} {
